@@ -1,0 +1,48 @@
+"""Latent features, more rows and honest validation for Numerai, as scikit-learn estimators."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0.dev0"
+
+_SUBPACKAGES = (
+    "compose",
+    "datasets",
+    "embedders",
+    "encoders",
+    "metrics",
+    "model_selection",
+    "moments",
+    "trees",
+)
+_PUBLIC = {
+    "EraKFold": "model_selection",
+    "EraLeakageError": "model_selection",
+    "EraLeakageWarning": "model_selection",
+    "EraPanel": "datasets",
+    "EraWalkForward": "model_selection",
+    "FactorAnalysisEmbedder": "embedders",
+    "LatentFeatures": "compose",
+    "era_scores": "metrics",
+    "make_era_panel": "datasets",
+    "make_era_scorer": "metrics",
+    "make_lightgbm": "trees",
+    "make_xgboost": "trees",
+    "read_numerai": "datasets",
+    "summarize": "metrics",
+}
+__all__ = ["__version__", *sorted([*_PUBLIC, *_SUBPACKAGES])]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,34 @@
+"""The only module that calls private names of scikit-learn, or tells its versions apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
+
+__all__ = [
+    "BaseComposition",
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "consumes",
+    "fit_context",
+    "routing_enabled",
+]
+
+
+def routing_enabled() -> bool:
+    """Whether the user has switched scikit-learn's metadata routing on."""
+    from sklearn import get_config
+
+    return bool(get_config().get("enable_metadata_routing", False))
+
+
+def consumes(estimator: Any, method: str, param: str) -> bool:
+    """Whether metadata routing would hand `param` to `method` of `estimator`."""
+    from sklearn.utils.metadata_routing import get_routing_for_object
+
+    routing = get_routing_for_object(estimator)
+    return bool(param in routing.consumes(method, [param]))

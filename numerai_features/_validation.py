@@ -1,0 +1,275 @@
+"""X, eras and y as the rest of the library wants them.
+
+X may be anything scikit-learn takes, or a pandas, polars or pyarrow table. A frame's
+column ``era`` is taken out and used when no ``eras`` are passed. A table of int8
+stays int8, at most one copy of one byte a cell.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
+
+ERA_COLUMN = "era"
+MIDDLE_BIN = 2
+_BLOCK_BYTES = 4 << 20  # of float32: a block and its product stay in the L2/L3 cache
+
+
+def is_frame(X: Any) -> bool:
+    """Whether X is a pandas, polars or pyarrow table (none of them is imported)."""
+    for module, name in (
+        ("pandas", "DataFrame"),
+        ("polars", "DataFrame"),
+        ("pyarrow", "Table"),
+    ):
+        cls = getattr(sys.modules.get(module), name, None)
+        if cls is not None and isinstance(X, cls):
+            return True
+    return False
+
+
+def column_names(frame: Any) -> list[Any]:
+    """Return the column names of a table."""
+    names = getattr(frame, "column_names", None)
+    return list(frame.columns if names is None else names)
+
+
+def take_eras(X: Any, eras: Any = None) -> tuple[Any, Any]:
+    """Take the column ``era`` out of a frame.
+
+    Returns
+    -------
+    X : the frame without the column, or X itself
+    eras : `eras` if given, else the column, else None
+    """
+    if not is_frame(X) or ERA_COLUMN not in column_names(X):
+        return X, eras
+    column = X[ERA_COLUMN]
+    if hasattr(X, "loc"):
+        X = X.drop(columns=ERA_COLUMN)
+    elif hasattr(X, "drop_columns"):
+        X = X.drop_columns([ERA_COLUMN])
+    else:
+        X = X.drop(ERA_COLUMN)
+    return X, column if eras is None else eras
+
+
+def frame_to_array(frame: Any) -> NDArray[Any]:
+    """Return a table's cells as one array; all-int8 columns give int8, nulls give NaN."""
+    if hasattr(frame, "loc"):
+        return _pandas_to_array(frame)
+    import pyarrow as pa
+
+    table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
+    columns = [c.to_numpy() for c in table.columns]
+    if not columns:
+        return np.empty((table.num_rows, 0))
+    dtype = np.result_type(*columns)
+    out = np.empty((table.num_rows, len(columns)), dtype=dtype, order="F")
+    for j, column in enumerate(columns):
+        out[:, j] = column
+    return out
+
+
+def _pandas_to_array(frame: Any) -> NDArray[Any]:
+    import pandas as pd
+
+    extension = [isinstance(d, pd.api.extensions.ExtensionDtype) for d in frame.dtypes]
+    numeric = [pd.api.types.is_numeric_dtype(d) for d in frame.dtypes]
+    if any(extension) and all(numeric):
+        if frame.isna().any(axis=None):
+            return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
+        return np.asarray(
+            frame.to_numpy(
+                dtype=np.result_type(*[_numpy_dtype(d) for d in frame.dtypes])
+            )
+        )
+    return np.asarray(frame.to_numpy())
+
+
+def _numpy_dtype(dtype: Any) -> Any:
+    return getattr(dtype, "numpy_dtype", dtype)
+
+
+def validate_rows(
+    estimator: Any,
+    X: Any,
+    eras: Any = None,
+    *,
+    reset: bool,
+    min_rows: int = 1,
+) -> tuple[NDArray[Any], EraIndex | None]:
+    """Validate the rows an estimator was handed.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``feature_names_in_`` and ``n_features_in_`` are set or checked.
+    X : array-like or frame of shape (n_rows, n_features)
+        Finite numbers or NaN; a frame's column ``era`` is taken out.
+    eras : array-like of shape (n_rows,), default=None
+        Era labels; wins over the column.
+    reset : bool
+        True in ``fit``, False in ``transform``.
+    min_rows : int, default=1
+        Fewest rows allowed.
+
+    Returns
+    -------
+    X : ndarray of shape (n_rows, n_features)
+        The caller's memory wherever possible: never write into it.
+    eras : EraIndex or None
+
+    Raises
+    ------
+    ValueError
+        If X holds infinity, text, no rows, no columns, or other columns than in fit;
+        if eras have another length.
+    """
+    from sklearn.utils.validation import check_array, validate_data
+
+    X, eras = take_eras(X, eras)
+    options = {
+        "dtype": "numeric",
+        "ensure_all_finite": "allow-nan",
+        "ensure_min_samples": min_rows,
+    }
+    if is_frame(X):
+        names = names_only(column_names(X))
+        validate_data(estimator, names, reset=reset, skip_check_array=True)
+        array = check_array(
+            frame_to_array(X), estimator=estimator, input_name="X", **options
+        )
+    else:
+        array = validate_data(estimator, X, reset=reset, **options)
+    if eras is None:
+        return array, None
+    return array, encode_eras(eras, n_rows=len(array))
+
+
+def names_only(names: list[Any]) -> Any:
+    """A pandas frame with these columns and no rows: what the name checks look at."""
+    import pandas as pd
+
+    return pd.DataFrame(columns=names)
+
+
+def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> None:
+    """Raise when an era-wise estimator that was fitted with eras gets none."""
+    if fitted_with_eras and eras is None:
+        raise ValueError(
+            f"{owner} was fitted with eras and works era by era, but got none. Pass "
+            "eras=, or a frame with the column 'era' (LatentFeatures(keep_era=True) "
+            "hands it on)."
+        )
+
+
+def missing_values(
+    X: NDArray[Any], missing: str, rows: Any = None
+) -> NDArray[np.float32]:
+    """Return what stands in for NaN in each column.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    missing : {"middle", "raise"}
+        "middle": bin 2 for integers, the column's median for floats.
+    rows : ndarray of bool, default=None
+        Rows that count; all by default.
+
+    Returns
+    -------
+    ndarray of shape (n_features,), float32
+    """
+    check_missing(X, missing)
+    if X.dtype.kind != "f":
+        return np.full(X.shape[1], MIDDLE_BIN, np.float32)
+    fill = np.zeros(X.shape[1], np.float32)
+    step = max(1, _BLOCK_BYTES // (4 * max(1, len(X))))
+    for start in range(0, X.shape[1], step):
+        block = X[:, start : start + step]
+        block = block if rows is None else block[rows]
+        gaps = np.isnan(block)
+        known = ~gaps.all(axis=0)
+        if gaps.any():
+            fill[start : start + step][known] = np.nanmedian(block[:, known], axis=0)
+        else:
+            fill[start : start + step] = np.median(block, axis=0)
+    return fill
+
+
+def check_missing(X: NDArray[Any], missing: str) -> None:
+    """Raise when NaN came and ``missing="raise"``."""
+    if missing == "raise" and has_nan(X):
+        raise ValueError(
+            "X contains NaN and missing='raise'. Fill the cells, or use "
+            "missing='middle' (bin 2 for int8, the column's median else)."
+        )
+
+
+def has_nan(X: NDArray[Any]) -> bool:
+    """Whether X holds NaN; looks at a block of rows at a time."""
+    if X.dtype.kind != "f":
+        return False
+    return any(np.isnan(X[rows]).any() for rows in row_blocks(*X.shape))
+
+
+def row_blocks(
+    n_rows: int, n_features: int, block_rows: int | None = None
+) -> Iterator[slice]:
+    """Yield slices of rows whose float32 copies fit in the cache."""
+    step = block_rows or max(256, _BLOCK_BYTES // (4 * max(1, n_features)))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float64]:
+    """Return a target as float64, which may hold NaN but not only NaN.
+
+    Raises
+    ------
+    ValueError
+        If the length is another, nothing but NaN is in it, or it holds infinity.
+    """
+    y = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y, dtype=np.float64)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1 or len(y) != n_rows:
+        raise ValueError(
+            f"{name} must have one value a row, shape ({n_rows},); got {y.shape}."
+        )
+    if np.isinf(y).any():
+        raise ValueError(
+            f"{name} contains infinity at row {int(np.isinf(y).argmax())}."
+        )
+    if n_rows and np.isnan(y).all():
+        raise ValueError(
+            f"{name} is NaN in all {n_rows} rows: nothing to learn or score. Live and "
+            "'test' rows have no target yet; choose resolved eras or another target."
+        )
+    return y
+
+
+def check_no_era_feature(model: Any) -> None:
+    """Raise if a fitted model, or a step of a Pipeline, has `era` among its features.
+
+    Raises
+    ------
+    EraLeakageError
+        If a step's ``feature_names_in_`` holds the era column.
+    """
+    steps = [step for _, step in getattr(model, "steps", [])] or [model]
+    for step in steps:
+        if ERA_COLUMN in list(getattr(step, "feature_names_in_", [])):
+            raise EraLeakageError(
+                f"The column 'era' reached {type(step).__name__} as a feature; a model "
+                "can learn each era's targets from it. Make LatentFeatures() the first "
+                "step of the Pipeline (with no embedders it passes the originals on "
+                "and takes the column out), or drop the column."
+            )

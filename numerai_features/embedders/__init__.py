@@ -1,0 +1,5 @@
+"""Embedders: rows to latent features."""
+
+from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
+
+__all__ = ["FactorAnalysisEmbedder"]

@@ -1,0 +1,474 @@
+"""Factor analysis by maximum likelihood, from second moments alone."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from numerai_features._compat import Interval, StrOptions, fit_context
+from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._validation import (
+    check_missing,
+    missing_values,
+    names_only,
+    require_eras,
+    row_blocks,
+    validate_rows,
+)
+from numerai_features.embedders import _maximum_likelihood as ml
+from numerai_features.encoders import Affine, Encoder, Fill
+from numerai_features.moments import EraMoments, Moments
+
+
+class FactorAnalysisEmbedder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    r"""Latent factors with Gaussian noise of its own variance for each feature.
+
+    The model is :math:`x = \mu + W z + \epsilon` with
+    :math:`z \sim N(0, I)` and :math:`\epsilon \sim N(0, \mathrm{diag}(\psi))`. The
+    likelihood depends on the rows only through their mean and covariance, so `fit`
+    passes over the rows once (`Moments`; exact for int8 bins, no float copy of the
+    table) and then maximises it by L-BFGS over :math:`\log\psi` [1]_ [2]_. `transform`
+    gives the posterior means
+    :math:`E[z \mid x] = (I + W^\top \Psi^{-1} W)^{-1} W^\top \Psi^{-1} (x - \mu)`,
+    as :class:`sklearn.decomposition.FactorAnalysis` does.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of factors; None means ``min(30, n_features)``.
+    rotation : {None, "varimax"}, default=None
+        Rotation of the loadings; it changes neither the likelihood nor what a linear
+        map of all the factors can express.
+    center : {"global", "era"}, default="global"
+        "global": rows less the mean of all rows. "era": rows less the mean of their
+        own era, in `fit` and in `transform`; then a row's factors depend on the rows
+        of its era that come with it, and whole eras must be transformed.
+    missing : {"middle", "raise"}, default="middle"
+        NaN becomes the column's median learned in `fit` (bin 2 for int8), or is an
+        error.
+    tol : float, default=1e-11
+        Stop when the relative gain in log-likelihood of a step is smaller.
+    max_iter : int, default=500
+        Most steps of L-BFGS.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Loadings, :math:`W^\top`, by descending share of the likelihood.
+    noise_variance_ : ndarray of shape (n_features,)
+        Noise variances :math:`\psi`; zero where a feature is constant.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the rows (of the centred rows, 0, where ``center="era"``).
+    loglike_ : list of float
+        Log-likelihood of the rows after each step.
+    n_components_ : int
+        The resolved number of factors.
+    n_iter_ : int
+        Number of steps.
+    encoder_ : Encoder
+        What `transform` runs.
+    moments_ : Moments, EraMoments or None
+        What `partial_fit` has gathered; None after `fit`, which keeps what it needs
+        to transform, and no more.
+    fitted_eras_ : ndarray of shape (n_eras,) or None
+        Era numbers seen in fit, None if no eras were given.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X had string names.
+
+    See Also
+    --------
+    sklearn.decomposition.FactorAnalysis : The same model by a slower iteration.
+    numerai_features.compose.LatentFeatures : Originals beside latents.
+
+    Notes
+    -----
+    The cost is one pass over the rows (``n_rows * n_features ** 2`` floating-point
+    operations) and some ten to thirty partial eigendecompositions of an
+    ``n_features x n_features`` matrix; memory is a few such matrices.
+
+    References
+    ----------
+    .. [1] Joreskog, K. G. (1967). Some contributions to maximum likelihood factor
+       analysis. Psychometrika 32, 443-482.
+    .. [2] Barber, D. (2012). Bayesian Reasoning and Machine Learning, algorithm 21.1.
+
+    Examples
+    --------
+    >>> from numerai_features.datasets import make_era_panel
+    >>> from numerai_features.embedders import FactorAnalysisEmbedder
+    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
+    ...                           n_factors=4, random_state=0)
+    >>> embedder = FactorAnalysisEmbedder(n_components=4).fit(panel.X, eras=panel.eras)
+    >>> embedder.transform(panel.X).shape
+    (800, 4)
+    >>> embedder.get_feature_names_out()[:1]
+    array(['factoranalysisembedder0'], dtype=object)
+    """
+
+    __metadata_request__fit = {"eras": True}
+    __metadata_request__partial_fit = {"eras": True}
+    __metadata_request__transform = {"eras": True}
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "rotation": [StrOptions({"varimax"}), None],
+        "center": [StrOptions({"global", "era"})],
+        "missing": [StrOptions({"middle", "raise"})],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        rotation=None,
+        center="global",
+        missing="middle",
+        tol=1e-11,
+        max_iter=500,
+    ):
+        self.n_components = n_components
+        self.rotation = rotation
+        self.center = center
+        self.missing = missing
+        self.tol = tol
+        self.max_iter = max_iter
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, eras=None, sample_weight=None):
+        """Fit the factors to rows.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            Finite numbers or NaN. int8 stays int8. A frame's column ``era`` is taken
+            out, and used.
+        y : Ignored
+            Present for API consistency.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels; kept as ``fitted_eras_``, and needed by ``center="era"``
+            (without them all rows are one era).
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self
+        """
+        X, eras = validate_rows(self, X, eras, reset=True, min_rows=2)
+        self.missing_values_ = missing_values(X, self.missing, _counted(sample_weight))
+        moments = self._gather(X, eras, sample_weight)
+        self._solve(moments, start=None)
+        self.moments_ = None
+        self.fitted_eras_ = None if eras is None else eras.numbers
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, *, eras=None, sample_weight=None):
+        """Add rows to those seen in earlier calls, and fit to all of them.
+
+        The result is that of `fit` on all rows at once. What stands in for NaN is
+        learned from the first call's rows. With ``center="era"`` every call must bring
+        whole, new eras.
+
+        Parameters
+        ----------
+        X, y, eras, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        self
+        """
+        first = not hasattr(self, "components_")
+        if not first and self.moments_ is None:
+            raise ValueError(
+                "partial_fit cannot continue from fit, which does not keep the "
+                "moments. Start with partial_fit, or use from_moments on the sum of "
+                "both Moments."
+            )
+        X, eras = validate_rows(self, X, eras, reset=first, min_rows=2 if first else 1)
+        if first:
+            counted = _counted(sample_weight)
+            self.missing_values_ = missing_values(X, self.missing, counted)
+        else:
+            self._check_transform_eras(eras)
+            check_missing(X, self.missing)
+        moments = self._gather(X, eras, sample_weight)
+        moments = moments if first else self.moments_ + moments
+        self._solve(moments, start=None if first else self.noise_variance_)
+        self.moments_ = moments
+        seen = None if eras is None else eras.numbers
+        if not first and seen is not None and self.fitted_eras_ is not None:
+            seen = np.union1d(self.fitted_eras_, seen)
+        # Rows without eras could be of any era, so then none are known.
+        self.fitted_eras_ = seen if first or self.fitted_eras_ is not None else None
+        return self
+
+    @classmethod
+    def from_moments(cls, moments, *, feature_names=None, **params):
+        """Fit the factors to moments gathered elsewhere.
+
+        Parameters
+        ----------
+        moments : Moments or EraMoments
+            ``center="era"`` needs `EraMoments`.
+        feature_names : sequence of str, default=None
+            Names of the features, checked in `transform`.
+        **params
+            Parameters of the estimator.
+
+        Returns
+        -------
+        FactorAnalysisEmbedder
+            Fitted; NaN in `transform` becomes bin 2.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from numerai_features.moments import Moments
+        >>> rng = np.random.default_rng(0)
+        >>> a, b = rng.integers(0, 5, (2, 50, 4)).astype(np.int8)
+        >>> moments = Moments.from_rows(a) + Moments.from_rows(b)
+        >>> FactorAnalysisEmbedder.from_moments(moments, n_components=1).n_components_
+        1
+        """
+        self = cls(**params)
+        self._validate_params()
+        if self.center == "era" and not isinstance(moments, EraMoments):
+            raise ValueError(
+                "center='era' needs EraMoments, which keep the sums of each era; got "
+                f"{type(moments).__name__}."
+            )
+        n_features = len(
+            moments.blocks[0].total
+            if isinstance(moments, EraMoments)
+            else moments.total
+        )
+        if feature_names is not None:
+            from sklearn.utils.validation import validate_data
+
+            names = names_only(list(feature_names))
+            validate_data(self, names, reset=True, skip_check_array=True)
+        self.n_features_in_ = n_features
+        self.missing_values_ = np.full(n_features, 2, np.float32)
+        self._solve(moments, start=None)
+        self.moments_ = moments
+        self.fitted_eras_ = getattr(moments, "numbers", None)
+        return self
+
+    def transform(self, X, *, eras=None):
+        """Return the posterior means of the factors.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        eras : array-like of shape (n_rows,), default=None
+            Needed by ``center="era"`` where fit had eras; else ignored.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_components), float32
+        """
+        X, eras = self._check_transform(X, eras)
+        Z = self.encoder_.transform(X)
+        if self.center == "era":
+            # The encoder is affine: centring its output centres its input.
+            for _, rows in _one_era(eras, len(X)).rows_by_era():
+                Z[rows] -= Z[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
+        return Z
+
+    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
+        """Fit the factors and return the rows' posterior means.
+
+        Parameters
+        ----------
+        X, y, eras, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_components), float32
+        """
+        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
+        return fitted.transform(X, eras=eras)
+
+    def score_samples(self, X, *, eras=None):
+        """Return the log-likelihood of each row.
+
+        Parameters
+        ----------
+        X, eras
+            As in `transform`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), float64
+        """
+        X, eras = self._check_transform(X, eras)
+        active = self.noise_variance_ > 0
+        psi = self.noise_variance_[active]
+        W = self.components_[:, active].T
+        root = np.linalg.cholesky(np.eye(W.shape[1]) + W.T @ (W / psi[:, None]))
+        whiten = np.linalg.solve(root, (W / psi[:, None]).T).T
+        constant = len(psi) * np.log(2 * np.pi) + np.log(psi).sum()
+        constant += 2 * np.log(np.diag(root)).sum()
+        centres = self._centres(X, eras)
+        scores = np.empty(len(X))
+        for rows in row_blocks(*X.shape):
+            x = self._filled(X[rows])
+            x = (x - (self.mean_ if centres is None else centres(rows)))[:, active]
+            distance = (x * x / psi).sum(axis=1) - ((x @ whiten) ** 2).sum(axis=1)
+            scores[rows] = -0.5 * (constant + distance)
+        return scores
+
+    def score(self, X, y=None, *, eras=None):
+        """Return the mean log-likelihood of the rows.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        y : Ignored
+            Present for API consistency.
+        eras : array-like of shape (n_rows,), default=None
+            As in `transform`.
+
+        Returns
+        -------
+        float
+        """
+        return float(self.score_samples(X, eras=eras).mean())
+
+    def get_covariance(self):
+        """Return the model's covariance, :math:`W W^\\top + \\mathrm{diag}(\\psi)`.
+
+        Returns
+        -------
+        ndarray of shape (n_features, n_features)
+        """
+        check_is_fitted(self)
+        covariance = self.components_.T @ self.components_
+        covariance[np.diag_indices_from(covariance)] += self.noise_variance_
+        return covariance
+
+    def _gather(self, X, eras, sample_weight):
+        options = {"sample_weight": sample_weight, "fill": self.missing_values_}
+        if self.center == "era":
+            return EraMoments.from_rows(X, _one_era(eras, len(X)), **options)
+        return Moments.from_rows(X, **options)
+
+    def _solve(self, moments, start):
+        if isinstance(moments, EraMoments):
+            moments = moments.within() if self.center == "era" else moments.total()
+        covariance = moments.covariance()
+        k = self._resolve_components(covariance)
+        solution = ml.solve(
+            covariance, k, start=start, tol=self.tol, max_iter=self.max_iter
+        )
+        if not solution.converged:
+            warnings.warn(
+                f"FactorAnalysisEmbedder did not converge in max_iter={self.max_iter} "
+                "steps; raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        W = solution.loadings
+        if self.rotation == "varimax":
+            W = W @ ml.varimax(W)
+        strongest = np.abs(W).argmax(axis=0)
+        W = W * np.where(W[strongest, np.arange(k)] < 0, -1, 1)
+        self.n_components_ = k
+        self.mean_ = moments.mean
+        self.components_ = W.T
+        self.noise_variance_ = solution.noise_variance
+        self.loglike_ = [-0.5 * moments.weight * f for f in solution.objective]
+        self.n_iter_ = len(solution.objective) - 1
+        self.encoder_ = self._make_encoder()
+
+    def _resolve_components(self, covariance):
+        n_features = len(covariance)
+        if self.n_components is None:
+            return min(30, n_features)
+        if self.n_components > n_features:
+            raise ValueError(
+                f"n_components={self.n_components} must be at most n_features="
+                f"{n_features}. Ask for fewer factors, or leave it None."
+            )
+        rank = ml.rank(covariance)
+        if self.n_components > rank:
+            raise ValueError(
+                f"n_components={self.n_components} is above the rank of the data: "
+                f"these rows vary in {rank} directions only (constant or duplicate "
+                f"columns, or too few rows). Ask for at most {rank} factors."
+            )
+        return self.n_components
+
+    def _make_encoder(self):
+        W, psi = self.components_.T, self.noise_variance_
+        scaled = W / np.where(psi > 0, psi, np.inf)[:, None]
+        weight = np.linalg.solve(np.eye(W.shape[1]) + W.T @ scaled, scaled.T).T
+        # float64: in float32 the rounding of a sum over hundreds of bins shows.
+        factors = Affine(weight, -self.mean_ @ weight)
+        return Encoder([("fill", Fill(self.missing_values_)), ("factors", factors)])
+
+    def _check_transform(self, X, eras):
+        check_is_fitted(self)
+        X, eras = validate_rows(self, X, eras, reset=False)
+        self._check_transform_eras(eras)
+        check_missing(X, self.missing)
+        return X, eras
+
+    def _check_transform_eras(self, eras):
+        if self.center == "era":
+            require_eras(eras, self.fitted_eras_ is not None, type(self).__name__)
+
+    def _filled(self, block) -> NDArray[np.float64]:
+        block = block.astype(np.float64)
+        return np.where(np.isnan(block), self.missing_values_, block)
+
+    def _centres(self, X, eras):
+        """Return a function from rows to their eras' means, or None for the global."""
+        if self.center != "era":
+            return None
+        eras = _one_era(eras, len(X))
+        means = np.stack(
+            [self._filled(X[rows]).mean(axis=0) for _, rows in eras.rows_by_era()]
+        )
+        return lambda rows: means[eras.codes[rows]]
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "middle"
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _one_era(eras: EraIndex | None, n_rows: int) -> EraIndex:
+    """Without labels, all rows are one era."""
+    return encode_eras(np.zeros(n_rows, np.int64)) if eras is None else eras
+
+
+def _counted(sample_weight):
+    return None if sample_weight is None else np.asarray(sample_weight) > 0

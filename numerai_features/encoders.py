@@ -1,0 +1,309 @@
+"""What remains of a fitted embedder: an immutable list of steps over numpy arrays.
+
+An `Encoder` is small, pickles without torch, and works on each row alone. Its steps
+are written against the array-API standard: numpy by default, torch tensors (also on a
+GPU) where that is what comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._validation import row_blocks
+
+__all__ = [
+    "Activation",
+    "Affine",
+    "Argmax",
+    "Concatenate",
+    "Encoder",
+    "Fill",
+    "Quantize",
+    "Softmax",
+]
+
+
+class Step(Protocol):
+    """One step: a pure function of a block of rows."""
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Map a float block (n_rows, n_in) to (n_rows, n_out)."""
+
+    def n_out(self, n_in: int) -> int:
+        """Return the number of output columns for `n_in` input columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class _ArrayStep:
+    """A step whose fields are read-only arrays."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value = value.copy()
+                value.flags.writeable = False
+                object.__setattr__(self, field.name, value)
+
+    def n_out(self, n_in: int) -> int:
+        """Return the number of output columns: as many as come in."""
+        return n_in
+
+
+@dataclass(frozen=True, eq=False)
+class Fill(_ArrayStep):
+    """Put a column's value in the place of NaN.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_features,)
+    """
+
+    values: NDArray[np.floating]
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Return x with every NaN filled."""
+        gaps = xp.isnan(x)
+        if not bool(xp.any(gaps)):
+            return x
+        return xp.where(gaps, _like(self.values, x, xp), x)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(_ArrayStep):
+    """Matrix product and shift, ``x @ weight + bias``.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_in, n_out)
+    bias : ndarray of shape (n_out,), default=None
+    """
+
+    weight: NDArray[np.floating]
+    bias: NDArray[np.floating] | None = None
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Return ``x @ weight + bias``."""
+        x = x @ _like(self.weight, x, xp)
+        return x if self.bias is None else x + _like(self.bias, x, xp)
+
+    def n_out(self, n_in: int) -> int:
+        """Return the number of the weight's columns."""
+        return self.weight.shape[1]
+
+
+_ACTIVATIONS = {
+    "identity": lambda x, xp: x,
+    "relu": lambda x, xp: xp.maximum(x, xp.zeros_like(x)),
+    "sigmoid": lambda x, xp: _sigmoid(x, xp),
+    "silu": lambda x, xp: x * _sigmoid(x, xp),
+    "tanh": lambda x, xp: xp.tanh(x),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Activation(_ArrayStep):
+    """Elementwise function: "identity", "relu", "sigmoid", "silu" (swish) or "tanh"."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in _ACTIVATIONS:
+            raise ValueError(
+                f"name must be one of {sorted(_ACTIVATIONS)}; got {self.name!r}."
+            )
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Return the function of every cell."""
+        return _ACTIVATIONS[self.name](x, xp)
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(_ArrayStep):
+    """Exponentials of a row, divided by their sum."""
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Return each row's softmax."""
+        x = xp.exp(x - xp.max(x, axis=1, keepdims=True))
+        return x / xp.sum(x, axis=1, keepdims=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Argmax(_ArrayStep):
+    """The column that is largest in a row, as one number."""
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Return the index of each row's largest cell, (n_rows, 1)."""
+        return xp.astype(xp.argmax(x, axis=1, keepdims=True), x.dtype)
+
+    def n_out(self, n_in: int) -> int:
+        """Return 1."""
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
+class Quantize(_ArrayStep):
+    """Rank each column into bins by edges: the bin is the number of edges below x.
+
+    Parameters
+    ----------
+    edges : ndarray of shape (n_columns, n_edges)
+        Ascending in each row.
+    """
+
+    edges: NDArray[np.floating]
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Return bins 0 .. n_edges, as floats."""
+        columns = [
+            xp.searchsorted(_like(edges, x, xp), xp.asarray(x[:, j], copy=True))
+            for j, edges in enumerate(self.edges)
+        ]
+        return xp.astype(xp.stack(columns, axis=1), x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenate(_ArrayStep):
+    """Several encoders on the same input, side by side.
+
+    Parameters
+    ----------
+    branches : tuple of Encoder
+        An encoder without steps passes its input on.
+    """
+
+    branches: tuple[Encoder, ...]
+
+    def __call__(self, x: Any, xp: Any) -> Any:
+        """Return all branches' outputs in one table."""
+        return xp.concat([branch.apply(x, xp) for branch in self.branches], axis=1)
+
+    def n_out(self, n_in: int) -> int:
+        """Return the sum of the branches' widths."""
+        return sum(branch.n_out(n_in) for branch in self.branches)
+
+
+class Encoder:
+    """An immutable list of named steps from features to latents.
+
+    Parameters
+    ----------
+    steps : sequence of (str, step)
+        Applied in turn to blocks of rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = np.array([[1.0], [-1.0]], dtype=np.float32)
+    >>> encoder = Encoder([("code", Affine(weight)), ("positive", Activation("relu"))])
+    >>> encoder.transform(np.array([[4, 1], [0, 3]], dtype=np.int8))
+    array([[3.],
+           [0.]], dtype=float32)
+    """
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: Sequence[tuple[str, Step]]) -> None:
+        names = [name for name, _ in steps]
+        if len(set(names)) != len(names):
+            raise ValueError(f"steps must have distinct names; got {names}.")
+        self._steps = tuple(steps)
+
+    @property
+    def steps(self) -> tuple[tuple[str, Step], ...]:
+        """The steps and their names."""
+        return self._steps
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What blocks are cast to: float64 where a step's arrays are, else float32."""
+        return np.result_type(np.float32, *(array.dtype for array in self._arrays()))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._arrays())
+
+    def n_out(self, n_in: int) -> int:
+        """Return the number of latents for `n_in` features."""
+        for _, step in self._steps:
+            n_in = step.n_out(n_in)
+        return n_in
+
+    def apply(self, x: Any, xp: Any) -> Any:
+        """Run the steps on one block of floats in the namespace `xp`."""
+        for _, step in self._steps:
+            x = step(x, xp)
+        return x
+
+    def transform(
+        self, X: Any, *, out: NDArray[Any] | None = None, block_rows: int | None = None
+    ) -> Any:
+        """Encode rows, a block at a time.
+
+        Parameters
+        ----------
+        X : array of shape (n_rows, n_features)
+            numpy or any array-API array (a torch tensor, also on a GPU). Integers are
+            cast to float32 where they are used.
+        out : ndarray of shape (n_rows, n_out), default=None
+            Where to write, for numpy; cast to its dtype.
+        block_rows : int, default=None
+            Rows a block; by default what keeps a block in the cache.
+
+        Returns
+        -------
+        array of shape (n_rows, n_out), float32
+            In the namespace, and on the device, of X.
+        """
+        from array_api_compat import array_namespace, is_numpy_array
+
+        n_rows, n_features = X.shape
+        xp = array_namespace(X)
+        if not is_numpy_array(X):
+            latents = self.apply(xp.astype(X, getattr(xp, self.dtype.name)), xp)
+            return xp.astype(latents, xp.float32)
+        if out is None:
+            out = np.empty((n_rows, self.n_out(n_features)), dtype=np.float32)
+        for rows in row_blocks(n_rows, n_features, block_rows):
+            block = X[rows].astype(self.dtype, order="C")
+            out[rows] = self.apply(block, xp)
+        return out
+
+    def _arrays(self) -> Iterator[NDArray[Any]]:
+        for _, step in self._steps:
+            for branch in getattr(step, "branches", ()):
+                yield from branch._arrays()
+            for field in fields(step):  # type: ignore[arg-type]
+                value = getattr(step, field.name)
+                if isinstance(value, np.ndarray):
+                    yield value
+
+    def __getstate__(self) -> tuple[tuple[str, Step], ...]:
+        return self._steps
+
+    def __setstate__(self, steps: tuple[tuple[str, Step], ...]) -> None:
+        self._steps = steps
+
+    def __repr__(self) -> str:
+        return f"Encoder({[name for name, _ in self._steps]}, {self.n_bytes} bytes)"
+
+
+def _sigmoid(x: Any, xp: Any) -> Any:
+    """Stable at both ends: exp is only taken of what is not positive."""
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def _like(array: NDArray[Any], x: Any, xp: Any) -> Any:
+    """Return a fitted array where and as x is; numpy arrays are used as they are."""
+    if isinstance(x, np.ndarray):
+        return array
+    from array_api_compat import device
+
+    return xp.asarray(array.copy(), device=device(x), dtype=x.dtype)

@@ -1,0 +1,449 @@
+"""Moments: counts, means and scatter matrices that add and subtract.
+
+They are all that factor analysis, standardisation, principal axes and ridge
+regression need of the rows. Moments of chunks, files, machines or folds merge by
+``+``; a fold's training moments are the total ``-`` the held-out ones. For bins the
+sums are whole numbers, hence exact: the order of merging does not matter to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numerai_features._eras import encode_eras
+from numerai_features._validation import MIDDLE_BIN, row_blocks
+
+__all__ = ["EraMoments", "Moments"]
+
+_EXACT_FLOAT32 = 1 << 24  # whole numbers up to this are exact in float32
+_WIDEST_BIN = 64  # beyond, too few rows fit between two flushes to float64
+_BLOCK_BYTES = 8 << 20
+
+
+class Moments:
+    r"""Weight, mean and scatter of a set of rows.
+
+    With rows :math:`x_i`, weights :math:`w_i` and a fixed point :math:`s` (`shift`),
+    it keeps :math:`\sum w_i`, :math:`\sum w_i (x_i - s)` and
+    :math:`\sum w_i (x_i - s)(x_i - s)^\top`.
+
+    Parameters
+    ----------
+    weight : float
+        Number of rows, or the sum of their weights.
+    total : ndarray of shape (n_features,)
+        Weighted sum of ``x - shift``.
+    scatter : ndarray of shape (n_features, n_features)
+        Weighted sum of outer products of ``x - shift``.
+    shift : ndarray of shape (n_features,)
+        The point about which the sums are taken: it only guards precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[0, 4], [2, 2], [4, 1]], dtype=np.int8)
+    >>> both = Moments.from_rows(X[:1]) + Moments.from_rows(X[1:])
+    >>> both.mean
+    array([2.        , 2.33333333])
+    >>> bool(np.allclose(both.covariance(), np.cov(X.T, bias=True)))
+    True
+    """
+
+    __slots__ = ("scatter", "shift", "total", "weight")
+
+    def __init__(
+        self,
+        weight: float,
+        total: NDArray[np.float64],
+        scatter: NDArray[np.float64],
+        shift: NDArray[np.float64],
+    ) -> None:
+        self.weight = float(weight)
+        self.total = total
+        self.scatter = scatter
+        self.shift = shift
+
+    @classmethod
+    def from_rows(
+        cls,
+        X: NDArray[Any],
+        *,
+        sample_weight: ArrayLike | None = None,
+        fill: ArrayLike | None = None,
+    ) -> Moments:
+        """Sum over rows, a block at a time; no float copy of X is made.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            int8 bins are summed exactly in float32 matrix products; other numbers in
+            float64.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows; 1 by default.
+        fill : array-like of shape (n_features,), default=None
+            What stands in for NaN in each column; without it NaN is an error.
+
+        Returns
+        -------
+        Moments
+        """
+        sums = _Sums(X, fill)
+        weights = _check_weights(sample_weight, len(X))
+        for rows in row_blocks(*X.shape, sums.block_rows):
+            sums.add(X[rows], None if weights is None else weights[rows])
+        return sums.moments()
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return len(self.total)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Weighted mean of the rows, of shape (n_features,)."""
+        return self.shift + self.total / self._positive_weight()
+
+    def covariance(self) -> NDArray[np.float64]:
+        """Return the covariance with divisor `weight`, (n_features, n_features)."""
+        weight = self._positive_weight()
+        offset = self.total / weight
+        covariance = self.scatter / weight
+        covariance -= np.outer(offset, offset)
+        return covariance
+
+    def about(self, shift: NDArray[np.float64]) -> Moments:
+        """Return the same moments with the sums taken about another point."""
+        if np.array_equal(shift, self.shift):
+            return self
+        step = self.shift - shift
+        cross = np.outer(self.total, step)
+        scatter = self.scatter + cross + cross.T
+        scatter += self.weight * np.outer(step, step)
+        return Moments(self.weight, self.total + self.weight * step, scatter, shift)
+
+    def __add__(self, other: Moments) -> Moments:
+        other = self._aligned(other)
+        return Moments(
+            self.weight + other.weight,
+            self.total + other.total,
+            self.scatter + other.scatter,
+            self.shift,
+        )
+
+    def __sub__(self, other: Moments) -> Moments:
+        other = self._aligned(other)
+        if other.weight > self.weight:
+            raise ValueError(
+                f"Cannot take moments of {other.weight:g} rows from moments of "
+                f"{self.weight:g}: subtract a part from the whole that holds it."
+            )
+        return Moments(
+            self.weight - other.weight,
+            self.total - other.total,
+            self.scatter - other.scatter,
+            self.shift,
+        )
+
+    def __repr__(self) -> str:
+        return f"Moments(weight={self.weight:g}, n_features={self.n_features})"
+
+    def _aligned(self, other: Moments) -> Moments:
+        if not isinstance(other, Moments):
+            raise TypeError(f"Expected Moments, got {type(other).__name__}.")
+        if other.n_features != self.n_features:
+            raise ValueError(
+                f"Moments of {self.n_features} and of {other.n_features} features do "
+                "not add: take both from the same columns."
+            )
+        return other.about(self.shift)
+
+    def _positive_weight(self) -> float:
+        if self.weight <= 0:
+            raise ValueError("These moments hold no rows: add some first.")
+        return self.weight
+
+
+class EraMoments:
+    """Moments kept per block of eras, with the sums of every era.
+
+    A fold's moments are the total less its held-out blocks. The sums of each era give
+    the moments *within* eras: rows centred on their own era's mean.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n_eras,)
+        Era numbers, ascending.
+    weights : ndarray of shape (n_eras,)
+        Rows of each era.
+    totals : ndarray of shape (n_eras, n_features)
+        Each era's sum of ``x - shift``.
+    block_of : ndarray of shape (n_eras,)
+        The block that each era belongs to.
+    blocks : list of Moments
+        One for each block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.arange(12).reshape(6, 2) % 5
+    >>> moments = EraMoments.from_rows(X, [1, 1, 2, 2, 3, 3], n_blocks=3)
+    >>> moments.without([2]).weight
+    4.0
+    >>> moments.within().mean
+    array([0., 0.])
+    """
+
+    __slots__ = ("block_of", "blocks", "numbers", "totals", "weights")
+
+    def __init__(
+        self,
+        numbers: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        totals: NDArray[np.float64],
+        block_of: NDArray[np.intp],
+        blocks: list[Moments],
+    ) -> None:
+        self.numbers = numbers
+        self.weights = weights
+        self.totals = totals
+        self.block_of = block_of
+        self.blocks = blocks
+
+    @classmethod
+    def from_rows(
+        cls,
+        X: NDArray[Any],
+        eras: Any,
+        *,
+        n_blocks: int = 1,
+        sample_weight: ArrayLike | None = None,
+        fill: ArrayLike | None = None,
+    ) -> EraMoments:
+        """Sum over rows, era by era.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+        eras : array-like of shape (n_rows,)
+        n_blocks : int, default=1
+            Into how many contiguous blocks of eras the moments are kept; each costs
+            ``8 * n_features ** 2`` bytes.
+        sample_weight, fill
+            As in `Moments.from_rows`.
+
+        Returns
+        -------
+        EraMoments
+        """
+        index = encode_eras(eras, n_rows=len(X))
+        if not 1 <= n_blocks <= index.n_eras:
+            raise ValueError(
+                f"n_blocks must be between 1 and the number of eras ({index.n_eras}); "
+                f"got {n_blocks}."
+            )
+        weights = _check_weights(sample_weight, len(X))
+        block_of = np.arange(index.n_eras) * n_blocks // index.n_eras
+        totals = np.zeros((index.n_eras, X.shape[1]))
+        era_weights = np.zeros(index.n_eras)
+        blocks: list[Moments] = []
+        sums = _Sums(X, fill)
+        for code, rows in index.rows_by_era():
+            if block_of[code] > len(blocks):
+                blocks.append(sums.moments())
+                sums = _Sums(X, fill, like=sums)
+            era_weights[code], totals[code] = sums.add_era(X, rows, weights)
+        blocks.append(sums.moments())
+        return cls(index.numbers, era_weights, totals, block_of, blocks)
+
+    def total(self) -> Moments:
+        """Return the moments of all rows."""
+        return _sum(self.blocks)
+
+    def without(self, eras: Any) -> Moments:
+        """Return the moments of all rows but those of `eras`.
+
+        Raises
+        ------
+        ValueError
+            If `eras` is not a union of whole blocks.
+        """
+        held_out = np.isin(self.numbers, encode_eras(eras).numbers)
+        out = np.unique(self.block_of[held_out])
+        if not np.array_equal(held_out, np.isin(self.block_of, out)):
+            first = self.numbers[np.searchsorted(self.block_of, out)]
+            raise ValueError(
+                "eras must be whole blocks of eras; the blocks that they touch start "
+                f"at {first.tolist()}. Choose n_blocks so that a fold is a union of "
+                "blocks."
+            )
+        kept = [b for i, b in enumerate(self.blocks) if i not in out]
+        if not kept:
+            raise ValueError("eras names every era: nothing is left.")
+        return _sum(kept)
+
+    def within(self) -> Moments:
+        """Return the moments of rows centred on their own era's mean."""
+        total = self.total()
+        means = self.totals / np.maximum(self.weights, 1e-300)[:, None]
+        scatter = total.scatter - self.totals.T @ means
+        zero = np.zeros(total.n_features)
+        return Moments(total.weight, zero, scatter, zero)
+
+    def __add__(self, other: EraMoments) -> EraMoments:
+        if np.isin(self.numbers, other.numbers).any():
+            raise ValueError("Both moments hold the same eras; they would count twice.")
+        shift = self.blocks[0].shift
+        moved = other.blocks[0].shift - shift
+        numbers = np.concatenate([self.numbers, other.numbers])
+        order = np.argsort(numbers)
+        return EraMoments(
+            numbers[order],
+            np.concatenate([self.weights, other.weights])[order],
+            np.concatenate(
+                [self.totals, other.totals + other.weights[:, None] * moved]
+            )[order],
+            np.concatenate([self.block_of, other.block_of + len(self.blocks)])[order],
+            self.blocks + [block.about(shift) for block in other.blocks],
+        )
+
+
+class _Sums:
+    """Running sums over blocks of rows: where the bytes are cast and multiplied."""
+
+    def __init__(
+        self, X: NDArray[Any], fill: ArrayLike | None, like: _Sums | None = None
+    ) -> None:
+        n_features = X.shape[1]
+        self.fill = None if fill is None else np.asarray(fill, dtype=np.float64)
+        self.widest = _widest_bin(X) if like is None else like.widest
+        self.exact = self.widest is not None
+        self.shift = self._first_shift(X) if like is None else like.shift
+        self.block_rows = max(256, _BLOCK_BYTES // (4 * max(1, n_features)))
+        if self.widest is not None:
+            self.block_rows = min(self.block_rows, self._rows_to_flush)
+        self.weight = 0.0
+        self.total = np.zeros(n_features)
+        self.scatter = np.zeros((n_features, n_features), order="F")  # upper triangle
+        self._partial = np.zeros((n_features, n_features), np.float32, order="F")
+        self._pending = 0
+
+    @property
+    def _rows_to_flush(self) -> int:
+        assert self.widest is not None
+        return int(_EXACT_FLOAT32 // max(1, self.widest**2))
+
+    def _first_shift(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        if self.exact:
+            return np.full(X.shape[1], float(MIDDLE_BIN))
+        head = self._filled(X[:1024].astype(np.float64))
+        return np.asarray(head.mean(axis=0)) if len(head) else np.zeros(X.shape[1])
+
+    def _filled(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
+        gaps = np.isnan(block)
+        if gaps.any():
+            if self.fill is None:
+                raise ValueError("X contains NaN; pass fill= values for the columns.")
+            block[gaps] = np.broadcast_to(self.fill, block.shape)[gaps]
+        return block
+
+    def add_era(
+        self, X: NDArray[Any], rows: Any, weights: NDArray[np.float64] | None
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Add one era in blocks; return its weight and its sum of ``x - shift``."""
+        weight, total = self.weight, self.total.copy()
+        era = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        for part in row_blocks(len(era), X.shape[1], self.block_rows):
+            at = slice(era[part][0], era[part][-1] + 1)
+            at = at if isinstance(rows, slice) else era[part]
+            self.add(X[at], None if weights is None else weights[at])
+        return self.weight - weight, self.total - total
+
+    def add(self, block: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        """Add a block of rows."""
+        if self.exact and weights is None:
+            self._add_exact(block)
+        else:
+            self._add_float(block, weights)
+
+    def _add_exact(self, block: NDArray[Any]) -> None:
+        if self._pending + len(block) > self._rows_to_flush:
+            self._flush()
+        values = block.astype(np.float32)
+        values -= np.float32(MIDDLE_BIN)
+        self._partial = _syrk(values, self._partial)
+        self._pending += len(block)
+        self.total += values.sum(axis=0)
+        self.weight += len(block)
+
+    def _add_float(
+        self, block: NDArray[Any], weights: NDArray[np.float64] | None
+    ) -> None:
+        values = self._filled(block.astype(np.float64))
+        values -= self.shift
+        if weights is None:
+            self.weight += len(block)
+            self.total += values.sum(axis=0)
+        else:
+            self.weight += float(weights.sum())
+            self.total += weights @ values
+            values *= np.sqrt(weights)[:, None]
+        self.scatter = _syrk(values, self.scatter)
+
+    def _flush(self) -> None:
+        if self._pending:
+            self.scatter += self._partial
+            self._partial[:] = 0
+            self._pending = 0
+
+    def moments(self) -> Moments:
+        """Return what has been summed."""
+        self._flush()
+        scatter = np.triu(self.scatter)
+        scatter += np.triu(scatter, 1).T
+        return Moments(self.weight, self.total, scatter, self.shift)
+
+
+def _syrk(values: NDArray[Any], scatter: NDArray[Any]) -> NDArray[Any]:
+    """Add ``values.T @ values`` to the upper triangle of a Fortran-ordered matrix."""
+    from scipy.linalg import blas
+
+    syrk = blas.ssyrk if values.dtype == np.float32 else blas.dsyrk
+    if values.flags.c_contiguous:
+        return syrk(1.0, values.T, beta=1.0, c=scatter, overwrite_c=True)
+    return syrk(1.0, values, beta=1.0, c=scatter, trans=1, overwrite_c=True)
+
+
+def _widest_bin(X: NDArray[Any]) -> int | None:
+    """Return the largest ``|x - 2|`` of narrow integers, None where floats are needed."""
+    if X.dtype not in (np.int8, np.uint8) or not X.size:
+        return None
+    widest = max(abs(int(X.min()) - MIDDLE_BIN), abs(int(X.max()) - MIDDLE_BIN))
+    return widest if widest <= _WIDEST_BIN else None
+
+
+def _check_weights(
+    sample_weight: ArrayLike | None, n_rows: int
+) -> NDArray[np.float64] | None:
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight must have shape ({n_rows},), one weight a row; got "
+            f"{weights.shape}."
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError(
+            "sample_weight must be finite and not negative, with at least one above 0."
+        )
+    return weights
+
+
+def _sum(moments: list[Moments]) -> Moments:
+    first, *others = moments
+    for other in others:
+        first = first + other
+    return first
