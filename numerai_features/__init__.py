@@ -1,4 +1,4 @@
-"""Latent features, more rows and honest validation for Numerai, as scikit-learn estimators."""
+"""Latent features, more rows and honest validation for Numerai."""
 
 from __future__ import annotations
 

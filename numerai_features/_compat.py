@@ -1,4 +1,4 @@
-"""The only module that calls private names of scikit-learn, or tells its versions apart."""
+"""The only module that uses private names of scikit-learn, or tells versions apart."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 
 __all__ = [
     "BaseComposition",
     "HasMethods",
     "Interval",
     "StrOptions",
+    "check_feature_names_in",
     "consumes",
     "fit_context",
     "routing_enabled",

@@ -25,7 +25,7 @@ _LIVE_LABELS = frozenset({"X", "eraX"})
 
 
 class EraLeakageError(ValueError):
-    """Rows that must not meet have met: an era column in a model, or eras in a purge."""
+    """Rows met that must not: an era column in a model, or eras within a purge."""
 
 
 class EraLeakageWarning(UserWarning):
@@ -73,7 +73,7 @@ class EraIndex:
     @property
     def resolved(self) -> NDArray[np.bool_]:
         """Which eras are not the live one, of shape (n_eras,)."""
-        return self.numbers != LIVE
+        return np.asarray(self.numbers != LIVE)
 
     def contiguous(self) -> bool:
         """Whether rows are sorted by era, so that an era is a slice."""
@@ -242,10 +242,9 @@ def _numbers(labels: NDArray[np.object_], name: str) -> NDArray[np.int64]:
             f"{name} mixes labels that are numbers ({others[0]!r}) with labels that "
             f"are not ({labels[named.index(True)]!r}); use one kind."
         )
-    order = np.argsort(np.array([str(label) for label in labels]), kind="stable")
-    ranks = np.empty(len(labels), np.int64)
-    ranks[order] = np.arange(len(labels))
-    ranks[[n == LIVE for n in numbers]] = LIVE
+    texts = np.array([str(label) for label in labels])
+    ranks = np.full(len(labels), LIVE, np.int64)
+    ranks[named] = np.argsort(np.argsort(texts[named], kind="stable"))
     return ranks
 
 

@@ -61,7 +61,7 @@ def take_eras(X: Any, eras: Any = None) -> tuple[Any, Any]:
 
 
 def frame_to_array(frame: Any) -> NDArray[Any]:
-    """Return a table's cells as one array; all-int8 columns give int8, nulls give NaN."""
+    """Return a table's cells as one array: int8 if all are, NaN where null."""
     if hasattr(frame, "loc"):
         return _pandas_to_array(frame)
     import pyarrow as pa
@@ -154,7 +154,7 @@ def validate_rows(
 
 
 def names_only(names: list[Any]) -> Any:
-    """A pandas frame with these columns and no rows: what the name checks look at."""
+    """Return a frame with these columns and no rows: what the name checks look at."""
     import pandas as pd
 
     return pd.DataFrame(columns=names)
@@ -237,7 +237,8 @@ def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float
     ValueError
         If the length is another, nothing but NaN is in it, or it holds infinity.
     """
-    y = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y, dtype=np.float64)
+    y = y.to_numpy() if hasattr(y, "to_numpy") else y
+    y = np.asarray(y, dtype=np.float64)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or len(y) != n_rows:
@@ -253,11 +254,42 @@ def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float
             f"{name} is NaN in all {n_rows} rows: nothing to learn or score. Live and "
             "'test' rows have no target yet; choose resolved eras or another target."
         )
-    return y
+    return np.asarray(y)
+
+
+def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
+    """Return weights as float64, or None."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight must have shape ({n_rows},), one weight a row; got "
+            f"{weights.shape}."
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError(
+            "sample_weight must be finite and not negative, with at least one weight "
+            "above zero."
+        )
+    return weights
+
+
+def _selects_others(step: Any) -> bool:
+    """Whether a step only chooses columns, and does not choose the era."""
+    name = type(step).__name__
+    if name == "FunctionTransformer":  # the names that the next step saw will tell
+        return True
+    if name != "ColumnTransformer":
+        return False
+    out = [str(column) for column in step.get_feature_names_out()]
+    return not any(c == ERA_COLUMN or c.endswith(f"__{ERA_COLUMN}") for c in out)
 
 
 def check_no_era_feature(model: Any) -> None:
     """Raise if a fitted model, or a step of a Pipeline, has `era` among its features.
+
+    Steps that select columns may see the era, if they do not pass it on.
 
     Raises
     ------
@@ -266,7 +298,8 @@ def check_no_era_feature(model: Any) -> None:
     """
     steps = [step for _, step in getattr(model, "steps", [])] or [model]
     for step in steps:
-        if ERA_COLUMN in list(getattr(step, "feature_names_in_", [])):
+        seen = ERA_COLUMN in list(getattr(step, "feature_names_in_", []))
+        if seen and not _selects_others(step):
             raise EraLeakageError(
                 f"The column 'era' reached {type(step).__name__} as a feature; a model "
                 "can learn each era's targets from it. Make LatentFeatures() the first "

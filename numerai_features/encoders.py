@@ -94,7 +94,7 @@ class Affine(_ArrayStep):
 
     def n_out(self, n_in: int) -> int:
         """Return the number of the weight's columns."""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
 
 _ACTIVATIONS = {

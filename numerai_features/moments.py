@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras
-from numerai_features._validation import MIDDLE_BIN, row_blocks
+from numerai_features._validation import MIDDLE_BIN, check_weights, row_blocks
 
 __all__ = ["EraMoments", "Moments"]
 
@@ -91,8 +91,8 @@ class Moments:
         Moments
         """
         sums = _Sums(X, fill)
-        weights = _check_weights(sample_weight, len(X))
-        for rows in row_blocks(*X.shape, sums.block_rows):
+        weights = check_weights(sample_weight, len(X))
+        for rows in row_blocks(len(X), X.shape[1], sums.block_rows):
             sums.add(X[rows], None if weights is None else weights[rows])
         return sums.moments()
 
@@ -244,7 +244,7 @@ class EraMoments:
                 f"n_blocks must be between 1 and the number of eras ({index.n_eras}); "
                 f"got {n_blocks}."
             )
-        weights = _check_weights(sample_weight, len(X))
+        weights = check_weights(sample_weight, len(X))
         block_of = np.arange(index.n_eras) * n_blocks // index.n_eras
         totals = np.zeros((index.n_eras, X.shape[1]))
         era_weights = np.zeros(index.n_eras)
@@ -273,7 +273,7 @@ class EraMoments:
         held_out = np.isin(self.numbers, encode_eras(eras).numbers)
         out = np.unique(self.block_of[held_out])
         if not np.array_equal(held_out, np.isin(self.block_of, out)):
-            first = self.numbers[np.searchsorted(self.block_of, out)]
+            first = np.array([self.numbers[self.block_of == b][0] for b in out])
             raise ValueError(
                 "eras must be whole blocks of eras; the blocks that they touch start "
                 f"at {first.tolist()}. Choose n_blocks so that a fold is a union of "
@@ -293,21 +293,25 @@ class EraMoments:
         return Moments(total.weight, zero, scatter, zero)
 
     def __add__(self, other: EraMoments) -> EraMoments:
-        if np.isin(self.numbers, other.numbers).any():
-            raise ValueError("Both moments hold the same eras; they would count twice.")
+        """Merge; an era whose rows come in two parts is one era, in one block."""
         shift = self.blocks[0].shift
-        moved = other.blocks[0].shift - shift
-        numbers = np.concatenate([self.numbers, other.numbers])
-        order = np.argsort(numbers)
-        return EraMoments(
-            numbers[order],
-            np.concatenate([self.weights, other.weights])[order],
-            np.concatenate(
-                [self.totals, other.totals + other.weights[:, None] * moved]
-            )[order],
-            np.concatenate([self.block_of, other.block_of + len(self.blocks)])[order],
-            self.blocks + [block.about(shift) for block in other.blocks],
-        )
+        moved = other.totals + other.weights[:, None] * (other.blocks[0].shift - shift)
+        numbers = np.union1d(self.numbers, other.numbers)
+        mine = np.searchsorted(numbers, self.numbers)
+        theirs = np.searchsorted(numbers, other.numbers)
+        weights = np.zeros(len(numbers))
+        totals = np.zeros((len(numbers), self.totals.shape[1]))
+        block_of = np.zeros(len(numbers), np.intp)
+        for at, part, sums in ((mine, self, self.totals), (theirs, other, moved)):
+            weights[at] += part.weights
+            totals[at] += sums
+        if len(numbers) < len(mine) + len(theirs):
+            blocks = [self.total() + other.total()]
+        else:
+            blocks = self.blocks + [block.about(shift) for block in other.blocks]
+            block_of[mine] = self.block_of
+            block_of[theirs] = other.block_of + len(self.blocks)
+        return EraMoments(numbers, weights, totals, block_of, blocks)
 
 
 class _Sums:
@@ -318,9 +322,11 @@ class _Sums:
     ) -> None:
         n_features = X.shape[1]
         self.fill = None if fill is None else np.asarray(fill, dtype=np.float64)
-        self.widest = _widest_bin(X) if like is None else like.widest
+        self.widest: int | None = _widest_bin(X) if like is None else like.widest
         self.exact = self.widest is not None
-        self.shift = self._first_shift(X) if like is None else like.shift
+        self.shift: NDArray[np.float64] = (
+            self._first_shift(X) if like is None else like.shift
+        )
         self.block_rows = max(256, _BLOCK_BYTES // (4 * max(1, n_features)))
         if self.widest is not None:
             self.block_rows = min(self.block_rows, self._rows_to_flush)
@@ -356,8 +362,8 @@ class _Sums:
         weight, total = self.weight, self.total.copy()
         era = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         for part in row_blocks(len(era), X.shape[1], self.block_rows):
-            at = slice(era[part][0], era[part][-1] + 1)
-            at = at if isinstance(rows, slice) else era[part]
+            at: Any = era[part]
+            at = slice(at[0], at[-1] + 1) if isinstance(rows, slice) else at
             self.add(X[at], None if weights is None else weights[at])
         return self.weight - weight, self.total - total
 
@@ -412,34 +418,20 @@ def _syrk(values: NDArray[Any], scatter: NDArray[Any]) -> NDArray[Any]:
 
     syrk = blas.ssyrk if values.dtype == np.float32 else blas.dsyrk
     if values.flags.c_contiguous:
-        return syrk(1.0, values.T, beta=1.0, c=scatter, overwrite_c=True)
-    return syrk(1.0, values, beta=1.0, c=scatter, trans=1, overwrite_c=True)
+        result = syrk(1.0, values.T, beta=1.0, c=scatter, overwrite_c=True)
+    else:
+        result = syrk(1.0, values, beta=1.0, c=scatter, trans=1, overwrite_c=True)
+    return np.asarray(result)
 
 
 def _widest_bin(X: NDArray[Any]) -> int | None:
-    """Return the largest ``|x - 2|`` of narrow integers, None where floats are needed."""
-    if X.dtype not in (np.int8, np.uint8) or not X.size:
+    """Return the largest ``|x - 2|`` of narrow integers, None if too wide."""
+    if X.dtype not in (np.int8, np.uint8):
         return None
+    if not X.size:
+        return 0
     widest = max(abs(int(X.min()) - MIDDLE_BIN), abs(int(X.max()) - MIDDLE_BIN))
     return widest if widest <= _WIDEST_BIN else None
-
-
-def _check_weights(
-    sample_weight: ArrayLike | None, n_rows: int
-) -> NDArray[np.float64] | None:
-    if sample_weight is None:
-        return None
-    weights = np.asarray(sample_weight, dtype=np.float64)
-    if weights.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight must have shape ({n_rows},), one weight a row; got "
-            f"{weights.shape}."
-        )
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-        raise ValueError(
-            "sample_weight must be finite and not negative, with at least one above 0."
-        )
-    return weights
 
 
 def _sum(moments: list[Moments]) -> Moments:

@@ -216,13 +216,14 @@ class _World:
 
     def factors(self, Z: Any, U: Any, stocks: Any) -> NDArray[np.float32]:
         """Return the true factors of some stocks, (n_factors, n_rows)."""
-        return Z[:, stocks] if self.hidden is None else self.hidden @ U[:, stocks]
+        hidden = self.hidden
+        return np.asarray(Z[:, stocks] if hidden is None else hidden @ U[:, stocks])
 
     def views(self, Z: Any, U: Any, stocks: Any) -> NDArray[np.float32]:
         """Return the features before binning, (n_features, n_rows)."""
         own = self.own_scale * U[:, stocks]
         if self.hidden is not None:
-            return own
+            return np.asarray(own)
         common = self.loadings @ Z[:, stocks]
         if self.curves is not None:
             scale = np.sqrt(1 - self.own_scale**2)
@@ -230,7 +231,7 @@ class _World:
             for i, curve in enumerate(_CURVES):
                 mine = self.curves == i
                 common[mine] = scale[mine] * curve(unit[mine])
-        return common + own
+        return np.asarray(common + own)
 
     def signals(self, Z: Any, U: Any, stocks: Any) -> NDArray[np.float32]:
         """Return what earns returns, (3 n_factors, n_rows), each of unit variance."""
@@ -262,9 +263,9 @@ def _calibrate(
     state = next(world.states(rng, len(sample), 1))
     bins = _bin_rows(world.views(*state, sample), _FEATURE_SHARES)
     signals = world.signals(*state, sample)[: 2 * n_factors]
-    bins = (bins - np.float32(2)) / np.float32(np.sqrt(2))
+    scores = (bins - np.float32(2)) / np.float32(np.sqrt(2))
     loading = np.zeros((len(bins), 3 * n_factors))
-    loading[:, : 2 * n_factors] = bins @ signals.T / len(sample)
+    loading[:, : 2 * n_factors] = scores @ signals.T / len(sample)
     loading[np.abs(loading) < 0.03] = 0  # four standard errors of the sample
     # Own parts: binning keeps .94 of a feature's correlation with itself.
     loading[:, 2 * n_factors :] = 0.94 * world.own_scale * world.specific.T
@@ -397,7 +398,8 @@ def _sparse_directions(
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(unit, np.float32)
 
 
 def _rms(x: NDArray[np.float64]) -> float:

@@ -20,6 +20,7 @@ from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._validation import (
     check_missing,
+    check_weights,
     missing_values,
     names_only,
     require_eras,
@@ -81,8 +82,8 @@ class FactorAnalysisEmbedder(
     encoder_ : Encoder
         What `transform` runs.
     moments_ : Moments, EraMoments or None
-        What `partial_fit` has gathered; None after `fit`, which keeps what it needs
-        to transform, and no more.
+        What `partial_fit` continues from. Pickles and copies leave it behind (None):
+        it is ``8 * n_features ** 2`` bytes, and `transform` does not need it.
     fitted_eras_ : ndarray of shape (n_eras,) or None
         Era numbers seen in fit, None if no eras were given.
     n_features_in_ : int
@@ -172,10 +173,11 @@ class FactorAnalysisEmbedder(
         self
         """
         X, eras = validate_rows(self, X, eras, reset=True, min_rows=2)
-        self.missing_values_ = missing_values(X, self.missing, _counted(sample_weight))
+        counted = _counted(sample_weight, len(X))
+        self.missing_values_ = missing_values(X, self.missing, counted)
         moments = self._gather(X, eras, sample_weight)
         self._solve(moments, start=None)
-        self.moments_ = None
+        self.moments_ = moments
         self.fitted_eras_ = None if eras is None else eras.numbers
         return self
 
@@ -184,8 +186,7 @@ class FactorAnalysisEmbedder(
         """Add rows to those seen in earlier calls, and fit to all of them.
 
         The result is that of `fit` on all rows at once. What stands in for NaN is
-        learned from the first call's rows. With ``center="era"`` every call must bring
-        whole, new eras.
+        learned from the first call's rows.
 
         Parameters
         ----------
@@ -199,13 +200,13 @@ class FactorAnalysisEmbedder(
         first = not hasattr(self, "components_")
         if not first and self.moments_ is None:
             raise ValueError(
-                "partial_fit cannot continue from fit, which does not keep the "
-                "moments. Start with partial_fit, or use from_moments on the sum of "
-                "both Moments."
+                "partial_fit cannot continue: a pickled or copied estimator leaves "
+                "its moments_ behind. Keep them beside it and set moments_, or use "
+                "from_moments on the sum of both Moments."
             )
         X, eras = validate_rows(self, X, eras, reset=first, min_rows=2 if first else 1)
         if first:
-            counted = _counted(sample_weight)
+            counted = _counted(sample_weight, len(X))
             self.missing_values_ = missing_values(X, self.missing, counted)
         else:
             self._check_transform_eras(eras)
@@ -358,7 +359,7 @@ class FactorAnalysisEmbedder(
         return float(self.score_samples(X, eras=eras).mean())
 
     def get_covariance(self):
-        """Return the model's covariance, :math:`W W^\\top + \\mathrm{diag}(\\psi)`.
+        r"""Return the model's covariance, :math:`W W^\top + \mathrm{diag}(\psi)`.
 
         Returns
         -------
@@ -400,7 +401,7 @@ class FactorAnalysisEmbedder(
         self.components_ = W.T
         self.noise_variance_ = solution.noise_variance
         self.loglike_ = [-0.5 * moments.weight * f for f in solution.objective]
-        self.n_iter_ = len(solution.objective) - 1
+        self.n_iter_ = max(1, len(solution.objective) - 1)
         self.encoder_ = self._make_encoder()
 
     def _resolve_components(self, covariance):
@@ -454,6 +455,10 @@ class FactorAnalysisEmbedder(
         )
         return lambda rows: means[eras.codes[rows]]
 
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {**state, "moments_": None} if "moments_" in state else state
+
     @property
     def _n_features_out(self):
         return self.n_components_
@@ -470,5 +475,7 @@ def _one_era(eras: EraIndex | None, n_rows: int) -> EraIndex:
     return encode_eras(np.zeros(n_rows, np.int64)) if eras is None else eras
 
 
-def _counted(sample_weight):
-    return None if sample_weight is None else np.asarray(sample_weight) > 0
+def _counted(sample_weight, n_rows):
+    """Return which rows have a weight above zero, or None for all."""
+    weights = check_weights(sample_weight, n_rows)
+    return None if weights is None else weights > 0

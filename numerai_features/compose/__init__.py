@@ -1,0 +1,5 @@
+"""Put latents, originals and models together."""
+
+from numerai_features.compose._latent_features import LatentFeatures
+
+__all__ = ["LatentFeatures"]

@@ -1,0 +1,402 @@
+"""Originals beside latents, in one table of one type."""
+
+from __future__ import annotations
+
+import inspect
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import TransformerMixin, clone
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from numerai_features._compat import (
+    BaseComposition,
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_feature_names_in,
+    fit_context,
+)
+from numerai_features._validation import (
+    ERA_COLUMN,
+    check_weights,
+    row_blocks,
+    take_eras,
+    validate_rows,
+)
+from numerai_features.encoders import Quantize
+
+_N_BINS_INT8 = 5
+
+
+class LatentFeatures(TransformerMixin, BaseComposition):
+    """Original features beside latents from one or several embedders.
+
+    The first step of a Pipeline on era frames: it takes the column ``era`` out, hands
+    it to the embedders, and passes on a table that a tree can be trained on. With
+    `quantize` every latent is ranked into bins by edges learned in `fit`, so that the
+    whole table stays one byte a cell; nothing ever holds a float copy of it.
+
+    Parameters
+    ----------
+    embedders : estimator, list of (str, estimator) or None, default=None
+        Transformers, ours or anyone's; clones of them are fitted. None gives the
+        originals alone: the baseline.
+    passthrough : bool, default=True
+        Whether the original features are kept, ahead of the latents.
+    quantize : {None, "int8", "uint8"}, default=None
+        None: float32 latents (then the whole table is float32). "int8": latents
+        ranked into 5 bins, 0 to 4. "uint8": into `n_bins` bins, 0 to ``n_bins - 1``.
+        The originals must then be integers that fit.
+    n_bins : int, default=255
+        Number of bins for ``quantize="uint8"``, 2 to 255. 63 to 255 lose nothing that
+        a tree with as many bins could use.
+    keep_era : bool, default=False
+        Whether the result is a pandas frame with the column ``era`` in front, for a
+        following step that takes it out itself. A model that is not era-aware would
+        use it as a feature.
+
+    Attributes
+    ----------
+    embedders_ : list of (str, estimator)
+        The fitted embedders.
+    quantizers_ : list of (Quantize or None)
+        For each embedder the learned edges of its latents; None without `quantize`.
+    fitted_eras_ : ndarray of shape (n_eras,) or None
+        Era numbers seen in fit, None if no eras were given.
+    n_features_in_ : int
+        Number of features seen in fit, ``era`` not counted.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X had string names.
+
+    See Also
+    --------
+    sklearn.pipeline.FeatureUnion : The same for plain floats; it makes int8 and
+        float32 to one float32 table, and does not know eras.
+
+    Examples
+    --------
+    >>> from numerai_features.compose import LatentFeatures
+    >>> from numerai_features.datasets import make_era_panel
+    >>> from numerai_features.embedders import FactorAnalysisEmbedder
+    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
+    ...                           random_state=0)
+    >>> latents = LatentFeatures(FactorAnalysisEmbedder(3), quantize="uint8")
+    >>> table = latents.fit_transform(panel.to_frame(targets=[]))
+    >>> table.shape, table.dtype
+    ((800, 23), dtype('uint8'))
+    >>> latents.get_feature_names_out()[[0, -1]]
+    array(['feature_0000', 'factoranalysisembedder2'], dtype=object)
+    """
+
+    __metadata_request__fit = {"eras": True}
+    __metadata_request__transform = {"eras": True}
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "embedders": [HasMethods(["fit", "transform"]), list, None],
+        "passthrough": ["boolean"],
+        "quantize": [StrOptions({"int8", "uint8"}), None],
+        "n_bins": [Interval(Integral, 2, 255, closed="both")],
+        "keep_era": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        embedders=None,
+        *,
+        passthrough=True,
+        quantize=None,
+        n_bins=255,
+        keep_era=False,
+    ):
+        self.embedders = embedders
+        self.passthrough = passthrough
+        self.quantize = quantize
+        self.n_bins = n_bins
+        self.keep_era = keep_era
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, eras=None, sample_weight=None):
+        """Fit every embedder, and the bins of its latents.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            A frame's column ``era`` is taken out, and used.
+        y : array-like, default=None
+            Targets, for supervised embedders.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels; handed to the embedders that take them.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Handed to the embedders that take it.
+
+        Returns
+        -------
+        self
+        """
+        self._fit(X, y, eras, sample_weight, keep=False)
+        return self
+
+    def transform(self, X, *, eras=None):
+        """Return originals and latents.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        eras : array-like of shape (n_rows,), default=None
+            Handed to the embedders that take them.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features_out)
+            float32, or int8 or uint8 as `quantize` says; a pandas frame where
+            ``keep_era=True``.
+        """
+        check_is_fitted(self)
+        frame, given = X, eras
+        X, index = validate_rows(self, X, eras, reset=False)
+        extras = {"eras": None if index is None else index.row_numbers}
+        blocks = []
+        for (_, embedder), bins in zip(self.embedders_, self.quantizers_, strict=True):
+            latents = _call(embedder.transform, X, **extras)
+            blocks.append(_quantize(latents, bins, self.quantize))
+        return self._with_era(self._table(X, blocks), frame, given)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
+        """Fit, and return originals and the embedders' ``fit_transform``.
+
+        A supervised embedder's ``fit_transform`` may differ from ``fit`` then
+        ``transform`` (cross-fitting); train on what this returns.
+
+        Parameters
+        ----------
+        X, y, eras, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features_out)
+            As in `transform`.
+        """
+        return self._fit(X, y, eras, sample_weight, keep=True)
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the originals where fit saw none.
+
+        Returns
+        -------
+        ndarray of shape (n_features_out,), object
+            The originals' names, then the embedders' (with the embedder's name and
+            ``__`` in front where `embedders` is a list).
+        """
+        check_is_fitted(self)
+        originals = check_feature_names_in(self, input_features)
+        names = [ERA_COLUMN] if self.keep_era else []
+        names += list(originals) if self.passthrough else []
+        for name, embedder in self.embedders_:
+            prefix = f"{name}__" if isinstance(self.embedders, list) else ""
+            names += [f"{prefix}{n}" for n in embedder.get_feature_names_out(originals)]
+        return np.asarray(names, dtype=object)
+
+    def get_params(self, deep=True):
+        """Return the parameters, and those of the embedders.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the embedders' own.
+
+        Returns
+        -------
+        dict
+        """
+        if isinstance(self.embedders, list):
+            return self._get_params("embedders", deep=deep)
+        return super().get_params(deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters, also of the embedders (``fa__n_components``).
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self
+        """
+        if isinstance(self.embedders, list):
+            return self._set_params("embedders", **params)
+        return super().set_params(**params)
+
+    def _fit(self, X, y, eras, sample_weight, *, keep):
+        """Fit; return the table if `keep`."""
+        frame, given = X, eras
+        embedders = self._list_embedders()
+        X, index = validate_rows(self, X, eras, reset=True)
+        self.fitted_eras_ = None if index is None else index.numbers
+        check_weights(sample_weight, len(X))
+        extras = {
+            "eras": None if index is None else index.row_numbers,
+            "sample_weight": sample_weight,
+        }
+        self.embedders_, self.quantizers_, blocks = [], [], []
+        for name, embedder in embedders:
+            embedder = clone(embedder)
+            bins = None
+            if keep or self.quantize is not None:
+                latents = _fit_transform(embedder, X, y, extras)
+                if self.quantize is not None:
+                    bins = _learn_bins(latents, _n_bins(self.quantize, self.n_bins))
+                if keep:
+                    blocks.append(_quantize(latents, bins, self.quantize))
+                del latents
+            else:
+                _call(embedder.fit, X, y, **extras)
+            self.embedders_.append((name, embedder))
+            self.quantizers_.append(bins)
+        return self._with_era(self._table(X, blocks), frame, given) if keep else None
+
+    def _list_embedders(self):
+        """Return the embedders with their names, having checked them."""
+        if self.embedders is None:
+            if not self.passthrough:
+                raise ValueError(
+                    "embedders=None and passthrough=False leave no columns. Pass an "
+                    "embedder, or passthrough=True for the originals alone."
+                )
+            return []
+        if not isinstance(self.embedders, list):
+            return [(type(self.embedders).__name__.lower(), self.embedders)]
+        for item in self.embedders:
+            if not (isinstance(item, tuple) and len(item) == 2):
+                raise ValueError(
+                    "embedders must be an estimator or a list of (name, estimator); "
+                    f"it holds {item!r}."
+                )
+        names, estimators = zip(*self.embedders, strict=True)
+        self._validate_names(names)
+        for name, estimator in self.embedders:
+            if not (hasattr(estimator, "fit") and hasattr(estimator, "transform")):
+                raise TypeError(
+                    f"embedders: {name!r} must have fit and transform; got "
+                    f"{type(estimator).__name__}."
+                )
+        return list(zip(names, estimators, strict=True))
+
+    def _table(self, X, blocks):
+        """Return the originals and the blocks of latents in one array."""
+        if not blocks and self.quantize is None:
+            return X
+        n_kept = X.shape[1] if self.passthrough else 0
+        width = n_kept + sum(block.shape[1] for block in blocks)
+        table = np.empty((len(X), width), self.quantize or np.float32)
+        if self.passthrough:
+            self._copy_originals(X, table)
+        start = n_kept
+        for block in blocks:
+            table[:, start : start + block.shape[1]] = block
+            start += block.shape[1]
+        return table
+
+    def _copy_originals(self, X, table):
+        if table.dtype.kind != "f" and X.dtype.kind not in "iub":
+            raise ValueError(
+                f"quantize={self.quantize!r} keeps the originals in one byte a cell, "
+                f"but X is {X.dtype}. Cast bins to int8 (fill NaN with 2 first), or "
+                "use quantize=None or passthrough=False."
+            )
+        bounds = None if table.dtype.kind == "f" else np.iinfo(table.dtype)
+        for rows in row_blocks(*X.shape):
+            block = X[rows]
+            if bounds is not None and block.dtype != table.dtype:
+                low, high = int(block.min()), int(block.max())
+                if low < bounds.min or high > bounds.max:
+                    raise ValueError(
+                        f"quantize={self.quantize!r} holds {bounds.min} to "
+                        f"{bounds.max}, but X has values from {low} to {high}. Shift "
+                        "the features, or use quantize=None."
+                    )
+            table[rows, : X.shape[1]] = block
+
+    def _with_era(self, table, frame, eras):
+        """Put the era column in front, if it is to be kept."""
+        if not self.keep_era:
+            return table
+        import pandas as pd
+
+        _, eras = take_eras(frame, eras)
+        if eras is None:
+            raise ValueError(
+                "keep_era=True needs eras: pass eras=, or a frame with the column "
+                "'era'."
+            )
+        names = self.get_feature_names_out()[1:]
+        index = frame.index if hasattr(frame, "loc") else None
+        out = pd.DataFrame(table, columns=names, index=index)
+        out.insert(
+            0, ERA_COLUMN, eras.to_numpy() if hasattr(eras, "to_numpy") else eras
+        )
+        return out
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        embedders = self.embedders
+        if not isinstance(embedders, list):
+            embedders = [] if embedders is None else [("", embedders)]
+        tags.input_tags.allow_nan = all(
+            get_tags(embedder).input_tags.allow_nan for _, embedder in embedders
+        )
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _fit_transform(embedder, X, y, extras):
+    """Fit and transform; what training rows get may differ from `transform`."""
+    if hasattr(embedder, "fit_transform"):
+        return np.asarray(_call(embedder.fit_transform, X, y, **extras))
+    _call(embedder.fit, X, y, **extras)
+    return np.asarray(_call(embedder.transform, X, **extras))
+
+
+def _call(method, *args, **extras):
+    """Call with those extras that are given and that the method names."""
+    known = inspect.signature(method).parameters
+    given = {k: v for k, v in extras.items() if v is not None and k in known}
+    return method(*args, **given)
+
+
+def _n_bins(quantize, n_bins):
+    return _N_BINS_INT8 if quantize == "int8" else n_bins
+
+
+def _learn_bins(latents, n_bins):
+    """Return the edges that rank each latent into bins of equal counts."""
+    cuts = -(-np.arange(1, n_bins) * len(latents) // n_bins)
+    cuts = np.minimum(cuts, len(latents) - 1)
+    edges = np.empty((latents.shape[1], n_bins - 1), np.float32)
+    for j in range(latents.shape[1]):
+        ordered = np.sort(latents[:, j])
+        edges[j] = (ordered[cuts - 1] + ordered[cuts]) / 2
+    return Quantize(edges)
+
+
+def _quantize(latents, bins, dtype):
+    """Rank latents by learned edges, a block of rows at a time."""
+    latents = np.asarray(latents)
+    if bins is None:
+        return latents
+    out = np.empty(latents.shape, dtype)
+    for rows in row_blocks(*latents.shape):
+        out[rows] = bins(latents[rows], np)
+    return out

@@ -1,0 +1,26 @@
+"""Per-era scores, their summary and scorers, with Numerai's own formulas."""
+
+from numerai_features.metrics._bootstrap import (
+    BootstrapInterval,
+    block_bootstrap,
+    paired_differences,
+)
+from numerai_features.metrics._era_scores import era_scores
+from numerai_features.metrics._scorer import EraScorer, make_era_scorer
+from numerai_features.metrics._summary import (
+    max_drawdown,
+    summarize,
+    summarize_scores,
+)
+
+__all__ = [
+    "BootstrapInterval",
+    "EraScorer",
+    "block_bootstrap",
+    "era_scores",
+    "make_era_scorer",
+    "max_drawdown",
+    "paired_differences",
+    "summarize",
+    "summarize_scores",
+]

@@ -1,0 +1,394 @@
+"""Scores of predictions, one an era, by the formulas of `numerai_tools.scoring`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraIndex, encode_eras, era_label
+from numerai_features._validation import (
+    column_names,
+    frame_to_array,
+    has_nan,
+    is_frame,
+    missing_values,
+    take_eras,
+    validate_target,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ("corr", "mmc", "bmc", "fnc", "max_exposure", "benchmark_corr")
+"""What `era_scores` computes."""
+
+NEEDS = {
+    "mmc": "meta_model",
+    "bmc": "benchmark",
+    "benchmark_corr": "benchmark",
+    "fnc": "features",
+    "max_exposure": "features",
+}
+"""Which argument a metric needs beside the predictions."""
+
+_WITHOUT_TARGET = frozenset({"max_exposure", "benchmark_corr"})
+_MAX_MISSING = 0.2  # of an era's rows: what numerai_tools lets be filtered away
+_BLOCK_BYTES = 4 << 20
+_ROUNDING = 1e-13
+
+_Rows = slice | NDArray[np.intp]
+_Score = Callable[["pd.Series[Any] | None", "pd.DataFrame", Any], NDArray[np.float64]]
+
+
+def era_scores(
+    y: Any,
+    prediction: Any,
+    eras: Any,
+    *,
+    metric: str = "corr",
+    benchmark: Any = None,
+    meta_model: Any = None,
+    features: Any = None,
+) -> pd.Series[float] | pd.DataFrame:
+    """Score predictions era by era.
+
+    The formulas are those of `numerai_tools.scoring`, called once for each era:
+
+    - ``"corr"``: `numerai_corr`, the score that Numerai pays on;
+    - ``"mmc"`` and ``"bmc"``: `correlation_contribution` to the meta model, and to a
+      benchmark model;
+    - ``"fnc"``: `feature_neutral_corr`. It solves a least-squares problem of
+      rows x features for every era, in double precision: hand in a few hundred
+      features (Numerai takes its medium set), not thousands;
+    - ``"max_exposure"``: `max_feature_correlation`, the largest absolute Pearson
+      correlation of the prediction with one feature, computed for all features at
+      once; a feature that is constant in the era counts for nothing;
+    - ``"benchmark_corr"``: `numerai_corr` of the prediction with the benchmark, which
+      is first ranked and gaussianised as CORR does to predictions, so that a copy
+      of the benchmark scores 1.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,)
+        The target in [0, 1]. A row whose target is NaN is left out. May be None for
+        "max_exposure" and "benchmark_corr", which need no target.
+    prediction : array-like of shape (n_rows,) or (n_rows, n_predictions)
+        Any finite numbers: they are ranked within the era. The columns of a frame or
+        2-D array are scored separately.
+    eras : array-like of shape (n_rows,)
+        The era of each row.
+    metric : {"corr", "mmc", "bmc", "fnc", "max_exposure", "benchmark_corr"}, \
+            default="corr"
+        What to compute.
+    benchmark : array-like of shape (n_rows,), default=None
+        Predictions of the benchmark model, for "bmc" and "benchmark_corr".
+    meta_model : array-like of shape (n_rows,), default=None
+        Predictions of the meta model, for "mmc".
+    features : array-like of shape (n_rows, n_features), default=None
+        For "fnc" and "max_exposure". Missing cells count as the middle bin (2 in
+        integers, the column's median in floats); a frame's column ``era`` is ignored.
+
+    Returns
+    -------
+    Series or DataFrame
+        A score for each era, indexed by era number, ascending. A Series named after
+        the metric for one vector of predictions, else a DataFrame with a column for
+        each.
+
+        Left out are the live era, and eras that nothing can be scored in: without a
+        known target or reference (the meta model starts late), with one that is
+        constant, or with fewer than two rows. NaN marks an era in which the
+        prediction is constant, so that it has no correlation.
+
+    Raises
+    ------
+    ValueError
+        If lengths or pandas indexes differ, a prediction is missing or infinite, what
+        the metric needs is not given, a reference misses more than a fifth of an
+        era's rows (but not all), or no era is left.
+
+    Examples
+    --------
+    >>> from numerai_features.metrics import era_scores
+    >>> eras = ["0001"] * 4 + ["0002"] * 4
+    >>> y = [0.0, 0.5, 0.5, 1.0] * 2
+    >>> prediction = [0.1, 0.2, 0.3, 0.4, 0.4, 0.3, 0.2, 0.1]
+    >>> era_scores(y, prediction, eras).round(4)
+    era
+    1    0.9895
+    2   -0.9895
+    Name: corr, dtype: float64
+    """
+    given = {"benchmark": benchmark, "meta_model": meta_model, "features": features}
+    check_metric(metric, METRICS, given)
+    _check_same_rows(y=y, prediction=prediction, eras=eras, **given)
+    values, names = prediction_columns(prediction)
+    index = encode_eras(eras, n_rows=len(values))
+    target = _known_target(y, len(values), metric)
+    needed = NEEDS.get(metric)
+    if needed == "features":
+        other: Any = _Features(features, len(values))
+    else:
+        other = needed and _reference(given[needed], len(values), needed)
+    scores = _score_eras(index, target, values, other, metric)
+    return _as_pandas(scores, names, metric)
+
+
+def check_metric(
+    metric: str, allowed: tuple[str, ...], given: dict[str, Any] | None = None
+) -> None:
+    """Raise if the metric is unknown, or what it needs is not given."""
+    if metric not in allowed:
+        raise ValueError(
+            f"metric must be one of {', '.join(map(repr, allowed))}; got {metric!r}."
+        )
+    needed = NEEDS.get(metric)
+    if given is not None and needed is not None and given.get(needed) is None:
+        raise ValueError(
+            f"metric={metric!r} needs {needed}, which is None. Pass {needed}=, one row "
+            "for each row that is scored."
+        )
+
+
+def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]:
+    """Return predictions as a 2-D array and their names, None for a vector."""
+    names: list[Any] | None = None
+    if is_frame(prediction):
+        names = column_names(prediction)
+        values = frame_to_array(prediction)
+    else:
+        values = np.asarray(prediction)
+        if values.ndim == 2:
+            names = list(range(values.shape[1]))
+    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf" or names == []:
+        raise ValueError(
+            "prediction must hold numbers, of shape (n_rows,) or (n_rows, "
+            f"n_predictions); got shape {values.shape} and dtype {values.dtype}."
+        )
+    values = values.reshape(len(values), -1)
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"prediction is NaN or infinite in {int(bad.sum())} of {len(values)} rows, "
+            f"the first is row {int(bad.argmax())}. Score only the rows that have a "
+            "prediction."
+        )
+    return values, names
+
+
+def _check_same_rows(**tables: Any) -> None:
+    """Raise if two pandas objects are indexed by different ids.
+
+    All arguments are matched by position. A default index says nothing about rows.
+    """
+    import pandas as pd
+
+    first_name, first = "", None
+    for name, table in tables.items():
+        rows = getattr(table, "index", None)
+        if not isinstance(rows, pd.Index) or isinstance(rows, pd.RangeIndex):
+            continue
+        if first is None:
+            first_name, first = name, rows
+        elif len(rows) == len(first) and not rows.equals(first):
+            raise ValueError(
+                f"{name} and {first_name} have different pandas indexes, but rows are "
+                f"matched by position. Reindex {name} like {first_name}, or pass "
+                "to_numpy() if the order is the same."
+            )
+
+
+def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | None:
+    if y is not None:
+        return validate_target(y, n_rows)
+    if metric in _WITHOUT_TARGET:
+        return None
+    raise ValueError(f"metric={metric!r} needs the target, but y is None.")
+
+
+def _reference(values: Any, n_rows: int, name: str) -> NDArray[np.float64]:
+    return validate_target(values, n_rows, name=name)
+
+
+class _Features:
+    """A table of features that is cast an era at a time."""
+
+    def __init__(self, features: Any, n_rows: int) -> None:
+        table, _ = take_eras(features)
+        array = frame_to_array(table) if is_frame(table) else np.asarray(table)
+        if array.ndim != 2 or len(array) != n_rows or array.dtype.kind not in "biuf":
+            raise ValueError(
+                f"features must hold numbers, of shape ({n_rows}, n_features); got "
+                f"shape {array.shape} and dtype {array.dtype}."
+            )
+        self.array = array
+        self.fill = missing_values(array, "middle") if has_nan(array) else None
+
+    def __getitem__(self, rows: _Rows) -> NDArray[Any]:
+        block = self.array[rows]
+        if self.fill is None:
+            return block
+        return np.where(np.isnan(block), self.fill, block)
+
+
+def _score_eras(
+    index: EraIndex,
+    target: NDArray[np.float64] | None,
+    values: NDArray[Any],
+    other: Any,
+    metric: str,
+) -> dict[int, NDArray[np.float64]]:
+    """Return the scores of each era that can be scored, by era number."""
+    import pandas as pd
+
+    score = _SCORES[metric]
+    scores = {}
+    for number, rows in _scorable(index, target, other):
+        truth = None if target is None else pd.Series(target[rows], name="target")
+        block = np.asarray(values[rows], dtype=np.float64)
+        moves = block.max(axis=0) > block.min(axis=0)
+        scores[number] = np.full(block.shape[1], np.nan)
+        if moves.any():
+            frame = pd.DataFrame(block[:, moves])
+            beside = None if other is None else other[rows]
+            scores[number][moves] = _call(score, truth, frame, beside, number)
+    if not scores:
+        raise ValueError(
+            "no era can be scored: each is live, or its target or reference is unknown "
+            "or constant. Pass rows of resolved eras."
+        )
+    return scores
+
+
+def _scorable(
+    index: EraIndex, target: NDArray[np.float64] | None, other: Any
+) -> Iterator[tuple[int, _Rows]]:
+    """Yield era numbers and the rows to score, without eras that have too few."""
+    reference = other if isinstance(other, np.ndarray) else None
+    for code, era_rows in index.rows_by_era():
+        if not index.resolved[code]:
+            continue
+        number = int(index.numbers[code])
+        rows = _known(era_rows, target)
+        n_rows = _length(rows)
+        rows = _known(rows, reference)
+        if 0 < _length(rows) < (1 - _MAX_MISSING) * n_rows:
+            raise ValueError(
+                f"The benchmark or meta model misses {n_rows - _length(rows)} of "
+                f"{n_rows} rows of era {era_label(number)}; at most {_MAX_MISSING:.0%} "
+                "(or all, which leaves the era out) can be missing. Check that it was "
+                "aligned by id."
+            )
+        if _length(rows) >= 2 and _varies(target, rows) and _varies(reference, rows):
+            yield number, rows
+
+
+def _known(rows: _Rows, values: NDArray[np.float64] | None) -> _Rows:
+    """Return the rows whose value is not NaN; a slice stays one if it can."""
+    if values is None:
+        return rows
+    known: NDArray[np.bool_] = ~np.isnan(values[rows])
+    if known.all():
+        return rows
+    if isinstance(rows, slice):
+        return np.flatnonzero(known) + int(rows.start)
+    return rows[known]
+
+
+def _length(rows: _Rows) -> int:
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def _varies(values: NDArray[np.float64] | None, rows: _Rows) -> bool:
+    return values is None or bool(values[rows].max() > values[rows].min())
+
+
+def _call(
+    score: _Score, target: Any, frame: pd.DataFrame, other: Any, number: int
+) -> NDArray[np.float64]:
+    """Score one era; numerai_tools checks its input by bare assertions."""
+    try:
+        return score(target, frame, other)
+    except AssertionError as error:
+        raise ValueError(
+            f"numerai_tools refuses era {era_label(number)} ({error or 'no reason'}). "
+            "Its formulas are for targets in [0, 1] and eras of many rows."
+        ) from error
+
+
+def _corr(target: Any, frame: pd.DataFrame, _: Any) -> NDArray[np.float64]:
+    from numerai_tools.scoring import numerai_corr
+
+    return np.asarray(numerai_corr(frame, target))
+
+
+def _contribution(target: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.float64]:
+    import pandas as pd
+    from numerai_tools.scoring import correlation_contribution
+
+    reference = pd.Series(other, name="reference")
+    return np.asarray(correlation_contribution(frame, reference, target))
+
+
+def _neutral_corr(target: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.float64]:
+    import pandas as pd
+    from numerai_tools.scoring import feature_neutral_corr
+
+    if other.shape[1] + 1 >= len(frame):
+        raise ValueError(
+            f"metric='fnc' needs more rows in an era than features, else nothing is "
+            f"left of the prediction; got {len(frame)} rows and {other.shape[1]} "
+            "features. Pass fewer features."
+        )
+    return np.asarray(feature_neutral_corr(frame, pd.DataFrame(other), target))
+
+
+def _reference_corr(_: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.float64]:
+    import pandas as pd
+    from numerai_tools.scoring import gaussian, numerai_corr, tie_kept_rank
+
+    reference = gaussian(tie_kept_rank(pd.DataFrame({"target": other})))["target"]
+    return np.asarray(numerai_corr(frame, reference))
+
+
+def _max_exposure(_: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.float64]:
+    """Return `max_feature_correlation` of each column, NaN if no feature varies."""
+    p = frame.to_numpy() - frame.to_numpy().mean(axis=0)
+    p /= np.linalg.norm(p, axis=0)
+    largest = np.full(p.shape[1], np.nan)
+    step = max(1, _BLOCK_BYTES // (8 * len(p)))
+    for start in range(0, other.shape[1], step):
+        block = other[:, start : start + step].astype(np.float64)
+        mean = block.mean(axis=0)
+        block -= mean
+        norm = np.sqrt(np.einsum("ij,ij->j", block, block))
+        # what centring leaves of a constant column is rounding
+        varies = norm > _ROUNDING * np.sqrt(len(p)) * np.abs(mean)
+        exposures = np.abs(p.T @ block[:, varies]) / norm[varies]
+        largest = np.fmax(largest, exposures.max(axis=1, initial=-np.inf))
+    return np.where(np.isinf(largest), np.nan, np.minimum(largest, 1.0))
+
+
+_SCORES: dict[str, _Score] = {
+    "corr": _corr,
+    "mmc": _contribution,
+    "bmc": _contribution,
+    "fnc": _neutral_corr,
+    "max_exposure": _max_exposure,
+    "benchmark_corr": _reference_corr,
+}
+
+
+def _as_pandas(
+    scores: dict[int, NDArray[np.float64]], names: list[Any] | None, metric: str
+) -> pd.Series[float] | pd.DataFrame:
+    import pandas as pd
+
+    eras = pd.Index(list(scores), dtype=np.int64, name="era")
+    table = np.stack(list(scores.values()))
+    if names is None:
+        return pd.Series(table[:, 0], index=eras, name=metric)
+    return pd.DataFrame(table, index=eras, columns=names)

@@ -1,0 +1,266 @@
+"""Scorers for scikit-learn's searches and cross-validation that know eras."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import UNUSED
+
+from numerai_features._compat import consumes, routing_enabled
+from numerai_features._validation import (
+    check_no_era_feature,
+    column_names,
+    is_frame,
+    take_eras,
+)
+from numerai_features.metrics._era_scores import NEEDS, check_metric, era_scores
+from numerai_features.metrics._summary import sharpe
+
+SCORER_METRICS = ("corr", "sharpe", "mmc", "bmc", "fnc")
+
+
+class EraScorer(BaseEstimator):
+    """Score a fitted model by the mean of its era scores.
+
+    Use it as ``scoring=``; `make_era_scorer` makes one and checks the arguments. It
+    never takes all rows for one era: eras come from ``eras=`` (which metadata routing
+    hands on, the request is set already), else from the column ``era`` of the frame,
+    else it raises.
+
+    Parameters
+    ----------
+    metric : {"corr", "sharpe", "mmc", "bmc", "fnc"}, default="corr"
+        The mean over eras of what `era_scores` computes, or with "sharpe" the mean of
+        the CORRs over their standard deviation. Higher is better.
+    benchmark : Series, default=None
+        For "bmc": the benchmark's predictions for at least the rows that will be
+        scored, indexed as X is (by Numerai's id). Each fold takes its own.
+    meta_model : Series, default=None
+        For "mmc", likewise.
+    features : list of str, DataFrame or None, default=None
+        For "fnc": columns of X, a frame indexed as X is, or None for all of X.
+
+    Notes
+    -----
+    An era in which the prediction is constant counts as 0, so that a model cannot
+    gain by saying nothing in hard eras. If there is no other era the score is NaN,
+    which a search ranks last. A model that was fitted with the column ``era`` among
+    its features is refused by `EraLeakageError`.
+    """
+
+    __metadata_request__score: ClassVar[dict[str, Any]] = {
+        "eras": True,
+        "estimator": UNUSED,
+    }
+
+    def __init__(
+        self,
+        metric: str = "corr",
+        *,
+        benchmark: Any = None,
+        meta_model: Any = None,
+        features: Any = None,
+    ) -> None:
+        self.metric = metric
+        self.benchmark = benchmark
+        self.meta_model = meta_model
+        self.features = features
+
+    def __call__(self, estimator: Any, X: Any, y: Any, *, eras: Any = None) -> float:
+        """Return `score`: the signature that scikit-learn calls scorers by."""
+        return self.score(estimator, X, y, eras=eras)
+
+    def score(self, estimator: Any, X: Any, y: Any, *, eras: Any = None) -> float:
+        """Score the predictions of a fitted estimator for X.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted, with a ``predict`` method.
+        X : array-like or frame of shape (n_rows, n_features)
+            Handed to ``predict`` as it is.
+        y : array-like of shape (n_rows,)
+            The target.
+        eras : array-like of shape (n_rows,), default=None
+            The eras of the rows; wins over the frame's column.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If there are no eras, or the benchmark does not cover the rows.
+        EraLeakageError
+            If the column ``era`` is a feature of the model.
+        """
+        check_metric(self.metric, SCORER_METRICS)
+        check_no_era_feature(estimator)
+        rows, labels = take_eras(X, eras)
+        if labels is None:
+            raise ValueError(
+                "The scorer got no eras, and does not take all rows for one. Pass X as "
+                "a frame with the column 'era'; or switch on metadata routing and pass "
+                "eras= (params={'eras': eras} in cross_val_score) beside groups=."
+            )
+        prediction = _one_column(_predict(estimator, X, labels))
+        scores = era_scores(
+            _values(y),
+            prediction,
+            _values(labels),
+            metric="corr" if self.metric == "sharpe" else self.metric,
+            **self._beside(rows),
+        )
+        if scores.isna().all():
+            return float("nan")
+        scores = scores.fillna(0.0)
+        return sharpe(scores) if self.metric == "sharpe" else float(scores.mean())
+
+    def _beside(self, X: Any) -> dict[str, Any]:
+        """Return what the metric needs beside predictions, for the rows of X."""
+        needed = NEEDS.get(self.metric)
+        if needed is None:
+            return {}
+        if needed == "features":
+            return {needed: _take_features(self.features, X)}
+        return {needed: _take_rows(getattr(self, needed), X, needed)}
+
+    def _accept_sample_weight(self) -> bool:
+        """Tell searches without metadata routing that eras are not weighted."""
+        return False
+
+    def __sklearn_clone__(self) -> EraScorer:
+        # Nothing is fitted, and a deep copy of the benchmark could be gigabytes.
+        return copy.copy(self)
+
+
+def make_era_scorer(
+    metric: str = "corr",
+    *,
+    benchmark: Any = None,
+    meta_model: Any = None,
+    features: Any = None,
+) -> EraScorer:
+    """Make a scorer for ``cross_val_score``, ``GridSearchCV`` and their like.
+
+    Parameters
+    ----------
+    metric : {"corr", "sharpe", "mmc", "bmc", "fnc"}, default="corr"
+        The mean over eras of what `era_scores` computes, or with "sharpe" the mean of
+        the CORRs over their standard deviation. Higher is better.
+    benchmark : Series, default=None
+        For "bmc": the benchmark's predictions for at least the rows that will be
+        scored, indexed as X is (by Numerai's id). Each fold takes its own.
+    meta_model : Series, default=None
+        For "mmc", likewise.
+    features : list of str, DataFrame or None, default=None
+        For "fnc": columns of X, a frame indexed as X is, or None for all of X.
+
+    Returns
+    -------
+    EraScorer
+        A callable ``scorer(estimator, X, y, *, eras=None) -> float``.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown, or what it needs is not given.
+
+    Examples
+    --------
+    It is passed as ``scoring=``, where a frame with a column ``era`` is enough, and
+    can be called:
+
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from numerai_features.metrics import make_era_scorer
+    >>> rng = np.random.default_rng(0)
+    >>> eras = np.repeat(["0001", "0002"], 100)
+    >>> X = rng.integers(0, 5, size=(200, 1))
+    >>> y = (X[:, 0] + rng.integers(0, 5, size=200)) / 8
+    >>> model = LinearRegression().fit(X, y)
+    >>> round(make_era_scorer("corr")(model, X, y, eras=eras), 2)
+    0.73
+    """
+    # features may be None: the scorer then takes X itself
+    given = {"benchmark": benchmark, "meta_model": meta_model, "features": ()}
+    check_metric(metric, SCORER_METRICS, given)
+    return EraScorer(
+        metric, benchmark=benchmark, meta_model=meta_model, features=features
+    )
+
+
+def _predict(estimator: Any, X: Any, eras: Any) -> Any:
+    if routing_enabled() and consumes(estimator, "predict", "eras"):
+        return estimator.predict(X, eras=eras)
+    return estimator.predict(X)
+
+
+def _one_column(predicted: Any) -> NDArray[Any]:
+    prediction: NDArray[Any] = np.asarray(predicted)
+    if prediction.size != len(prediction):
+        raise ValueError(
+            "The scorer needs one prediction a row; the model's predict returned shape "
+            f"{prediction.shape}. Score a model of one target."
+        )
+    return prediction.reshape(-1)
+
+
+def _values(column: Any) -> Any:
+    """Drop a pandas index: in a fold all rows are matched by position."""
+    return column.reset_index(drop=True) if hasattr(column, "iloc") else column
+
+
+def _take_rows(table: Any, X: Any, name: str) -> Any:
+    """Return the rows of a Series or DataFrame that belong to X, by X's index."""
+    import pandas as pd
+
+    if not isinstance(table, pd.Series | pd.DataFrame):
+        raise ValueError(
+            f"{name} must be pandas, indexed as X is (by id), so that each fold finds "
+            f"its rows; got {type(table).__name__}."
+        )
+    if not isinstance(X, pd.DataFrame):
+        raise ValueError(
+            f"{name} is matched to the rows of X by their ids, and X is no pandas "
+            f"frame but {type(X).__name__}. Pass X as a DataFrame indexed by id."
+        )
+    if not table.index.is_unique:
+        raise ValueError(f"{name} has ids more than once; keep one row for each id.")
+    positions = table.index.get_indexer(X.index)
+    missing = positions < 0
+    if missing.any():
+        raise ValueError(
+            f"{name} has no row for {int(missing.sum())} of {len(X)} ids of X, the "
+            f"first is {X.index[missing.argmax()]!r}. Pass {name} for all rows, with "
+            "the same index; NaN where it has no prediction."
+        )
+    return table.iloc[positions].to_numpy()
+
+
+def _take_features(features: Any, X: Any) -> Any:
+    """Return the features to neutralise by, for the rows of X."""
+    if features is None:
+        return X
+    if hasattr(features, "iloc"):
+        features, _ = take_eras(features)
+        return _take_rows(features, X, "features")
+    names = list(features)
+    if not is_frame(X):
+        raise ValueError(
+            f"features names {len(names)} columns, but X is no frame. Pass X as a "
+            "frame, or features=None for all columns."
+        )
+    present = set(column_names(X))
+    unknown = [name for name in names if name not in present]
+    if unknown:
+        raise ValueError(
+            f"features names {len(unknown)} columns that X lacks, the first is "
+            f"{unknown[0]!r}."
+        )
+    return X.select(names) if hasattr(X, "select") else X[names]

@@ -1,0 +1,226 @@
+"""What a series of era scores amounts to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from numerai_features.metrics._era_scores import era_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def max_drawdown(scores: Any) -> Any:
+    r"""Return the largest fall of the cumulative score from its running maximum.
+
+    With :math:`c_t` the sum of the first :math:`t` scores, and :math:`c_0 = 0`, this
+    is :math:`\max_t (\max_{u \le t} c_u - c_t)`: it is counted from the start, so a
+    first loss counts, and it is 0 if no score is negative.
+
+    Parameters
+    ----------
+    scores : Series, DataFrame or array-like of shape (n_eras,)
+        Era scores in era order. NaN (no score) changes nothing.
+
+    Returns
+    -------
+    float or Series
+        In units of the score, not negative; one for each column of a DataFrame.
+
+    Examples
+    --------
+    >>> from numerai_features.metrics import max_drawdown
+    >>> max_drawdown([0.5, -0.25, -0.5, 1.0])
+    0.75
+    """
+    import pandas as pd
+
+    if isinstance(scores, pd.DataFrame):
+        return scores.apply(max_drawdown)
+    values = np.nan_to_num(np.asarray(scores, dtype=np.float64))
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return float(np.max(np.maximum.accumulate(total) - total))
+
+
+def sharpe(scores: pd.Series[float]) -> float:
+    """Return `numerai_tools.sharpe_ratio`, NaN where the scores do not vary."""
+    from numerai_tools.scoring import sharpe_ratio
+
+    known = scores.dropna()
+    if len(known) == 0 or known.max() == known.min():
+        return float("nan")
+    return float(sharpe_ratio(known))
+
+
+def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
+    """Summarise era scores that are there already.
+
+    Parameters
+    ----------
+    scores : Series or DataFrame
+        What `era_scores` returns: a row for each era in era order.
+    last : int, default=200
+        If there are more eras than this, every column is there again for the last so
+        many, with the suffix ``_last200``. Numerai judges models by 200.
+
+    Returns
+    -------
+    DataFrame
+        A row for each prediction, with the columns
+
+        - ``mean`` and ``sd`` (over eras, ddof 0) of the score;
+        - ``sharpe``, mean / sd, not annualised;
+        - ``max_drawdown``, see `max_drawdown`;
+        - ``positive_share``, the share of eras above 0;
+        - ``n_eras``, how many have a score, and ``n_constant``, how many have none
+          because the prediction was constant. The other columns are over the scored.
+
+    Raises
+    ------
+    ValueError
+        If `last` is not positive.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from numerai_features.metrics import summarize_scores
+    >>> scores = pd.Series([0.03, -0.01, 0.04], index=[1, 2, 3])
+    >>> summarize_scores(scores).round(3).iloc[0].to_dict()
+    {'mean': 0.02, 'sd': 0.022, 'sharpe': 0.926, 'max_drawdown': 0.01,
+     'positive_share': 0.667, 'n_eras': 3.0, 'n_constant': 0.0}
+    """
+    import pandas as pd
+
+    _check_last(last)
+    table = _as_frame(scores)
+    summary = _summary(table)
+    if len(table) > last:
+        recent = _summary(table.iloc[-last:]).add_suffix(f"_last{last}")
+        summary = pd.concat([summary, recent], axis=1)
+    return summary
+
+
+def summarize(
+    y: Any,
+    prediction: Any,
+    eras: Any,
+    *,
+    features: Any = None,
+    benchmark: Any = None,
+    meta_model: Any = None,
+    last: int = 200,
+) -> pd.DataFrame:
+    """Summarise predictions: their CORR over eras, and what else decides.
+
+    A mean CORR of .005 to .04 is sane, and more smells of leakage. A high CORR with a
+    BMC near 0 and a ``benchmark_corr`` near 1 is a copy of the benchmark.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,)
+        The target; rows where it is NaN are left out.
+    prediction : array-like of shape (n_rows,) or (n_rows, n_predictions)
+        A frame's columns, or those of a 2-D array, are judged side by side.
+    eras : array-like of shape (n_rows,)
+        The era of each row.
+    features : array-like of shape (n_rows, n_features), default=None
+        Adds ``fnc`` and ``max_exposure``. Feature-neutral scores cost seconds an era
+        with thousands of features: pass Numerai's medium set.
+    benchmark : array-like of shape (n_rows,), default=None
+        Adds ``bmc`` and ``benchmark_corr``.
+    meta_model : array-like of shape (n_rows,), default=None
+        Adds ``mmc``.
+    last : int, default=200
+        If there are more scored eras than this, every column is there again for the
+        last so many, with the suffix ``_last200``.
+
+    Returns
+    -------
+    DataFrame
+        A row for each prediction (named ``prediction`` for a vector): the columns of
+        `summarize_scores` for CORR, then the means over eras of the added metrics.
+
+    Raises
+    ------
+    ValueError
+        As `era_scores`, and if `last` is not positive.
+
+    See Also
+    --------
+    era_scores : The scores themselves, and the formulas.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.metrics import summarize
+    >>> rng = np.random.default_rng(0)
+    >>> eras = np.repeat(np.arange(1, 21), 50)
+    >>> y = rng.choice([0, 0.25, 0.5, 0.75, 1], size=1000)
+    >>> summary = summarize(y, y + rng.normal(size=1000), eras)
+    >>> summary[["mean", "sd", "positive_share", "n_eras"]].round(2)
+                mean    sd  positive_share  n_eras
+    prediction  0.36  0.08             1.0      20
+    """
+    import pandas as pd
+
+    _check_last(last)
+    corr = _as_frame(era_scores(y, prediction, eras))
+    extra = {
+        name: _as_frame(era_scores(y, prediction, eras, metric=name, **given))
+        for name, given in _extra_metrics(features, benchmark, meta_model)
+    }
+    parts = [_summary(corr), *(_mean(name, table) for name, table in extra.items())]
+    if len(corr) > last:
+        start = corr.index[-last]
+        recent = [_summary(corr.loc[start:])]
+        recent += [_mean(name, table.loc[start:]) for name, table in extra.items()]
+        parts += [part.add_suffix(f"_last{last}") for part in recent]
+    return cast("pd.DataFrame", pd.concat(parts, axis=1))
+
+
+def _check_last(last: int) -> None:
+    if last < 1:
+        raise ValueError(f"last must be at least 1 era; got {last}.")
+
+
+def _as_frame(scores: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({"prediction": scores}) if scores.ndim == 1 else scores
+
+
+def _summary(table: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    scored = table.notna().sum()
+    return pd.DataFrame(
+        {
+            "mean": table.mean(),
+            "sd": table.std(ddof=0),
+            "sharpe": table.apply(sharpe),
+            "max_drawdown": table.apply(max_drawdown),
+            "positive_share": (table > 0).sum() / scored.where(scored > 0),
+            "n_eras": scored,
+            "n_constant": len(table) - scored,
+        }
+    )
+
+
+def _mean(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    return table.mean().to_frame(name)
+
+
+def _extra_metrics(
+    features: Any, benchmark: Any, meta_model: Any
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the metrics that can be computed from what is given."""
+    metrics: list[tuple[str, dict[str, Any]]] = []
+    if features is not None:
+        metrics += [(m, {"features": features}) for m in ("fnc", "max_exposure")]
+    if benchmark is not None:
+        metrics += [(m, {"benchmark": benchmark}) for m in ("bmc", "benchmark_corr")]
+    if meta_model is not None:
+        metrics += [("mmc", {"meta_model": meta_model})]
+    return metrics

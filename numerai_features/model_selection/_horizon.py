@@ -1,0 +1,91 @@
+"""How many eras a target spans, and how many to purge around a test block.
+
+The one table of it. A target of d trading days spans d / 5 weekly eras; Numerai
+purges 8 eras for 20 days and 16 for 60 (four more than the span: two lag days, and
+room).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+DAYS_PER_ERA = 5
+PURGE_BY_DAYS = {20: 8, 60: 16}
+LONGEST_PURGE = max(PURGE_BY_DAYS.values())
+
+_SUFFIX = re.compile(r"_(\d+)d?$")
+
+
+def purge_of_target(name: str) -> int | None:
+    """Return the eras to purge for a target, from its name's trading days.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"target_ender_60"``.
+
+    Returns
+    -------
+    int or None
+        None if the name ends in no number of days.
+
+    Examples
+    --------
+    >>> purge_of_target("target_ender_20"), purge_of_target("target_ender_60")
+    (8, 16)
+    >>> purge_of_target("target_ender_10")
+    6
+    >>> purge_of_target("target") is None
+    True
+    """
+    match = _SUFFIX.search(name)
+    if match is None:
+        return None
+    days = int(match.group(1))
+    spans = -(-days // DAYS_PER_ERA)
+    return PURGE_BY_DAYS.get(days, spans + 4)
+
+
+def resolve_purge(
+    purge: Any, *, horizon: int | None, target: str | None, y: Any = None
+) -> int:
+    """Return the eras to purge on both sides of every test era.
+
+    Parameters
+    ----------
+    purge : "auto" or int
+        A number is taken as it is. "auto" asks, in turn, `horizon` (that many eras),
+        the days at the end of `target`, those at the end of ``y.name``, and falls
+        back on the longest purge that Numerai uses, 16.
+    horizon : int or None
+        Eras that the target spans.
+    target : str or None
+        The target's name.
+    y : array-like, default=None
+        The target; its ``name`` counts.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If `target` names no number of days.
+    """
+    if not isinstance(purge, str):
+        return int(purge)
+    if horizon is not None:
+        return int(horizon)
+    if target is not None:
+        named = purge_of_target(target)
+        if named is None:
+            raise ValueError(
+                f"target={target!r} does not end in its trading days (as in "
+                "'target_ender_60'), so the purge cannot be read off it. Pass "
+                "horizon= or purge= in eras."
+            )
+        return named
+    named = purge_of_target(str(getattr(y, "name", "") or ""))
+    return LONGEST_PURGE if named is None else named

@@ -1,0 +1,7 @@
+"""LightGBM and XGBoost as Numerai's users run them, and the lean way to feed them."""
+
+from numerai_features.trees._lightgbm import make_lightgbm
+from numerai_features.trees._tables import tree_table
+from numerai_features.trees._xgboost import make_xgboost
+
+__all__ = ["make_lightgbm", "make_xgboost", "tree_table"]

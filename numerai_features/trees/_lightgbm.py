@@ -1,0 +1,128 @@
+"""LightGBM with the parameters that Numerai publishes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numerai_features._optional import import_optional
+from numerai_features.trees._device import lightgbm_device
+
+if TYPE_CHECKING:
+    from lightgbm import LGBMRegressor
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {
+        "n_estimators": 2000,
+        "learning_rate": 0.01,
+        "max_depth": 5,
+        "num_leaves": 31,
+        "colsample_bytree": 0.1,
+    },
+    "large": {
+        "n_estimators": 20_000,
+        "learning_rate": 0.001,
+        "max_depth": 6,
+        "num_leaves": 64,
+        "colsample_bytree": 0.1,
+    },
+    "deep": {
+        "n_estimators": 30_000,
+        "learning_rate": 0.001,
+        "max_depth": 10,
+        "num_leaves": 1024,
+        "colsample_bytree": 0.1,
+        "min_child_samples": 10_000,
+    },
+}
+
+MAX_BIN = 63
+
+# The sample takes 12 bytes a cell that is not 0: of LightGBM's own 200,000 rows it is
+# 4.5 GB at 2,376 features, more than half of what the whole training table takes.
+_SUBSAMPLE_FOR_BIN = 20_000
+
+
+def preset_parameters(preset: str) -> dict[str, Any]:
+    """Return a preset by LightGBM's scikit-learn names, as a dict of its own."""
+    if preset not in PRESETS:
+        raise ValueError(
+            f"preset must be one of {', '.join(map(repr, PRESETS))}; got {preset!r}."
+        )
+    return dict(PRESETS[preset])
+
+
+def make_lightgbm(
+    preset: str = "small",
+    *,
+    device: str = "auto",
+    n_jobs: int | None = None,
+    random_state: int | None = None,
+    **params: Any,
+) -> LGBMRegressor:
+    """Make an unfitted LightGBM regressor with Numerai's published parameters.
+
+    It is a plain ``lightgbm.LGBMRegressor``: its pickles name nothing but LightGBM.
+
+    ========== ======= ============== ====== ======= ========= =====================
+    preset     trees   learning rate  depth  leaves  colsample rows in a leaf
+    ========== ======= ============== ====== ======= ========= =====================
+    small      2,000   .01            5      31      .1        20
+    large      20,000  .001           6      64      .1        20
+    deep       30,000  .001           10     1024    .1        10,000
+    ========== ======= ============== ====== ======= ========= =====================
+
+    With ``colsample_bytree=0.1`` a few latents beside thousands of features are seldom
+    drawn: tune it alike in every arm of a comparison.
+
+    Parameters
+    ----------
+    preset : {"small", "large", "deep"}, default="small"
+        Where to start from. "small" for trials; "deep" needs millions of rows.
+    device : {"auto", "cpu", "gpu", "cuda"}, default="auto"
+        "auto" trains a tiny model once a process, first on CUDA and then on OpenCL
+        ("gpu"), if an NVIDIA driver is visible; else it is "cpu". Results of different
+        devices differ in the last digits.
+    n_jobs : int, default=None
+        Threads; None is one for each physical core.
+    random_state : int, default=None
+        Seed of the column sampling; None is LightGBM's fixed default.
+    **params
+        Any other parameter by its scikit-learn name, or one that overrides the preset.
+        ``max_bin`` is 63 unless given: latents are continuous. For the five bins of
+        Numerai's features alone, 15 lose nothing and are faster. ``subsample_for_bin``
+        (the rows that bins are found from) is 20,000 unless given, not 200,000: that
+        takes a third of the memory, and finds the same five bins.
+
+    Returns
+    -------
+    lightgbm.LGBMRegressor
+
+    Raises
+    ------
+    ImportError
+        If LightGBM is not installed; the message says how to install it.
+    ValueError
+        If the preset is unknown, or the device unknown or not working.
+
+    See Also
+    --------
+    tree_table : The form of input that takes the least memory.
+
+    Examples
+    --------
+    >>> from numerai_features.trees import make_lightgbm
+    >>> model = make_lightgbm("small", device="cpu", n_estimators=100)
+    >>> model.n_estimators, model.num_leaves, model.get_params()["max_bin"]
+    (100, 31, 63)
+    """
+    parameters = preset_parameters(preset)
+    lightgbm = import_optional("lightgbm", extra="lightgbm", needed_by="make_lightgbm")
+    device_type = lightgbm_device(device)
+    if device_type != "cpu":
+        parameters["device_type"] = device_type
+    parameters |= {"max_bin": MAX_BIN, "subsample_for_bin": _SUBSAMPLE_FOR_BIN}
+    parameters |= {"verbosity": -1, **params}
+    model: LGBMRegressor = lightgbm.LGBMRegressor(
+        n_jobs=n_jobs, random_state=random_state, **parameters
+    )
+    return model

@@ -1,0 +1,116 @@
+"""Arrow tables: the input that LightGBM reads without a copy in floats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._validation import column_names, is_frame, take_eras
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COLUMNS_AT_ONCE = 64  # bytes of a cache line: each is read once
+
+
+def tree_table(X: Any, feature_names: Any = None) -> pa.Table:
+    """Turn rows into a pyarrow table, column by column, each in its own type.
+
+    LightGBM (4.7 or later in its scikit-learn classes, before that in
+    ``lightgbm.Dataset``) bins such a table as it is, where it makes floats of a numpy
+    array or a pandas frame first: a third to a half of the peak memory is saved, and
+    the model is the same. int8 stays one byte a cell, also beside float32 latents.
+
+    Train and predict with tables of the same names; XGBoost takes them too.
+
+    Parameters
+    ----------
+    X : array-like or frame of shape (n_rows, n_features)
+        Integers, floats or booleans; NaN is missing. A frame's column ``era`` is left
+        out. Columns that lie contiguous in memory are not copied.
+    feature_names : list of str, default=None
+        Names of the columns; by default the frame's, or ``Column_0``, ``Column_1`` and
+        so on, as LightGBM names them.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of shape (n_rows, n_features).
+
+    Raises
+    ------
+    ValueError
+        If X is not two-dimensional or not numeric, or names are too few, too many, or
+        not unique.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.trees import tree_table
+    >>> tree_table(np.array([[0, 4], [2, 1]], dtype=np.int8), ["a", "b"]).schema
+    a: int8
+    b: int8
+    """
+    import pyarrow as pa
+
+    X, _ = take_eras(X)
+    names = column_names(X) if is_frame(X) else None
+    columns = _frame_columns(X) if is_frame(X) else list(_array_columns(X))
+    names = _checked_names(feature_names, names, len(columns))
+    return pa.Table.from_arrays([_arrow(c) for c in columns], names)
+
+
+def _frame_columns(frame: Any) -> list[Any]:
+    if not hasattr(frame, "iloc"):  # polars, pyarrow
+        table = frame.to_arrow() if hasattr(frame, "to_arrow") else frame
+        return list(table.columns)
+    dtypes = set(frame.dtypes)
+    if len(dtypes) == 1 and isinstance(next(iter(dtypes)), np.dtype):
+        return list(_array_columns(frame.to_numpy()))
+    columns = [frame.iloc[:, j] for j in range(frame.shape[1])]
+    return [c.to_numpy() if isinstance(c.dtype, np.dtype) else c for c in columns]
+
+
+def _array_columns(X: Any) -> Iterator[NDArray[Any]]:
+    """Yield contiguous columns; rows are transposed a few columns at a time."""
+    X = np.asarray(X)
+    if X.ndim != 2:
+        raise ValueError(
+            f"X must be two-dimensional, (n_rows, n_features); got shape {X.shape}."
+        )
+    for start in range(0, X.shape[1], _COLUMNS_AT_ONCE):
+        yield from np.ascontiguousarray(X[:, start : start + _COLUMNS_AT_ONCE].T)
+
+
+def _arrow(column: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(column, np.ndarray) and column.dtype == np.float16:
+        column = column.astype(np.float32)  # LightGBM does not read half precision
+    if not isinstance(column, pa.ChunkedArray):
+        column = pa.array(column)
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    if not any(is_kind(column.type) for is_kind in kinds):
+        raise ValueError(
+            f"X must hold numbers; got a column of type {column.type}. Drop or encode "
+            "columns of text."
+        )
+    return column
+
+
+def _checked_names(given: Any, own: list[Any] | None, n_columns: int) -> list[str]:
+    default = own or [f"Column_{j}" for j in range(n_columns)]
+    names = [str(name) for name in (default if given is None else given)]
+    if len(names) != n_columns:
+        raise ValueError(
+            f"feature_names has {len(names)} names, but X has {n_columns} columns."
+        )
+    if len(set(names)) != len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"feature_names must be unique; {repeated!r} is there more than once."
+        )
+    return names

@@ -1,0 +1,84 @@
+"""XGBoost with parameters that grow the trees LightGBM grows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numerai_features._optional import import_optional
+from numerai_features.trees._device import xgboost_device
+from numerai_features.trees._lightgbm import MAX_BIN, preset_parameters
+
+if TYPE_CHECKING:
+    from xgboost import XGBRegressor
+
+_LIGHTGBM_MIN_CHILD_SAMPLES = 20
+
+
+def make_xgboost(
+    preset: str = "small",
+    *,
+    device: str = "auto",
+    n_jobs: int | None = None,
+    random_state: int | None = None,
+    **params: Any,
+) -> XGBRegressor:
+    """Make an unfitted XGBoost regressor that grows trees as `make_lightgbm` does.
+
+    It is a plain ``xgboost.XGBRegressor``. Histograms of 63 bins; leaf by leaf
+    (``grow_policy="lossguide"``) up to the preset's leaves and depth; no L2 penalty;
+    and ``min_child_weight``, which for squared error counts rows, in the place of
+    LightGBM's smallest leaf (20 rows; 10,000 for "deep").
+
+    Parameters
+    ----------
+    preset : {"small", "large", "deep"}, default="small"
+        As in `make_lightgbm`.
+    device : {"auto", "cpu", "cuda", "cuda:<number>"}, default="auto"
+        "auto" is "cuda" where this build has it and an NVIDIA device is visible, else
+        "cpu".
+    n_jobs : int, default=None
+        Threads; None is all.
+    random_state : int, default=None
+        Seed of the column sampling; None is XGBoost's fixed default.
+    **params
+        Any other parameter, or one that overrides the preset.
+
+    Returns
+    -------
+    xgboost.XGBRegressor
+
+    Raises
+    ------
+    ImportError
+        If XGBoost is not installed; the message says how to install it.
+    ValueError
+        If the preset is unknown, or the device unknown or not working.
+
+    Examples
+    --------
+    >>> from numerai_features.trees import make_xgboost
+    >>> model = make_xgboost("small", device="cpu", n_estimators=100)
+    >>> model.n_estimators, model.max_leaves, model.min_child_weight
+    (100, 31, 20)
+    """
+    parameters = _translated(preset_parameters(preset))
+    xgboost = import_optional("xgboost", extra="xgboost", needed_by="make_xgboost")
+    parameters |= {"device": xgboost_device(device), **params}
+    model: XGBRegressor = xgboost.XGBRegressor(
+        n_jobs=n_jobs, random_state=random_state, **parameters
+    )
+    return model
+
+
+def _translated(preset: dict[str, Any]) -> dict[str, Any]:
+    leaves = preset.pop("num_leaves")
+    rows = preset.pop("min_child_samples", _LIGHTGBM_MIN_CHILD_SAMPLES)
+    return {
+        **preset,
+        "max_leaves": leaves,
+        "min_child_weight": rows,
+        "grow_policy": "lossguide",
+        "tree_method": "hist",
+        "max_bin": MAX_BIN,
+        "reg_lambda": 0.0,
+    }

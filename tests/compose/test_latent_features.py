@@ -1,0 +1,238 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sklearn
+from lightgbm import LGBMRegressor
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+
+from numerai_features.compose import LatentFeatures
+from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.metrics import make_era_scorer
+from numerai_features.model_selection import EraKFold
+
+
+class TestTable:
+    def test_originals_then_latents(self, panel):
+        table = LatentFeatures(FactorAnalysisEmbedder(3)).fit_transform(panel.X)
+        latents = FactorAnalysisEmbedder(3).fit_transform(panel.X)
+        assert table.dtype == np.float32
+        np.testing.assert_array_equal(table[:, :20], panel.X)
+        np.testing.assert_array_equal(table[:, 20:], latents)
+
+    def test_fit_then_transform_is_fit_transform(self, panel):
+        for quantize in (None, "int8", "uint8"):
+            latents = LatentFeatures(FactorAnalysisEmbedder(3), quantize=quantize)
+            together = latents.fit_transform(panel.X)
+            np.testing.assert_array_equal(
+                clone(latents).fit(panel.X).transform(panel.X), together
+            )
+
+    def test_without_embedders_it_is_the_originals(self, frame, panel):
+        baseline = LatentFeatures()
+        table = baseline.fit_transform(frame)
+        assert table.dtype == np.int8
+        np.testing.assert_array_equal(table, panel.X)
+        assert list(baseline.get_feature_names_out()) == panel.feature_names
+
+    def test_several_embedders_and_their_names(self, frame):
+        latents = LatentFeatures(
+            [("fa", FactorAnalysisEmbedder(2)), ("axes", PCA(2))], passthrough=False
+        )
+        table = latents.set_output(transform="pandas").fit_transform(frame)
+        assert list(table.columns) == [
+            "fa__factoranalysisembedder0",
+            "fa__factoranalysisembedder1",
+            "axes__pca0",
+            "axes__pca1",
+        ]
+        assert latents.get_params()["fa__n_components"] == 2
+        latents.set_params(fa__n_components=3, axes="drop me")
+        assert latents.embedders[0][1].n_components == 3
+
+    @pytest.mark.parametrize(("quantize", "n_bins"), [("int8", 5), ("uint8", 255)])
+    def test_quantized_latents_are_equal_bins_of_the_ranks(self, panel, quantize, n_bins):
+        table = LatentFeatures(
+            FactorAnalysisEmbedder(2), quantize=quantize
+        ).fit_transform(panel.X)
+        assert table.dtype == np.dtype(quantize)
+        np.testing.assert_array_equal(table[:, :20], panel.X)
+        latents = FactorAnalysisEmbedder(2).fit_transform(panel.X)
+        for j in range(2):
+            bins = table[:, 20 + j]
+            ranks = pd.Series(latents[:, j]).rank(method="first").to_numpy() - 1
+            expected = np.floor(ranks * n_bins / len(ranks))
+            assert np.abs(bins - expected).max() <= 1
+            assert (bins == expected).mean() > 0.99
+            assert np.bincount(bins).max() <= len(ranks) / n_bins + 1
+
+    def test_new_rows_are_binned_by_the_edges_of_fit(self, panel):
+        latents = LatentFeatures(FactorAnalysisEmbedder(1), quantize="uint8")
+        latents.fit(panel.X)
+        one = latents.transform(panel.X[:1])
+        np.testing.assert_array_equal(one, latents.transform(panel.X)[:1])
+
+    def test_originals_are_never_floats_with_quantize(self, panel):
+        latents = LatentFeatures(FactorAnalysisEmbedder(1), quantize="int8")
+        with pytest.raises(ValueError, match="one byte a cell, but X is float64"):
+            latents.fit_transform(panel.X.astype(float))
+        wide = panel.X.astype(np.int64) * 100
+        with pytest.raises(ValueError, match="-128 to 127, but X has values .* to 400"):
+            latents.fit_transform(wide)
+        negative = panel.X - np.int8(2)
+        with pytest.raises(ValueError, match="0 to 255, but X has values from -2"):
+            LatentFeatures(PCA(1), quantize="uint8").fit_transform(negative)
+
+
+class TestEras:
+    def test_the_era_column_is_used_and_taken_out(self, frame, panel):
+        latents = LatentFeatures(FactorAnalysisEmbedder(2, center="era"))
+        table = latents.fit_transform(frame)
+        assert table.shape == (len(frame), 22)
+        assert "era" not in latents.get_feature_names_out()
+        assert "era" not in latents.feature_names_in_
+        np.testing.assert_array_equal(latents.fitted_eras_, panel.era_numbers)
+        np.testing.assert_array_equal(
+            latents.embedders_[0][1].fitted_eras_, panel.era_numbers
+        )
+        routed = LatentFeatures(FactorAnalysisEmbedder(2, center="era"))
+        np.testing.assert_array_equal(
+            routed.fit_transform(panel.X, eras=panel.eras), table
+        )
+
+    def test_keep_era_hands_the_column_on(self, frame):
+        first = LatentFeatures(keep_era=True)
+        second = LatentFeatures(FactorAnalysisEmbedder(2, center="era"))
+        table = Pipeline([("first", first), ("second", second)]).fit_transform(frame)
+        direct = clone(second).fit_transform(frame)
+        np.testing.assert_array_equal(table, direct)
+        kept = first.transform(frame)
+        assert list(kept.columns[:2]) == ["era", "feature_0000"]
+        assert list(kept["era"]) == list(frame["era"])
+        assert (kept.dtypes.iloc[1:] == np.int8).all()
+        with pytest.raises(ValueError, match="keep_era=True needs eras"):
+            first.transform(frame.drop(columns="era"))
+
+    def test_era_wise_latents_raise_without_eras(self, panel):
+        latents = LatentFeatures(FactorAnalysisEmbedder(2, center="era"))
+        latents.fit(panel.X, eras=panel.eras)
+        with pytest.raises(ValueError, match="fitted with eras and works era by era"):
+            latents.transform(panel.X)
+
+    def test_polars_frames(self, frame, panel):
+        latents = LatentFeatures(FactorAnalysisEmbedder(2))
+        table = latents.fit_transform(pl.from_pandas(frame.reset_index(drop=True)))
+        np.testing.assert_array_equal(table, latents.fit_transform(frame))
+
+
+def search(scoring):
+    pipeline = Pipeline(
+        [
+            ("latents", LatentFeatures([("fa", FactorAnalysisEmbedder())])),
+            ("tree", LGBMRegressor(n_estimators=5, verbosity=-1, n_jobs=1)),
+        ]
+    )
+    return GridSearchCV(
+        pipeline.set_output(transform="pandas"),
+        {"latents__fa__n_components": [2, 3]},
+        cv=EraKFold(3, purge=2),
+        scoring=scoring,
+        error_score="raise",
+    )
+
+
+class TestSearch:
+    @pytest.mark.parametrize("routing", [False, True])
+    def test_a_frame_needs_nothing_else(self, panel, frame, routing):
+        with sklearn.config_context(enable_metadata_routing=routing):
+            found = search(make_era_scorer("corr")).fit(frame, panel.y())
+        assert found.cv_results_["split0_test_score"].shape == (2,)
+        assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+
+    def test_arrays_are_routed(self, panel, frame):
+        with sklearn.config_context(enable_metadata_routing=True):
+            routed = search(make_era_scorer("corr")).fit(
+                panel.X, panel.y(), groups=panel.eras, eras=panel.eras
+            )
+        plain = search(make_era_scorer("corr")).fit(frame, panel.y())
+        np.testing.assert_allclose(
+            routed.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"]
+        )
+
+    def test_arrays_without_eras_raise(self, panel):
+        with pytest.raises(ValueError, match="splits by era, but got none"):
+            search("neg_mean_squared_error").fit(panel.X, panel.y())
+
+    def test_the_tree_never_sees_the_era(self, panel, frame):
+        found = search(make_era_scorer("corr")).fit(frame, panel.y())
+        names = found.best_estimator_[-1].feature_names_in_
+        assert "era" not in names
+        assert len(names) == 20 + found.best_params_["latents__fa__n_components"]
+
+
+class Supervised(TransformerMixin, BaseEstimator):
+    """Gives training rows something else than new rows, and looks at y."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.mean_ = np.average(y, weights=sample_weight)
+        return self
+
+    def transform(self, X):
+        return np.full((len(X), 1), self.mean_, np.float32)
+
+    def fit_transform(self, X, y, sample_weight=None):
+        return self.fit(X, y, sample_weight).transform(X) + 1
+
+    def get_feature_names_out(self, input_features=None):
+        return np.array(["mean"], dtype=object)
+
+
+def test_targets_weights_and_the_embedders_own_fit_transform_are_used(panel):
+    y = np.arange(panel.n_rows)
+    weight = np.where(y < 10, 1.0, 0.0)
+    latents = LatentFeatures(Supervised(), passthrough=False)
+    trained = latents.fit_transform(panel.X, y, sample_weight=weight)
+    assert trained[0] == 5.5
+    assert latents.transform(panel.X)[0] == 4.5
+    assert list(latents.get_feature_names_out()) == ["mean"]
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"passthrough": False}, ValueError, "leave no columns"),
+        ({"embedders": [PCA()]}, ValueError, r"list of \(name, estimator\)"),
+        ({"embedders": [("a", 3)]}, TypeError, "'a' must have fit and transform; got"),
+        ({"embedders": [("a__b", PCA())]}, ValueError, "must not contain __"),
+        ({"embedders": [("a", PCA()), ("a", PCA())]}, ValueError, "not unique"),
+        ({"n_bins": 300}, ValueError, "'n_bins' parameter .* range \\[2, 255\\]"),
+        ({"quantize": "int7"}, ValueError, "'quantize' parameter"),
+    ],
+)
+def test_bad_parameters_are_told(panel, params, error, message):
+    with pytest.raises(error, match=message):
+        LatentFeatures(**params).fit(panel.X)
+
+
+def test_the_caller_s_embedders_are_not_touched(panel):
+    embedder = FactorAnalysisEmbedder(2)
+    LatentFeatures(embedder).fit(panel.X)
+    assert not hasattr(embedder, "components_")
+
+
+def test_cross_val_score_on_a_frame(panel, frame):
+    pipeline = Pipeline(
+        [("latents", LatentFeatures()), ("tree", LGBMRegressor(verbosity=-1, n_jobs=1))]
+    ).set_output(transform="pandas")
+    scores = cross_val_score(
+        pipeline,
+        frame,
+        panel.y(),
+        cv=EraKFold(3, purge=2),
+        scoring=make_era_scorer("sharpe"),
+        error_score="raise",
+    )
+    assert np.isfinite(scores).all()

@@ -1,0 +1,29 @@
+"""Panels that the tests share, and the real rows where they are at hand."""
+
+from pathlib import Path
+
+import pytest
+
+from numerai_features.datasets import make_era_panel
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def panel():
+    """A small synthetic panel."""
+    return make_era_panel(n_eras=30, rows_per_era=80, n_features=20, random_state=0)[0]
+
+
+@pytest.fixture(scope="session")
+def frame(panel):
+    """The same rows as Numerai would write them, features and era only."""
+    return panel.to_frame(targets=[])
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real rows; a public clone has none."""
+    if not (REAL / "train.parquet").exists():
+        pytest.skip("no real rows beside this clone")
+    return REAL

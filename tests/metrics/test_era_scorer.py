@@ -1,0 +1,356 @@
+"""Scorers in scikit-learn's searches, with metadata routing on and off."""
+
+import pickle
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from numerai_tools.scoring import (
+    correlation_contribution,
+    feature_neutral_corr,
+    numerai_corr,
+    sharpe_ratio,
+)
+from sklearn import config_context
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    cross_val_score,
+    cross_validate,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from numerai_features._eras import EraLeakageError
+from numerai_features._validation import take_eras
+from numerai_features.metrics import EraScorer, make_era_scorer
+
+FEATURES = [f"feature_{j}" for j in range(4)]
+
+
+class TinyRegressor(RegressorMixin, BaseEstimator):
+    """Least squares that takes the column `era` out, as the library's own do."""
+
+    def __init__(self, slope=1.0):
+        self.slope = slope
+
+    def fit(self, X, y):
+        X, _ = take_eras(X)
+        self.coef_ = np.linalg.lstsq(np.asarray(X, float), np.asarray(y), rcond=None)[0]
+        return self
+
+    def predict(self, X):
+        X, _ = take_eras(X)
+        return self.slope * np.asarray(X, float) @ self.coef_
+
+
+class EraPredictor(TinyRegressor):
+    """Asks for eras in predict, and remembers what came."""
+
+    __metadata_request__predict: ClassVar = {"eras": True}
+
+    def predict(self, X, eras=None):
+        self.eras_seen_ = eras
+        return super().predict(X)
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(0)
+    n = 8 * 60
+    X = pd.DataFrame(
+        rng.integers(0, 5, size=(n, 4), dtype=np.int8),
+        columns=FEATURES,
+        index=[f"n{i:05d}" for i in rng.permutation(n)],
+    )
+    X.insert(0, "era", np.repeat([f"{e:04d}" for e in range(1, 9)], 60))
+    return X
+
+
+@pytest.fixture
+def y(frame):
+    rng = np.random.default_rng(1)
+    return (frame["feature_0"] / 4 + rng.normal(size=len(frame))).rank(pct=True)
+
+
+def by_era(model, frame, y, score):
+    prediction = pd.DataFrame({"p": model.predict(frame)}, index=frame.index)
+    scores = []
+    for _, rows in frame.groupby("era"):
+        p = prediction.loc[rows.index].reset_index(drop=True)
+        truth = y.loc[rows.index].rename("target").reset_index(drop=True)
+        scores.append(float(np.squeeze(score(p, truth, rows))))
+    return pd.Series(scores)
+
+
+def corr(p, truth, _):
+    return numerai_corr(p, truth)
+
+
+def test_corr_and_sharpe_are_numerai_tools(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    expected = by_era(model, frame, y, corr)
+    assert make_era_scorer()(model, frame, y) == pytest.approx(expected.mean())
+    sharpe = make_era_scorer("sharpe")(model, frame, y)
+    assert sharpe == pytest.approx(sharpe_ratio(expected))
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"), [("bmc", "benchmark"), ("mmc", "meta_model")]
+)
+def test_contribution_finds_its_rows_by_id(frame, y, metric, name):
+    model = TinyRegressor().fit(frame, y)
+    benchmark = y + np.random.default_rng(2).normal(size=len(y))
+    shuffled = pd.concat([benchmark, pd.Series({"other": 0.5})]).sample(
+        frac=1, random_state=0
+    )
+    part = frame.iloc[60:300]
+    expected = by_era(
+        model,
+        part,
+        y,
+        lambda p, t, rows: correlation_contribution(
+            p, benchmark.loc[rows.index].reset_index(drop=True), t
+        ),
+    )
+    scorer = make_era_scorer(metric, **{name: shuffled})
+    score = scorer(model, part, y.loc[part.index])
+    assert score == pytest.approx(expected.mean())
+
+
+@pytest.mark.parametrize("how", ["all", "names", "frame"])
+def test_fnc_takes_features_from_x_or_by_id(frame, y, how):
+    model = TinyRegressor().fit(frame, y)
+    names = FEATURES if how == "all" else FEATURES[1:]
+    features = {
+        "all": None,
+        "names": names,
+        "frame": frame[["era", *names]].sample(frac=1, random_state=0),
+    }[how]
+    expected = by_era(
+        model,
+        frame,
+        y,
+        lambda p, t, rows: feature_neutral_corr(
+            p, rows[names].reset_index(drop=True), t
+        ),
+    )
+    score = make_era_scorer("fnc", features=features)(model, frame, y)
+    assert score == pytest.approx(expected.mean())
+
+
+def test_fnc_of_arrays(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    X = frame[FEATURES].to_numpy()
+    score = make_era_scorer("fnc")(model, X, y, eras=frame["era"])
+    assert score == pytest.approx(make_era_scorer("fnc")(model, frame, y))
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_search_over_a_frame_needs_nothing_else(frame, y, routing):
+    scorer = make_era_scorer()
+    with config_context(enable_metadata_routing=routing):
+        search = GridSearchCV(
+            TinyRegressor(),
+            {"slope": [-1, 1]},
+            scoring=scorer,
+            cv=KFold(4),
+            error_score="raise",
+        ).fit(frame, y)
+        assert search.score(frame, y) == scorer(search.best_estimator_, frame, y)
+    assert search.best_params_ == {"slope": 1}
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], [-search.best_score_, search.best_score_]
+    )
+
+
+def test_search_over_arrays_routes_eras(frame, y):
+    X, eras = frame[FEATURES].to_numpy(), frame["era"].to_numpy()
+    expected = cross_val_score(
+        TinyRegressor(),
+        frame,
+        y,
+        groups=eras,
+        cv=GroupKFold(4),
+        scoring=make_era_scorer(),
+        error_score="raise",
+    )
+    with config_context(enable_metadata_routing=True):
+        search = GridSearchCV(
+            TinyRegressor(),
+            {"slope": [1]},
+            scoring=make_era_scorer(),
+            cv=GroupKFold(4),
+            error_score="raise",
+        ).fit(X, y, groups=eras, eras=eras)
+        got = [search.cv_results_[f"split{i}_test_score"][0] for i in range(4)]
+        np.testing.assert_allclose(got, expected)
+        assert search.score(X, y, eras=eras) == pytest.approx(
+            make_era_scorer()(search.best_estimator_, frame, y)
+        )
+        scores = cross_val_score(
+            TinyRegressor(),
+            X,
+            y,
+            params={"groups": eras, "eras": eras},
+            cv=GroupKFold(4),
+            scoring=make_era_scorer(),
+            error_score="raise",
+        )
+    np.testing.assert_allclose(scores, expected)
+
+
+def test_routed_eras_pass_through_pipelines(frame, y):
+    X, eras = frame[FEATURES].to_numpy(), frame["era"].to_numpy()
+    with config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(StandardScaler(), EraPredictor()).fit(X, y)
+        make_era_scorer()(pipeline, X, y, eras=eras)
+    np.testing.assert_array_equal(pipeline[-1].eras_seen_, eras)
+    make_era_scorer()(pipeline, X, y, eras=eras)
+    assert pipeline[-1].eras_seen_ is None
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_several_scorers_at_once(frame, y, routing):
+    scorers = {"corr": make_era_scorer(), "sharpe": make_era_scorer("sharpe")}
+    with config_context(enable_metadata_routing=routing):
+        result = cross_validate(
+            TinyRegressor(), frame, y, cv=KFold(4), scoring=scorers, error_score="raise"
+        )
+    assert (result["test_sharpe"] > result["test_corr"]).all()
+
+
+def test_scorer_does_not_ask_for_weights():
+    assert make_era_scorer()._accept_sample_weight() is False
+
+
+def test_eras_given_win_over_the_column(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    one_era = make_era_scorer()(model, frame, y, eras=np.ones(len(y)))
+    swapped = frame.assign(era=1)
+    assert one_era == make_era_scorer()(model, swapped, y)
+    assert one_era != make_era_scorer()(model, frame, y)
+
+
+def test_index_of_y_and_of_eras_does_not_matter(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    expected = make_era_scorer()(model, frame, y)
+    positional = y.reset_index(drop=True).rename(lambda i: i + 7)
+    assert make_era_scorer()(model, frame, positional) == expected
+    assert make_era_scorer()(model, frame, y.to_frame()) == expected
+
+
+def test_polars_frames(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    X = pl.from_pandas(frame)
+    expected = make_era_scorer()(model, frame, y)
+    assert make_era_scorer()(model, X, y) == pytest.approx(expected)
+    names = make_era_scorer("fnc", features=FEATURES[1:])
+    assert names(model, X, y) == pytest.approx(names(model, frame, y))
+
+
+def test_constant_eras_count_as_zero(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    full = by_era(model, frame, y, corr)
+    silent = frame.copy()
+    silent.loc[frame["era"] > "0004", FEATURES] = 2
+    score = make_era_scorer()(model, silent, y)
+    assert score == pytest.approx(full.iloc[:4].sum() / 8)
+    silent[FEATURES] = 2
+    assert np.isnan(make_era_scorer()(model, silent, y))
+
+
+def test_no_eras_is_an_error_not_one_era(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    with pytest.raises(ValueError, match="got no eras, and does not take all rows for"):
+        make_era_scorer()(model, frame[FEATURES], y)
+
+
+def test_era_as_a_feature_is_refused(frame, y):
+    leaky = frame.assign(era=frame["era"].astype(int))
+    model = LinearRegression().fit(leaky, y)
+    with pytest.raises(EraLeakageError, match="'era' reached LinearRegression"):
+        make_era_scorer()(model, leaky, y)
+    with pytest.raises(EraLeakageError, match="'era' reached StandardScaler"):
+        cross_val_score(
+            make_pipeline(StandardScaler(), LinearRegression()),
+            leaky,
+            y,
+            scoring=make_era_scorer(),
+            cv=KFold(4),
+            error_score="raise",
+        )
+
+
+@pytest.mark.parametrize(
+    ("metric", "given", "message"),
+    [
+        ("r2", {}, "metric must be one of 'corr', 'sharpe'.*got 'r2'"),
+        ("bmc", {}, "metric='bmc' needs benchmark, which is None"),
+        ("mmc", {"benchmark": pd.Series([1.0])}, "metric='mmc' needs meta_model"),
+    ],
+)
+def test_wrong_arguments_are_told_when_the_scorer_is_made(metric, given, message):
+    with pytest.raises(ValueError, match=message):
+        make_era_scorer(metric, **given)
+
+
+def test_benchmark_must_cover_the_rows(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    short = y.drop(index=frame.index[[7, 9]])
+    with pytest.raises(
+        ValueError, match=r"no row for 2 of 480 ids of X, the first is "
+    ):
+        make_era_scorer("bmc", benchmark=short)(model, frame, y)
+    twice = pd.concat([y, y.iloc[:1]])
+    with pytest.raises(ValueError, match="benchmark has ids more than once"):
+        make_era_scorer("bmc", benchmark=twice)(model, frame, y)
+    with pytest.raises(ValueError, match="benchmark must be pandas, indexed as X"):
+        make_era_scorer("bmc", benchmark=y.to_numpy())(model, frame, y)
+    X = frame[FEATURES].to_numpy()
+    with pytest.raises(ValueError, match="X is no pandas frame but ndarray"):
+        make_era_scorer("bmc", benchmark=y)(model, X, y, eras=frame["era"])
+
+
+def test_feature_names_must_be_in_x(frame, y):
+    model = TinyRegressor().fit(frame, y)
+    scorer = make_era_scorer("fnc", features=["feature_1", "feature_9"])
+    with pytest.raises(
+        ValueError, match="1 columns that X lacks, the first is 'feature"
+    ):
+        scorer(model, frame, y)
+    X = frame[FEATURES].to_numpy()
+    with pytest.raises(ValueError, match="features names 2 columns, but X is no frame"):
+        scorer(model, X, y, eras=frame["era"])
+
+
+def test_models_of_several_targets_are_refused(frame, y):
+    X = frame[FEATURES].to_numpy()
+    model = LinearRegression().fit(X, np.column_stack([y, y]))
+    with pytest.raises(ValueError, match=r"predict returned shape \(480, 2\)"):
+        make_era_scorer()(model, X, y, eras=frame["era"])
+
+
+def test_clone_repr_and_pickle(frame, y):
+    scorer = make_era_scorer("bmc", benchmark=y)
+    assert clone(scorer).benchmark is y
+    assert isinstance(clone(scorer), EraScorer)
+    assert repr(make_era_scorer("sharpe")) == "EraScorer(metric='sharpe')"
+    assert "EraScorer(benchmark=" in repr(scorer)
+    model = TinyRegressor().fit(frame, y)
+    again = pickle.loads(pickle.dumps(scorer))
+    assert again(model, frame, y) == scorer(model, frame, y)
+
+
+def test_requests_are_set_and_can_be_changed():
+    scorer = make_era_scorer()
+    assert str(scorer.get_metadata_routing()) == "{'score': {'eras': True}}"
+    with config_context(enable_metadata_routing=True):
+        scorer.set_score_request(eras="weeks")
+    assert str(clone(scorer).get_metadata_routing()) == "{'score': {'eras': 'weeks'}}"
+    assert str(EraScorer().get_metadata_routing()) == "{'score': {'eras': True}}"

@@ -1,0 +1,362 @@
+"""`era_scores` against numerai_tools, called era by era on pandas groups."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from numerai_tools import scoring
+
+from numerai_features.metrics import era_scores
+
+N_ERAS, N_ROWS, N_FEATURES = 6, 80, 7
+
+
+@pytest.fixture
+def table():
+    """Rows of six eras in random order, two predictions, a reference, features."""
+    rng = np.random.default_rng(0)
+    n = N_ERAS * N_ROWS
+    frame = pd.DataFrame({"era": np.repeat([f"{e:04d}" for e in range(3, 9)], N_ROWS)})
+    frame["target"] = rng.choice([0, 0.25, 0.5, 0.75, 1], size=n)
+    frame["a"] = frame["target"] + rng.normal(size=n)
+    frame["b"] = rng.normal(size=n).round(1)
+    frame["benchmark"] = frame["target"] + rng.normal(size=n)
+    for j in range(N_FEATURES):
+        frame[f"feature_{j}"] = rng.integers(0, 5, size=n).astype(np.int8)
+    return frame.sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+def reference(table, score):
+    rows = {}
+    for era, group in table.groupby("era"):
+        rows[int(era)] = score(group.reset_index(drop=True))
+    return pd.DataFrame(rows).T
+
+
+def features_of(table):
+    return table.filter(like="feature_")
+
+
+def test_corr_is_numerai_corr(table):
+    expected = reference(
+        table, lambda g: scoring.numerai_corr(g[["a", "b"]], g["target"])
+    )
+    scores = era_scores(table["target"], table[["a", "b"]], table["era"])
+    np.testing.assert_array_equal(scores.index, expected.index)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+    assert list(scores.columns) == ["a", "b"]
+    assert scores.index.name == "era"
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"), [("bmc", "benchmark"), ("mmc", "meta_model")]
+)
+def test_contributions_are_correlation_contribution(table, metric, name):
+    expected = reference(
+        table,
+        lambda g: scoring.correlation_contribution(
+            g[["a", "b"]], g["benchmark"], g["target"]
+        ),
+    )
+    given = {name: table["benchmark"]}
+    scores = era_scores(
+        table["target"], table[["a", "b"]], table["era"], metric=metric, **given
+    )
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+def test_fnc_is_feature_neutral_corr(table):
+    expected = reference(
+        table,
+        lambda g: scoring.feature_neutral_corr(
+            g[["a", "b"]], features_of(g), g["target"]
+        ),
+    )
+    scores = era_scores(
+        table["target"],
+        table[["a", "b"]],
+        table["era"],
+        metric="fnc",
+        features=features_of(table),
+    )
+    np.testing.assert_allclose(scores, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32, np.float64])
+def test_max_exposure_is_max_feature_correlation(table, dtype):
+    features = features_of(table).astype(dtype)
+    if dtype != np.int8:
+        features = features / 4 + 64  # far from zero: sums of squares would cancel
+    expected = reference(
+        table.assign(**features),
+        lambda g: pd.Series(
+            {
+                name: scoring.max_feature_correlation(g[name], features_of(g))[1]
+                for name in "ab"
+            }
+        ),
+    )
+    scores = era_scores(
+        None, table[["a", "b"]], table["era"], metric="max_exposure", features=features
+    )
+    np.testing.assert_allclose(scores, expected, rtol=1e-10)
+
+
+def test_max_exposure_in_several_blocks_of_columns():
+    rng = np.random.default_rng(0)
+    features = rng.integers(0, 5, size=(2000, 1100), dtype=np.int8)
+    prediction = features[:, 1099] + rng.normal(size=2000)
+    score = era_scores(
+        None, prediction, np.ones(2000, int), metric="max_exposure", features=features
+    )
+    name, expected = scoring.max_feature_correlation(
+        pd.Series(prediction), pd.DataFrame(features)
+    )
+    assert name == "1099"
+    assert score.loc[1] == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("value", [2, 0.1])
+def test_max_exposure_ignores_constant_features(table, value):
+    features = features_of(table)
+    constant = features.assign(feature_c=value)
+    given = (None, table["a"], table["era"])
+    expected = era_scores(*given, metric="max_exposure", features=features)
+    scores = era_scores(*given, metric="max_exposure", features=constant)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+    only = era_scores(*given, metric="max_exposure", features=constant[["feature_c"]])
+    assert only.isna().all()
+
+
+def test_missing_features_count_as_the_median(table):
+    features = features_of(table).astype(np.float64)
+    holes = features.copy()
+    holes.iloc[::7, 2] = np.nan
+    filled = holes.fillna(holes.median())
+    given = (table["target"], table["a"], table["era"])
+    for metric in ("fnc", "max_exposure"):
+        pd.testing.assert_series_equal(
+            era_scores(*given, metric=metric, features=holes),
+            era_scores(*given, metric=metric, features=filled),
+        )
+
+
+def test_benchmark_corr_is_symmetric_in_ranks_and_1_for_a_copy(table):
+    copies = pd.DataFrame(
+        {
+            "copy": table["benchmark"] ** 3,
+            "other": table["a"],
+            "minus": -table["benchmark"],
+        }
+    )
+    scores = era_scores(
+        None,
+        copies,
+        table["era"],
+        metric="benchmark_corr",
+        benchmark=table["benchmark"],
+    )
+    np.testing.assert_allclose(scores["copy"], 1.0)
+    np.testing.assert_allclose(scores["minus"], -1.0)
+    swapped = era_scores(
+        None,
+        table["benchmark"],
+        table["era"],
+        metric="benchmark_corr",
+        benchmark=table["a"],
+    )
+    np.testing.assert_allclose(scores["other"], swapped)
+
+
+def test_rows_with_unknown_target_are_left_out_and_eras_without(table):
+    y = table["target"].where(table.index % 10 > 0)
+    y = y.mask(table["era"] == "0005")
+    known = table[y.notna()]
+    expected = reference(known, lambda g: scoring.numerai_corr(g[["a"]], g["target"]))
+    scores = era_scores(y, table["a"], table["era"])
+    assert list(scores.index) == [3, 4, 6, 7, 8]
+    np.testing.assert_allclose(scores, expected["a"], rtol=1e-12)
+
+
+def test_live_and_constant_target_eras_are_left_out(table):
+    eras = table["era"].replace("0008", "X")
+    y = table["target"].mask(table["era"] == "0003", 0.5)
+    assert list(era_scores(y, table["a"], eras).index) == [4, 5, 6, 7]
+
+
+def test_constant_prediction_is_nan_without_a_warning(table):
+    a = table["a"].mask(table["era"] == "0004", 0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for metric, given in [
+            ("corr", {}),
+            ("bmc", {"benchmark": table["benchmark"]}),
+            ("fnc", {"features": features_of(table)}),
+            ("max_exposure", {"features": features_of(table)}),
+            ("benchmark_corr", {"benchmark": table["benchmark"]}),
+        ]:
+            predictions = pd.DataFrame({"a": a, "b": table["b"]})
+            scores = era_scores(
+                table["target"], predictions, table["era"], metric=metric, **given
+            )
+            assert np.isnan(scores.loc[4, "a"])
+            assert scores.drop(index=4).notna().all(axis=None)
+            assert scores["b"].notna().all()
+
+
+def test_meta_model_may_start_late_but_not_have_holes(table):
+    meta = table["benchmark"].mask(table["era"].isin(["0003", "0004"]))
+    given = {"metric": "mmc", "meta_model": meta}
+    scores = era_scores(table["target"], table["a"], table["era"], **given)
+    assert list(scores.index) == [5, 6, 7, 8]
+    given["meta_model"] = meta.where((table["era"] != "0006") | (table["b"] > 0))
+    with pytest.raises(ValueError, match=r"misses \d+ of 80 rows of era 0006; at most"):
+        era_scores(table["target"], table["a"], table["era"], **given)
+
+
+def test_few_missing_rows_of_the_benchmark_are_left_out(table):
+    benchmark = table["benchmark"].where(table.index % 20 > 0)
+    known = table[benchmark.notna()]
+    expected = reference(
+        known,
+        lambda g: scoring.correlation_contribution(
+            g[["a"]], g["benchmark"], g["target"]
+        ),
+    )
+    scores = era_scores(
+        table["target"], table["a"], table["era"], metric="bmc", benchmark=benchmark
+    )
+    np.testing.assert_allclose(scores, expected["a"], rtol=1e-12)
+
+
+def test_scores_do_not_depend_on_row_order_or_other_eras(table):
+    scores = era_scores(table["target"], table["a"], table["era"])
+    ordered = table.sort_values("era", kind="stable")
+    again = era_scores(ordered["target"], ordered["a"], ordered["era"])
+    pd.testing.assert_series_equal(scores, again)
+    one = table[table["era"] == "0006"]
+    alone = era_scores(one["target"], one["a"], one["era"])
+    pd.testing.assert_series_equal(scores.loc[[6]], alone)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [np.asarray, list, pl.Series, pa.chunked_array, lambda s: s.astype("category")],
+)
+def test_containers_of_eras(table, kind):
+    era = table["era"]
+    eras = pa.chunked_array([era.tolist()]) if kind is pa.chunked_array else kind(era)
+    scores = era_scores(table["target"].to_numpy(), table["a"].to_numpy(), eras)
+    expected = era_scores(table["target"], table["a"], table["era"])
+    pd.testing.assert_series_equal(scores, expected)
+
+
+def test_containers_of_predictions(table):
+    given = (table["target"], table["era"])
+    two = table[["a", "b"]]
+    expected = era_scores(given[0], two, given[1])
+    array = era_scores(given[0], two.to_numpy(), given[1])
+    assert list(array.columns) == [0, 1]
+    np.testing.assert_array_equal(array, expected)
+    for frame in (pl.from_pandas(two), pa.Table.from_pandas(two)):
+        pd.testing.assert_frame_equal(era_scores(given[0], frame, given[1]), expected)
+    single = era_scores(given[0], two["a"], given[1])
+    assert single.name == "corr"
+    assert single.dtype == np.float64
+
+
+def test_float32_predictions_score_as_their_values(table):
+    a = table["a"].astype(np.float32)
+    pd.testing.assert_series_equal(
+        era_scores(table["target"], a, table["era"]),
+        era_scores(table["target"], a.astype(np.float64), table["era"]),
+    )
+
+
+def test_features_of_a_frame_with_an_era_column(table):
+    given = (table["target"], table["a"], table["era"])
+    features = features_of(table)
+    pd.testing.assert_series_equal(
+        era_scores(*given, metric="fnc", features=features.assign(era=table["era"])),
+        era_scores(*given, metric="fnc", features=features),
+    )
+
+
+def test_arguments_are_not_changed(table):
+    before = table.copy()
+    era_scores(
+        table["target"],
+        table[["a", "b"]],
+        table["era"],
+        metric="fnc",
+        features=features_of(table),
+    )
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_missing_predictions_are_counted(table):
+    a = table["a"].copy()
+    a.iloc[[5, 9]] = [np.nan, np.inf]
+    with pytest.raises(
+        ValueError, match="infinite in 2 of 480 rows, the first is row 5"
+    ):
+        era_scores(table["target"], a, table["era"])
+
+
+def test_other_pandas_indexes_are_refused(table):
+    ids = table.set_index("n" + table.index.astype(str))
+    shuffled = ids["a"].sample(frac=1, random_state=1)
+    with pytest.raises(
+        ValueError, match="prediction and y have different pandas index"
+    ):
+        era_scores(ids["target"], shuffled, ids["era"])
+    positional = era_scores(ids["target"], table["a"], ids["era"])
+    pd.testing.assert_series_equal(
+        positional, era_scores(table["target"], table["a"], table["era"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "spearman"}, "metric must be one of 'corr', 'mmc'.*got 'spearman'"),
+        ({"metric": "bmc"}, "metric='bmc' needs benchmark, which is None"),
+        ({"metric": "mmc"}, "metric='mmc' needs meta_model, which is None"),
+        ({"metric": "fnc"}, "metric='fnc' needs features, which is None"),
+        ({"metric": "fnc", "features": np.ones((3, 2))}, r"features must hold numbers"),
+        ({"metric": "bmc", "benchmark": np.ones(3)}, r"benchmark must have one value"),
+        ({"y": None}, "metric='corr' needs the target, but y is None"),
+        ({"y": np.full(480, np.nan)}, "y is NaN in all 480 rows"),
+        ({"eras": np.full(480, "X")}, "no era can be scored"),
+        ({"eras": np.ones(5)}, "eras has 5 labels"),
+        ({"prediction": np.full(480, "high")}, "prediction must hold numbers"),
+    ],
+)
+def test_errors_say_what_came_and_what_to_do(table, change, message):
+    given = {"y": table["target"], "prediction": table["a"], "eras": table["era"]}
+    with pytest.raises(ValueError, match=message):
+        era_scores(**(given | change))
+
+
+def test_fnc_needs_more_rows_than_features(table):
+    features = np.random.default_rng(0).normal(size=(480, 79))
+    with pytest.raises(ValueError, match=r"80 rows and 79 features\. Pass fewer"):
+        era_scores(
+            table["target"],
+            table["a"],
+            table["era"],
+            metric="fnc",
+            features=features,
+        )
+
+
+def test_what_numerai_tools_refuses_names_the_era(table, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("Index is not sorted")
+
+    monkeypatch.setattr(scoring, "numerai_corr", refuse)
+    with pytest.raises(ValueError, match=r"refuses era 0003 \(Index is not sorted\)"):
+        era_scores(table["target"], table["a"], table["era"])

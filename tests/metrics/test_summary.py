@@ -1,0 +1,124 @@
+"""Summaries against numerai_tools and a plain loop."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numerai_tools.scoring import sharpe_ratio
+
+from numerai_features.metrics import (
+    era_scores,
+    max_drawdown,
+    summarize,
+    summarize_scores,
+)
+
+
+def plain_drawdown(scores):
+    total, peak, worst = 0.0, 0.0, 0.0
+    for score in scores:
+        total += score
+        peak = max(peak, total)
+        worst = max(worst, peak - total)
+    return worst
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(1)
+    n = 12 * 40
+    y = rng.choice([0, 0.25, 0.5, 0.75, 1], size=n)
+    return {
+        "y": y,
+        "prediction": pd.DataFrame(
+            {"a": y + rng.normal(size=n), "b": rng.normal(size=n)}
+        ),
+        "eras": np.repeat(np.arange(1, 49, 4), 40),
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_max_drawdown_is_the_plain_loop(seed):
+    scores = np.random.default_rng(seed).normal(size=60)
+    assert max_drawdown(scores) == pytest.approx(plain_drawdown(scores))
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [([], 0.0), ([1, 2], 0.0), ([-1, 5], 1.0), ([1, np.nan, -3, 1], 3.0)],
+)
+def test_max_drawdown_counts_from_the_start(scores, expected):
+    assert max_drawdown(scores) == expected
+
+
+def test_max_drawdown_of_a_frame_is_a_series():
+    frame = pd.DataFrame({"a": [1.0, -2.0], "b": [1.0, 1.0]})
+    assert max_drawdown(frame).to_dict() == {"a": 2.0, "b": 0.0}
+
+
+def test_summary_of_scores_is_numerai_tools():
+    scores = pd.Series(np.random.default_rng(0).normal(0.02, 0.03, size=50))
+    summary = summarize_scores(scores).loc["prediction"]
+    assert summary["sharpe"] == pytest.approx(sharpe_ratio(scores))
+    assert summary["mean"] / summary["sd"] == pytest.approx(summary["sharpe"])
+    assert summary["positive_share"] == np.mean(scores > 0)
+    assert summary["max_drawdown"] == pytest.approx(plain_drawdown(scores))
+    assert summary["n_eras"] == 50
+
+
+def test_constant_eras_are_counted_and_not_averaged():
+    scores = pd.DataFrame({"a": [0.1, np.nan, 0.3], "b": [np.nan] * 3, "c": [0.2] * 3})
+    summary = summarize_scores(scores)
+    assert summary.loc["a", ["n_eras", "n_constant"]].tolist() == [2, 1]
+    assert summary.loc["a", "mean"] == pytest.approx(0.2)
+    assert summary.loc["a", "positive_share"] == 1
+    assert np.isnan(
+        summary.loc["b", ["mean", "sharpe", "positive_share"]].tolist()
+    ).all()
+    assert np.isnan(summary.loc["c", "sharpe"])
+
+
+def test_last_eras_come_with_a_suffix_only_where_there_are_more():
+    scores = pd.Series(np.arange(10.0))
+    assert not summarize_scores(scores, last=10).filter(like="_last").shape[1]
+    summary = summarize_scores(scores, last=4)
+    assert summary.loc["prediction", "mean_last4"] == 7.5
+    assert summary.loc["prediction", "n_eras_last4"] == 4
+    pd.testing.assert_frame_equal(
+        summary.filter(regex="_last4$").rename(columns=lambda c: c[:-6]),
+        summarize_scores(scores.iloc[-4:], last=4),
+    )
+
+
+def test_summarize_is_the_summary_of_the_scores(rows):
+    expected = summarize_scores(era_scores(**rows), last=5)
+    pd.testing.assert_frame_equal(summarize(**rows, last=5), expected)
+    vector = summarize(rows["y"], rows["prediction"]["a"], rows["eras"], last=5)
+    assert list(vector.index) == ["prediction"]
+    np.testing.assert_array_equal(vector.loc["prediction"], expected.loc["a"])
+
+
+def test_summarize_adds_means_of_what_is_given(rows):
+    rng = np.random.default_rng(2)
+    n = len(rows["y"])
+    features = rng.integers(0, 5, size=(n, 3), dtype=np.int8)
+    benchmark, meta = rng.normal(size=n), rng.normal(size=n)
+    meta[: n // 2] = np.nan
+    summary = summarize(
+        **rows, features=features, benchmark=benchmark, meta_model=meta, last=3
+    )
+    extra = ["fnc", "max_exposure", "bmc", "benchmark_corr", "mmc"]
+    assert list(summary.columns[7:12]) == extra
+    assert list(summary.columns[-5:]) == [f"{name}_last3" for name in extra]
+    bmc = era_scores(**rows, metric="bmc", benchmark=benchmark)
+    np.testing.assert_allclose(summary["bmc"], bmc.mean())
+    np.testing.assert_allclose(summary["bmc_last3"], bmc.iloc[-3:].mean())
+    mmc = era_scores(**rows, metric="mmc", meta_model=meta)
+    assert len(mmc) == 6
+    np.testing.assert_allclose(summary["mmc"], mmc.mean())
+
+
+def test_last_must_be_positive(rows):
+    with pytest.raises(ValueError, match="last must be at least 1 era; got 0"):
+        summarize(**rows, last=0)
+    with pytest.raises(ValueError, match="last must be at least 1 era; got -1"):
+        summarize_scores(pd.Series([0.1]), last=-1)

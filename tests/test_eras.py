@@ -1,0 +1,108 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numerai_features._eras import LIVE, EraIndex, encode_eras, era_label
+
+LABELS = ["0002", "0002", "X", "0010", "0002"]
+
+CONTAINERS = {
+    "list": list,
+    "numpy": np.array,
+    "object": lambda v: np.array(v, dtype=object),
+    "column": lambda v: np.array(v)[:, None],
+    "pandas": pd.Series,
+    "pandas index": pd.Index,
+    "category": lambda v: pd.Series(v).astype("category"),
+    "polars": pl.Series,
+    "polars category": lambda v: pl.Series(v).cast(pl.Categorical),
+    "arrow": pa.array,
+    "arrow chunks": lambda v: pa.chunked_array([v[:2], v[2:]]),
+    "arrow dictionary": lambda v: pa.array(v).dictionary_encode(),
+    "mixed": lambda v: [2, 2.0, "X", "era10", "era2"],
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS.keys())
+def test_every_container_gives_the_same_eras(container):
+    index = encode_eras(container(LABELS), n_rows=5)
+    np.testing.assert_array_equal(index.codes, [0, 0, 2, 1, 0])
+    np.testing.assert_array_equal(index.numbers, [2, 10, LIVE])
+    assert index.codes.dtype == np.int32
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint16, np.float32])
+def test_numbers_of_any_type(dtype):
+    index = encode_eras(np.array([3, 3, 1, 2], dtype=dtype))
+    np.testing.assert_array_equal(index.row_numbers, [3, 3, 1, 2])
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=60))
+def test_numbers_and_strings_agree_with_numpy(numbers):
+    unique, codes = np.unique(numbers, return_inverse=True)
+    for labels in (numbers, [f"{n:04d}" for n in numbers], [f"era{n}" for n in numbers]):
+        index = encode_eras(labels)
+        np.testing.assert_array_equal(index.codes, codes)
+        np.testing.assert_array_equal(index.numbers, unique)
+        np.testing.assert_array_equal(index.counts, np.bincount(codes))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_rows_by_era_are_a_partition(numbers):
+    index = encode_eras(numbers)
+    rows = np.arange(len(numbers))
+    parts = [(code, rows[at]) for code, at in index.rows_by_era()]
+    assert [code for code, _ in parts] == list(range(index.n_eras))
+    for code, at in parts:
+        np.testing.assert_array_equal(at, np.flatnonzero(index.codes == code))
+
+
+def test_sorted_rows_are_slices():
+    assert all(isinstance(r, slice) for _, r in encode_eras([1, 1, 4]).rows_by_era())
+
+
+def test_order_is_by_number_not_by_text():
+    np.testing.assert_array_equal(encode_eras(["10", "9", "0100"]).numbers, [9, 10, 100])
+
+
+def test_labels_that_are_no_numbers_keep_their_order():
+    index = encode_eras(["b", "a", "X", "c"])
+    np.testing.assert_array_equal(index.codes, [1, 0, 3, 2])
+    np.testing.assert_array_equal(index.numbers, [0, 1, 2, LIVE])
+
+
+def test_spellings_of_one_number_are_one_era():
+    assert encode_eras(["1", "0001", "era1"]).n_eras == 1
+
+
+def test_an_index_passes_through_and_takes_rows():
+    index = encode_eras([5, 7, 7, 9])
+    assert encode_eras(index) is index
+    part = index.take([1, 3])
+    assert isinstance(part, EraIndex)
+    np.testing.assert_array_equal(part.row_numbers, [7, 9])
+    np.testing.assert_array_equal(part.codes, [0, 1])
+
+
+def test_labels_as_numerai_writes_them():
+    assert [era_label(n) for n in (3, 1234, LIVE)] == ["0003", "1234", "X"]
+
+
+@pytest.mark.parametrize(
+    ("eras", "message"),
+    [
+        (["0001", None], "1 missing labels, the first at row 1"),
+        ([1.0, np.nan], "1 missing labels"),
+        (["0001", "a"], r"mixes labels that are numbers \('0001'\)"),
+        ([1.5, 2], "must be whole numbers or labels; got np.float64\\(1.5\\)"),
+        (np.zeros((2, 2)), r"one-dimensional, one label a row; got .* \(2, 2\)"),
+        ([1, 2, 3], "has 3 labels, but X has 2 rows"),
+    ],
+)
+def test_bad_eras_are_told(eras, message):
+    with pytest.raises(ValueError, match=message):
+        encode_eras(eras, n_rows=2)

@@ -1,0 +1,148 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from numerai_features._eras import EraLeakageError
+from numerai_features._validation import (
+    check_no_era_feature,
+    frame_to_array,
+    missing_values,
+    take_eras,
+    validate_rows,
+    validate_target,
+)
+
+FRAMES = [pd.DataFrame, pl.DataFrame, pa.table]
+
+
+@pytest.mark.parametrize("make", FRAMES)
+def test_the_era_column_is_taken_out_of_every_frame(make):
+    rest, eras = take_eras(make({"era": ["0001", "0002"], "a": [1, 2]}))
+    assert list(np.asarray(eras)) == ["0001", "0002"]
+    assert frame_to_array(rest).shape == (2, 1)
+
+
+def test_eras_passed_win_over_the_column():
+    _, eras = take_eras(pd.DataFrame({"era": [1, 2], "a": [1, 2]}), [8, 9])
+    assert eras == [8, 9]
+
+
+@pytest.mark.parametrize("make", FRAMES)
+def test_int8_stays_int8(make):
+    bins = {name: np.array([0, 4, 2], np.int8) for name in "abc"}
+    array = frame_to_array(make(bins))
+    assert array.dtype == np.int8
+    np.testing.assert_array_equal(array, np.array([[0] * 3, [4] * 3, [2] * 3]))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"a": pd.array([1, None], dtype="Int8"), "b": [0.5, 1.0]}),
+        pl.DataFrame({"a": [1, None], "b": [0.5, 1.0]}),
+        pa.table({"a": pa.array([1, None], pa.int8()), "b": [0.5, 1.0]}),
+    ],
+)
+def test_nulls_become_nan(frame):
+    np.testing.assert_array_equal(frame_to_array(frame), [[1, 0.5], [np.nan, 1.0]])
+
+
+def test_nullable_integers_without_nulls_stay_bytes():
+    frame = pd.DataFrame({"a": pd.array([1, 2], dtype="Int8")})
+    assert frame_to_array(frame).dtype == np.int8
+
+
+def test_a_memory_map_is_used_where_it_lies(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((4, 3), np.int8))
+    X = np.load(tmp_path / "x.npy", mmap_mode="c")
+    array, _ = validate_rows(BaseEstimator(), X, reset=True)
+    assert np.shares_memory(array, X)
+
+
+@pytest.mark.parametrize("make", FRAMES)
+def test_column_names_are_learned_and_checked(make):
+    estimator = BaseEstimator()
+    validate_rows(estimator, make({"era": [1, 2], "a": [1, 2], "b": [1, 2]}), reset=True)
+    assert list(estimator.feature_names_in_) == ["a", "b"]
+    assert estimator.n_features_in_ == 2
+    with pytest.raises(ValueError, match="feature names"):
+        validate_rows(estimator, make({"b": [1, 2], "a": [1, 2]}), reset=False)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.array([[1.0, np.inf]]), "infinity"),
+        (pl.DataFrame({"a": [1.0, -np.inf]}), "infinity"),
+        (pd.DataFrame({"a": ["low"]}), "could not convert string to float"),
+        (np.empty((0, 2)), "0 sample"),
+        (pd.DataFrame({"era": ["0001"]}), "0 feature"),
+        ([1.0, 2.0], "Expected 2D array"),
+    ],
+)
+def test_bad_rows_are_told(X, message):
+    with pytest.raises(ValueError, match=message):
+        validate_rows(BaseEstimator(), X, reset=True)
+
+
+def test_eras_of_another_length_are_told():
+    with pytest.raises(ValueError, match="eras has 3 labels, but X has 2 rows"):
+        validate_rows(BaseEstimator(), np.ones((2, 1)), [1, 2, 3], reset=True)
+
+
+def test_what_stands_in_for_nan():
+    X = np.array([[1.0, np.nan, np.nan], [3.0, 4.0, np.nan], [8.0, 6.0, np.nan]])
+    np.testing.assert_array_equal(missing_values(X, "middle"), [3, 5, 0])
+    np.testing.assert_array_equal(missing_values(np.ones((2, 3), np.int8), "middle"), [2] * 3)
+    rows = np.array([True, True, False])
+    np.testing.assert_array_equal(missing_values(X, "middle", rows), [2, 4, 0])
+    with pytest.raises(ValueError, match="NaN and missing='raise'"):
+        missing_values(X, "raise")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([np.nan, np.nan], "y is NaN in all 2 rows"),
+        ([1.0], r"shape \(2,\); got \(1,\)"),
+        ([1.0, np.inf], "infinity at row 1"),
+    ],
+)
+def test_bad_targets_are_told(y, message):
+    with pytest.raises(ValueError, match=message):
+        validate_target(y, 2)
+
+
+@pytest.mark.parametrize(
+    "dropper",
+    [
+        FunctionTransformer(lambda frame: frame.drop(columns="era")),
+        ColumnTransformer([("keep", "passthrough", ["a"])]),
+    ],
+)
+def test_a_step_may_drop_the_era_column(dropper):
+    X = pd.DataFrame({"era": [1, 2, 3], "a": [0, 1, 0]})
+    check_no_era_feature(make_pipeline(dropper, LinearRegression()).fit(X, [0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make_pipeline(
+            ColumnTransformer([("keep", "passthrough", ["era", "a"])]),
+            LinearRegression(),
+        ),
+        LinearRegression(), make_pipeline(StandardScaler(), LinearRegression()),
+    ],
+)
+def test_an_era_column_in_a_model_is_leakage(model):
+    X = pd.DataFrame({"era": [1, 2, 3], "a": [0, 1, 0]})
+    with pytest.raises(EraLeakageError, match="'era' reached (Linear|Standard|Column)"):
+        check_no_era_feature(model.fit(X, [0, 1, 2]))
