@@ -44,7 +44,11 @@ def test_numbers_of_any_type(dtype):
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=60))
 def test_numbers_and_strings_agree_with_numpy(numbers):
     unique, codes = np.unique(numbers, return_inverse=True)
-    for labels in (numbers, [f"{n:04d}" for n in numbers], [f"era{n}" for n in numbers]):
+    for labels in (
+        numbers,
+        [f"{n:04d}" for n in numbers],
+        [f"era{n}" for n in numbers],
+    ):
         index = encode_eras(labels)
         np.testing.assert_array_equal(index.codes, codes)
         np.testing.assert_array_equal(index.numbers, unique)
@@ -66,7 +70,9 @@ def test_sorted_rows_are_slices():
 
 
 def test_order_is_by_number_not_by_text():
-    np.testing.assert_array_equal(encode_eras(["10", "9", "0100"]).numbers, [9, 10, 100])
+    np.testing.assert_array_equal(
+        encode_eras(["10", "9", "0100"]).numbers, [9, 10, 100]
+    )
 
 
 def test_labels_that_are_no_numbers_keep_their_order():

@@ -98,9 +98,7 @@ def test_within_eras_is_the_centred_covariance(order):
     np.testing.assert_allclose(
         moments.within().covariance(), centred.T @ centred / len(X), atol=1e-12
     )
-    np.testing.assert_array_equal(
-        moments.total().scatter, Moments.from_rows(X).scatter
-    )
+    np.testing.assert_array_equal(moments.total().scatter, Moments.from_rows(X).scatter)
 
 
 def test_a_fold_is_the_total_less_the_held_out_eras():

@@ -69,7 +69,9 @@ def test_a_memory_map_is_used_where_it_lies(tmp_path):
 @pytest.mark.parametrize("make", FRAMES)
 def test_column_names_are_learned_and_checked(make):
     estimator = BaseEstimator()
-    validate_rows(estimator, make({"era": [1, 2], "a": [1, 2], "b": [1, 2]}), reset=True)
+    validate_rows(
+        estimator, make({"era": [1, 2], "a": [1, 2], "b": [1, 2]}), reset=True
+    )
     assert list(estimator.feature_names_in_) == ["a", "b"]
     assert estimator.n_features_in_ == 2
     with pytest.raises(ValueError, match="feature names"):
@@ -100,7 +102,9 @@ def test_eras_of_another_length_are_told():
 def test_what_stands_in_for_nan():
     X = np.array([[1.0, np.nan, np.nan], [3.0, 4.0, np.nan], [8.0, 6.0, np.nan]])
     np.testing.assert_array_equal(missing_values(X, "middle"), [3, 5, 0])
-    np.testing.assert_array_equal(missing_values(np.ones((2, 3), np.int8), "middle"), [2] * 3)
+    np.testing.assert_array_equal(
+        missing_values(np.ones((2, 3), np.int8), "middle"), [2] * 3
+    )
     rows = np.array([True, True, False])
     np.testing.assert_array_equal(missing_values(X, "middle", rows), [2, 4, 0])
     with pytest.raises(ValueError, match="NaN and missing='raise'"):
@@ -139,10 +143,13 @@ def test_a_step_may_drop_the_era_column(dropper):
             ColumnTransformer([("keep", "passthrough", ["era", "a"])]),
             LinearRegression(),
         ),
-        LinearRegression(), make_pipeline(StandardScaler(), LinearRegression()),
+        LinearRegression(),
+        make_pipeline(StandardScaler(), LinearRegression()),
     ],
 )
 def test_an_era_column_in_a_model_is_leakage(model):
     X = pd.DataFrame({"era": [1, 2, 3], "a": [0, 1, 0]})
-    with pytest.raises(EraLeakageError, match="'era' reached (Linear|Standard|Column)"):
+    with pytest.raises(
+        EraLeakageError, match=r"'era' reached (Linear|Standard|Column)"
+    ):
         check_no_era_feature(model.fit(X, [0, 1, 2]))

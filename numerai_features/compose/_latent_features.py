@@ -245,7 +245,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         embedders = self._list_embedders()
         X, index = validate_rows(self, X, eras, reset=True)
         self.fitted_eras_ = None if index is None else index.numbers
-        check_weights(sample_weight, len(X))
+        weights = check_weights(sample_weight, len(X))
         extras = {
             "eras": None if index is None else index.row_numbers,
             "sample_weight": sample_weight,
@@ -257,7 +257,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             if keep or self.quantize is not None:
                 latents = _fit_transform(embedder, X, y, extras)
                 if self.quantize is not None:
-                    bins = _learn_bins(latents, _n_bins(self.quantize, self.n_bins))
+                    bins = _learn_bins(latents, self._n_bins, weights)
                 if keep:
                     blocks.append(_quantize(latents, bins, self.quantize))
                 del latents
@@ -266,6 +266,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             self.embedders_.append((name, embedder))
             self.quantizers_.append(bins)
         return self._with_era(self._table(X, blocks), frame, given) if keep else None
+
+    @property
+    def _n_bins(self):
+        return _N_BINS_INT8 if self.quantize == "int8" else self.n_bins
 
     def _list_embedders(self):
         """Return the embedders with their names, having checked them."""
@@ -376,18 +380,19 @@ def _call(method, *args, **extras):
     return method(*args, **given)
 
 
-def _n_bins(quantize, n_bins):
-    return _N_BINS_INT8 if quantize == "int8" else n_bins
-
-
-def _learn_bins(latents, n_bins):
-    """Return the edges that rank each latent into bins of equal counts."""
-    cuts = -(-np.arange(1, n_bins) * len(latents) // n_bins)
-    cuts = np.minimum(cuts, len(latents) - 1)
+def _learn_bins(latents, n_bins, weights):
+    """Return the edges that rank each latent into bins of equal weight."""
+    weights = np.ones(len(latents)) if weights is None else weights
+    cuts = np.arange(1, n_bins) * weights.sum() / n_bins
     edges = np.empty((latents.shape[1], n_bins - 1), np.float32)
     for j in range(latents.shape[1]):
-        ordered = np.sort(latents[:, j])
-        edges[j] = (ordered[cuts - 1] + ordered[cuts]) / 2
+        order = np.argsort(latents[:, j])
+        ordered = latents[order, j]
+        below = np.cumsum(weights[order])
+        last = np.searchsorted(below, cuts)
+        first = np.searchsorted(below, cuts, side="right")
+        first = np.minimum(first, len(ordered) - 1)
+        edges[j] = (ordered[last] + ordered[first]) / 2
     return Quantize(edges)
 
 

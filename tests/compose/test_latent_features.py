@@ -54,7 +54,9 @@ class TestTable:
         assert latents.embedders[0][1].n_components == 3
 
     @pytest.mark.parametrize(("quantize", "n_bins"), [("int8", 5), ("uint8", 255)])
-    def test_quantized_latents_are_equal_bins_of_the_ranks(self, panel, quantize, n_bins):
+    def test_quantized_latents_are_equal_bins_of_the_ranks(
+        self, panel, quantize, n_bins
+    ):
         table = LatentFeatures(
             FactorAnalysisEmbedder(2), quantize=quantize
         ).fit_transform(panel.X)
@@ -80,7 +82,9 @@ class TestTable:
         with pytest.raises(ValueError, match="one byte a cell, but X is float64"):
             latents.fit_transform(panel.X.astype(float))
         wide = panel.X.astype(np.int64) * 100
-        with pytest.raises(ValueError, match="-128 to 127, but X has values .* to 400"):
+        with pytest.raises(
+            ValueError, match=r"-128 to 127, but X has values .* to 400"
+        ):
             latents.fit_transform(wide)
         negative = panel.X - np.int8(2)
         with pytest.raises(ValueError, match="0 to 255, but X has values from -2"):

@@ -42,7 +42,9 @@ class TestReferenceEquivalence:
         ours = FactorAnalysisEmbedder(5).fit(X)
         reference = twin(ours)
         X64 = X.astype(np.float64)
-        np.testing.assert_allclose(ours.transform(X), reference.transform(X64), atol=1e-6)
+        np.testing.assert_allclose(
+            ours.transform(X), reference.transform(X64), atol=1e-6
+        )
         np.testing.assert_allclose(
             ours.score_samples(X), reference.score_samples(X64), rtol=1e-9
         )
@@ -55,7 +57,9 @@ class TestReferenceEquivalence:
         X, _, _ = rows
         ours = FactorAnalysisEmbedder(5).fit(X)
         theirs = FactorAnalysis(5, svd_method="lapack", tol=1e-6, max_iter=5000).fit(X)
-        np.testing.assert_allclose(ours.loglike_[-1], total_loglike(ours, X), rtol=1e-10)
+        np.testing.assert_allclose(
+            ours.loglike_[-1], total_loglike(ours, X), rtol=1e-10
+        )
         assert ours.loglike_[-1] >= theirs.loglike_[-1] * (1 + 1e-9)
         assert ours.loglike_ == sorted(ours.loglike_)
         # Both have found the same optimum.
@@ -257,7 +261,7 @@ class TestValidation:
     def test_more_factors_than_the_rank(self, rows):
         X = rows[0][:, [0, 0, 0, 1]].copy()
         X[:, 3] = 2
-        with pytest.raises(ValueError, match="vary in 1 directions only.*at most 1"):
+        with pytest.raises(ValueError, match=r"vary in 1 directions only.*at most 1"):
             FactorAnalysisEmbedder(2).fit(X)
         with pytest.raises(ValueError, match="n_components=5 is above the rank"):
             FactorAnalysisEmbedder(5).fit(rows[0][:4])

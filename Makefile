@@ -1,0 +1,51 @@
+# Every target makes its own .venv from a plain python3 (3.11 or newer).
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+OLDEST := .venv-oldest/bin
+
+.PHONY: demo test lint unit test-oldest test-slow docs bench clean
+
+demo: .venv/ready
+	$(BIN)/numerai-features demo
+
+test: lint unit test-oldest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell numerai_features tests docs benchmarks examples *.md
+
+unit: .venv/ready
+	$(BIN)/python -m pytest
+
+# scikit-learn 1.6.1, the version on Numerai's servers.
+test-oldest: .venv-oldest/ready
+	$(OLDEST)/python -m pytest tests/test_common.py tests/compose tests/metrics tests/model_selection tests/embedders
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m "slow or gpu"
+
+docs: .venv/ready
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[docs]'
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/factor_analysis.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/latents_and_leakage.py
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[test]'
+	touch $@
+
+.venv-oldest/ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	$(OLDEST)/pip install -q $(PIP_ARGS) -c constraints-oldest.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-oldest docs/_build docs/api build *.egg-info

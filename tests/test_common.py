@@ -1,0 +1,221 @@
+"""What every public class must keep: scikit-learn's contract, and our own."""
+
+import copy
+import importlib
+import inspect
+import pickle
+import random
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import sklearn
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.estimator_checks import check_estimator
+
+import numerai_features
+from numerai_features.compose import LatentFeatures
+from numerai_features.datasets import make_era_panel
+from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.model_selection import EraKFold, EraWalkForward
+
+TRANSFORMERS = [
+    FactorAnalysisEmbedder(),
+    FactorAnalysisEmbedder(rotation="varimax"),
+    FactorAnalysisEmbedder(center="era"),
+    LatentFeatures(),
+    LatentFeatures(FactorAnalysisEmbedder(1)),
+    LatentFeatures(
+        [("one", FactorAnalysisEmbedder(1)), ("all", FactorAnalysisEmbedder())]
+    ),
+    LatentFeatures(FactorAnalysisEmbedder(1), passthrough=False, quantize="uint8"),
+]
+SPLITTERS = [EraKFold(), EraWalkForward()]
+
+# Every excuse, with its reason. A row-wise estimator has none.
+EXCUSED = {
+    repr(FactorAnalysisEmbedder(center="era")): {
+        "check_methods_subset_invariance": (
+            "a row's factors depend on its era, and without eras all rows of a call "
+            "are one; TestStatisticalContract covers the property per era"
+        ),
+    },
+}
+
+
+def public_classes():
+    found = {}
+    for name in numerai_features._SUBPACKAGES:
+        module = importlib.import_module(f"numerai_features.{name}")
+        for public in module.__all__:
+            value = getattr(module, public)
+            if inspect.isclass(value) and issubclass(value, BaseEstimator):
+                found[public] = value
+    return found
+
+
+def test_every_public_estimator_is_in_the_lists():
+    listed = {type(e).__name__ for e in TRANSFORMERS + SPLITTERS} | {"EraScorer"}
+    assert set(public_classes()) == listed
+
+
+@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=repr)
+def test_scikit_learns_checks(estimator):
+    with warnings.catch_warnings(record=True):
+        # Its checks fit on made-up rows where a solver may warn; -W error would turn
+        # that into a failure of the check, not of the estimator.
+        warnings.simplefilter("always")
+        results = check_estimator(
+            clone(estimator),
+            expected_failed_checks=EXCUSED.get(repr(estimator), {}),
+            on_fail="raise",
+            on_skip=None,
+        )
+    statuses = {result["check_name"]: result["status"] for result in results}
+    excused = {name for name, status in statuses.items() if status == "xfail"}
+    assert excused == set(EXCUSED.get(repr(estimator), {}))
+    assert list(statuses.values()).count("passed") > 40
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return make_era_panel(n_eras=6, rows_per_era=40, n_features=12, random_state=3)[0]
+
+
+def containers(panel):
+    frame = panel.to_frame(targets=[])
+    plain = frame.reset_index(drop=True)
+    return {
+        "numpy": (panel.X, panel.eras),
+        "pandas": (frame, None),
+        "polars": (pl.from_pandas(plain), None),
+        "pyarrow": (pa.Table.from_pandas(plain), None),
+    }
+
+
+@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=repr)
+class TestTransformers:
+    def test_every_container_gives_the_same(self, estimator, toy):
+        results = [
+            clone(estimator).fit_transform(X, eras=eras)
+            for X, eras in containers(toy).values()
+        ]
+        for result in results[1:]:
+            np.testing.assert_array_equal(result, results[0])
+
+    def test_nothing_of_the_callers_is_changed(self, estimator, toy):
+        X, eras, y = toy.X.copy(), toy.eras.copy(), toy.y().copy()
+        frame = toy.to_frame(targets=[])
+        before = frame.copy(deep=True)
+        X.flags.writeable = eras.flags.writeable = y.flags.writeable = False
+        clone(estimator).fit(X, y, eras=eras).transform(X, eras=eras)
+        clone(estimator).fit(frame, y).transform(frame)
+        pd.testing.assert_frame_equal(frame, before)
+        np.testing.assert_array_equal(X, toy.X)
+
+    def test_global_state_is_left_alone(self, estimator, toy):
+        def state():
+            return (
+                random.getstate(),
+                str(np.random.get_state(legacy=False)["state"]["key"].tolist()),
+                torch.get_rng_state().tolist(),
+                torch.get_num_threads(),
+                sklearn.get_config(),
+                list(warnings.filters),
+            )
+
+        before = copy.deepcopy(state())
+        clone(estimator).fit(toy.X, eras=toy.eras).transform(toy.X, eras=toy.eras)
+        assert state() == before
+
+    def test_refit_is_a_fresh_fit(self, estimator, toy):
+        used = clone(estimator).fit(toy.X, eras=toy.eras)
+        small, eras = toy.X[:80, :5], toy.eras[:80]
+        fresh = clone(estimator).fit(small, eras=eras)
+        refit = used.fit(small, eras=eras)
+        assert set(vars(refit)) == set(vars(fresh))
+        np.testing.assert_array_equal(
+            refit.transform(small, eras=eras), fresh.transform(small, eras=eras)
+        )
+
+    def test_fitted_eras_are_kept(self, estimator, toy):
+        fitted = clone(estimator).fit(toy.X, eras=toy.eras)
+        np.testing.assert_array_equal(fitted.fitted_eras_, toy.era_numbers)
+        assert clone(estimator).fit(toy.X).fitted_eras_ is None
+
+    def test_a_pickle_gives_the_same(self, estimator, toy):
+        fitted = clone(estimator).fit(toy.X, eras=toy.eras)
+        loaded = pickle.loads(pickle.dumps(fitted))
+        np.testing.assert_array_equal(
+            loaded.transform(toy.X, eras=toy.eras),
+            fitted.transform(toy.X, eras=toy.eras),
+        )
+
+    def test_threads_do_not_matter_to_the_bit(self, estimator, toy):
+        from threadpoolctl import threadpool_limits
+
+        results = []
+        for n_threads in (1, 2):
+            with threadpool_limits(n_threads):
+                fitted = clone(estimator).fit(toy.X, eras=toy.eras)
+                results.append(fitted.transform(toy.X[:100], eras=toy.eras[:100]))
+        np.testing.assert_array_equal(*results)
+
+    def test_memory_mapped_rows(self, estimator, toy, tmp_path):
+        disk = toy.save(tmp_path / "panel") or type(toy).open(tmp_path / "panel")
+        np.testing.assert_array_equal(
+            clone(estimator).fit_transform(disk.X, eras=disk.eras),
+            clone(estimator).fit_transform(toy.X, eras=toy.eras),
+        )
+
+    def test_eras_of_another_length(self, estimator, toy):
+        with pytest.raises(ValueError, match="eras has 3 labels, but X has 240 rows"):
+            clone(estimator).fit(toy.X, eras=[1, 2, 3])
+
+    def test_infinity(self, estimator, toy):
+        X = toy.X.astype(np.float64)
+        X[3, 2] = np.inf
+        with pytest.raises(ValueError, match="infinity"):
+            clone(estimator).fit(X)
+
+    def test_one_era_is_enough(self, estimator, toy):
+        table = clone(estimator).fit_transform(toy.X[:40], eras=toy.eras[:40])
+        assert len(table) == 40
+
+    def test_eras_are_routed_without_being_asked_for(self, estimator, toy):
+        with sklearn.config_context(enable_metadata_routing=True):
+            routing = clone(estimator).get_metadata_routing()
+        assert routing.consumes("fit", ["eras"]) == {"eras"}
+        assert routing.consumes("transform", ["eras"]) == {"eras"}
+
+
+@pytest.mark.parametrize("cls", public_classes().values(), ids=lambda c: c.__name__)
+class TestClasses:
+    def test_constraints_are_the_parameters(self, cls):
+        constraints = getattr(cls, "_parameter_constraints", None)
+        if constraints is None:
+            pytest.skip("checks its parameters in its factory function")
+        names = list(inspect.signature(cls).parameters)
+        assert set(constraints) == set(names)
+
+    def test_every_parameter_is_used(self, cls):
+        if cls.__name__ == "EraScorer":
+            pytest.skip("reads its references by name; tested there")
+        source = "".join(inspect.getsource(base) for base in cls.__mro__[:2])
+        body = source.split("def __init__")[0] + source.split("self", 1)[1]
+        for name in inspect.signature(cls).parameters:
+            uses = body.count(f"self.{name}")
+            stored = body.count(f"self.{name} = {name}")
+            assert uses > stored or cls is LatentFeatures, name
+
+    def test_defaults_work_on_the_default_panel(self, cls, panel):
+        if cls.__name__ == "EraScorer":
+            pytest.skip("made by make_era_scorer; tested there")
+        if hasattr(cls, "split"):
+            assert list(cls(purge=1).split(panel.X, panel.y(), panel.eras))
+        else:
+            assert len(cls().fit_transform(panel.X, eras=panel.eras)) == panel.n_rows
