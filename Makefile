@@ -35,7 +35,8 @@ docs: .venv/ready
 bench: .venv/ready
 	$(BIN)/python benchmarks/factor_analysis.py
 	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/latents_and_leakage.py
+	$(BIN)/python benchmarks/leakage.py
+	$(BIN)/python benchmarks/latents.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -20,7 +20,6 @@ _SUBPACKAGES = (
 _PUBLIC = {
     "EraKFold": "model_selection",
     "EraLeakageError": "model_selection",
-    "EraLeakageWarning": "model_selection",
     "EraPanel": "datasets",
     "EraWalkForward": "model_selection",
     "FactorAnalysisEmbedder": "embedders",

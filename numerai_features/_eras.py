@@ -28,10 +28,6 @@ class EraLeakageError(ValueError):
     """Rows met that must not: an era column in a model, or eras within a purge."""
 
 
-class EraLeakageWarning(UserWarning):
-    """A score may be too good, because something was fitted on the eras it judges."""
-
-
 @dataclass(frozen=True, eq=False)
 class EraIndex:
     """Eras of a table's rows.

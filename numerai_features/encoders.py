@@ -51,7 +51,7 @@ class _ArrayStep:
                 object.__setattr__(self, field.name, value)
 
     def n_out(self, n_in: int) -> int:
-        """Return the number of output columns: as many as come in."""
+        """Return the number of output columns: `n_in`, as many as come in."""
         return n_in
 
 
@@ -93,7 +93,7 @@ class Affine(_ArrayStep):
         return x if self.bias is None else x + _like(self.bias, x, xp)
 
     def n_out(self, n_in: int) -> int:
-        """Return the number of the weight's columns."""
+        """Return the number of the weight's columns, whatever `n_in` is."""
         return int(self.weight.shape[1])
 
 
@@ -108,7 +108,13 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Activation(_ArrayStep):
-    """Elementwise function: "identity", "relu", "sigmoid", "silu" (swish) or "tanh"."""
+    """Elementwise function.
+
+    Parameters
+    ----------
+    name : {"identity", "relu", "sigmoid", "silu", "tanh"}
+        The function; "silu" is also known as swish.
+    """
 
     name: str
 
@@ -142,7 +148,7 @@ class Argmax(_ArrayStep):
         return xp.astype(xp.argmax(x, axis=1, keepdims=True), x.dtype)
 
     def n_out(self, n_in: int) -> int:
-        """Return 1."""
+        """Return 1, whatever `n_in` is."""
         return 1
 
 
@@ -184,7 +190,7 @@ class Concatenate(_ArrayStep):
         return xp.concat([branch.apply(x, xp) for branch in self.branches], axis=1)
 
     def n_out(self, n_in: int) -> int:
-        """Return the sum of the branches' widths."""
+        """Return the sum of the branches' widths for `n_in` input columns."""
         return sum(branch.n_out(n_in) for branch in self.branches)
 
 
@@ -236,7 +242,7 @@ class Encoder:
         return n_in
 
     def apply(self, x: Any, xp: Any) -> Any:
-        """Run the steps on one block of floats in the namespace `xp`."""
+        """Run the steps on one block `x` of floats, in the array namespace `xp`."""
         for _, step in self._steps:
             x = step(x, xp)
         return x

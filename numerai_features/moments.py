@@ -115,7 +115,7 @@ class Moments:
         return covariance
 
     def about(self, shift: NDArray[np.float64]) -> Moments:
-        """Return the same moments with the sums taken about another point."""
+        """Return the same moments with the sums taken about `shift`."""
         if np.array_equal(shift, self.shift):
             return self
         step = self.shift - shift
@@ -264,6 +264,15 @@ class EraMoments:
 
     def without(self, eras: Any) -> Moments:
         """Return the moments of all rows but those of `eras`.
+
+        Parameters
+        ----------
+        eras : array-like
+            Labels or numbers of the eras to leave out; whole blocks of them.
+
+        Returns
+        -------
+        Moments
 
         Raises
         ------

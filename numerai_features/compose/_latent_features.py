@@ -68,7 +68,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         Era numbers seen in fit, None if no eras were given.
     n_features_in_ : int
         Number of features seen in fit, ``era`` not counted.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, where X had string names.
 
     See Also
@@ -199,6 +199,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             ``__`` in front where `embedders` is a list).
         """
         check_is_fitted(self)
+        if input_features is not None:  # a ColumnTransformer names the era too
+            input_features = [n for n in input_features if n != ERA_COLUMN]
         originals = check_feature_names_in(self, input_features)
         names = [ERA_COLUMN] if self.keep_era else []
         names += list(originals) if self.passthrough else []

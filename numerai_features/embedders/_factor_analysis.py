@@ -60,9 +60,9 @@ class FactorAnalysisEmbedder(
     missing : {"middle", "raise"}, default="middle"
         NaN becomes the column's median learned in `fit` (bin 2 for int8), or is an
         error.
-    tol : float, default=1e-11
+    tol : float, default=1e-10
         Stop when the relative gain in log-likelihood of a step is smaller.
-    max_iter : int, default=500
+    max_iter : int, default=1000
         Most steps of L-BFGS.
 
     Attributes
@@ -88,7 +88,7 @@ class FactorAnalysisEmbedder(
         Era numbers seen in fit, None if no eras were given.
     n_features_in_ : int
         Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, where X had string names.
 
     See Also
@@ -141,8 +141,8 @@ class FactorAnalysisEmbedder(
         rotation=None,
         center="global",
         missing="middle",
-        tol=1e-11,
-        max_iter=500,
+        tol=1e-10,
+        max_iter=1000,
     ):
         self.n_components = n_components
         self.rotation = rotation

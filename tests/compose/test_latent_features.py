@@ -5,6 +5,7 @@ import pytest
 import sklearn
 from lightgbm import LGBMRegressor
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
@@ -219,6 +220,13 @@ def test_targets_weights_and_the_embedders_own_fit_transform_are_used(panel):
 def test_bad_parameters_are_told(panel, params, error, message):
     with pytest.raises(error, match=message):
         LatentFeatures(**params).fit(panel.X)
+
+
+def test_inside_a_column_transformer(frame):
+    latents = LatentFeatures(FactorAnalysisEmbedder(1), passthrough=False)
+    columns = ["era", *frame.columns[1:9]]
+    table = ColumnTransformer([("latents", latents, columns)]).fit_transform(frame)
+    np.testing.assert_array_equal(table, latents.fit_transform(frame[columns]))
 
 
 def test_the_caller_s_embedders_are_not_touched(panel):
