@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features.datasets._panel import EraPanel, PanelWriter
+from numerai_features.datasets._panel import EraPanel
+from numerai_features.datasets._panel_writer import PanelWriter
 
 # Feature-target correlations of 120 real eras x 310 features, less the sampling noise
 # of 4,200 rows an era (1 / 4200 for a squared correlation): the root mean square over

@@ -1,0 +1,171 @@
+"""Numerai's ``features.json``: which features a set holds, and the targets' names."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_MOST_NAMED = 5
+
+
+def near_names(name: object, names: Iterable[str]) -> str:
+    """Return a sentence that suggests the names nearest to `name`, or nothing.
+
+    Examples
+    --------
+    >>> near_names("targt", ["target", "era"])
+    " Did you mean 'target'?"
+    """
+    near = difflib.get_close_matches(str(name), list(names), n=3)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def some_names(names: Sequence[object]) -> str:
+    """Write out the first few names of a list and how many more there are."""
+    text = ", ".join(repr(name) for name in names[:_MOST_NAMED])
+    more = len(names) - _MOST_NAMED
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def check_known(wanted: Sequence[str], known: Sequence[str], *, what: str) -> None:
+    """Raise if a wanted name is not among the known ones, or is wanted twice.
+
+    Parameters
+    ----------
+    wanted, known : sequence of str
+        Names asked for, and names there are.
+    what : str
+        What the message says of a strange name: ``"is no feature of this panel"``.
+
+    Raises
+    ------
+    ValueError
+        The message names what is strange and suggests near names.
+    """
+    present = set(known)
+    strange = [name for name in wanted if name not in present]
+    if strange:
+        raise ValueError(
+            f"{some_names(strange)} {what}.{near_names(strange[0], known)} "
+            f"There are {len(known)}: {some_names(known)}."
+        )
+    if len(set(wanted)) < len(wanted):
+        twice = next(name for i, name in enumerate(wanted) if name in wanted[:i])
+        raise ValueError(f"{twice!r} is asked for twice; name each column once.")
+
+
+@dataclass(frozen=True)
+class NumeraiMetadata:
+    """What ``features.json`` says of a version of the data.
+
+    Parameters
+    ----------
+    feature_sets : dict of str to tuple of str
+        Feature names of each set, in the file's order.
+    targets : tuple of str
+        Target names.
+
+    Examples
+    --------
+    >>> metadata = NumeraiMetadata({"small": ("feature_a", "feature_b")}, ("target",))
+    >>> metadata.features("small")
+    ['feature_a', 'feature_b']
+    >>> metadata.features("smal")
+    Traceback (most recent call last):
+    ...
+    ValueError: 'smal' is no feature set. Did you mean 'small'? There are 1: 'small'.
+    """
+
+    feature_sets: dict[str, tuple[str, ...]]
+    targets: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> NumeraiMetadata:
+        """Read a ``features.json``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, of any v5 release; keys other than ``feature_sets`` and
+            ``targets`` are ignored.
+
+        Returns
+        -------
+        NumeraiMetadata
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not JSON, or not of this form.
+        """
+        path = Path(path)
+        content = _read_json(path)
+        if not _well_formed(content):
+            raise ValueError(
+                f"{path} is no Numerai features.json: expected the keys 'feature_sets' "
+                "(lists of names) and 'targets' (a list of names). Pass the "
+                "features.json of the same data release as the parquet files."
+            )
+        sets = {name: tuple(s) for name, s in content["feature_sets"].items()}
+        return cls(sets, tuple(content["targets"]))
+
+    def features(self, name: str = "all") -> list[str]:
+        """Return the feature names of a set, in the file's order.
+
+        Parameters
+        ----------
+        name : str, default="all"
+            ``"small"``, ``"medium"``, ``"all"`` or another key of `feature_sets`.
+
+        Returns
+        -------
+        list of str
+
+        Raises
+        ------
+        ValueError
+            If there is no such set; the message suggests near names.
+        """
+        if name not in self.feature_sets:
+            sets = list(self.feature_sets)
+            raise ValueError(
+                f"{name!r} is no feature set.{near_names(name, sets)} There are "
+                f"{len(sets)}: {', '.join(map(repr, sets))}."
+            )
+        return list(self.feature_sets[name])
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"There is no {path}. Download features.json of the same data release as "
+            "the parquet files, or pass its path as metadata=."
+        ) from error
+    except ValueError as error:  # JSON and unicode errors
+        raise ValueError(
+            f"{path} is not JSON ({error}). It may be cut short: download it again."
+        ) from error
+
+
+def _well_formed(content: Any) -> bool:
+    if not isinstance(content, dict):
+        return False
+    sets = content.get("feature_sets")
+    return (
+        isinstance(sets, dict)
+        and all(map(_is_names, sets.values()))
+        and _is_names(content.get("targets"))
+    )
+
+
+def _is_names(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)

@@ -1,0 +1,480 @@
+"""A table of Numerai rows sorted by era, in memory or memory-mapped from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numerai_features._eras import encode_eras, era_label
+from numerai_features.datasets._metadata import check_known, some_names
+from numerai_features.datasets._panel_checks import (
+    check_bins,
+    check_info,
+    check_names,
+    check_sorted,
+    check_targets,
+    to_id_array,
+    to_int32,
+)
+from numerai_features.datasets._panel_files import (
+    BLOCK_BYTES,
+    PathLike,
+    Source,
+    open_folder,
+)
+from numerai_features.datasets._panel_select import (
+    Features,
+    gather,
+    row_slices,
+    select_columns,
+    select_eras,
+)
+
+
+class EraPanel:
+    """A table of Numerai rows: features, targets, eras and ids, sorted by era.
+
+    Rows of an era lie together and eras ascend, so that a range of eras is a slice:
+    a view, no copy. `EraPanel.open` maps a folder into memory and reads only what is
+    touched; the constructor takes arrays, and copies none that has the right type.
+    ``panel.X``, ``panel.eras`` and ``panel.y(target)`` go straight into an estimator.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features), int8
+        Feature bins, 0 to 4.
+    eras : array-like of shape (n_rows,)
+        Era labels or numbers, ascending; ``"X"`` (live) comes last.
+    targets : array-like of shape (n_rows, n_targets) or (n_rows,), default=None
+        Targets, kept as float32; may hold NaN.
+    feature_names : sequence of str of length n_features
+        Names of the columns of X.
+    target_names : sequence of str of length n_targets, default=()
+        Names of the columns of `targets`.
+    ids : array-like of str of shape (n_rows,), default=None
+        Row ids.
+    info : dict, default=None
+        Anything JSON can hold that should be kept with the panel.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features), int8
+        Feature bins, in C order. A panel from disk maps them copy-on-write: what is
+        written into X stays in this process.
+    eras : ndarray of shape (n_rows,), int32
+        Era number of each row; the live era is the largest int32.
+    targets : ndarray of shape (n_rows, n_targets), float32
+        All targets.
+    ids : ndarray of shape (n_rows,), object, or None
+        Row ids; read from disk at the first use.
+    feature_names, target_names : list of str
+        Column names.
+    era_numbers : ndarray of shape (n_eras,), int32
+        Distinct era numbers, ascending.
+    n_rows, n_features : int
+        Shape of X.
+    info : dict
+        What was kept with the panel.
+    path : pathlib.Path or None
+        The folder the rows are mapped from; None if they are in memory.
+
+    Raises
+    ------
+    ValueError
+        If shapes, types, bins or the order of the eras are wrong.
+
+    See Also
+    --------
+    read_numerai : Read Numerai's parquet files into a panel.
+    PanelWriter : Write a panel piece by piece.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.datasets import EraPanel
+    >>> panel = EraPanel(
+    ...     np.array([[0, 4], [1, 3], [2, 2]], np.int8),
+    ...     ["0001", "0001", "0002"],
+    ...     [0.25, 0.5, 0.75],
+    ...     feature_names=["feature_a", "feature_b"],
+    ...     target_names=["target"],
+    ... )
+    >>> panel
+    EraPanel(n_rows=3, n_features=2, eras='0001'..'0002' (2), targets=['target'])
+    >>> panel.select("0001").y("target")
+    array([0.25, 0.5 ], dtype=float32)
+    >>> panel.select(features=["feature_b"]).X.T
+    array([[4, 3, 2]], dtype=int8)
+    """
+
+    def __init__(
+        self,
+        X: NDArray[np.int8],
+        eras: Any,
+        targets: ArrayLike | None = None,
+        *,
+        feature_names: Sequence[str],
+        target_names: Sequence[str] = (),
+        ids: Any = None,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        X = check_bins(X)
+        numbers = to_int32(encode_eras(eras, n_rows=len(X)).row_numbers)
+        check_sorted(numbers)
+        self.feature_names = check_names(feature_names, X.shape[1], "feature_names")
+        self.target_names = check_names(target_names, None, "target_names")
+        self.info = check_info(info)
+        self._X = np.ascontiguousarray(X)
+        self._eras = numbers
+        self._targets = check_targets(targets, len(X), self.target_names)
+        # A pyarrow array; None if there are none, or they are still on disk.
+        self._ids = None if ids is None else to_id_array(ids, len(X))
+        self._source: Source | None = None
+
+    @classmethod
+    def open(cls, path: PathLike) -> EraPanel:
+        """Map a panel's folder into memory.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A folder that `save`, `PanelWriter` or `read_numerai` wrote.
+
+        Returns
+        -------
+        EraPanel
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no panel, or a file of it is missing.
+        ValueError
+            If a file is cut short or of the wrong form, or a newer version of this
+            library wrote the panel.
+        """
+        return cls._of(*open_folder(Path(path).absolute()))
+
+    @classmethod
+    def _of(
+        cls,
+        arrays: dict[str, Any],
+        contents: dict[str, Any],
+        source: Source | None = None,
+        *,
+        ids: Any = None,
+    ) -> EraPanel:
+        """Make a panel of parts that are known to be right."""
+        panel = cls.__new__(cls)
+        panel._X = arrays["features"]
+        panel._eras = arrays["eras"]
+        panel._targets = arrays["targets"]
+        panel.feature_names = list(contents["feature_names"])
+        panel.target_names = list(contents["target_names"])
+        panel.info = dict(contents["info"])
+        panel._ids = ids
+        panel._source = source
+        return panel
+
+    @property
+    def X(self) -> NDArray[np.int8]:
+        """Feature bins of shape (n_rows, n_features)."""
+        return self._X
+
+    @property
+    def eras(self) -> NDArray[np.int32]:
+        """Era number of each row."""
+        return self._eras
+
+    @property
+    def targets(self) -> NDArray[np.float32]:
+        """All targets, of shape (n_rows, n_targets)."""
+        return self._targets
+
+    @property
+    def ids(self) -> NDArray[np.object_] | None:
+        """Row ids, or None."""
+        ids = self._id_array()
+        return None if ids is None else ids.to_numpy(zero_copy_only=False)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self._X)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return int(self._X.shape[1])
+
+    @property
+    def path(self) -> Path | None:
+        """The folder the rows are mapped from, or None."""
+        return None if self._source is None else self._source.path
+
+    @cached_property
+    def era_numbers(self) -> NDArray[np.int32]:
+        """Distinct era numbers, ascending."""
+        return self._eras[self._bounds[:-1]]
+
+    @cached_property
+    def _bounds(self) -> NDArray[np.int64]:
+        """Row at which each era starts, and the number of rows at the end."""
+        changes = np.flatnonzero(self._eras[1:] != self._eras[:-1]) + 1
+        return np.concatenate([[0], changes, [self.n_rows]]).astype(np.int64)
+
+    def y(self, target: str | None = None) -> NDArray[np.float32]:
+        """Return one target.
+
+        Parameters
+        ----------
+        target : str, default=None
+            A name among `target_names`; None is the first of them.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), float32
+            May hold NaN.
+
+        Raises
+        ------
+        ValueError
+            If the panel has no such target.
+        """
+        if not self.target_names:
+            raise ValueError(
+                "The panel has no targets. Write it again with targets, or pass y "
+                "yourself."
+            )
+        name = self.target_names[0] if target is None else target
+        check_known([name], self.target_names, what="is no target of this panel")
+        return np.ascontiguousarray(self._targets[:, self.target_names.index(name)])
+
+    def select(
+        self,
+        eras: Any = None,
+        *,
+        every: int | None = None,
+        first: Any = None,
+        last: Any = None,
+        features: Features | None = None,
+    ) -> EraPanel:
+        """Return the panel of some eras and features.
+
+        Eras that lie together, with all features, are a view of the same memory;
+        anything else copies the selected cells into memory.
+
+        Parameters
+        ----------
+        eras : label, number or iterable of them, default=None
+            Eras to keep, each of which must be there; all by default.
+        every : int, default=None
+            Keep every n-th of the eras that are left after the other arguments, by
+            position from the first, as in ``eras[::4]``.
+        first, last : label or number, default=None
+            Keep the eras from `first` to `last`, both included.
+        features : sequence of str or int, or callable, default=None
+            Names or positions to keep, in this order, or a function that says of a
+            name whether to keep it; all by default.
+
+        Returns
+        -------
+        EraPanel
+
+        Raises
+        ------
+        ValueError
+            If an era or a feature is not in the panel, or nothing is left.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from numerai_features.datasets import EraPanel
+        >>> panel = EraPanel(
+        ...     np.zeros((6, 1), np.int8), np.arange(1, 7), feature_names=["feature_a"]
+        ... )
+        >>> panel.select(first="0003", last=5).era_numbers
+        array([3, 4, 5], dtype=int32)
+        >>> panel.select(every=4).era_numbers
+        array([1, 5], dtype=int32)
+        """
+        kept = select_eras(self.era_numbers, eras, every=every, first=first, last=last)
+        slices = row_slices(self._bounds, kept)
+        if features is not None:
+            return self._copy(slices, select_columns(features, self.feature_names))
+        return self._view(slices[0]) if len(slices) == 1 else self._copy(slices)
+
+    def to_frame(
+        self,
+        features: Features | None = None,
+        targets: Sequence[str] | None = None,
+    ) -> Any:
+        """Return a pandas frame with Numerai's columns.
+
+        Parameters
+        ----------
+        features : sequence of str or int, or callable, default=None
+            As in `select`. All of them share the panel's memory, read-only;
+            a choice of them is copied, at one byte a cell.
+        targets : sequence of str, default=None
+            Targets to keep; all by default.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_rows, 1 + n_features + n_targets)
+            Index ``id`` (positions if the panel has no ids), column ``era`` with
+            labels such as ``"0001"`` or ``"X"``, int8 features, float32 targets.
+
+        Raises
+        ------
+        ValueError
+            If a feature or target is not in the panel.
+        """
+        import pandas as pd
+
+        names = self.target_names if targets is None else list(targets)
+        check_known(names, self.target_names, what="is no target of this panel")
+        part = self if features is None else self.select(features=features)
+        X = part.X.view()
+        X.flags.writeable = False
+        frame = pd.DataFrame(X, columns=part.feature_names, copy=False)
+        labels = np.array([era_label(int(n)) for n in self.era_numbers], object)
+        frame.insert(0, "era", np.repeat(labels, np.diff(self._bounds)))
+        y = self._targets
+        if targets is not None:
+            y = y[:, [self.target_names.index(name) for name in names]]
+        frame = pd.concat([frame, pd.DataFrame(y, columns=names)], axis=1)
+        ids = self.ids
+        if ids is not None:
+            frame.index = pd.Index(ids, name="id")
+        return frame
+
+    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
+        """Write the panel to a folder, which appears there only when it is complete.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Folder to create.
+        overwrite : bool, default=False
+            Whether to replace a panel that is there.
+
+        Raises
+        ------
+        FileExistsError
+            If `path` exists and is not to be overwritten, or is no panel.
+        """
+        from numerai_features.datasets._panel_writer import PanelWriter
+
+        with PanelWriter(
+            path,
+            n_rows=self.n_rows,
+            feature_names=self.feature_names,
+            target_names=self.target_names,
+            overwrite=overwrite,
+            info=self.info,
+        ) as writer:
+            ids = self._id_array()
+            step = max(1, BLOCK_BYTES // self.n_features)
+            for start in range(0, self.n_rows, step):
+                rows = slice(start, min(start + step, self.n_rows))
+                writer.write(
+                    rows,
+                    self._X[rows],
+                    self._eras[rows],
+                    self._targets[rows],
+                    None if ids is None else ids[rows],
+                )
+
+    def verify(self) -> None:
+        """Read everything again and compare it with what was written.
+
+        Files are compared with the checksums of ``panel.json``; a panel in memory is
+        searched for values that are no bins.
+
+        Raises
+        ------
+        ValueError
+            If a file is not what was written.
+        """
+        if self._source is None:
+            check_bins(self._X)
+        else:
+            self._source.verify()
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __repr__(self) -> str:
+        numbers = self.era_numbers
+        eras = f"{era_label(numbers[0])!r}..{era_label(numbers[-1])!r} ({len(numbers)})"
+        path = "" if self.path is None else f", path={str(self.path)!r}"
+        names = self.target_names
+        targets = f"[{some_names(names)}]" if len(names) <= 3 else f"{len(names)} names"
+        return (
+            f"EraPanel(n_rows={self.n_rows}, n_features={self.n_features}, "
+            f"eras={eras}, targets={targets}{path})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What lies on disk is opened again there: a pickle of the rows themselves
+        # would be as large as the panel.
+        if self._source is not None:
+            return {"_source": self._source}
+        return self.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        source: Source | None = state["_source"]
+        if source is not None:
+            arrays, contents, found = open_folder(source.path)
+            if found.checksums != source.checksums:
+                raise ValueError(
+                    f"{source.path} holds another panel than when this one was "
+                    "pickled. Open it with EraPanel.open and pickle it again."
+                )
+            whole = EraPanel._of(arrays, contents, found)
+            state = whole._view(slice(source.start, source.stop)).__dict__
+        self.__dict__.update(state)
+
+    def _view(self, rows: slice) -> EraPanel:
+        arrays = {
+            "features": self._X[rows],
+            "eras": self._eras[rows],
+            "targets": self._targets[rows],
+        }
+        source = None if self._source is None else self._source.part(rows)
+        ids = None if self._ids is None else self._ids[rows]
+        return EraPanel._of(arrays, self._contents(), source, ids=ids)
+
+    def _copy(
+        self, slices: list[slice], columns: NDArray[np.intp] | None = None
+    ) -> EraPanel:
+        arrays = {
+            "features": gather(self._X, slices, columns),
+            "eras": gather(self._eras, slices),
+            "targets": gather(self._targets, slices),
+        }
+        ids = self._id_array()
+        if ids is not None:
+            import pyarrow as pa
+
+            ids = pa.concat_arrays([ids[rows] for rows in slices])
+        return EraPanel._of(arrays, self._contents(columns), ids=ids)
+
+    def _contents(self, columns: NDArray[np.intp] | None = None) -> dict[str, Any]:
+        names = self.feature_names
+        return {
+            "feature_names": names if columns is None else [names[j] for j in columns],
+            "target_names": self.target_names,
+            "info": self.info,
+        }
+
+    def _id_array(self) -> Any:
+        """Return the ids as a pyarrow array, or None; read them at the first use."""
+        if self._ids is None and self._source is not None:
+            self._ids = self._source.read_ids()
+        return self._ids

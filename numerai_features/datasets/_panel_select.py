@@ -1,0 +1,153 @@
+"""Choosing rows and columns of a panel: which eras, which features."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import encode_eras, era_label
+from numerai_features.datasets._metadata import check_known, some_names
+
+Features = Iterable[str] | Iterable[int] | Callable[[str], bool]
+
+
+def select_eras(
+    numbers: NDArray[Any],
+    eras: Any = None,
+    *,
+    every: int | None = None,
+    first: Any = None,
+    last: Any = None,
+) -> NDArray[np.intp]:
+    """Return positions, ascending, of the chosen ones among sorted era numbers.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n_eras,)
+        Distinct era numbers, ascending.
+    eras, every, first, last
+        As in `EraPanel.select`.
+
+    Raises
+    ------
+    ValueError
+        If an era is not among `numbers`, or nothing is left.
+    """
+    keep = np.ones(len(numbers), bool)
+    if eras is not None:
+        wanted = _wanted_numbers(eras)
+        _check_eras_known(wanted, numbers)
+        keep &= np.isin(numbers, wanted)
+    if first is not None:
+        keep &= numbers >= _wanted_numbers(first)[0]
+    if last is not None:
+        keep &= numbers <= _wanted_numbers(last)[0]
+    kept = np.flatnonzero(keep)[:: _check_every(every)]
+    if len(kept) == 0:
+        raise ValueError(
+            f"No era is left of {_span(numbers)}: eras={eras!r}, first={first!r}, "
+            f"last={last!r}. Ask for eras that are there."
+        )
+    return kept
+
+
+def _wanted_numbers(eras: Any) -> NDArray[np.int64]:
+    if isinstance(eras, str) or not isinstance(eras, Iterable):
+        eras = [eras]
+    elif not hasattr(eras, "__getitem__"):  # sets, generators
+        eras = list(eras)
+    return encode_eras(eras).numbers
+
+
+def _check_eras_known(wanted: NDArray[Any], numbers: NDArray[Any]) -> None:
+    strange = wanted[~np.isin(wanted, numbers)]
+    if len(strange):
+        labels = [era_label(int(number)) for number in strange]
+        raise ValueError(
+            f"eras holds {some_names(labels)}, which are not among {_span(numbers)}. "
+            "Use first= and last= for a range of eras of which some are missing."
+        )
+
+
+def _span(numbers: NDArray[Any]) -> str:
+    if not len(numbers):
+        return "no eras"
+    ends = era_label(int(numbers[0])), era_label(int(numbers[-1]))
+    return f"the {len(numbers)} eras from {ends[0]!r} to {ends[1]!r}"
+
+
+def _check_every(every: int | None) -> int:
+    if every is None:
+        return 1
+    if not isinstance(every, int | np.integer) or every < 1:
+        raise ValueError(
+            f"every must be a positive whole number; got {every!r}. every=4 keeps "
+            "every fourth era."
+        )
+    return int(every)
+
+
+def row_slices(bounds: NDArray[np.int64], kept: NDArray[np.intp]) -> list[slice]:
+    """Return the rows of eras as slices, one for each run of neighbours."""
+    runs = np.split(kept, np.flatnonzero(np.diff(kept) != 1) + 1)
+    return [slice(int(bounds[run[0]]), int(bounds[run[-1] + 1])) for run in runs]
+
+
+def gather(
+    X: NDArray[Any], slices: list[slice], columns: NDArray[np.intp] | None = None
+) -> NDArray[Any]:
+    """Copy some rows, and some columns or all of them."""
+    if columns is None:
+        return np.concatenate([X[rows] for rows in slices])
+    n_rows = sum(rows.stop - rows.start for rows in slices)
+    out = np.empty((n_rows, len(columns)), X.dtype)
+    start = 0
+    for rows in slices:
+        stop = start + rows.stop - rows.start
+        # clip, because mode="raise" makes take buffer its output
+        np.take(X[rows], columns, axis=1, out=out[start:stop], mode="clip")
+        start = stop
+    return out
+
+
+def select_columns(features: Features, names: list[str]) -> NDArray[np.intp]:
+    """Return positions among `names` of the features asked for, in their order."""
+    if isinstance(features, str):
+        raise ValueError(
+            f"features must be a list of names or positions; got {features!r}. "
+            f"Pass [{features!r}] for one feature; NumeraiMetadata has the sets."
+        )
+    if callable(features):
+        columns = [j for j, name in enumerate(names) if features(name)]
+    else:
+        columns = _positions(list(features), names)
+    if not columns:
+        raise ValueError(
+            "features selects nothing. Name at least one feature, or leave it None."
+        )
+    if len(set(columns)) < len(columns):
+        raise ValueError("features holds a feature twice; name each once.")
+    return np.array(columns, np.intp)
+
+
+def _positions(asked: list[Any], names: list[str]) -> list[int]:
+    if not all(isinstance(name, str) for name in asked):
+        return [_position(index, len(names)) for index in asked]
+    wanted = [str(name) for name in asked]  # numpy's have another repr
+    check_known(wanted, names, what="is no feature of this panel")
+    position = {name: j for j, name in enumerate(names)}
+    return [position[name] for name in wanted]
+
+
+def _position(index: Any, n_features: int) -> int:
+    try:
+        return range(n_features)[operator.index(index)]
+    except (IndexError, TypeError) as error:
+        raise ValueError(
+            f"features holds {index!r}; expected names, or positions below "
+            f"{n_features}."
+        ) from error

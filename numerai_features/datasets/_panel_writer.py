@@ -1,0 +1,270 @@
+"""Writing a panel piece by piece, in memory or to a folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numerai_features.datasets._panel import EraPanel
+from numerai_features.datasets._panel_checks import (
+    check_bins,
+    check_info,
+    check_names,
+    check_sorted,
+    check_targets,
+    to_era_numbers,
+    to_id_array,
+)
+from numerai_features.datasets._panel_files import (
+    PathLike,
+    array_shapes,
+    check_space,
+    complete_folder,
+    create_array,
+    create_folder,
+)
+
+_TILE = (1024, 16)  # rows x features: both sides of a transposed tile stay in cache
+
+
+class PanelWriter:
+    """Write a panel piece by piece, to a folder that appears when it is complete.
+
+    A context manager. Inside it, `write` places rows, in any order; on the way out
+    the writer checks that every row is there and the eras ascend, and renames its
+    temporary folder to `path`. After an exception, Ctrl-C included, nothing is left.
+    The table is never held in memory, but for the ids (some 60 bytes a row).
+
+    Parameters
+    ----------
+    path : str, path-like or None
+        Folder to create; None keeps the rows in memory.
+    n_rows : int
+        How many rows there will be.
+    feature_names, target_names : sequence of str
+        Names of the columns.
+    overwrite : bool, default=False
+        Whether to replace a panel at `path`.
+    info : dict, default=None
+        What to keep with the panel. It may grow, as ``writer.info``, while rows are
+        written.
+
+    Attributes
+    ----------
+    info : dict
+        What will be kept with the panel.
+    panel : EraPanel
+        What was written; only after the ``with`` block.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` exists and is not to be overwritten, or is no panel.
+    OSError
+        If the disk has too little space left.
+    ValueError
+        On the way out, if rows are missing or their eras do not ascend.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.datasets import PanelWriter
+    >>> with PanelWriter(
+    ...     None, n_rows=4, feature_names=["feature_a"], target_names=["target"]
+    ... ) as writer:
+    ...     for era in (1, 2):
+    ...         rows = slice(2 * era - 2, 2 * era)
+    ...         writer.write(rows, np.full((2, 1), era, np.int8), era, [0.0, 1.0])
+    >>> writer.panel.X.ravel()
+    array([1, 1, 2, 2], dtype=int8)
+    """
+
+    def __init__(
+        self,
+        path: PathLike | None,
+        *,
+        n_rows: int,
+        feature_names: Sequence[str],
+        target_names: Sequence[str],
+        overwrite: bool = False,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        if n_rows < 1 or not len(feature_names):
+            raise ValueError(
+                f"A panel needs rows and features; got n_rows={n_rows} and "
+                f"{len(feature_names)} feature names."
+            )
+        self.n_rows = n_rows
+        self.feature_names = check_names(feature_names, None, "feature_names")
+        self.target_names = check_names(target_names, None, "target_names")
+        self.overwrite = overwrite
+        self.info = check_info(info)
+        self.path = None if path is None else Path(path).absolute()
+        self._folder: Path | None = None
+        self._arrays: dict[str, Any] = {}
+        self._ids: list[tuple[Any, Any]] = []
+        self._written = np.zeros(n_rows, bool)
+        self._panel: EraPanel | None = None
+
+    @property
+    def panel(self) -> EraPanel:
+        """The panel that was written."""
+        if self._panel is None:
+            raise ValueError("There is no panel before the end of the with block.")
+        return self._panel
+
+    def __enter__(self) -> PanelWriter:
+        try:
+            shapes = array_shapes(self.n_rows, self.feature_names, self.target_names)
+            if self.path is not None:
+                self._folder = create_folder(self.path, overwrite=self.overwrite)
+                check_space(self._folder, shapes)
+            for name, shape in shapes.items():
+                self._arrays[name] = create_array(self._folder, name, shape)
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._discard()
+
+    def write(
+        self,
+        rows: slice | NDArray[np.integer[Any]],
+        X: NDArray[np.int8],
+        eras: Any,
+        targets: ArrayLike | None = None,
+        ids: Any = None,
+    ) -> None:
+        """Place rows.
+
+        Parameters
+        ----------
+        rows : slice or ndarray of shape (n,), int
+            Where they go in the panel.
+        X : ndarray of shape (n, n_features), int8
+            Feature bins; fast in C order and, transposed in blocks, in F order.
+        eras : int or array-like of int of shape (n,)
+            Era numbers.
+        targets : array-like of shape (n, n_targets), default=None
+            Targets; all NaN if None.
+        ids : array-like of str of shape (n,), default=None
+            Row ids; for all rows of the panel or for none.
+
+        Raises
+        ------
+        ValueError
+            If shapes, types or values are wrong.
+        """
+        if not self._arrays:
+            raise ValueError("write works inside the with block of a PanelWriter only.")
+        X = check_bins(X, len(self.feature_names))
+        rows = self._check_rows(rows, len(X))
+        y: Any = np.nan
+        if targets is not None:
+            y = check_targets(targets, len(X), self.target_names)
+        numbers = to_era_numbers(eras)
+        if ids is not None:
+            self._ids.append((rows, to_id_array(ids, len(X))))
+        self._arrays["eras"][rows] = numbers
+        self._arrays["targets"][rows] = y
+        _place(self._arrays["features"], rows, X)
+        self._written[rows] = True
+
+    def _check_rows(self, rows: Any, n: int) -> Any:
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(self.n_rows)
+            if step == 1 and stop - start == n:
+                return slice(start, stop)
+        else:
+            rows = np.asarray(rows)
+            inside = rows.dtype.kind in "iu" and rows.shape == (n,)
+            if inside and rows.min() >= 0 and rows.max() < self.n_rows:
+                return rows
+        raise ValueError(
+            f"rows must be a slice or whole numbers, one for each of the {n} rows of "
+            f"X, within the {self.n_rows} rows of the panel; got {rows!r}."
+        )
+
+    def _finish(self) -> None:
+        if not self._written.all():
+            raise ValueError(
+                f"{int((~self._written).sum())} of {self.n_rows} rows were not "
+                f"written, the first is row {int(np.argmin(self._written))}. Write all "
+                "of them."
+            )
+        check_sorted(self._arrays["eras"])
+        ids = self._joined_ids()
+        contents = {
+            "n_rows": self.n_rows,
+            "has_ids": ids is not None,
+            "feature_names": self.feature_names,
+            "target_names": self.target_names,
+            "info": check_info(self.info),
+        }
+        if self._folder is None or self.path is None:
+            self._panel = EraPanel._of(self._arrays, contents, ids=ids)
+            return
+        while self._arrays:  # closes the maps: Windows renames no open file
+            self._arrays.popitem()[1].flush()
+        complete_folder(self._folder, self.path, contents, ids)
+        self._panel = EraPanel.open(self.path)
+
+    def _joined_ids(self) -> Any:
+        """Return the ids in the order of the rows, or None."""
+        if not self._ids:
+            return None
+        import pyarrow as pa
+
+        ids = pa.concat_arrays([array for _, array in self._ids])
+        if len(ids) != self.n_rows:
+            raise ValueError(
+                f"ids were given for {len(ids)} of {self.n_rows} rows; give them for "
+                "all rows or for none."
+            )
+        every_row = np.arange(self.n_rows)
+        order = np.concatenate([every_row[rows] for rows, _ in self._ids])
+        if np.array_equal(order, every_row):
+            return ids
+        return ids.take(pa.array(np.argsort(order)))
+
+    def _discard(self) -> None:
+        self._arrays = {}
+        self._ids = []
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _place(out: NDArray[np.int8], rows: Any, X: NDArray[np.int8]) -> None:
+    """Copy X to some rows, in tiles that stay in cache if X is transposed."""
+    if X.flags.c_contiguous:
+        out[rows] = X
+        return
+    n_rows, n_features = X.shape
+    for i in range(0, n_rows, _TILE[0]):
+        block = slice(i, min(i + _TILE[0], n_rows))
+        if isinstance(rows, slice):
+            target = out[rows.start + block.start : rows.start + block.stop]
+        else:
+            target = np.empty((block.stop - block.start, n_features), np.int8)
+        for j in range(0, n_features, _TILE[1]):
+            columns = slice(j, j + _TILE[1])
+            target[:, columns] = X[block, columns]
+        if not isinstance(rows, slice):
+            out[rows[block]] = target

@@ -1,0 +1,534 @@
+"""Numerai's parquet files into a panel, a batch of rows at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._validation import ERA_COLUMN, MIDDLE_BIN
+from numerai_features.datasets._metadata import (
+    NumeraiMetadata,
+    check_known,
+    near_names,
+)
+from numerai_features.datasets._panel import EraPanel
+from numerai_features.datasets._panel_checks import N_BINS, to_int32
+from numerai_features.datasets._panel_files import PathLike
+from numerai_features.datasets._panel_select import select_eras
+from numerai_features.datasets._panel_writer import PanelWriter
+
+_ID_COLUMNS = ("id", "__index_level_0__")
+_MOST_RUNS = 16  # above it, one copy by row index beats a copy for each run of rows
+_PADDING = 64
+_HASHED_ROWS = 1 << 18
+_ERA_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+def read_numerai(
+    files: PathLike | Sequence[PathLike],
+    path: PathLike | None = None,
+    *,
+    metadata: PathLike | NumeraiMetadata | None = None,
+    features: str | Sequence[str] = "all",
+    targets: Sequence[str] | None = None,
+    eras: Iterable[Any] | None = None,
+    every: int = 1,
+    missing: str = "middle",
+    overwrite: bool = False,
+    batch_rows: int = 8_192,
+    verbose: bool = True,
+) -> EraPanel:
+    """Read Numerai's parquet files into a panel.
+
+    Rows go from the files to the panel a batch at a time, as single bytes: the
+    memory needed is that of a batch (some 20 bytes a cell while it is decoded), and
+    some 130 bytes for each row of the files. The rows are sorted by era; within an
+    era they keep the order of the files.
+
+    Parameters
+    ----------
+    files : path or sequence of paths
+        ``train.parquet``, ``validation.parquet``, ``live.parquet`` of any v5
+        release, in any combination.
+    path : path, default=None
+        Folder to write the panel to; None keeps it in memory.
+    metadata : path or NumeraiMetadata, default=None
+        The ``features.json`` of the same release; None is the one beside the first
+        file.
+    features : str or sequence of str, default="all"
+        Name of a feature set (``"small"``, ``"medium"``, ``"all"``, ...), or
+        feature names, in the order that the panel shall have.
+    targets : sequence of str, default=None
+        Target names; None is those in the metadata that the files have. A target
+        that a file lacks is NaN in its rows.
+    eras : iterable of labels or numbers, default=None
+        Eras to keep; None is all.
+    every : int, default=1
+        Keep every n-th of those eras, by position among the sorted eras of all
+        files together, as in ``eras[::4]``.
+    missing : {"middle", "raise"}, default="middle"
+        What to do with a missing feature value: put the middle bin, 2, and count it
+        in ``panel.info["n_missing"]``, or raise.
+    overwrite : bool, default=False
+        Whether to replace a panel at `path`.
+    batch_rows : int, default=8192
+        Rows decoded at a time. More need more memory and are no faster.
+    verbose : bool, default=True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    EraPanel
+        Its ``info`` holds the names of the ``files``, ``n_missing``, and the
+        ``feature_set`` where one was asked for.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileExistsError
+        If there is something at `path` that is not to be overwritten.
+    ValueError
+        If a file is cut short, lacks a column, or holds a feature value other than
+        0 to 4 or an infinite target; if a row is there twice; if a name is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from numerai_features.datasets import read_numerai
+    >>> rows = pd.DataFrame(
+    ...     {
+    ...         "era": ["0001", "0001", "0002"],
+    ...         "feature_a": np.array([0, 4, 2], np.int8),
+    ...         "target": np.array([0.25, 0.5, 0.75], np.float32),
+    ...     },
+    ...     index=pd.Index(["n1", "n2", "n3"], name="id"),
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rows.to_parquet(f"{folder}/train.parquet")
+    ...     panel = read_numerai(
+    ...         f"{folder}/train.parquet", features=["feature_a"], verbose=False
+    ...     )
+    >>> panel
+    EraPanel(n_rows=3, n_features=1, eras='0001'..'0002' (2), targets=['target'])
+    >>> panel.info
+    {'files': ['train.parquet'], 'n_missing': 0}
+    """
+    paths = _check_paths(files)
+    _check_options(missing, batch_rows)
+    columns = {file: _column_names(file) for file in paths}
+    known = _metadata(metadata, paths[0], needed=isinstance(features, str))
+    info: dict[str, Any] = {"files": [file.name for file in paths], "n_missing": 0}
+    if isinstance(features, str):
+        info["feature_set"] = features
+    feature_names = _feature_names(features, known, columns)
+    target_names = _target_names(targets, known, columns)
+    plan = _plan([_read_keys(file, columns[file]) for file in paths], eras, every)
+    with PanelWriter(
+        path,
+        n_rows=plan.n_rows,
+        feature_names=feature_names,
+        target_names=target_names,
+        overwrite=overwrite,
+        info=info,
+    ) as writer:
+        _copy_rows(plan, writer, missing, batch_rows, verbose)
+    return writer.panel
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Era and id of each row of a file."""
+
+    file: Path
+    eras: EraIndex
+    ids: Any  # pyarrow array of strings, or None
+
+    @property
+    def n_rows(self) -> int:
+        return self.eras.n_rows
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where the rows of the files go.
+
+    Attributes
+    ----------
+    keys : list of _Keys
+    numbers : list of ndarray of shape (n_rows_of_file,), int32
+        Era number of each row.
+    places : list of ndarray of shape (n_rows_of_file,), int64
+        Row of the panel for each row of a file; -1 where it is left out.
+    n_rows : int
+        Rows of the panel.
+    """
+
+    keys: list[_Keys]
+    numbers: list[NDArray[np.int32]]
+    places: list[NDArray[np.int64]]
+    n_rows: int
+
+
+def _check_paths(files: PathLike | Sequence[PathLike]) -> list[Path]:
+    if isinstance(files, str | os.PathLike):
+        files = [files]
+    paths = [Path(file) for file in files]
+    if not paths:
+        raise ValueError("files is empty; pass the path of at least one parquet file.")
+    if len({path.absolute() for path in paths}) < len(paths):
+        names = ", ".join(map(str, paths))
+        raise ValueError(f"files holds a file twice: {names}. Pass each once.")
+    for path in paths:
+        if not path.is_file():
+            near = near_names(path.name, [p.name for p in path.parent.glob("*")])
+            raise FileNotFoundError(f"There is no file {path}.{near}")
+    return paths
+
+
+def _check_options(missing: str, batch_rows: int) -> None:
+    if missing not in ("middle", "raise"):
+        raise ValueError(f"missing must be 'middle' or 'raise'; got {missing!r}.")
+    if not isinstance(batch_rows, int | np.integer) or batch_rows < 1:
+        raise ValueError(
+            f"batch_rows must be a positive whole number; got {batch_rows!r}."
+        )
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[Any]:
+    """Open a parquet file; what goes wrong in reading it is told of the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Mapped, so that the compressed pages are no memory of ours.
+        with pq.ParquetFile(file, memory_map=True) as parquet:
+            yield parquet
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(
+            f"{file} is no parquet file, or cut short or damaged ({error}). Download "
+            "it again."
+        ) from error
+
+
+def _column_names(file: Path) -> list[str]:
+    with _open(file) as parquet:
+        names = list(parquet.schema_arrow.names)
+    if ERA_COLUMN not in names:
+        raise ValueError(
+            f"{file} has no column {ERA_COLUMN!r}.{near_names(ERA_COLUMN, names)} "
+            "Expected one of Numerai's train, validation or live files."
+        )
+    return names
+
+
+def _metadata(
+    metadata: PathLike | NumeraiMetadata | None, file: Path, *, needed: bool
+) -> NumeraiMetadata | None:
+    if isinstance(metadata, NumeraiMetadata):
+        return metadata
+    path = file.parent / "features.json" if metadata is None else Path(metadata)
+    if metadata is None and not needed and not path.exists():
+        return None
+    return NumeraiMetadata.read(path)
+
+
+def _feature_names(
+    features: str | Sequence[str],
+    metadata: NumeraiMetadata | None,
+    columns: dict[Path, list[str]],
+) -> list[str]:
+    if isinstance(features, str) and metadata is not None:
+        names = metadata.features(features)
+    else:
+        names = list(features)
+    if not names:
+        raise ValueError("features is empty; name a set or at least one feature.")
+    for file, there in columns.items():
+        check_known(names, there, what=f"is no column of {file}")
+    return names
+
+
+def _target_names(
+    targets: Sequence[str] | None,
+    metadata: NumeraiMetadata | None,
+    columns: dict[Path, list[str]],
+) -> list[str]:
+    there = list(dict.fromkeys(name for names in columns.values() for name in names))
+    found = [name for name in there if name.split("_")[0] == "target"]
+    if metadata is not None:
+        found = [name for name in metadata.targets if name in set(there)]
+    if targets is None:
+        return found
+    if isinstance(targets, str):
+        raise ValueError(
+            f"targets must be a list of names; got {targets!r}. Pass [{targets!r}]."
+        )
+    check_known(list(targets), found, what="is no target of these files")
+    return list(targets)
+
+
+def _read_keys(file: Path, columns: list[str]) -> _Keys:
+    import pyarrow as pa
+
+    id_column = next((name for name in _ID_COLUMNS if name in columns), None)
+    wanted = [ERA_COLUMN] if id_column is None else [ERA_COLUMN, id_column]
+    with _open(file) as parquet:
+        table = parquet.read(columns=wanted)
+    eras = encode_eras(table.column(ERA_COLUMN), name=f"the era column of {file}")
+    ids = None
+    if id_column is not None:
+        ids = table.column(id_column).cast(pa.string()).combine_chunks()
+    return _Keys(file, eras, ids)
+
+
+def _plan(keys: list[_Keys], eras: Iterable[Any] | None, every: int) -> _Plan:
+    """Choose the rows to keep, and sort them by era."""
+    _check_ids(keys)
+    # Labels of all files together, so that a label has one number in all of them.
+    index = encode_eras(np.concatenate([key.eras.labels for key in keys]))
+    ends = np.cumsum([key.eras.n_eras for key in keys])[:-1]
+    parts = zip(keys, np.split(index.codes, ends), strict=True)
+    codes = np.concatenate([part[key.eras.codes] for key, part in parts])
+    keep = np.zeros(index.n_eras, bool)
+    keep[select_eras(index.numbers, eras, every=every)] = True
+    rows = np.flatnonzero(keep[codes])
+    if np.any(np.diff(codes[rows]) < 0):
+        rows = rows[np.argsort(codes[rows], kind="stable")]
+    _check_duplicates(keys, codes, rows)
+    places = np.full(len(codes), -1, np.int64)
+    places[rows] = np.arange(len(rows))
+    ends = np.cumsum([key.n_rows for key in keys])[:-1]
+    numbers = to_int32(index.numbers)[codes]
+    return _Plan(keys, np.split(numbers, ends), np.split(places, ends), len(rows))
+
+
+def _check_ids(keys: list[_Keys]) -> None:
+    without = [key.file for key in keys if key.ids is None]
+    if without and len(without) < len(keys):
+        raise ValueError(
+            f"{without[0]} has no ids, other files have. Read files of one kind, or "
+            "write it again with its index 'id'."
+        )
+
+
+def _check_duplicates(
+    keys: list[_Keys], codes: NDArray[np.int32], rows: NDArray[np.intp]
+) -> None:
+    """Raise if an id is twice in an era, among the rows that are kept."""
+    if keys[0].ids is None:
+        return
+    import pandas as pd
+    import pyarrow as pa
+
+    ids = pa.chunked_array([key.ids for key in keys])
+    # Sorted hashes: a table of millions of strings would need far more memory.
+    hashes = _hashes(ids) + codes.astype(np.uint64) * _ERA_MULTIPLIER
+    ordered = np.sort(hashes[rows])
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(again) == 0:
+        return
+    suspects = rows[np.isin(hashes[rows], again, kind="sort")]
+    labels = ids.take(pa.array(suspects)).to_pylist()
+    frame = pd.DataFrame({"era": codes[suspects], "id": labels})
+    twice = np.flatnonzero(frame.duplicated(keep=False))
+    if len(twice):
+        row_id, era = frame.loc[twice[0], ["id", "era"]]
+        same = (frame["id"] == row_id) & (frame["era"] == era)
+        pair = [int(row) for row in suspects[same][:2]]
+        raise ValueError(
+            f"The row {row_id!r} is there twice in one era: in "
+            f"{' and '.join(_row_name(keys, row) for row in pair)}. Pass each file "
+            "once, and files of one release."
+        )
+
+
+def _hashes(ids: Any) -> NDArray[np.uint64]:
+    import pandas as pd
+
+    out = np.empty(len(ids), np.uint64)
+    for start in range(0, len(ids), _HASHED_ROWS):
+        block = ids.slice(start, _HASHED_ROWS).to_numpy()
+        out[start : start + len(block)] = pd.util.hash_array(
+            np.asarray(block, object), categorize=False
+        )
+    return out
+
+
+def _row_name(keys: list[_Keys], row: int) -> str:
+    for key in keys:
+        if row < key.n_rows:
+            return f"row {row} of {key.file}"
+        row -= key.n_rows
+    raise IndexError(row)
+
+
+def _copy_rows(
+    plan: _Plan, writer: PanelWriter, missing: str, batch_rows: int, verbose: bool
+) -> None:
+    from tqdm import tqdm
+
+    # Columns a power of two apart would share few lines of the cache.
+    n_features = len(writer.feature_names)
+    scratch = np.empty((n_features, batch_rows + _PADDING), np.int8)
+    with tqdm(total=plan.n_rows, unit=" rows", disable=not verbose) as bar:
+        for key, numbers, places in zip(
+            plan.keys, plan.numbers, plan.places, strict=True
+        ):
+            bar.set_description(key.file.name)
+            for start, batch in _batches(key.file, places, writer, batch_rows):
+                rows = slice(start, start + batch.num_rows)
+                decoder = _Batch(batch, key.file, start, places[rows] >= 0)
+                X, n_missing = decoder.features(writer.feature_names, scratch, missing)
+                y = decoder.targets(writer.target_names)
+                ids = None if key.ids is None else key.ids[rows]
+                writer.info["n_missing"] += n_missing
+                bar.update(_write(writer, places[rows], X, numbers[rows], y, ids))
+
+
+def _batches(
+    file: Path, places: NDArray[np.int64], writer: PanelWriter, batch_rows: int
+) -> Iterator[tuple[int, Any]]:
+    """Yield batches that have rows to keep, with the row at which each starts."""
+    with _open(file) as parquet:
+        there = set(parquet.schema_arrow.names)
+        wanted = [*writer.feature_names, *writer.target_names]
+        columns = [name for name in wanted if name in there]
+        start = 0
+        for group in range(parquet.num_row_groups):
+            stop = start + parquet.metadata.row_group(group).num_rows
+            if (places[start:stop] < 0).all():
+                start = stop
+                continue
+            for batch in parquet.iter_batches(
+                batch_size=batch_rows, row_groups=[group], columns=columns
+            ):
+                if (places[start : start + batch.num_rows] >= 0).any():
+                    yield start, batch
+                start += batch.num_rows
+
+
+def _write(
+    writer: PanelWriter,
+    places: NDArray[np.int64],
+    X: NDArray[np.int8],
+    numbers: NDArray[np.int32],
+    y: NDArray[np.float32],
+    ids: Any,
+) -> int:
+    """Write a batch's rows to their places; return how many were kept."""
+    import pyarrow as pa
+
+    kept = np.flatnonzero(places >= 0)
+    breaks = (np.diff(kept) != 1) | (np.diff(places[kept]) != 1)
+    runs = np.split(kept, np.flatnonzero(breaks) + 1)
+    if len(runs) > _MOST_RUNS:
+        chosen = None if ids is None else ids.take(pa.array(kept))
+        block = np.take(X.T, kept, axis=1).T
+        writer.write(places[kept], block, numbers[kept], y[kept], chosen)
+        return len(kept)
+    for run in runs:
+        rows = slice(int(run[0]), int(run[-1]) + 1)
+        place = slice(int(places[run[0]]), int(places[run[-1]]) + 1)
+        chosen = None if ids is None else ids[rows]
+        writer.write(place, X[rows], numbers[rows], y[rows], chosen)
+    return len(kept)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some rows of a file, and which of them are kept."""
+
+    batch: Any
+    file: Path
+    start: int
+    kept: NDArray[np.bool_]
+
+    def features(
+        self, names: list[str], scratch: NDArray[np.int8], missing: str
+    ) -> tuple[NDArray[np.int8], int]:
+        """Return bins, a transposed view of `scratch`, and how many were missing."""
+        columns = dict(zip(self.batch.schema.names, self.batch.columns, strict=True))
+        out = scratch[:, : self.batch.num_rows]
+        n_missing = 0
+        for j, name in enumerate(names):
+            column = columns[name]
+            if str(column.type) == "int8" and not column.null_count:
+                out[j] = column.to_numpy()
+            else:
+                out[j], gaps = self._filled(name, column)
+                if missing == "raise" and gaps.any():
+                    self._raise_missing(name, gaps)
+                n_missing += int(gaps[self.kept].sum())
+        # One pass over all columns: negative bytes are large.
+        if out.view(np.uint8).max() >= N_BINS:
+            j, row = np.argwhere(out.view(np.uint8) >= N_BINS)[0]
+            self._raise_value(names[j], out[j], int(row))
+        return out.T, n_missing
+
+    def targets(self, names: list[str]) -> NDArray[np.float32]:
+        """Return the targets; NaN where the file has none."""
+        there = set(self.batch.schema.names)
+        y = np.full((self.batch.num_rows, len(names)), np.nan, np.float32)
+        for j, name in enumerate(names):
+            if name not in there:
+                continue
+            y[:, j] = self._numbers(name, self.batch.column(name))
+            if np.isinf(y[:, j]).any():
+                row = int(np.argmax(np.isinf(y[:, j])))
+                raise ValueError(
+                    f"{self.file} holds infinity in row {self.start + row} of target "
+                    f"{name!r}; a target that is not known is NaN. Download it again."
+                )
+        return y
+
+    def _filled(
+        self, name: str, column: Any
+    ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+        """Return a column's bins, the middle one where it is missing, and where."""
+        values = self._numbers(name, column)
+        gaps = np.isnan(values)
+        values = np.where(gaps, MIDDLE_BIN, values)
+        bad = (values < 0) | (values >= N_BINS) | (values != np.floor(values))
+        if bad.any():
+            self._raise_value(name, values, int(np.argmax(bad)))
+        return values.astype(np.int8), gaps
+
+    def _numbers(self, name: str, column: Any) -> NDArray[Any]:
+        """Return a column of any numbers as floats, NaN where it is null."""
+        import pyarrow as pa
+
+        if pa.types.is_null(column.type):
+            return np.full(len(column), np.nan)
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise ValueError(
+                f"{self.file} has column {name!r} of type {column.type}; expected "
+                "numbers. Pass one of Numerai's own files."
+            )
+        values = column.to_numpy(zero_copy_only=False)
+        return np.asarray(values, None if values.dtype.kind == "f" else np.float64)
+
+    def _raise_value(self, name: str, values: NDArray[Any], row: int) -> None:
+        raise ValueError(
+            f"{self.file} holds {values[row]} in row {self.start + row} of feature "
+            f"{name!r}; Numerai's features are bins 0 to {N_BINS - 1}. Pass one of "
+            "Numerai's own int8 files."
+        )
+
+    def _raise_missing(self, name: str, gaps: NDArray[np.bool_]) -> None:
+        raise ValueError(
+            f"{self.file} lacks feature {name!r} in row "
+            f"{self.start + int(np.argmax(gaps))}, and missing='raise'. "
+            f"missing='middle' puts bin {MIDDLE_BIN}."
+        )

@@ -1,0 +1,81 @@
+"""features.json: sets, targets, and files that are something else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from numerai_features.datasets import NumeraiMetadata
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def metadata(tmp_path):
+    content = {
+        "feature_stats": {"feature_a": {"mean": 1.5}},
+        "feature_sets": {"small": ["feature_b", "feature_a"], "all": ["feature_a"]},
+        "targets": ["target", "target_x_20"],
+    }
+    return NumeraiMetadata.read(write(tmp_path / "features.json", content))
+
+
+def test_sets_keep_their_order_and_other_keys_are_ignored(metadata):
+    assert metadata.features("small") == ["feature_b", "feature_a"]
+    assert metadata.features() == ["feature_a"]
+    assert metadata.targets == ("target", "target_x_20")
+
+
+def test_features_returns_a_list_of_its_own(metadata):
+    metadata.features("small").clear()
+    assert len(metadata.features("small")) == 2
+
+
+def test_unknown_set_names_the_sets_and_suggests_near_ones(metadata):
+    match = "'smal' is no feature set. Did you mean 'small'.*There are 2: 'small', 'al"
+    with pytest.raises(ValueError, match=match):
+        metadata.features("smal")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"features\.json\. Download"):
+        NumeraiMetadata.read(tmp_path / "features.json")
+
+
+@pytest.mark.parametrize("content", ['{"feature_sets": {"a', "", "\x00\xff"])
+def test_file_that_is_not_json(tmp_path, content):
+    with pytest.raises(ValueError, match=r"is not JSON .* download it again"):
+        NumeraiMetadata.read(write(tmp_path / "f.json", content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"targets": []},
+        {"feature_sets": {}},
+        {"feature_sets": ["feature_a"], "targets": []},
+        {"feature_sets": {"small": "feature_a"}, "targets": []},
+        {"feature_sets": {"small": [1]}, "targets": []},
+        {"feature_sets": {}, "targets": {"target": 1}},
+    ],
+)
+def test_json_of_another_form(tmp_path, content):
+    with pytest.raises(ValueError, match=r"no Numerai features\.json: expected"):
+        NumeraiMetadata.read(write(tmp_path / "f.json", content))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no real rows beside the repository")
+def test_a_real_release():
+    metadata = NumeraiMetadata.read(DATA / "numerai_v5.0_features.json")
+    sizes = {name: len(names) for name, names in metadata.feature_sets.items()}
+    assert (sizes["small"], sizes["medium"], sizes["all"]) == (42, 705, 2376)
+    assert len(sizes) == 17
+    assert len(metadata.targets) == 37
+    with pytest.raises(ValueError, match="Did you mean 'medium'"):
+        metadata.features("Medium")

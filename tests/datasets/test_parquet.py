@@ -1,0 +1,440 @@
+"""read_numerai against pandas.read_parquet, and files that are not as expected."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from numerai_features._eras import LIVE
+from numerai_features.datasets import EraPanel, NumeraiMetadata, read_numerai
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+FEATURES = [f"feature_{name}" for name in ("ab", "cd", "ef", "gh", "ij")]
+TARGETS = ["target", "target_x_20", "target_y_60"]
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason="no real rows beside the repository"
+)
+
+
+def make_frame(eras, rows_per_era=20, seed=0, prefix="n"):
+    rng = np.random.default_rng(seed)
+    n = len(eras) * rows_per_era
+    frame = pd.DataFrame({"era": np.repeat(eras, rows_per_era), "data_type": "train"})
+    for name in FEATURES:
+        frame[name] = rng.integers(0, 5, n, np.int8)
+    for name in TARGETS:
+        frame[name] = rng.integers(0, 5, n).astype(np.float32) / 4
+    frame.loc[rng.random(n) < 0.1, "target_x_20"] = np.nan
+    frame.index = pd.Index([f"{prefix}{i:05d}" for i in range(n)], name="id")
+    return frame
+
+
+@pytest.fixture
+def frame():
+    return make_frame([f"{n:04d}" for n in (1, 2, 3, 5, 8, 9, 10)])
+
+
+@pytest.fixture
+def folder(tmp_path, frame):
+    sets = {"small": FEATURES[2:0:-1], "all": FEATURES}
+    content = {"feature_sets": sets, "targets": TARGETS}
+    (tmp_path / "features.json").write_text(json.dumps(content))
+    frame.to_parquet(tmp_path / "train.parquet", row_group_size=33)
+    return tmp_path
+
+
+def read(files, path=None, **options):
+    return read_numerai(files, path, **{"verbose": False, "batch_rows": 7} | options)
+
+
+def expected(frames, features=FEATURES, targets=TARGETS):
+    """Return what pandas makes of the files: concatenated, sorted by era."""
+    frame = pd.concat(frames if isinstance(frames, list) else [frames])
+    order = np.argsort(frame["era"].to_numpy(object), kind="stable")
+    return frame.iloc[order].reindex(columns=["era", *features, *targets])
+
+
+def assert_reads(panel, frame):
+    pd.testing.assert_frame_equal(panel.to_frame(), frame, check_dtype=True)
+
+
+# Against pandas
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 1000])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_reads_what_pandas_reads(folder, on_disk, batch_rows):
+    path = folder / "panel" if on_disk else None
+    panel = read(folder / "train.parquet", path, batch_rows=batch_rows)
+    assert_reads(panel, expected(pd.read_parquet(folder / "train.parquet")))
+    assert panel.info == {
+        "files": ["train.parquet"],
+        "n_missing": 0,
+        "feature_set": "all",
+    }
+    assert panel.path == path
+    if on_disk:
+        assert_reads(EraPanel.open(path), panel.to_frame())
+
+
+@pytest.mark.parametrize("batch_rows", [7, 60])  # few and many runs in a batch
+def test_unsorted_rows_are_sorted_by_era_and_keep_their_order(
+    folder, frame, batch_rows
+):
+    mixed = frame.sample(frac=1, random_state=0)
+    mixed.to_parquet(folder / "mixed.parquet")
+    panel = read(folder / "mixed.parquet", batch_rows=batch_rows)
+    assert_reads(panel, expected(mixed))
+
+
+def test_several_files(folder, frame):
+    more = make_frame(["0004", "0009", "0011"], prefix="v", seed=1)
+    live = make_frame(["X"], prefix="x", seed=2).drop(columns=TARGETS[1:])
+    live["target"] = np.float32(np.nan)
+    more.to_parquet(folder / "validation.parquet")
+    live.to_parquet(folder / "live.parquet")
+    files = [folder / f"{name}.parquet" for name in ("live", "validation", "train")]
+    panel = read(files, batch_rows=50)
+    assert_reads(panel, expected([live, more, frame]))
+    assert panel.era_numbers[-1] == LIVE
+    assert panel.info["files"] == [
+        "live.parquet",
+        "validation.parquet",
+        "train.parquet",
+    ]
+    assert np.isnan(panel.select("X").targets).all()
+
+
+def test_files_may_differ_in_the_order_of_columns(folder, frame):
+    more = make_frame(["0020"], prefix="v")[["era", *TARGETS[::-1], *FEATURES[::-1]]]
+    more.to_parquet(folder / "validation.parquet")
+    panel = read([folder / "train.parquet", folder / "validation.parquet"])
+    assert_reads(panel, expected([frame, more]))
+
+
+def test_every_fourth_era_counts_positions(folder, frame):
+    panel = read(folder / "train.parquet", every=4)
+    kept = sorted(frame["era"].unique())[::4]
+    assert_reads(panel, expected(frame[frame["era"].isin(kept)]))
+    assert list(panel.era_numbers) == [1, 8]
+
+
+@pytest.mark.parametrize("eras", [["0002", "0009"], [2, 9], (n for n in (9, 2))])
+def test_some_eras(folder, frame, eras):
+    panel = read(folder / "train.parquet", eras=eras)
+    assert_reads(panel, expected(frame[frame["era"].isin(["0002", "0009"])]))
+
+
+def test_every_counts_among_the_eras_asked_for(folder):
+    panel = read(folder / "train.parquet", eras=[2, 3, 5, 8], every=2)
+    assert list(panel.era_numbers) == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("features", "names"),
+    [("small", FEATURES[2:0:-1]), (["feature_ij", "feature_ab"], None)],
+)
+def test_features(folder, frame, features, names):
+    names = names or features
+    panel = read(folder / "train.parquet", features=features)
+    assert_reads(panel, expected(frame, features=names))
+    assert ("feature_set" in panel.info) is isinstance(features, str)
+
+
+@pytest.mark.parametrize("targets", [["target_y_60", "target"], []])
+def test_targets(folder, frame, targets):
+    panel = read(folder / "train.parquet", targets=targets)
+    assert_reads(panel, expected(frame, targets=targets))
+
+
+def test_targets_of_the_metadata_that_no_file_has_are_left_out(folder, frame):
+    part = frame.drop(columns="target_x_20")
+    part.to_parquet(folder / "train.parquet")
+    panel = read(folder / "train.parquet")
+    assert_reads(panel, expected(part, targets=["target", "target_y_60"]))
+
+
+def test_metadata_is_not_needed_for_features_by_name(folder, frame):
+    (folder / "features.json").unlink()
+    panel = read(folder / "train.parquet", features=FEATURES)
+    assert panel.target_names == TARGETS
+
+
+@pytest.mark.parametrize("parsed", [False, True])
+def test_metadata_elsewhere(folder, frame, parsed):
+    elsewhere = folder / "v5.json"
+    (folder / "features.json").rename(elsewhere)
+    metadata = NumeraiMetadata.read(elsewhere) if parsed else elsewhere
+    panel = read(folder / "train.parquet", metadata=metadata)
+    assert_reads(panel, expected(frame))
+
+
+def test_index_without_a_name(folder, frame):
+    frame.rename_axis(None).to_parquet(folder / "train.parquet")
+    assert "__index_level_0__" in pq.read_schema(folder / "train.parquet").names
+    assert_reads(read(folder / "train.parquet"), expected(frame))
+
+
+def test_file_without_ids(folder, frame):
+    frame.reset_index(drop=True).to_parquet(folder / "train.parquet", index=False)
+    panel = read(folder / "train.parquet")
+    assert panel.ids is None
+    np.testing.assert_array_equal(panel.X, frame[FEATURES])
+
+
+@pytest.mark.parametrize("kind", ["category", "int64", "float64"])
+def test_eras_of_other_types(folder, frame, kind):
+    eras = frame["era"] if kind == "category" else frame["era"].astype(int)
+    frame.assign(era=eras.astype(kind)).to_parquet(folder / "train.parquet")
+    assert_reads(read(folder / "train.parquet"), expected(frame))
+
+
+@needs_data
+@pytest.mark.parametrize("every", [1, 4])
+def test_real_rows(tmp_path, every):
+    files = [DATA / f"{name}.parquet" for name in ("train", "validation", "live")]
+    panel = read(files, tmp_path / "panel", batch_rows=1000, every=every)
+    frame = pd.concat([pd.read_parquet(file) for file in files])
+    kept = sorted(frame["era"].unique())[::every]
+    frame = frame[frame["era"].isin(kept)]
+    metadata = NumeraiMetadata.read(DATA / "features.json")
+    assert_reads(panel, expected(frame, metadata.features(), list(metadata.targets)))
+    panel.verify()
+
+
+# Missing and wrong values
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "Int8", "Float32", "int16"])
+def test_features_of_other_types(folder, frame, kind):
+    other = frame.astype(dict.fromkeys(FEATURES, kind))
+    gaps = np.zeros(len(frame), bool)
+    if kind != "int16":
+        gaps[[0, 70, 71]] = True
+        other["feature_cd"] = other["feature_cd"].mask(gaps)
+    other.to_parquet(folder / "train.parquet")
+    panel = read(folder / "train.parquet")
+    filled = frame["feature_cd"].mask(gaps, 2).astype(np.int8)
+    assert_reads(panel, expected(frame.assign(feature_cd=filled)))
+    assert panel.info["n_missing"] == gaps.sum()
+
+
+def test_only_missing_values_of_kept_rows_are_counted(folder, frame):
+    gaps = np.isin(np.arange(len(frame)), [3, 4, 30])  # eras 1, 1, 2
+    frame["feature_ef"] = frame["feature_ef"].astype("Int8").mask(gaps)
+    frame.to_parquet(folder / "train.parquet")
+    panel = read(folder / "train.parquet", eras=[2, 3], batch_rows=64)
+    assert panel.info["n_missing"] == 1
+
+
+def test_column_of_nulls_is_all_middle(folder, frame):
+    frame.assign(feature_ab=None).to_parquet(folder / "train.parquet")
+    panel = read(folder / "train.parquet")
+    assert (panel.X[:, 0] == 2).all()
+    assert panel.info["n_missing"] == len(frame)
+
+
+def test_missing_raise(folder, frame):
+    frame["feature_ef"] = frame["feature_ef"].astype("Int8")
+    frame.iloc[50, frame.columns.get_loc("feature_ef")] = pd.NA
+    frame.to_parquet(folder / "train.parquet")
+    match = r"train\.parquet lacks feature 'feature_ef' in row 50, and missing='raise'"
+    with pytest.raises(ValueError, match=match):
+        read(folder / "train.parquet", folder / "panel", missing="raise")
+    assert not list(folder.glob("*panel*"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (np.int8, 5, "5"),
+        (np.int8, -1, "-1"),
+        (np.int16, 260, "260"),
+        (np.float32, 1.5, "1.5"),
+        (np.float32, np.inf, "inf"),
+        (np.float64, -np.inf, "-inf"),
+    ],
+)
+@pytest.mark.parametrize("batch_rows", [7, 1000])
+def test_value_that_is_no_bin(folder, frame, kind, value, said, batch_rows):
+    column = frame["feature_gh"].to_numpy().astype(kind)
+    column[45] = value
+    frame.assign(feature_gh=column).to_parquet(folder / "train.parquet")
+    match = rf"train\.parquet holds {said}(\.0)? in row 45 of feature 'feature_gh'"
+    with pytest.raises(ValueError, match=match):
+        read(folder / "train.parquet", folder / "panel", batch_rows=batch_rows)
+    assert not list(folder.glob("*panel*"))
+
+
+def test_text_in_a_feature(folder, frame):
+    frame.assign(feature_gh="2").to_parquet(folder / "train.parquet")
+    with pytest.raises(ValueError, match=r"has column 'feature_gh' of type .*string"):
+        read(folder / "train.parquet")
+
+
+def test_infinite_target(folder, frame):
+    frame.iloc[45, frame.columns.get_loc("target_x_20")] = np.inf
+    frame.to_parquet(folder / "train.parquet")
+    with pytest.raises(ValueError, match="infinity in row 45 of target 'target_x_20'"):
+        read(folder / "train.parquet")
+
+
+# Wrong files
+
+
+@pytest.mark.parametrize("size", [0, 3, 100, -1, -200])
+def test_file_cut_short(folder, size):
+    file = folder / "train.parquet"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(
+        ValueError, match=r"train\.parquet is no parquet.*Download it a"
+    ):
+        read(file)
+
+
+def test_damaged_pages(folder):
+    file = folder / "train.parquet"
+    content = bytearray(file.read_bytes())
+    place = pq.read_metadata(file).row_group(3).column(4).data_page_offset
+    content[place : place + 40] = bytes(40)
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"train\.parquet is no parquet file, or cut"):
+        read(file, folder / "panel")
+    assert not list(folder.glob("*panel*"))
+
+
+def test_no_such_file(folder):
+    with pytest.raises(FileNotFoundError, match=r"no file .*trian.*mean 'train\.parq"):
+        read(folder / "trian.parquet")
+
+
+def test_no_files():
+    with pytest.raises(ValueError, match="files is empty"):
+        read([])
+
+
+def test_no_metadata(folder):
+    (folder / "features.json").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"no .*features\.json\. Download.*or p"
+    ):
+        read(folder / "train.parquet")
+
+
+def test_file_without_eras(folder, frame):
+    frame.rename(columns={"era": "eras"}).to_parquet(folder / "train.parquet")
+    with pytest.raises(ValueError, match=r"has no column 'era'\. Did you mean 'eras'"):
+        read(folder / "train.parquet")
+
+
+def test_row_without_an_era(folder, frame):
+    frame.iloc[9, 0] = None
+    frame.to_parquet(folder / "train.parquet")
+    with pytest.raises(ValueError, match=r"train\.parquet has 1 missing lab.*at row 9"):
+        read(folder / "train.parquet")
+
+
+def test_file_without_a_feature(folder, frame):
+    frame.rename(columns={"feature_cd": "feature_cdx"}).to_parquet(
+        folder / "train.parquet"
+    )
+    match = (
+        r"'feature_cd' is no column of .*train\.parquet\. Did you mean 'feature_cdx'"
+    )
+    with pytest.raises(ValueError, match=match):
+        read(folder / "train.parquet")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"features": "smal"}, "'smal' is no feature set. Did you mean 'small'"),
+        ({"features": ["feature_abc"]}, "'feature_abc' is no col.*'feature_ab'"),
+        ({"features": ["feature_ab"] * 2}, "'feature_ab' is asked for twice"),
+        ({"features": []}, "features is empty"),
+        ({"targets": ["target_x"]}, "'target_x' is no target.*'target_x_20'"),
+        ({"targets": "target"}, r"must be a list of names; got 'target'"),
+        ({"eras": [1, 4]}, "'0004', which are not among the 7 eras from '0001'"),
+        ({"every": 0}, "every must be a positive whole number"),
+        ({"missing": "drop"}, "missing must be 'middle' or 'raise'; got 'drop'"),
+        ({"batch_rows": 0}, "batch_rows must be a positive whole number; got 0"),
+    ],
+)
+def test_wrong_options(folder, options, match):
+    with pytest.raises(ValueError, match=match):
+        read(folder / "train.parquet", **options)
+
+
+def test_row_twice(folder, frame):
+    again = make_frame(["0003"], seed=5, prefix="v")
+    again.index = [*again.index[:-1], frame.index[47]]
+    again.rename_axis("id").to_parquet(folder / "validation.parquet")
+    files = [folder / "train.parquet", folder / "validation.parquet"]
+    match = r"'n00047' is there twice.*row 47 of .*train.* and row 19 of .*validation"
+    with pytest.raises(ValueError, match=match):
+        read(files)
+    assert len(read(files, eras=[1])) == 20
+
+
+def test_id_in_two_eras_is_no_duplicate(folder, frame):
+    frame.index = pd.Index([f"n{i % 20}" for i in range(len(frame))], name="id")
+    frame.to_parquet(folder / "train.parquet")
+    assert_reads(read(folder / "train.parquet"), expected(frame))
+
+
+def test_file_twice(folder):
+    with pytest.raises(ValueError, match="files holds a file twice"):
+        read([folder / "train.parquet"] * 2)
+
+
+def test_ids_in_one_file_only(folder, frame):
+    frame.to_parquet(folder / "validation.parquet", index=False)
+    with pytest.raises(
+        ValueError, match=r"validation\.parquet has no ids, other files"
+    ):
+        read([folder / "train.parquet", folder / "validation.parquet"])
+
+
+# Behaviour
+
+
+def test_overwrite(folder):
+    read(folder / "train.parquet", folder / "panel")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        read(folder / "train.parquet", folder / "panel")
+    panel = read(folder / "train.parquet", folder / "panel", eras=[1], overwrite=True)
+    assert len(panel) == 20
+
+
+def test_progress_bar(folder, capsys):
+    read(folder / "train.parquet", verbose=True)
+    shown = capsys.readouterr()
+    assert "train.parquet: 100%" in shown.err
+    assert shown.out == ""
+    read(folder / "train.parquet", verbose=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_memory_is_that_of_a_batch(tmp_path):
+    rng = np.random.default_rng(0)
+    table = {f"feature_{j}": rng.integers(0, 5, 40_000, np.int8) for j in range(200)}
+    table |= {"era": np.repeat([f"{n:04d}" for n in range(8)], 5000)}
+    pq.write_table(pa.table(table), tmp_path / "train.parquet")
+    names = [f"feature_{j}" for j in range(200)]
+    pool = pa.proxy_memory_pool(pa.default_memory_pool())
+    default = pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        read(
+            tmp_path / "train.parquet",
+            tmp_path / "panel",
+            features=names,
+            batch_rows=1000,
+        )
+    finally:
+        pa.set_memory_pool(default)
+    assert 0 < pool.max_memory() < 30 * 1000 * 200  # the table has 40 * 1000 * 200
