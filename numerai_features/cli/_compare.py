@@ -1,0 +1,263 @@
+"""The walk-forward comparison: the same folds, model and seeds for every arm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features.cli._experiment import (
+    ORIGINALS,
+    RANDOM,
+    Experiment,
+    make_embedder,
+)
+from numerai_features.cli._folds import FoldResult, FoldStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from numerai_features.datasets import EraPanel
+
+Rows = slice | NDArray[np.intp]
+Told = Callable[[str], None]
+
+# Keeps the random columns' seeds apart from everything else drawn from the seed.
+_RANDOM_COLUMNS = 0x72616E64
+_LIGHTGBM_WITH_ARROW = (4, 7)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows of a fold.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    train : slice or ndarray of int
+        Training rows whose target is known.
+    test : slice or ndarray of int
+        All rows of the test eras.
+    """
+
+    number: int
+    train: Rows
+    test: Rows
+
+
+def make_folds(experiment: Experiment, panel: EraPanel) -> list[Fold]:
+    """Return the folds of an experiment; none trains within the purge of its test."""
+    y = panel.y(experiment["targets"]["main"])
+    splitter = _make_splitter(experiment["cv"])
+    folds = []
+    for number, (train, test) in enumerate(
+        splitter.split(None, groups=panel.eras), start=1
+    ):
+        known = train[~np.isnan(y[train])]
+        if not len(known):
+            raise ValueError(
+                f"The target is unknown in all {len(train)} training rows of fold "
+                f"{number}. Choose another target, or fewer and longer folds."
+            )
+        folds.append(Fold(number, _as_slice(known), _as_slice(test)))
+    return folds
+
+
+def make_model(experiment: Experiment) -> Any:
+    """Return the unfitted model that every arm trains."""
+    from numerai_features.trees import make_lightgbm, make_xgboost
+
+    settings = experiment["model"]
+    make = make_lightgbm if settings["library"] == "lightgbm" else make_xgboost
+    return make(
+        settings["preset"],
+        device=settings["device"],
+        n_jobs=settings["n_jobs"],
+        random_state=experiment["seed"],
+        **settings["params"],
+    )
+
+
+def run_folds(
+    experiment: Experiment,
+    panel: EraPanel,
+    folds: list[Fold],
+    store: FoldStore,
+    *,
+    quiet: bool,
+) -> None:
+    """Run every arm of every fold that is not in the store yet."""
+    from tqdm import tqdm
+
+    units = [(arm, fold.number) for fold in folds for arm in experiment.arms]
+    done = sum(unit in store for unit in units)
+    if done and not quiet:
+        print(f"{done} of {len(units)} fits are done already and are kept.")
+    if done == len(units):
+        return
+    with tqdm(total=len(units), initial=done, unit="fit", disable=quiet) as bar:
+        for fold in folds:
+            work = _FoldWork(experiment, panel, fold)
+            for arm, label in experiment.arms.items():
+                if (arm, fold.number) in store:
+                    continue
+                bar.set_description(f"fold {fold.number} of {len(folds)}, {label}")
+                width = _widest(experiment, store, fold) if arm == RANDOM else 0
+                result = work.run(arm, width=width, tell=bar.set_postfix_str)
+                store.write(arm, fold.number, result)
+                bar.update()
+
+
+class _FoldWork:
+    """One fold: what its arms share, and the run of one arm."""
+
+    def __init__(self, experiment: Experiment, panel: EraPanel, fold: Fold) -> None:
+        self.experiment = experiment
+        self.panel = panel
+        self.fold = fold
+        self.y = panel.y(experiment["targets"]["main"])
+
+    @cached_property
+    def originals(self) -> tuple[pa.Table, pa.Table]:
+        """The original features of training and test rows, one byte a cell."""
+        from numerai_features.trees import tree_table
+
+        X, names = self.panel.X, self.panel.feature_names
+        train, test = (X[rows] for rows in (self.fold.train, self.fold.test))
+        return tree_table(train, names), tree_table(test, names)
+
+    def run(self, arm: str, *, width: int, tell: Told) -> FoldResult:
+        """Fit one arm's embedder and model, and predict the test rows."""
+        tables = self.originals
+        n_latents = 0
+        start = time.perf_counter()
+        if arm != ORIGINALS:
+            tell("latents")
+            latents = self._random(width) if arm == RANDOM else self._latents(arm)
+            names = [f"{arm}__{j}" for j in range(latents[0].shape[1])]
+            n_latents = len(names)
+            tables = tuple(map(_beside, tables, latents, (names, names)))
+        middle = time.perf_counter()
+        tell("model")
+        prediction = self._predict(*tables)
+        end = time.perf_counter()
+        return FoldResult(prediction, n_latents, middle - start, end - middle)
+
+    def _latents(self, arm: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        embedder = make_embedder(self.experiment.embedders[arm])
+        X, eras = self.panel.X, self.panel.eras
+        train, test = self.fold.train, self.fold.test
+        latents = self._latent_features(embedder)
+        fitted = latents.fit_transform(X[train], self.y[train], eras=eras[train])
+        return fitted, latents.transform(X[test], eras=eras[test])
+
+    def _random(self, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return random columns, binned by the edges of the training rows."""
+        from sklearn.preprocessing import FunctionTransformer
+
+        seed, n_rows = self.experiment["seed"], self.panel.n_rows
+        train, test = self.fold.train, self.fold.test
+        latents = self._latent_features(FunctionTransformer())
+        fitted = latents.fit_transform(random_columns(seed, n_rows, width, train))
+        return fitted, latents.transform(random_columns(seed, n_rows, width, test))
+
+    def _latent_features(self, embedder: Any) -> Any:
+        from numerai_features.compose import LatentFeatures
+
+        chosen = self.experiment["latents"]["quantize"]
+        quantize = None if chosen == "none" else chosen
+        # The originals stay out: they are shared by the arms, and stay int8.
+        return LatentFeatures(embedder, passthrough=False, quantize=quantize)
+
+    def _predict(self, train: pa.Table, test: pa.Table) -> NDArray[np.float32]:
+        model = make_model(self.experiment)
+        as_input = _model_input(self.experiment["model"]["library"])
+        _fit(model, as_input(train), self.y[self.fold.train])
+        prediction = model.predict(as_input(test))
+        return np.asarray(prediction, dtype=np.float32)
+
+
+def random_columns(
+    seed: int, n_rows: int, width: int, rows: Rows
+) -> NDArray[np.float32]:
+    """Return Gaussian columns for some rows of a panel.
+
+    A cell depends on the seed, the column and the row's place in the panel alone, so
+    that a row has the same random columns in every fold.
+    """
+    first, stop = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
+    out = np.empty((stop - first, width), np.float32)
+    for j in range(width):
+        rng = np.random.default_rng([_RANDOM_COLUMNS, seed, j])
+        out[:, j] = rng.standard_normal(n_rows, dtype=np.float32)[rows]
+    return out
+
+
+def _make_splitter(cv: dict[str, Any]) -> Any:
+    from numerai_features.model_selection import EraKFold, EraWalkForward
+
+    apart = {"purge": cv["purge"], "embargo": cv["embargo"]}
+    if cv["scheme"] == "k-fold":
+        return EraKFold(cv["n_splits"], **apart)
+    window = {name: cv[name] for name in ("chunk", "max_train_eras")}
+    return EraWalkForward(cv["n_splits"], **window, **apart)
+
+
+def _as_slice(rows: NDArray[np.intp]) -> Rows:
+    """Return ascending rows as a slice, a view, where none is left out."""
+    if rows[-1] - rows[0] + 1 == len(rows):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
+def _widest(experiment: Experiment, store: FoldStore, fold: Fold) -> int:
+    return max(store.read(arm, fold.number).n_latents for arm in experiment.embedders)
+
+
+def _beside(
+    originals: pa.Table, latents: NDArray[Any], latent_names: list[str]
+) -> pa.Table:
+    """Put latents beside originals, each column in its own type."""
+    import pyarrow as pa
+
+    from numerai_features.trees import tree_table
+
+    added = tree_table(latents, latent_names)
+    names = [*originals.column_names, *latent_names]
+    return pa.Table.from_arrays([*originals.columns, *added.columns], names)
+
+
+def _model_input(library: str) -> Callable[[pa.Table], Any]:
+    """Return what makes of a table the leanest input that the library takes."""
+    from importlib.metadata import version
+
+    if library == "xgboost":
+        return lambda table: table
+    release = tuple(map(int, version("lightgbm").split(".")[:2]))
+    return _as_array if release < _LIGHTGBM_WITH_ARROW else lambda table: table
+
+
+def _as_array(table: pa.Table) -> NDArray[Any]:
+    """Return a table as one array, of single bytes where all columns are."""
+    kinds = {np.dtype(str(kind)) for kind in table.schema.types}
+    # int8 with uint8 would become int16; no bin is negative.
+    dtype = np.uint8 if all(k.itemsize == 1 for k in kinds) else np.float32
+    out = np.empty(table.shape, dtype)
+    for j, column in enumerate(table.columns):
+        out[:, j] = column.to_numpy()
+    return out
+
+
+def _fit(model: Any, X: Any, y: NDArray[np.float32]) -> None:
+    try:
+        model.fit(X, y)
+    except Exception as error:  # LightGBM's own error is no ValueError
+        if type(error).__name__ != "LightGBMError":
+            raise
+        raise ValueError(f"LightGBM refuses model.params: {error}") from error

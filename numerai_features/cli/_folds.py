@@ -1,0 +1,132 @@
+"""Finished arms of finished folds on disk, so that a run can be continued."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features.cli._experiment import ExperimentError
+
+_RECORD = "experiment.json"
+_METADATA = b"numerai_features"
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one arm did in one fold.
+
+    Attributes
+    ----------
+    prediction : ndarray of shape (n_test_rows,), float32
+        Predictions for the fold's test rows.
+    n_latents : int
+        Columns beside the originals.
+    latent_seconds, model_seconds : float
+        For fitting and transforming, and for training and predicting.
+    """
+
+    prediction: NDArray[np.float32]
+    n_latents: int
+    latent_seconds: float
+    model_seconds: float
+
+
+class FoldStore:
+    """A folder with a parquet file for each arm and fold that is done.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder ``folds`` of an output folder.
+    identity : dict
+        All that the results depend on, of types that JSON has.
+
+    Raises
+    ------
+    ExperimentError
+        If the folder holds results of another experiment.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        record = folder / _RECORD
+        if record.exists():
+            before = json.loads(record.read_text(encoding="utf-8"))
+            self._check_same(before, identity)
+        else:
+            with _replacing(record) as temporary:
+                temporary.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+
+    def __contains__(self, unit: tuple[str, int]) -> bool:
+        return self._file(*unit).exists()
+
+    def read(self, arm: str, fold: int) -> FoldResult:
+        """Read what an arm did in a fold."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self._file(arm, fold))
+        record = json.loads(table.schema.metadata[_METADATA])
+        return FoldResult(table["prediction"].to_numpy(), **record)
+
+    def write(self, arm: str, fold: int, result: FoldResult) -> None:
+        """Write what an arm did in a fold; it is there whole or not at all."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        record = asdict(result)
+        table = pa.table({"prediction": record.pop("prediction")})
+        table = table.replace_schema_metadata({_METADATA: json.dumps(record)})
+        with _replacing(self._file(arm, fold)) as temporary:
+            pq.write_table(table, temporary)
+
+    def _file(self, arm: str, fold: int) -> Path:
+        return self.folder / f"{fold:03d}.{arm}.parquet"
+
+    def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        changes = list(_differences(before, now))
+        if changes:
+            raise ExperimentError(
+                f"{self.folder} holds results of another experiment:\n"
+                + "\n".join(f"  {change}" for change in changes)
+                + "\nChoose another output folder (--output), or delete that one."
+            )
+
+
+class _replacing:
+    """A temporary file that takes its place when the block ends well."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            os.replace(self.temporary, self.file)
+        else:
+            self.temporary.unlink(missing_ok=True)
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Yield which values changed, by their dotted names."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        if before != now:
+            yield f"{path}: {_told(before)} then, {_told(now)} now"
+        return
+    for name in dict.fromkeys([*before, *now]):
+        inner = f"{path}.{name}" if path else name
+        yield from _differences(before.get(name), now.get(name), inner)
+
+
+def _told(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value)
