@@ -183,9 +183,7 @@ def _check_data(tables: dict[str, Any], file: Path, problems: Problems) -> None:
 
 
 def _check_folds(tables: dict[str, Any], problems: Problems) -> None:
-    from numerai_features.model_selection._horizon import purge_of_target
-
-    cv, target = tables["cv"], tables["targets"]["main"]
+    cv = tables["cv"]
     if cv["scheme"] == "k-fold":
         for name in ("chunk", "max_train_eras"):
             if cv[name] is not None:
@@ -194,12 +192,6 @@ def _check_folds(tables: dict[str, Any], problems: Problems) -> None:
         if cv["n_splits"] < 2:
             message = f"got {cv['n_splits']}; expected a whole number >= 2 for k-fold."
             problems.append((("cv", "n_splits"), message))
-    if cv["purge"] == "auto" and target and purge_of_target(target) is None:
-        message = (
-            f'got "auto", but {got(target)} does not end in its trading days (as '
-            'in "target_ender_60"). Give a number of eras: 8 for 20 days, 16 for 60.'
-        )
-        problems.append((("cv", "purge"), message))
 
 
 def _check_model(params: dict[str, Any], problems: Problems) -> None:
@@ -278,7 +270,10 @@ def _resolve(
     tables: dict[str, Any], file: Path, output: str | os.PathLike[str] | None
 ) -> None:
     """Fill in the defaults that depend on other fields, and make paths absolute."""
-    from numerai_features.model_selection._horizon import resolve_purge
+    from numerai_features.model_selection._horizon import (
+        LONGEST_PURGE,
+        purge_of_target,
+    )
 
     place = file.absolute().parent
     data, cv = tables["data"], tables["cv"]
@@ -291,8 +286,8 @@ def _resolve(
         _resolve_synthetic(data["synthetic"], tables)
     panel = place / data["panel"] if data["panel"] else Path(folder) / "panel"
     data["panel"] = os.path.abspath(panel)
-    target = tables["targets"]["main"]
-    cv["purge"] = resolve_purge(cv["purge"], horizon=None, target=target)
+    if cv["purge"] == "auto":
+        cv["purge"] = purge_of_target(tables["targets"]["main"]) or LONGEST_PURGE
 
 
 def _metadata(data: dict[str, Any], chosen: Any, place: Path) -> str | None:
@@ -304,10 +299,10 @@ def _metadata(data: dict[str, Any], chosen: Any, place: Path) -> str | None:
 
 
 def _resolve_synthetic(synthetic: dict[str, Any], tables: dict[str, Any]) -> None:
-    from numerai_features.datasets._synthetic import _target_horizons
+    from numerai_features.datasets._synthetic import target_horizons
 
     if synthetic["random_state"] is None:
         synthetic["random_state"] = tables["seed"]
     if tables["targets"]["main"] is None:
-        names = _target_horizons(synthetic["n_targets"], synthetic["horizon"])
+        names = target_horizons(synthetic["n_targets"], synthetic["horizon"])
         tables["targets"]["main"] = next(iter(names))

@@ -292,7 +292,7 @@ EXPERIMENT = Table(
                 ),
                 "purge": Field(
                     "eras kept between training and test; auto: 8 for 20-day "
-                    "targets, 16 for 60-day ones",
+                    "targets, 16 for all others",
                     (int,),
                     "auto",
                     choices=("auto",),

@@ -247,7 +247,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         _check_version(path, manifest["format_version"], manifest["library_version"])
         return {key: manifest[key] for key in _MANIFEST_KEYS}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file} is damaged ({error!r}). Copy or write the panel again."
         ) from error

@@ -128,7 +128,7 @@ def make_era_panel(
     seeds = _seed_sequence(random_state).spawn(4)
     world_rng, row_rng, id_rng, market_rng = (np.random.default_rng(s) for s in seeds)
     world = _World.draw(world_rng, n_features, n_factors, group_size, structure)
-    targets = _target_horizons(n_targets, horizon)
+    targets = target_horizons(n_targets, horizon)
     first_era = _first_eras(world_rng, n_eras, n_features, missing_share)
     counts = row_rng.integers(low, high + 1, size=n_eras)
     n_stocks = int(np.ceil(1.25 * high))
@@ -367,7 +367,7 @@ def _seed_sequence(random_state: Any) -> np.random.SeedSequence:
     return np.random.SeedSequence(random_state)
 
 
-def _target_horizons(n_targets: int, horizon: int) -> dict[str, int]:
+def target_horizons(n_targets: int, horizon: int) -> dict[str, int]:
     """Return each target's name and the eras that it spans."""
     spans = (horizon, _LONG_HORIZON if horizon != _LONG_HORIZON else 4)
     pairs = [(family, span) for family in _FAMILIES for span in spans]

@@ -172,14 +172,12 @@ def test_problems_of_the_data(write, text, message):
         read_experiment(write(text))
 
 
-def test_auto_purge_needs_a_target_that_tells_its_days(write, parquet):
-    text = parquet + "[targets]\nmain = 'target_bernie'\n[cv]\npurge = 'auto'"
-    with pytest.raises(
-        ExperimentError, match=r"line 6: cv\.purge: .*8 for 20 days, 16"
-    ):
-        read_experiment(write(text))
-    tables = read_experiment(write(text.replace("bernie", "ender_60"))).tables
-    assert tables["cv"]["purge"] == 16
+@pytest.mark.parametrize(
+    ("name", "purge"), [("bernie", 16), ("ender_60", 16), ("ender_20", 8)]
+)
+def test_auto_purge_is_that_of_the_target_or_the_longest(write, parquet, name, purge):
+    text = parquet + f"[targets]\nmain = 'target_{name}'\n[cv]\npurge = 'auto'"
+    assert read_experiment(write(text)).tables["cv"]["purge"] == purge
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_lines(write):
