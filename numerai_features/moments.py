@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras
-from numerai_features._validation import MIDDLE_BIN, check_weights, row_blocks
+from numerai_features._validation import check_weights, row_blocks
 
 __all__ = ["EraMoments", "Moments"]
 
@@ -352,7 +352,7 @@ class _Sums:
 
     def _first_shift(self, X: NDArray[Any]) -> NDArray[np.float64]:
         if self.exact:
-            return np.full(X.shape[1], float(MIDDLE_BIN))
+            return np.zeros(X.shape[1])
         head = self._filled(X[:1024].astype(np.float64))
         return np.asarray(head.mean(axis=0)) if len(head) else np.zeros(X.shape[1])
 
@@ -387,7 +387,6 @@ class _Sums:
         if self._pending + len(block) > self._rows_to_flush:
             self._flush()
         values = block.astype(np.float32)
-        values -= np.float32(MIDDLE_BIN)
         self._partial = _syrk(values, self._partial)
         self._pending += len(block)
         self.total += values.sum(axis=0)
@@ -434,12 +433,12 @@ def _syrk(values: NDArray[Any], scatter: NDArray[Any]) -> NDArray[Any]:
 
 
 def _widest_bin(X: NDArray[Any]) -> int | None:
-    """Return the largest ``|x - 2|`` of narrow integers, None if too wide."""
+    """Return the largest ``|x|`` of narrow integers, None if it is too large."""
     if X.dtype not in (np.int8, np.uint8):
         return None
     if not X.size:
         return 0
-    widest = max(abs(int(X.min()) - MIDDLE_BIN), abs(int(X.max()) - MIDDLE_BIN))
+    widest = max(abs(int(X.min())), abs(int(X.max())))
     return widest if widest <= _WIDEST_BIN else None
 
 

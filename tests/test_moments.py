@@ -32,12 +32,12 @@ def test_wide_integers_do_not_overflow(dtype):
 
 
 def test_bins_are_exact_beyond_the_float32_limit():
-    # 5 million rows of (4 - 2)^2 pass 2^24.
+    # 5 million rows of 4^2, less one, pass 2^24.
     X = np.full((5_000_000, 2), 4, np.int8)
-    X[0] = 0
+    X[0] = 1
     moments = Moments.from_rows(X)
-    assert moments.scatter[0, 1] == 4 * 5_000_000
-    assert moments.total[0] == 2 * 5_000_000 - 4
+    assert moments.scatter[0, 1] == 16 * 5_000_000 - 15
+    assert moments.total[0] == 4 * 5_000_000 - 3
 
 
 @settings(max_examples=30, deadline=None)

@@ -171,7 +171,8 @@ def _profile(
     correlation: NDArray[np.float64], psi: NDArray[np.float64], k: int
 ) -> tuple[float, NDArray[np.float64]]:
     """Return -2 LL / n at the best loadings for psi, and those loadings."""
-    theta, U = _top_eigenpairs(correlation / np.sqrt(np.outer(psi, psi)), k)
+    scale = 1 / np.sqrt(psi)
+    theta, U = _top_eigenpairs(scale[:, None] * correlation * scale, k)
     excess = np.maximum(theta - 1, 0)
     W = np.sqrt(psi)[:, None] * U * np.sqrt(excess)
     explained = np.where(theta > 1, 1 + np.log(np.maximum(theta, 1)), theta).sum()
