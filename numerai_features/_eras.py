@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 LIVE = int(np.iinfo(np.int32).max)
 """The number of the unresolved era ``"X"``: it sorts after every other."""
 
-_NUMBERED = re.compile(r"(?:era)?\s*(-?\d+)(?:\.0+)?")
+_NUMBERED = re.compile(r"([^\W\d]*\s*)(-?\d+(?:\.\d+)?)")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T].*)?")
 _LIVE_LABELS = frozenset({"X", "eraX"})
 
 
@@ -40,11 +42,15 @@ class EraIndex:
         Era numbers, strictly ascending; `LIVE` stands for ``"X"``.
     labels : ndarray of shape (n_eras,), object
         The labels as they were given.
+    named : bool
+        Whether the labels are names without numbers; then `numbers` are their ranks
+        among the labels of this call, which no other call need share.
     """
 
     codes: NDArray[np.int32]
     numbers: NDArray[np.int64]
     labels: NDArray[np.object_]
+    named: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -100,6 +106,7 @@ class EraIndex:
             new_codes[codes].astype(np.int32),
             self.numbers[present],
             self.labels[present],
+            self.named,
         )
 
 
@@ -123,9 +130,9 @@ def encode_eras(
     ----------
     eras : array-like of shape (n_rows,)
         Strings (``"0001"``, ``"era1"``, ``"X"``), integers, whole floats or
-        categories, as a list, numpy array, or pandas, polars or pyarrow column.
-        Labels that are no numbers are ordered as they sort, and numbered by that
-        order.
+        categories, as a list, numpy array, or pandas, polars or pyarrow column. Dates
+        are numbered by weeks. Other labels are ordered as they sort, and numbered by
+        that order.
     n_rows : int, default=None
         How many rows the table has; another length is an error.
     name : str, default="eras"
@@ -138,8 +145,8 @@ def encode_eras(
     Raises
     ------
     ValueError
-        If the length is another, a label is missing, or labels that are numbers
-        are mixed with labels that are not.
+        If the length is another, a label is missing or no whole number, labels that
+        are numbers are mixed with labels that are not, or two dates share a week.
 
     Examples
     --------
@@ -161,14 +168,15 @@ def encode_eras(
             f"{name} has {int((codes < 0).sum())} missing labels, the first at row "
             f"{first}; every row needs an era. Drop those rows or label them."
         )
-    numbers = _numbers(labels, name)
+    numbers, named = _numbers(labels, name)
     unique, first_seen, position = np.unique(
         numbers, return_index=True, return_inverse=True
     )
     ordered = np.arange(len(unique))
     if not (len(position) == len(unique) and np.array_equal(position, ordered)):
         codes = position.astype(np.int32)[codes]
-    return EraIndex(codes.astype(np.int32, copy=False), unique, labels[first_seen])
+    codes = codes.astype(np.int32, copy=False)
+    return EraIndex(codes, unique, labels[first_seen], named)
 
 
 def _check_length(got: int, expected: int | None, name: str) -> None:
@@ -188,7 +196,8 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
     if hasattr(eras, "dictionary_encode"):  # pyarrow
         eras = eras.to_pandas()
     if not isinstance(eras, pd.Series | pd.Index | pd.Categorical):
-        eras = np.asarray(eras)
+        if not isinstance(eras, np.ndarray):
+            eras = np.asarray(eras, dtype=None if _of_one_type(eras) else object)
         if eras.ndim == 2 and eras.shape[1] == 1:
             eras = eras[:, 0]
         if eras.ndim != 1:
@@ -196,17 +205,17 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
                 f"{name} must be one-dimensional, one label a row; got an array of "
                 f"shape {eras.shape}."
             )
-        if eras.dtype.kind == "f" and not np.isnan(eras).any():
-            whole = np.floor(eras) == eras
-            if not whole.all():
-                raise ValueError(
-                    f"{name} must be whole numbers or labels; got "
-                    f"{eras[~whole][0]!r}. Pass the era column of the data."
-                )
         if eras.dtype.kind in "iuU":
             return _factorize_runs(eras)
+        if eras.dtype.kind == "M":
+            eras = pd.Series(eras)
     codes, labels = pd.factorize(eras)
     return codes.astype(np.int32), np.asarray(labels, dtype=object)
+
+
+def _of_one_type(eras: Any) -> bool:
+    """Whether numpy may choose the type: it would make text of numbers and NaN."""
+    return hasattr(eras, "__array__") or len({type(label) for label in eras}) <= 1
 
 
 def _factorize_runs(
@@ -222,33 +231,77 @@ def _factorize_runs(
     return np.repeat(codes.astype(np.int32), lengths), np.asarray(labels, object)
 
 
-def _numbers(labels: NDArray[np.object_], name: str) -> NDArray[np.int64]:
-    """Return each label's era number."""
-    numbers = [_number(label) for label in labels]
-    named = [n is None for n in numbers]
-    if not any(named):
-        return np.array(numbers, dtype=np.int64)
-    others = [
-        label
-        for label, n in zip(labels, numbers, strict=True)
-        if n is not None and n != LIVE
-    ]
-    if others:
+def _numbers(labels: NDArray[np.object_], name: str) -> tuple[NDArray[np.int64], bool]:
+    """Return each label's era number, and whether it is but a rank among names."""
+    if len(labels) and all(_is_date(label) for label in labels):
+        return _weeks(labels, name), False
+    parsed = [_parse(label, name) for label in labels]
+    prefixes = {prefix for prefix, n in parsed if n is not None and n != LIVE}
+    numbers = [n for _, n in parsed]
+    named = np.array([n is None for n in numbers], dtype=bool)
+    if not named.any() and (len(prefixes) <= 1 or prefixes <= {"", "era"}):
+        return np.array(numbers, dtype=np.int64), False
+    if named.any() and "" in prefixes:
+        plain = next(l for l, p in zip(labels, parsed, strict=True) if p[0] == "")
         raise ValueError(
-            f"{name} mixes labels that are numbers ({others[0]!r}) with labels that "
-            f"are not ({labels[named.index(True)]!r}); use one kind."
+            f"{name} mixes labels that are numbers ({plain!r}) with labels that "
+            f"are not ({labels[named.argmax()]!r}); use one kind."
         )
     texts = np.array([str(label) for label in labels])
+    live = np.array([n == LIVE for n in numbers], dtype=bool)
     ranks = np.full(len(labels), LIVE, np.int64)
-    ranks[named] = np.argsort(np.argsort(texts[named], kind="stable"))
-    return ranks
+    ranks[~live] = np.argsort(np.argsort(texts[~live], kind="stable"))
+    return ranks, True
 
 
-def _number(label: Any) -> int | None:
+def _parse(label: Any, name: str) -> tuple[str, int | None]:
+    """Return what stands before a label's number, and the number."""
+    if isinstance(label, bytes):
+        label = label.decode()
+    if isinstance(label, bool | np.bool_):
+        raise ValueError(f"{name} must be era labels; got the boolean {label!r}.")
+    if isinstance(label, str):
+        text = label.strip()
+        if text in _LIVE_LABELS:
+            return "", LIVE
+        match = _NUMBERED.fullmatch(text)
+        if match is None:
+            return text, None
+        return match.group(1).strip().lower(), _whole(match.group(2), label, name)
     if isinstance(label, int | np.integer | float | np.floating):
-        return int(label)
-    text = str(label).strip()
-    if text in _LIVE_LABELS:
-        return LIVE
-    match = _NUMBERED.fullmatch(text)
-    return int(match.group(1)) if match else None
+        return "", _whole(label, label, name)
+    return str(label), None
+
+
+def _whole(value: Any, label: Any, name: str) -> int:
+    """Return a whole number, or say why `label` is none."""
+    number = float(value)
+    if not np.isfinite(number) or number != np.floor(number):
+        raise ValueError(
+            f"{name} must be whole numbers or labels; got {label!r}. Pass the era "
+            "column of the data."
+        )
+    if abs(number) > LIVE or (number == LIVE and isinstance(value, str)):
+        raise ValueError(
+            f"{name} must be era numbers below {LIVE}; got {label!r}. Pass the era "
+            "column of the data."
+        )
+    return int(number)
+
+
+def _is_date(label: Any) -> bool:
+    if isinstance(label, str):
+        return _DATE.fullmatch(label.strip()) is not None
+    return isinstance(label, date | np.datetime64)
+
+
+def _weeks(labels: NDArray[np.object_], name: str) -> NDArray[np.int64]:
+    """Return the weeks of dates, so that distances are eras."""
+    days = np.array([np.datetime64(str(label)[:10], "D") for label in labels])
+    weeks = days.astype(np.int64) // 7
+    if len(np.unique(weeks)) < len(np.unique(days)):
+        raise ValueError(
+            f"{name} holds dates of which several lie in one week; an era is a week. "
+            "Pass era numbers."
+        )
+    return np.asarray(weeks)

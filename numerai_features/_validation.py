@@ -14,11 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
+from numerai_features._eras import EraIndex, encode_eras
 
 ERA_COLUMN = "era"
 MIDDLE_BIN = 2
 _BLOCK_BYTES = 4 << 20  # of float32: a block and its product stay in the L2/L3 cache
+
+
+def as_frame(X: Any) -> Any:
+    """Return a pyarrow table for any other dataframe that hands on its columns."""
+    if is_frame(X) or not hasattr(X, "__arrow_c_stream__"):
+        return X
+    import pyarrow as pa
+
+    return pa.table(X)
 
 
 def is_frame(X: Any) -> bool:
@@ -48,6 +57,7 @@ def take_eras(X: Any, eras: Any = None) -> tuple[Any, Any]:
     X : the frame without the column, or X itself
     eras : `eras` if given, else the column, else None
     """
+    X = as_frame(X)
     if not is_frame(X) or ERA_COLUMN not in column_names(X):
         return X, eras
     column = X[ERA_COLUMN]
@@ -80,6 +90,10 @@ def frame_to_array(frame: Any) -> NDArray[Any]:
 def _pandas_to_array(frame: Any) -> NDArray[Any]:
     import pandas as pd
 
+    if all(isinstance(d, np.dtype) and d.kind in "biuf" for d in frame.dtypes):
+        # pandas would make objects of bool beside int8.
+        wide = np.result_type(*frame.dtypes) if len(frame.columns) else np.float64
+        return np.asarray(frame.to_numpy(dtype=wide))
     extension = [isinstance(d, pd.api.extensions.ExtensionDtype) for d in frame.dtypes]
     numeric = [pd.api.types.is_numeric_dtype(d) for d in frame.dtypes]
     if any(extension) and all(numeric):
@@ -168,6 +182,11 @@ def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> N
             "eras=, or a frame with the column 'era' (LatentFeatures(keep_era=True) "
             "hands it on)."
         )
+
+
+def known_numbers(eras: EraIndex | None) -> NDArray[np.int64] | None:
+    """Return the era numbers that other calls share; None without any."""
+    return None if eras is None or eras.named else eras.numbers
 
 
 def missing_values(
@@ -273,36 +292,3 @@ def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
             "above zero."
         )
     return weights
-
-
-def _selects_others(step: Any) -> bool:
-    """Whether a step only chooses columns, and does not choose the era."""
-    name = type(step).__name__
-    if name == "FunctionTransformer":  # the names that the next step saw will tell
-        return True
-    if name != "ColumnTransformer":
-        return False
-    out = [str(column) for column in step.get_feature_names_out()]
-    return not any(c == ERA_COLUMN or c.endswith(f"__{ERA_COLUMN}") for c in out)
-
-
-def check_no_era_feature(model: Any) -> None:
-    """Raise if a fitted model, or a step of a Pipeline, has `era` among its features.
-
-    Steps that select columns may see the era, if they do not pass it on.
-
-    Raises
-    ------
-    EraLeakageError
-        If a step's ``feature_names_in_`` holds the era column.
-    """
-    steps = [step for _, step in getattr(model, "steps", [])] or [model]
-    for step in steps:
-        seen = ERA_COLUMN in list(getattr(step, "feature_names_in_", []))
-        if seen and not _selects_others(step):
-            raise EraLeakageError(
-                f"The column 'era' reached {type(step).__name__} as a feature; a model "
-                "can learn each era's targets from it. Make LatentFeatures() the first "
-                "step of the Pipeline (with no embedders it passes the originals on "
-                "and takes the column out), or drop the column."
-            )

@@ -2,8 +2,9 @@
 
 They are all that factor analysis, standardisation, principal axes and ridge
 regression need of the rows. Moments of chunks, files, machines or folds merge by
-``+``; a fold's training moments are the total ``-`` the held-out ones. For bins the
-sums are whole numbers, hence exact: the order of merging does not matter to the bit.
+``+``; a fold's training moments are the total ``-`` the held-out ones. For unweighted
+bins the sums are whole numbers, hence exact: the order of merging does not matter to
+the bit.
 """
 
 from __future__ import annotations
@@ -107,12 +108,16 @@ class Moments:
         return self.shift + self.total / self._positive_weight()
 
     def covariance(self) -> NDArray[np.float64]:
-        """Return the covariance with divisor `weight`, (n_features, n_features)."""
+        """Return the covariance with divisor `weight`, (n_features, n_features).
+
+        A variance within the rounding of its own sums is zero.
+        """
         weight = self._positive_weight()
         offset = self.total / weight
         covariance = self.scatter / weight
+        size = np.diag(covariance).copy()
         covariance -= np.outer(offset, offset)
-        return covariance
+        return _without_rounding(covariance, size)
 
     def about(self, shift: NDArray[np.float64]) -> Moments:
         """Return the same moments with the sums taken about `shift`."""
@@ -184,6 +189,9 @@ class EraMoments:
         The block that each era belongs to.
     blocks : list of Moments
         One for each block.
+    named : bool, default=False
+        Whether the eras are names without numbers, known in one call only: such
+        moments can be neither merged nor left out by era.
 
     Examples
     --------
@@ -196,7 +204,7 @@ class EraMoments:
     array([0., 0.])
     """
 
-    __slots__ = ("block_of", "blocks", "numbers", "totals", "weights")
+    __slots__ = ("block_of", "blocks", "named", "numbers", "totals", "weights")
 
     def __init__(
         self,
@@ -205,7 +213,9 @@ class EraMoments:
         totals: NDArray[np.float64],
         block_of: NDArray[np.intp],
         blocks: list[Moments],
+        named: bool = False,
     ) -> None:
+        self.named = named
         self.numbers = numbers
         self.weights = weights
         self.totals = totals
@@ -256,7 +266,9 @@ class EraMoments:
                 sums = _Sums(X, fill, like=sums)
             era_weights[code], totals[code] = sums.add_era(X, rows, weights)
         blocks.append(sums.moments())
-        return cls(index.numbers, era_weights, totals, block_of, blocks)
+        return cls(
+            index.numbers, era_weights, totals, block_of, blocks, named=index.named
+        )
 
     def total(self) -> Moments:
         """Return the moments of all rows."""
@@ -277,9 +289,17 @@ class EraMoments:
         Raises
         ------
         ValueError
-            If `eras` is not a union of whole blocks.
+            If `eras` is not a union of whole blocks, or an era is not there.
         """
-        held_out = np.isin(self.numbers, encode_eras(eras).numbers)
+        self._check_numbered()
+        wanted = encode_eras(eras).numbers
+        unknown = np.setdiff1d(wanted, self.numbers)
+        if len(unknown):
+            raise ValueError(
+                f"eras holds {unknown.tolist()}, which these moments do not; they have "
+                f"{self.numbers[0]} to {self.numbers[-1]} ({len(self.numbers)} eras)."
+            )
+        held_out = np.isin(self.numbers, wanted)
         out = np.unique(self.block_of[held_out])
         if not np.array_equal(held_out, np.isin(self.block_of, out)):
             first = np.array([self.numbers[self.block_of == b][0] for b in out])
@@ -298,11 +318,14 @@ class EraMoments:
         total = self.total()
         means = self.totals / np.maximum(self.weights, 1e-300)[:, None]
         scatter = total.scatter - self.totals.T @ means
+        scatter = _without_rounding(scatter, np.diag(total.scatter))
         zero = np.zeros(total.n_features)
         return Moments(total.weight, zero, scatter, zero)
 
     def __add__(self, other: EraMoments) -> EraMoments:
         """Merge; an era whose rows come in two parts is one era, in one block."""
+        self._check_numbered()
+        other._check_numbered()
         shift = self.blocks[0].shift
         moved = other.totals + other.weights[:, None] * (other.blocks[0].shift - shift)
         numbers = np.union1d(self.numbers, other.numbers)
@@ -321,6 +344,13 @@ class EraMoments:
             block_of[mine] = self.block_of
             block_of[theirs] = other.block_of + len(self.blocks)
         return EraMoments(numbers, weights, totals, block_of, blocks)
+
+    def _check_numbered(self) -> None:
+        if self.named:
+            raise ValueError(
+                "The eras are names without numbers, which another call cannot be "
+                "matched with. Number them."
+            )
 
 
 class _Sums:
@@ -353,12 +383,16 @@ class _Sums:
     def _first_shift(self, X: NDArray[Any]) -> NDArray[np.float64]:
         if self.exact:
             return np.zeros(X.shape[1])
-        head = self._filled(X[:1024].astype(np.float64))
-        return np.asarray(head.mean(axis=0)) if len(head) else np.zeros(X.shape[1])
+        some = X[:: max(1, len(X) // 1024)]
+        some = self._filled(some.astype(np.float64))
+        return np.asarray(some.mean(axis=0)) if len(some) else np.zeros(X.shape[1])
 
     def _filled(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
-        gaps = np.isnan(block)
-        if gaps.any():
+        known = np.isfinite(block)
+        if not known.all():
+            gaps = np.isnan(block)
+            if (~known & ~gaps).any():
+                raise ValueError("X contains infinity; only numbers and NaN sum up.")
             if self.fill is None:
                 raise ValueError("X contains NaN; pass fill= values for the columns.")
             block[gaps] = np.broadcast_to(self.fill, block.shape)[gaps]
@@ -418,6 +452,16 @@ class _Sums:
         scatter = np.triu(self.scatter)
         scatter += np.triu(scatter, 1).T
         return Moments(self.weight, self.total, scatter, self.shift)
+
+
+def _without_rounding(
+    covariance: NDArray[np.float64], size: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Set to zero the rows and columns whose variance is rounding beside `size`."""
+    nothing = np.diag(covariance) <= 1e-13 * size
+    covariance[nothing] = 0
+    covariance[:, nothing] = 0
+    return covariance
 
 
 def _syrk(values: NDArray[Any], scatter: NDArray[Any]) -> NDArray[Any]:

@@ -104,7 +104,7 @@ def test_labels_as_numerai_writes_them():
         (["0001", None], "1 missing labels, the first at row 1"),
         ([1.0, np.nan], "1 missing labels"),
         (["0001", "a"], r"mixes labels that are numbers \('0001'\)"),
-        ([1.5, 2], "must be whole numbers or labels; got np.float64\\(1.5\\)"),
+        ([1.5, 2], "must be whole numbers or labels; got 1.5"),
         (np.zeros((2, 2)), r"one-dimensional, one label a row; got .* \(2, 2\)"),
         ([1, 2, 3], "has 3 labels, but X has 2 rows"),
     ],
@@ -112,3 +112,64 @@ def test_labels_as_numerai_writes_them():
 def test_bad_eras_are_told(eras, message):
     with pytest.raises(ValueError, match=message):
         encode_eras(eras, n_rows=2)
+
+
+def weekly(unit):
+    return np.arange("2020-01-03", "2020-12-31", 7, dtype="M8[D]").astype(f"M8[{unit}]")
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        weekly("D"),
+        weekly("ns"),
+        pd.Series(weekly("ns")),
+        pd.Series(weekly("s")).dt.date,
+        weekly("D").astype(str),
+        pl.Series(weekly("D").tolist()),
+    ],
+    ids=["D", "ns", "pandas", "date", "text", "polars"],
+)
+def test_dates_are_numbered_by_weeks(dates):
+    index = encode_eras(dates)
+    np.testing.assert_array_equal(np.diff(index.numbers), 1)
+    assert not index.named
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [
+        ([b"0001", b"0005"], [1, 5]),
+        (["week10", "week2"], [2, 10]),
+        (["Era1", "Era10", "Era2"], [1, 2, 10]),
+        ([-3, 4], [-3, 4]),
+        ([np.iinfo(np.int32).max, 3], [3, LIVE]),
+    ],
+)
+def test_numbers_are_found_in_labels(labels, numbers):
+    index = encode_eras(labels)
+    np.testing.assert_array_equal(index.numbers, numbers)
+    assert not index.named
+
+
+def test_names_are_known_as_names():
+    assert encode_eras(["b", "a"]).named
+    assert encode_eras(["a1", "b1"]).n_eras == 2
+
+
+@pytest.mark.parametrize(
+    ("eras", "message"),
+    [
+        (pd.Series([1.0, 1.5]), "whole numbers or labels; got 1.5"),
+        (["12.5", "2.5"], "whole numbers or labels; got '12.5'"),
+        ([True, False], "got the boolean"),
+        (pd.Series([1, np.inf]), "whole numbers or labels; got inf"),
+        (["99999999999999999999999", "1"], "below 2147483647; got '9999"),
+        (np.array([2**63 + 5, 1], np.uint64), "below 2147483647"),
+        (["0001", np.nan], "1 missing labels, the first at row 1"),
+        (["2020-01-03", "2020-01-04", "2020-01-05", "2020-01-06"], "lie in one week"),
+    ],
+)
+def test_labels_that_are_no_eras_are_told(eras, message):
+    with pytest.raises(ValueError, match=message):
+        encode_eras(eras)

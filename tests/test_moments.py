@@ -159,3 +159,37 @@ def test_bad_weights_are_told(weights, message):
 def test_too_many_blocks_are_told():
     with pytest.raises(ValueError, match=r"n_blocks must be between 1 and .* \(2\)"):
         EraMoments.from_rows(np.ones((2, 2)), [1, 2], n_blocks=3)
+
+
+def test_an_unknown_held_out_era_is_told():
+    moments = EraMoments.from_rows(np.ones((4, 2), np.int8), [1, 1, 2, 2], n_blocks=2)
+    with pytest.raises(ValueError, match=r"eras holds \[99\], which .* have 1 to 2"):
+        moments.without([99])
+
+
+def test_named_eras_are_not_matched_between_calls():
+    X = np.ones((4, 2), np.int8)
+    moments = EraMoments.from_rows(X, ["a", "a", "b", "b"], n_blocks=2)
+    for call in (lambda: moments.without(["a"]), lambda: moments + moments):
+        with pytest.raises(ValueError, match="names without numbers"):
+            call()
+
+
+def test_rounding_is_no_variance():
+    X = np.column_stack([np.full(3000, 1e6 + 0.1), np.arange(3000.0)])
+    weights = np.random.default_rng(0).random(3000)
+    covariance = Moments.from_rows(X, sample_weight=weights).covariance()
+    assert not covariance[0].any()
+    assert covariance[1, 1] > 0
+    far = np.r_[
+        np.zeros((1024, 2)), 1e9 + np.random.default_rng(0).normal(size=(9000, 2))
+    ]
+    diagonal = np.diag(
+        (Moments.from_rows(far) - Moments.from_rows(far[:1024])).covariance()
+    )
+    assert (diagonal >= 0).all()
+
+
+def test_infinity_is_told():
+    with pytest.raises(ValueError, match="X contains infinity"):
+        Moments.from_rows(np.array([[1.0], [np.inf]]))

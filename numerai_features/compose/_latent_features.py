@@ -22,6 +22,7 @@ from numerai_features._compat import (
 from numerai_features._validation import (
     ERA_COLUMN,
     check_weights,
+    known_numbers,
     row_blocks,
     take_eras,
     validate_rows,
@@ -152,16 +153,18 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         Returns
         -------
         ndarray of shape (n_rows, n_features_out)
-            float32, or int8 or uint8 as `quantize` says; a pandas frame where
-            ``keep_era=True``.
+            float32, or int8 or uint8 as `quantize` says; without embedders and
+            `quantize` the originals as they are (the caller's memory). A pandas frame
+            where ``keep_era=True``.
         """
         check_is_fitted(self)
         frame, given = X, eras
         X, index = validate_rows(self, X, eras, reset=False)
         extras = {"eras": None if index is None else index.row_numbers}
         blocks = []
-        for (_, embedder), bins in zip(self.embedders_, self.quantizers_, strict=True):
-            latents = _call(embedder.transform, X, **extras)
+        fitted = zip(self.embedders_, self.quantizers_, strict=True)
+        for (name, embedder), bins in fitted:
+            latents = _two_dimensional(name, _call(embedder.transform, X, **extras))
             blocks.append(_quantize(latents, bins, self.quantize))
         return self._with_era(self._table(X, blocks), frame, given)
 
@@ -246,7 +249,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         frame, given = X, eras
         embedders = self._list_embedders()
         X, index = validate_rows(self, X, eras, reset=True)
-        self.fitted_eras_ = None if index is None else index.numbers
+        self.fitted_eras_ = known_numbers(index)
         weights = check_weights(sample_weight, len(X))
         extras = {
             "eras": None if index is None else index.row_numbers,
@@ -255,9 +258,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         self.embedders_, self.quantizers_, blocks = [], [], []
         for name, embedder in embedders:
             embedder = clone(embedder)
+            _check_reachable(name, embedder, index)
             bins = None
             if keep or self.quantize is not None:
-                latents = _fit_transform(embedder, X, y, extras)
+                latents = _two_dimensional(name, _fit_transform(embedder, X, y, extras))
                 if self.quantize is not None:
                     bins = _learn_bins(latents, self._n_bins, weights)
                 if keep:
@@ -284,6 +288,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             return []
         if not isinstance(self.embedders, list):
             return [(type(self.embedders).__name__.lower(), self.embedders)]
+        if not self.embedders:
+            raise ValueError(
+                "embedders is an empty list; pass None for the originals alone."
+            )
         for item in self.embedders:
             if not (isinstance(item, tuple) and len(item) == 2):
                 raise ValueError(
@@ -369,24 +377,64 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
 def _fit_transform(embedder, X, y, extras):
     """Fit and transform; what training rows get may differ from `transform`."""
-    if hasattr(embedder, "fit_transform"):
-        return np.asarray(_call(embedder.fit_transform, X, y, **extras))
+    together = getattr(embedder, "fit_transform", None)
+    if together is not None and _wanted(embedder.fit) <= _wanted(together):
+        return _call(together, X, y, **extras)
+    # TransformerMixin's own fit_transform does not hand metadata on.
     _call(embedder.fit, X, y, **extras)
-    return np.asarray(_call(embedder.transform, X, **extras))
+    return _call(embedder.transform, X, **extras)
+
+
+def _wanted(method):
+    """Return which of our extras a method names."""
+    return {"eras", "sample_weight"} & set(inspect.signature(method).parameters)
 
 
 def _call(method, *args, **extras):
     """Call with those extras that are given and that the method names."""
-    known = inspect.signature(method).parameters
-    given = {k: v for k, v in extras.items() if v is not None and k in known}
-    return method(*args, **given)
+    wanted = _wanted(method)
+    return method(*args, **{k: v for k, v in extras.items() if k in wanted})
+
+
+def _check_reachable(name, embedder, eras):
+    """Raise if eras are there but would not reach a step within a Pipeline."""
+    steps = [step for _, step in getattr(embedder, "steps", [])]
+    if eras is not None and any(
+        "eras" in _wanted(step.fit) for step in steps if hasattr(step, "fit")
+    ):
+        raise ValueError(
+            f"embedders: a step of the Pipeline {name!r} takes eras, which a Pipeline "
+            "does not hand on here. Make LatentFeatures a step of the Pipeline "
+            "instead, with that step as its embedder."
+        )
+
+
+def _two_dimensional(name, latents):
+    latents = np.asarray(latents)
+    if latents.ndim != 2:
+        raise ValueError(
+            f"embedders: {name!r} returned an array of shape {latents.shape}; expected "
+            "(n_rows, n_components)."
+        )
+    return latents
+
+
+def _check_rankable(latents):
+    if np.isnan(latents).any():
+        raise ValueError(
+            "quantize cannot rank NaN, which an embedder returned. Fill missing cells "
+            "ahead of it."
+        )
 
 
 def _learn_bins(latents, n_bins, weights):
     """Return the edges that rank each latent into bins of equal weight."""
+    _check_rankable(latents)
+    if latents.dtype.kind != "f":
+        latents = latents.astype(np.float64)
     weights = np.ones(len(latents)) if weights is None else weights
     cuts = np.arange(1, n_bins) * weights.sum() / n_bins
-    edges = np.empty((latents.shape[1], n_bins - 1), np.float32)
+    edges = np.empty((latents.shape[1], n_bins - 1), latents.dtype)
     for j in range(latents.shape[1]):
         order = np.argsort(latents[:, j])
         ordered = latents[order, j]
@@ -394,15 +442,15 @@ def _learn_bins(latents, n_bins, weights):
         last = np.searchsorted(below, cuts)
         first = np.searchsorted(below, cuts, side="right")
         first = np.minimum(first, len(ordered) - 1)
-        edges[j] = (ordered[last] + ordered[first]) / 2
+        edges[j] = ordered[last] + (ordered[first] - ordered[last]) / 2
     return Quantize(edges)
 
 
 def _quantize(latents, bins, dtype):
     """Rank latents by learned edges, a block of rows at a time."""
-    latents = np.asarray(latents)
     if bins is None:
         return latents
+    _check_rankable(latents)
     out = np.empty(latents.shape, dtype)
     for rows in row_blocks(*latents.shape):
         out[rows] = bins(latents[rows], np)

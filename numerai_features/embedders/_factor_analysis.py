@@ -21,6 +21,7 @@ from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._validation import (
     check_missing,
     check_weights,
+    known_numbers,
     missing_values,
     names_only,
     require_eras,
@@ -70,7 +71,8 @@ class FactorAnalysisEmbedder(
     components_ : ndarray of shape (n_components, n_features)
         Loadings, :math:`W^\top`, by descending share of the likelihood.
     noise_variance_ : ndarray of shape (n_features,)
-        Noise variances :math:`\psi`; zero where a feature is constant.
+        Noise variances :math:`\psi`; zero where a feature is constant, else at least
+        a millionth of its variance (at zero the likelihood would be infinite).
     mean_ : ndarray of shape (n_features,)
         Mean of the rows (of the centred rows, 0, where ``center="era"``).
     loglike_ : list of float
@@ -124,6 +126,7 @@ class FactorAnalysisEmbedder(
     __metadata_request__fit = {"eras": True}
     __metadata_request__partial_fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
+    __metadata_request__score = {"eras": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
@@ -176,9 +179,9 @@ class FactorAnalysisEmbedder(
         counted = _counted(sample_weight, len(X))
         self.missing_values_ = missing_values(X, self.missing, counted)
         moments = self._gather(X, eras, sample_weight)
-        self._solve(moments, start=None)
+        self._solve(moments)
         self.moments_ = moments
-        self.fitted_eras_ = None if eras is None else eras.numbers
+        self.fitted_eras_ = known_numbers(eras)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -213,9 +216,9 @@ class FactorAnalysisEmbedder(
             check_missing(X, self.missing)
         moments = self._gather(X, eras, sample_weight)
         moments = moments if first else self.moments_ + moments
-        self._solve(moments, start=None if first else self.noise_variance_)
+        self._solve(moments)
         self.moments_ = moments
-        seen = None if eras is None else eras.numbers
+        seen = known_numbers(eras)
         if not first and seen is not None and self.fitted_eras_ is not None:
             seen = np.union1d(self.fitted_eras_, seen)
         # Rows without eras could be of any era, so then none are known.
@@ -263,13 +266,18 @@ class FactorAnalysisEmbedder(
             else moments.total
         )
         if feature_names is not None:
+            if len(feature_names) != n_features:
+                raise ValueError(
+                    f"feature_names has {len(feature_names)} names, but the moments "
+                    f"are of {n_features} features; pass one name for each."
+                )
             from sklearn.utils.validation import validate_data
 
             names = names_only(list(feature_names))
             validate_data(self, names, reset=True, skip_check_array=True)
         self.n_features_in_ = n_features
         self.missing_values_ = np.full(n_features, 2, np.float32)
-        self._solve(moments, start=None)
+        self._solve(moments)
         self.moments_ = moments
         self.fitted_eras_ = getattr(moments, "numbers", None)
         return self
@@ -289,12 +297,13 @@ class FactorAnalysisEmbedder(
         ndarray of shape (n_rows, n_components), float32
         """
         X, eras = self._check_transform(X, eras)
-        Z = self.encoder_.transform(X)
-        if self.center == "era":
-            # The encoder is affine: centring its output centres its input.
-            for _, rows in _one_era(eras, len(X)).rows_by_era():
-                Z[rows] -= Z[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
-        return Z
+        if self.center == "global":
+            return self.encoder_.transform(X)
+        # The encoder is affine: centring its output centres its input.
+        Z = self.encoder_.transform(X, out=np.empty((len(X), self.n_components_)))
+        for _, rows in _one_era(eras, len(X)).rows_by_era():
+            Z[rows] -= Z[rows].mean(axis=0)
+        return Z.astype(np.float32)
 
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
         """Fit the factors and return the rows' posterior means.
@@ -376,14 +385,12 @@ class FactorAnalysisEmbedder(
             return EraMoments.from_rows(X, _one_era(eras, len(X)), **options)
         return Moments.from_rows(X, **options)
 
-    def _solve(self, moments, start):
+    def _solve(self, moments):
         if isinstance(moments, EraMoments):
             moments = moments.within() if self.center == "era" else moments.total()
         covariance = moments.covariance()
         k = self._resolve_components(covariance)
-        solution = ml.solve(
-            covariance, k, start=start, tol=self.tol, max_iter=self.max_iter
-        )
+        solution = ml.solve(covariance, k, tol=self.tol, max_iter=self.max_iter)
         if not solution.converged:
             warnings.warn(
                 f"FactorAnalysisEmbedder did not converge in max_iter={self.max_iter} "
@@ -394,7 +401,8 @@ class FactorAnalysisEmbedder(
         W = solution.loadings
         if self.rotation == "varimax":
             W = W @ ml.varimax(W)
-        strongest = np.abs(W).argmax(axis=0)
+        deviation = np.sqrt(np.diag(covariance))[:, None]
+        strongest = np.abs(W / np.where(deviation > 0, deviation, 1)).argmax(axis=0)
         W = W * np.where(W[strongest, np.arange(k)] < 0, -1, 1)
         self.n_components_ = k
         self.mean_ = moments.mean

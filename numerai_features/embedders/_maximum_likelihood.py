@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 # The share of a feature's variance that stays noise: a share of zero makes the
 # likelihood infinite (a Heywood case).
-_SMALLEST_NOISE = 1e-3
+_SMALLEST_NOISE = 1e-6
 
 # Correlations are rounded to this grid: moments that were summed in another order
 # then give the same factors to the bit.
@@ -44,7 +44,6 @@ def solve(
     covariance: NDArray[np.float64],
     n_components: int,
     *,
-    start: NDArray[np.float64] | None = None,
     tol: float,
     max_iter: int,
 ) -> FactorSolution:
@@ -56,8 +55,6 @@ def solve(
         Columns without variance get zero loadings and no noise.
     n_components : int
         Number of factors k.
-    start : ndarray of shape (p,), default=None
-        Noise variances to start from; Joreskog's by default.
     tol : float
         Stop when the relative fall of the objective is smaller.
     max_iter : int
@@ -72,7 +69,7 @@ def solve(
     correlation = covariance[np.ix_(active, active)] / np.outer(scale, scale)
     correlation = np.round(correlation * _GRID) / _GRID
     k = min(n_components, len(correlation))
-    psi0 = _start(correlation, k) if start is None else start[active] / scale**2
+    psi0 = _start(correlation, k)
     W, psi, objective, converged = _minimise(correlation, k, psi0, tol, max_iter)
     loadings = np.zeros((len(variance), n_components))
     loadings[active, :k] = W * scale[:, None]
@@ -83,8 +80,8 @@ def solve(
 
 
 def informative(variance: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which columns vary by more than rounding."""
-    return variance > 1e-12 * max(float(variance.max(initial=0.0)), 1e-300)
+    """Which columns vary."""
+    return np.asarray(variance > 0)
 
 
 def rank(covariance: NDArray[np.float64]) -> int:
@@ -189,7 +186,10 @@ def _top_eigenpairs(matrix: NDArray[np.float64], k: int) -> tuple[Any, Any]:
     p = len(matrix)
     if p > _LANCZOS_FROM and 8 * k < p:
         try:
-            theta, U = eigsh(matrix, k, which="LA", v0=np.ones(p))
+            # A fixed start for the same result; random, as one of any symmetry
+            # would never leave it.
+            start = np.random.default_rng(0).standard_normal(p)
+            theta, U = eigsh(matrix, k, which="LA", v0=start)
             return theta[::-1], U[:, ::-1]
         except ArpackNoConvergence:
             pass

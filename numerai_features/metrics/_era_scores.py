@@ -186,11 +186,19 @@ def _check_same_rows(**tables: Any) -> None:
     """
     import pandas as pd
 
+    default = any(
+        isinstance(getattr(t, "index", None), pd.RangeIndex) for t in tables.values()
+    )
     first_name, first = "", None
     for name, table in tables.items():
         rows = getattr(table, "index", None)
         if not isinstance(rows, pd.Index) or isinstance(rows, pd.RangeIndex):
             continue
+        if default and _is_shuffled_default(rows):
+            raise ValueError(
+                f"{name} has the rows of a default index in another order, but rows "
+                "are matched by position. Sort it by its index, or pass to_numpy()."
+            )
         if first is None:
             first_name, first = name, rows
         elif len(rows) == len(first) and not rows.equals(first):
@@ -199,6 +207,14 @@ def _check_same_rows(**tables: Any) -> None:
                 f"matched by position. Reindex {name} like {first_name}, or pass "
                 "to_numpy() if the order is the same."
             )
+
+
+def _is_shuffled_default(rows: Any) -> bool:
+    """Whether an index is 0 .. n - 1 in another order."""
+    if rows.dtype.kind not in "iu" or not len(rows):
+        return False
+    n, ordered = len(rows), bool(rows.is_monotonic_increasing)
+    return not ordered and rows.is_unique and rows.min() == 0 and rows.max() == n - 1
 
 
 def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | None:

@@ -12,12 +12,12 @@ from sklearn.utils.metadata_routing import UNUSED
 
 from numerai_features._compat import consumes, routing_enabled
 from numerai_features._validation import (
-    check_no_era_feature,
     column_names,
     is_frame,
     take_eras,
 )
 from numerai_features.metrics._era_scores import NEEDS, check_metric, era_scores
+from numerai_features.metrics._probe import check_era_is_no_feature
 from numerai_features.metrics._summary import sharpe
 
 SCORER_METRICS = ("corr", "sharpe", "mmc", "bmc", "fnc")
@@ -97,10 +97,10 @@ class EraScorer(BaseEstimator):
         ValueError
             If there are no eras, or the benchmark does not cover the rows.
         EraLeakageError
-            If the column ``era`` is a feature of the model.
+            If the predictions depend on the names of the eras: the column ``era``
+            is a feature of the model.
         """
         check_metric(self.metric, SCORER_METRICS)
-        check_no_era_feature(estimator)
         rows, labels = take_eras(X, eras)
         if labels is None:
             raise ValueError(
@@ -108,6 +108,7 @@ class EraScorer(BaseEstimator):
                 "a frame with the column 'era'; or switch on metadata routing and pass "
                 "eras= (params={'eras': eras} in cross_val_score) beside groups=."
             )
+        check_era_is_no_feature(lambda some: _predict_some(estimator, some), X)
         prediction = _one_column(_predict(estimator, X, labels))
         scores = era_scores(
             _values(y),
@@ -199,6 +200,10 @@ def _predict(estimator: Any, X: Any, eras: Any) -> Any:
     if routing_enabled() and consumes(estimator, "predict", "eras"):
         return estimator.predict(X, eras=eras)
     return estimator.predict(X)
+
+
+def _predict_some(estimator: Any, frame: Any) -> Any:
+    return _predict(estimator, frame, take_eras(frame)[1])
 
 
 def _one_column(predicted: Any) -> NDArray[Any]:

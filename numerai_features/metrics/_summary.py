@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def max_drawdown(scores: Any) -> Any:
     r"""Return the largest fall of the cumulative score from its running maximum.
 
-    With :math:`c_t` the sum of the first :math:`t` scores, and :math:`c_0 = 0`, this
-    is :math:`\max_t (\max_{u \le t} c_u - c_t)`: it is counted from the start, so a
-    first loss counts, and it is 0 if no score is negative.
+    With :math:`c_t` the sum of the first :math:`t` scores, this is
+    :math:`\max_t (\max_{1 \le u \le t} c_u - c_t)`, and 0 if no score after the first
+    is negative.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def max_drawdown(scores: Any) -> Any:
     if isinstance(scores, pd.DataFrame):
         return scores.apply(max_drawdown)
     values = np.nan_to_num(np.asarray(scores, dtype=np.float64))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    return float(np.max(np.maximum.accumulate(total) - total))
+    total = np.cumsum(values)
+    return float(np.max(np.maximum.accumulate(total) - total, initial=0.0))
 
 
 def sharpe(scores: pd.Series[float]) -> float:

@@ -15,6 +15,7 @@ PURGE_BY_DAYS = {20: 8, 60: 16}
 LONGEST_PURGE = max(PURGE_BY_DAYS.values())
 
 _SUFFIX = re.compile(r"_(\d+)d?$")
+_LONGEST_DAYS = 250  # a year of trading days; more is no horizon but some other number
 
 
 def purge_of_target(name: str) -> int | None:
@@ -28,7 +29,7 @@ def purge_of_target(name: str) -> int | None:
     Returns
     -------
     int or None
-        None if the name ends in no number of days.
+        None if the name ends in no whole number of weeks of up to a year.
 
     Examples
     --------
@@ -43,8 +44,9 @@ def purge_of_target(name: str) -> int | None:
     if match is None:
         return None
     days = int(match.group(1))
-    spans = -(-days // DAYS_PER_ERA)
-    return PURGE_BY_DAYS.get(days, spans + 4)
+    if not DAYS_PER_ERA <= days <= _LONGEST_DAYS or days % DAYS_PER_ERA:
+        return None
+    return PURGE_BY_DAYS.get(days, days // DAYS_PER_ERA + 4)
 
 
 def resolve_purge(
@@ -87,5 +89,7 @@ def resolve_purge(
                 "horizon= or purge= in eras."
             )
         return named
-    named = purge_of_target(str(getattr(y, "name", "") or ""))
+    columns = getattr(y, "columns", [])
+    name = columns[0] if len(columns) == 1 else getattr(y, "name", None)
+    named = purge_of_target(str(name))
     return LONGEST_PURGE if named is None else named

@@ -205,10 +205,70 @@ def test_targets_weights_and_the_embedders_own_fit_transform_are_used(panel):
     assert list(latents.get_feature_names_out()) == ["mean"]
 
 
+class Inherited(TransformerMixin, BaseEstimator):
+    """Takes eras in fit and transform; its fit_transform is scikit-learn's."""
+
+    def fit(self, X, y=None, *, eras=None):
+        self.n_eras_ = 0 if eras is None else len(set(eras))
+        return self
+
+    def transform(self, X, *, eras=None):
+        return np.zeros((len(X), 1)) + (0 if eras is None else len(set(eras)))
+
+
+def test_eras_reach_an_inherited_fit_transform(frame, panel):
+    latents = LatentFeatures(Inherited(), passthrough=False, quantize="uint8")
+    table = latents.fit_transform(frame)
+    assert latents.embedders_[0][1].n_eras_ == len(panel.era_numbers)
+    assert table.shape == (panel.n_rows, 1)
+
+
+def test_a_pipeline_that_would_drop_the_eras_is_told(frame):
+    inner = Pipeline([("fa", FactorAnalysisEmbedder(2, center="era"))])
+    with pytest.raises(ValueError, match="which a Pipeline does not hand on"):
+        LatentFeatures(inner).fit(frame)
+
+
+class Returns(TransformerMixin, BaseEstimator):
+    def __init__(self, make=None):
+        self.make = make
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return self.make(X)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.float64])
+def test_discrete_latents_of_any_type_keep_their_values_apart(panel, dtype):
+    five = Returns(lambda X: (X[:, -1:] * 30).astype(dtype))
+    table = LatentFeatures(five, passthrough=False, quantize="uint8").fit_transform(
+        panel.X
+    )
+    expected = np.unique(panel.X[:, -1])
+    bins = [np.unique(table[panel.X[:, -1] == value]) for value in expected]
+    assert all(len(b) == 1 for b in bins)
+    assert len({int(b[0]) for b in bins}) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda X: np.full((len(X), 1), np.nan), "cannot rank NaN"),
+        (lambda X: np.ones(len(X)), r"returned an array of shape \(2400,\)"),
+    ],
+)
+def test_bad_latents_are_told(panel, make, message):
+    with pytest.raises(ValueError, match=message):
+        LatentFeatures(Returns(make), quantize="uint8").fit(panel.X)
+
+
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
         ({"passthrough": False}, ValueError, "leave no columns"),
+        ({"embedders": []}, ValueError, "is an empty list"),
         ({"embedders": [PCA()]}, ValueError, r"list of \(name, estimator\)"),
         ({"embedders": [("a", 3)]}, TypeError, "'a' must have fit and transform; got"),
         ({"embedders": [("a__b", PCA())]}, ValueError, "must not contain __"),

@@ -126,10 +126,41 @@ class TestProperties:
         np.testing.assert_allclose(parts.loglike_[-1], whole.loglike_[-1], rtol=1e-9)
         np.testing.assert_array_equal(parts.fitted_eras_, whole.fitted_eras_)
 
+    def test_partial_fit_with_features_that_start_late(self):
+        X = make_era_panel(random_state=0, missing_share=0.3)[0].X
+        whole, parts = FactorAnalysisEmbedder(8).fit(X), FactorAnalysisEmbedder(8)
+        for part in np.array_split(X, 4):
+            parts.partial_fit(part)
+        np.testing.assert_allclose(parts.components_, whole.components_, atol=1e-6)
+
+    def test_symmetry_does_not_hide_a_factor(self):
+        p = 400
+        S = np.eye(p) / 2
+        S[:200, :200] += 0.5
+        S[200:, 200:] += 0.5
+        moments = Moments(1000, np.zeros(p), 1000 * S, np.zeros(p))
+        fitted = FactorAnalysisEmbedder.from_moments(moments, n_components=2)
+        np.testing.assert_allclose(fitted.get_covariance(), S, atol=1e-4)
+
+    def test_units_and_little_noise_do_not_matter(self):
+        rng = np.random.default_rng(0)
+        z = rng.normal(size=(5000, 2))
+        X = z @ rng.normal(size=(2, 10)) + 0.03 * rng.normal(size=(5000, 10))
+        units = 10.0 ** np.arange(-5, 5)
+        plain = FactorAnalysisEmbedder(2).fit(X)
+        scaled = FactorAnalysisEmbedder(2).fit(X * units + 100 * units)
+        np.testing.assert_allclose(
+            scaled.components_ / units, plain.components_, rtol=1e-3
+        )
+        theirs = FactorAnalysis(2, svd_method="lapack", tol=1e-8, max_iter=10_000).fit(
+            X
+        )
+        assert plain.loglike_[-1] >= theirs.loglike_[-1] * (1 - 1e-9)
+
     def test_float_bins_give_what_int8_gives(self, rows):
         X, _, _ = rows
         a, b = (FactorAnalysisEmbedder(5).fit(X.astype(t)) for t in (np.int8, float))
-        np.testing.assert_array_equal(a.components_, b.components_)
+        np.testing.assert_allclose(a.components_, b.components_, atol=1e-6)
 
     def test_a_constant_column_has_no_loading_and_does_no_harm(self, rows):
         X = rows[0].copy()
@@ -153,7 +184,7 @@ class TestProperties:
         X = np.column_stack([rows[0], rows[0][:, :3]])
         fitted = FactorAnalysisEmbedder(8).fit(X)
         assert np.isfinite(fitted.transform(X)).all()
-        assert (fitted.noise_variance_ / X.var(axis=0)).min() > 0.9e-3
+        assert (fitted.noise_variance_ / X.var(axis=0)).min() > 0.9e-6
 
     def test_nan_is_the_median_of_fit(self, rows):
         X = rows[0].astype(np.float32)

@@ -15,7 +15,9 @@ from numerai_tools.scoring import (
 )
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.linear_model import LinearRegression
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingRegressor
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -23,11 +25,14 @@ from sklearn.model_selection import (
     cross_val_score,
     cross_validate,
 )
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
 from numerai_features._eras import EraLeakageError
 from numerai_features._validation import take_eras
+from numerai_features.compose import LatentFeatures
+from numerai_features.embedders import FactorAnalysisEmbedder
 from numerai_features.metrics import EraScorer, make_era_scorer
 
 FEATURES = [f"feature_{j}" for j in range(4)]
@@ -271,20 +276,54 @@ def test_no_eras_is_an_error_not_one_era(frame, y):
         make_era_scorer()(model, frame[FEATURES], y)
 
 
-def test_era_as_a_feature_is_refused(frame, y):
+LEAKY = [
+    LinearRegression(),
+    make_pipeline(StandardScaler(), LinearRegression()),
+    make_pipeline(
+        FeatureUnion([("ours", LatentFeatures()), ("scaled", StandardScaler())]),
+        DecisionTreeRegressor(max_depth=6, random_state=0),
+    ),
+    make_pipeline(FunctionTransformer(lambda X: X.to_numpy()), Ridge()),
+    make_pipeline(ColumnTransformer([("a", StandardScaler(), ["era"])]), Ridge()),
+    StackingRegressor(
+        [("a", make_pipeline(LatentFeatures(), Ridge()))], passthrough=True, cv=2
+    ),
+]
+HONEST = [
+    make_pipeline(LatentFeatures(), LinearRegression()),
+    make_pipeline(LatentFeatures(FactorAnalysisEmbedder(2, center="era")), Ridge()),
+    make_pipeline(FunctionTransformer(lambda X: X.drop(columns="era")), Ridge()),
+    make_pipeline(
+        make_pipeline(
+            ColumnTransformer([("d", "drop", ["era"])], remainder="passthrough"),
+            StandardScaler(),
+        ),
+        Ridge(),
+    ),
+]
+
+
+@pytest.mark.parametrize("model", LEAKY, ids=str)
+def test_era_as_a_feature_is_refused(frame, y, model):
     leaky = frame.assign(era=frame["era"].astype(int))
-    model = LinearRegression().fit(leaky, y)
-    with pytest.raises(EraLeakageError, match="'era' reached LinearRegression"):
-        make_era_scorer()(model, leaky, y)
-    with pytest.raises(EraLeakageError, match="'era' reached StandardScaler"):
+    with pytest.raises(EraLeakageError, match="change when the eras are renamed"):
+        make_era_scorer()(model.fit(leaky, y), leaky, y)
+    with pytest.raises(EraLeakageError, match="the column 'era' reached the model"):
         cross_val_score(
-            make_pipeline(StandardScaler(), LinearRegression()),
+            model,
             leaky,
             y,
             scoring=make_era_scorer(),
             cv=KFold(4),
             error_score="raise",
         )
+
+
+@pytest.mark.parametrize("model", HONEST, ids=str)
+@pytest.mark.parametrize("as_int", [False, True])
+def test_models_that_do_not_use_the_era_are_scored(frame, y, model, as_int):
+    X = frame.assign(era=frame["era"].astype(int)) if as_int else frame
+    assert np.isfinite(make_era_scorer()(model.fit(X, y), X, y))
 
 
 @pytest.mark.parametrize(

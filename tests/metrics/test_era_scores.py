@@ -232,6 +232,13 @@ def test_few_missing_rows_of_the_benchmark_are_left_out(table):
     np.testing.assert_allclose(scores, expected["a"], rtol=1e-12)
 
 
+def test_rows_in_another_order_are_told():
+    y = pd.Series(np.tile([0.0, 0.5, 1.0], 20))
+    shuffled = y.sample(frac=1, random_state=0)
+    with pytest.raises(ValueError, match="default index in another order"):
+        era_scores(y, shuffled, np.repeat([1, 2], 30))
+
+
 def test_scores_do_not_depend_on_row_order_or_other_eras(table):
     scores = era_scores(table["target"], table["a"], table["era"])
     ordered = table.sort_values("era", kind="stable")

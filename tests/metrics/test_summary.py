@@ -14,7 +14,7 @@ from numerai_features.metrics import (
 
 
 def plain_drawdown(scores):
-    total, peak, worst = 0.0, 0.0, 0.0
+    total, peak, worst = 0.0, -np.inf, 0.0
     for score in scores:
         total += score
         peak = max(peak, total)
@@ -44,9 +44,15 @@ def test_max_drawdown_is_the_plain_loop(seed):
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
-    [([], 0.0), ([1, 2], 0.0), ([-1, 5], 1.0), ([1, np.nan, -3, 1], 3.0)],
+    [
+        ([], 0.0),
+        ([1, 2], 0.0),
+        ([-1, 5], 0.0),
+        ([-1, -2], 2.0),
+        ([1, np.nan, -3, 1], 3.0),
+    ],
 )
-def test_max_drawdown_counts_from_the_start(scores, expected):
+def test_max_drawdown_is_from_the_running_maximum(scores, expected):
     assert max_drawdown(scores) == expected
 
 

@@ -164,6 +164,7 @@ def test_where_the_purge_comes_from(params, name, purge):
 
 def test_the_table_of_horizons():
     days = {"a_5": 5, "a_10": 6, "a_20": 8, "a_40d": 12, "a_60": 16, "a": None}
+    days |= {"y_0": None, "y_1": None, "feature_3": None, "target_2025": None}
     assert {name: purge_of_target(name) for name in days} == days
 
 

@@ -1,0 +1,92 @@
+"""Does a fitted model look at the era column? Ask it, rather than its structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraLeakageError
+from numerai_features._validation import ERA_COLUMN, column_names, is_frame
+
+_PROBED_ROWS = 1000
+
+
+def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
+    """Raise if predictions depend on what the eras of X are called.
+
+    A model that works era by era gives the same when every era gets another label; a
+    model that has the era among its features does not. Some rows are predicted again
+    under other labels.
+
+    Parameters
+    ----------
+    predict : callable
+        From a frame to predictions.
+    X : array-like or frame
+        Only a frame with the column ``era`` is probed.
+
+    Raises
+    ------
+    EraLeakageError
+        If a prediction changes.
+    """
+    if not is_frame(X) or ERA_COLUMN not in column_names(X):
+        return
+    probe = _some_rows(X)
+    expected = np.asarray(predict(probe), dtype=np.float64)
+    for labels in _relabelled(_labels(probe)):
+        got = np.asarray(predict(_with_eras(probe, labels)), dtype=np.float64)
+        if not np.allclose(got, expected, rtol=1e-4, atol=1e-7, equal_nan=True):
+            raise EraLeakageError(
+                "The predictions change when the eras are renamed: the column 'era' "
+                "reached the model as a feature, and it can learn each era's targets "
+                "from it. Make LatentFeatures() the first step of the Pipeline (with "
+                "no embedders it passes the originals on and takes the column out), "
+                "or drop the column."
+            )
+
+
+def _some_rows(X: Any) -> Any:
+    step = max(1, len(X) // _PROBED_ROWS)
+    if hasattr(X, "iloc"):
+        return X.iloc[::step]
+    if hasattr(X, "take"):
+        return X.take(np.arange(0, len(X), step))
+    return X[::step]
+
+
+def _labels(X: Any) -> NDArray[Any]:
+    column = X[ERA_COLUMN]
+    return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+
+
+def _relabelled(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield one-to-one renamings: among themselves, and to other numbers."""
+    distinct, codes = np.unique(labels, return_inverse=True)
+    yield distinct[::-1][codes]
+    yield np.roll(distinct, 1)[codes]
+    if labels.dtype.kind in "iuf":
+        low, high = distinct[0], distinct[-1]
+        for numbers in (distinct - low + 1, distinct + high, distinct * 5):
+            yield numbers.astype(labels.dtype)[codes]
+
+
+def _with_eras(X: Any, labels: NDArray[Any]) -> Any:
+    if hasattr(X, "iloc"):
+        import pandas as pd
+
+        return X.assign(
+            **{ERA_COLUMN: pd.Series(labels, X.index).astype(X[ERA_COLUMN].dtype)}
+        )
+    if hasattr(X, "with_columns"):
+        series = type(X[ERA_COLUMN])(ERA_COLUMN, labels.tolist())
+        return X.with_columns(series.cast(X[ERA_COLUMN].dtype))
+    import pyarrow as pa
+
+    at = column_names(X).index(ERA_COLUMN)
+    return X.set_column(
+        at, ERA_COLUMN, pa.array(labels.tolist()).cast(X[ERA_COLUMN].type)
+    )
