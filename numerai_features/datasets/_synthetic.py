@@ -8,7 +8,7 @@ windows do in the tournament.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ class _World:
         return np.concatenate([z, bent, self.specific @ U[:, stocks]])
 
 
-_CURVES = (
+_CURVES: tuple[Callable[[Any], Any], ...] = (
     lambda v: v,
     lambda v: (v * v - 1) / np.float32(np.sqrt(2)),
     lambda v: (np.abs(v) - np.float32(0.79788)) / np.float32(0.60281),
@@ -350,7 +350,9 @@ def _check_sizes(
         )
     if not 0 <= missing_share < 1:
         raise ValueError(f"missing_share must be in [0, 1); got {missing_share}.")
-    low, high = rows_per_era if isinstance(rows_per_era, tuple) else (rows_per_era,) * 2
+    low, high = (
+        rows_per_era if isinstance(rows_per_era, tuple | list) else (rows_per_era,) * 2
+    )
     if not 5 <= low <= high:
         raise ValueError(
             "rows_per_era must be at least 5 (there are five bins), or a pair of "

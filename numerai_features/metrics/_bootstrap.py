@@ -42,7 +42,9 @@ def block_bootstrap(
     The targets of neighbouring eras overlap, so their scores are dependent, and an
     interval that takes them for independent is too narrow. The circular block
     bootstrap of Politis and Romano (1992) draws whole blocks of consecutive eras, the
-    end joined to the start, and takes percentiles of the resampled means.
+    end joined to the start, and takes percentiles of the resampled means. With few
+    blocks the interval is still too narrow: for sums over 8 eras and blocks of 8, it
+    held the truth in 83 % of the cases with 120 eras, and 77 % with 40.
 
     Parameters
     ----------

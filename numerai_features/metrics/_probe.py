@@ -37,7 +37,8 @@ def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
         return
     probe = _some_rows(X)
     expected = np.asarray(predict(probe), dtype=np.float64)
-    for labels in _relabelled(_labels(probe)):
+    closed = _has_fixed_labels(probe[ERA_COLUMN])
+    for labels in _relabelled(_labels(probe), closed):
         got = np.asarray(predict(_with_eras(probe, labels)), dtype=np.float64)
         if not np.allclose(got, expected, rtol=1e-4, atol=1e-7, equal_nan=True):
             raise EraLeakageError(
@@ -63,15 +64,32 @@ def _labels(X: Any) -> NDArray[Any]:
     return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
 
 
-def _relabelled(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def _has_fixed_labels(column: Any) -> bool:
+    """Whether a column is of a type that knows its labels and takes no others."""
+    kind = str(getattr(column, "dtype", None) or column.type).lower()
+    return any(word in kind for word in ("categ", "dictionary", "enum"))
+
+
+def _relabelled(labels: NDArray[Any], closed: bool) -> Iterator[NDArray[Any]]:
     """Yield one-to-one renamings: among themselves, and to other numbers."""
     distinct, codes = np.unique(labels, return_inverse=True)
     yield distinct[::-1][codes]
     yield np.roll(distinct, 1)[codes]
+    if closed:
+        return
     if labels.dtype.kind in "iuf":
-        low, high = distinct[0], distinct[-1]
-        for numbers in (distinct - low + 1, distinct + high, distinct * 5):
+        for numbers in _other_numbers(distinct):
             yield numbers.astype(labels.dtype)[codes]
+    elif all(str(label).isdigit() for label in distinct):
+        # Scalers read the text "0007" as a number.
+        width = len(str(distinct[0]))
+        for numbers in _other_numbers(distinct.astype(np.int64)):
+            yield np.array([f"{n:0{width}d}" for n in numbers], dtype=object)[codes]
+
+
+def _other_numbers(numbers: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Numbers before, after and among those that a model may have been fitted on."""
+    return numbers - numbers.min() + 1, numbers + numbers.max(), numbers * 5
 
 
 def _with_eras(X: Any, labels: NDArray[Any]) -> Any:

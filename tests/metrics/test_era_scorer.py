@@ -319,6 +319,17 @@ def test_era_as_a_feature_is_refused(frame, y, model):
         )
 
 
+def test_a_tree_that_learned_other_eras_is_refused_too(frame, y):
+    early = frame["era"].astype(int) <= 4
+    tree = DecisionTreeRegressor(random_state=0)
+    for scaled in (make_pipeline(StandardScaler(), tree), tree):
+        X = frame if scaled is not tree else frame.assign(era=frame["era"].astype(int))
+        X = X[["era"]]
+        scaled.fit(X[early], y[early])
+        with pytest.raises(EraLeakageError, match="change when the eras are renamed"):
+            make_era_scorer()(scaled, X[~early], y[~early])
+
+
 @pytest.mark.parametrize("model", HONEST, ids=str)
 @pytest.mark.parametrize("as_int", [False, True])
 def test_models_that_do_not_use_the_era_are_scored(frame, y, model, as_int):
