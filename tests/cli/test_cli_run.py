@@ -242,9 +242,12 @@ def test_random_columns_are_of_the_latents_type(tmp_path, monkeypatch, quantize)
     assert fa.dtype == random.dtype == (np.float32 if quantize == "none" else quantize)
     assert fa.shape == random.shape
     if quantize != "none":
-        for column, other in zip(fa.T, random.T, strict=True):
-            counts = [np.bincount(c, minlength=256) for c in (column, other)]
-            assert np.abs(counts[0] - counts[1]).max() <= 1
+        n_bins = 5 if quantize == "int8" else 255
+        for column in random.T:  # the factors may have ties
+            counts = np.bincount(column, minlength=n_bins)
+            assert len(counts) == n_bins
+            assert np.ptp(counts) <= 1
+        assert fa.max() < n_bins
 
 
 def test_random_columns_belong_to_the_row():
