@@ -1,6 +1,6 @@
 """Do factor-analysis latents help a tree? Originals, + latents, + random columns.
 
-    python benchmarks/latents.py [--data FOLDER] [--output FOLDER]
+    python benchmarks/latents.py [--data FOLDER] [--seed N] [--output FOLDER]
 
 Runs the comparison of ``numerai-features run`` on the demo's panel, on the same panel
 without latent structure, and, where --data names a folder with Numerai's train and
@@ -32,9 +32,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--target", default="target_bernie")
+    parser.add_argument("--seed", type=int, default=0, help="of the demo's panel")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmark"))
     args = parser.parse_args()
     demo = files("numerai_features.cli").joinpath("_demo.toml").read_text()
+    demo = demo.replace("seed = 0", f"seed = {args.seed}")
+    assert tomllib.loads(demo)["seed"] == args.seed
     assert tomllib.loads(demo)["data"]["synthetic"]["structure"] == "linear"
     experiments = {
         "linear": demo,

@@ -374,6 +374,9 @@ class _Sums:
         self.scatter = np.zeros((n_features, n_features), order="F")  # upper triangle
         self._partial = np.zeros((n_features, n_features), np.float32, order="F")
         self._pending = 0
+        # Cast into the same pages for every block: new ones cost as much as the cast.
+        n_rows = min(self.block_rows, len(X)) if self.exact else 0
+        self._buffer = np.empty((n_rows, n_features), np.float32)
 
     @property
     def _rows_to_flush(self) -> int:
@@ -420,7 +423,8 @@ class _Sums:
     def _add_exact(self, block: NDArray[Any]) -> None:
         if self._pending + len(block) > self._rows_to_flush:
             self._flush()
-        values = block.astype(np.float32)
+        values = self._buffer[: len(block)]
+        values[...] = block
         self._partial = _syrk(values, self._partial)
         self._pending += len(block)
         self.total += values.sum(axis=0)
