@@ -96,19 +96,6 @@ class EraIndex:
         """Row indices, ascending, of the eras that the mask `eras` selects."""
         return np.flatnonzero(eras[self.codes])
 
-    def take(self, rows: Any) -> EraIndex:
-        """Return the eras of a subset of rows."""
-        codes = self.codes[rows]
-        present = np.zeros(self.n_eras, bool)
-        present[codes] = True
-        new_codes = np.cumsum(present, dtype=np.int32) - 1
-        return EraIndex(
-            new_codes[codes].astype(np.int32),
-            self.numbers[present],
-            self.labels[present],
-            self.named,
-        )
-
 
 def era_label(number: int) -> str:
     """Return the label that Numerai writes for an era number.

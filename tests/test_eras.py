@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numerai_features._eras import LIVE, EraIndex, encode_eras, era_label
+from numerai_features._eras import LIVE, encode_eras, era_label
 
 LABELS = ["0002", "0002", "X", "0010", "0002"]
 
@@ -85,13 +85,9 @@ def test_spellings_of_one_number_are_one_era():
     assert encode_eras(["1", "0001", "era1"]).n_eras == 1
 
 
-def test_an_index_passes_through_and_takes_rows():
+def test_an_index_passes_through():
     index = encode_eras([5, 7, 7, 9])
     assert encode_eras(index) is index
-    part = index.take([1, 3])
-    assert isinstance(part, EraIndex)
-    np.testing.assert_array_equal(part.row_numbers, [7, 9])
-    np.testing.assert_array_equal(part.codes, [0, 1])
 
 
 def test_labels_as_numerai_writes_them():
