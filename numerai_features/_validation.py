@@ -90,21 +90,15 @@ def frame_to_array(frame: Any) -> NDArray[Any]:
 def _pandas_to_array(frame: Any) -> NDArray[Any]:
     import pandas as pd
 
-    if all(isinstance(d, np.dtype) and d.kind in "biuf" for d in frame.dtypes):
-        # pandas would make objects of bool beside int8.
-        wide = np.result_type(*frame.dtypes) if len(frame.columns) else np.float64
-        return np.asarray(frame.to_numpy(dtype=wide))
-    extension = [isinstance(d, pd.api.extensions.ExtensionDtype) for d in frame.dtypes]
-    numeric = [pd.api.types.is_numeric_dtype(d) for d in frame.dtypes]
-    if any(extension) and all(numeric):
-        if frame.isna().any(axis=None):
-            return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
-        return np.asarray(
-            frame.to_numpy(
-                dtype=np.result_type(*[_numpy_dtype(d) for d in frame.dtypes])
-            )
-        )
-    return np.asarray(frame.to_numpy())
+    dtypes = list(frame.dtypes)
+    if not dtypes or not all(pd.api.types.is_numeric_dtype(d) for d in dtypes):
+        return np.asarray(frame.to_numpy())
+    nullable = any(isinstance(d, pd.api.extensions.ExtensionDtype) for d in dtypes)
+    if nullable and frame.isna().any(axis=None):
+        return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
+    # Named, for pandas would make objects of bool beside int8.
+    wide = np.result_type(*[_numpy_dtype(d) for d in dtypes])
+    return np.asarray(frame.to_numpy(dtype=wide))
 
 
 def _numpy_dtype(dtype: Any) -> Any:

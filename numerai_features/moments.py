@@ -270,6 +270,11 @@ class EraMoments:
             index.numbers, era_weights, totals, block_of, blocks, named=index.named
         )
 
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return int(self.totals.shape[1])
+
     def total(self) -> Moments:
         """Return the moments of all rows."""
         return _sum(self.blocks)
@@ -406,10 +411,10 @@ class _Sums:
     ) -> tuple[float, NDArray[np.float64]]:
         """Add one era in blocks; return its weight and its sum of ``x - shift``."""
         weight, total = self.weight, self.total.copy()
-        era = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        for part in row_blocks(len(era), X.shape[1], self.block_rows):
-            at: Any = era[part]
-            at = slice(at[0], at[-1] + 1) if isinstance(rows, slice) else at
+        whole = isinstance(rows, slice)
+        n_rows = rows.stop - rows.start if whole else len(rows)
+        for part in row_blocks(n_rows, X.shape[1], self.block_rows):
+            at: Any = rows[part] if not whole else _shifted(part, rows.start)
             self.add(X[at], None if weights is None else weights[at])
         return self.weight - weight, self.total - total
 
@@ -456,6 +461,10 @@ class _Sums:
         scatter = np.triu(self.scatter)
         scatter += np.triu(scatter, 1).T
         return Moments(self.weight, self.total, scatter, self.shift)
+
+
+def _shifted(rows: slice, by: int) -> slice:
+    return slice(rows.start + by, rows.stop + by)
 
 
 def _without_rounding(

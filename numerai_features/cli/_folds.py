@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features.cli._experiment import ExperimentError
+from numerai_features.cli._files import replacing
 
 _RECORD = "experiment.json"
 _METADATA = b"numerai_features"
@@ -62,7 +62,7 @@ class FoldStore:
             before = json.loads(record.read_text(encoding="utf-8"))
             self._check_same(before, identity)
         else:
-            with _replacing(record) as temporary:
+            with replacing(record) as temporary:
                 temporary.write_text(json.dumps(identity, indent=1), encoding="utf-8")
 
     def __contains__(self, unit: tuple[str, int]) -> bool:
@@ -84,7 +84,7 @@ class FoldStore:
         record = asdict(result)
         table = pa.table({"prediction": record.pop("prediction")})
         table = table.replace_schema_metadata({_METADATA: json.dumps(record)})
-        with _replacing(self._file(arm, fold)) as temporary:
+        with replacing(self._file(arm, fold)) as temporary:
             pq.write_table(table, temporary)
 
     def _file(self, arm: str, fold: int) -> Path:
@@ -98,23 +98,6 @@ class FoldStore:
                 + "\n".join(f"  {change}" for change in changes)
                 + "\nChoose another output folder (--output), or delete that one."
             )
-
-
-class _replacing:
-    """A temporary file that takes its place when the block ends well."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            os.replace(self.temporary, self.file)
-        else:
-            self.temporary.unlink(missing_ok=True)
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features.cli._experiment import Experiment, ExperimentError
+from numerai_features.cli._files import replacing
 
 if TYPE_CHECKING:
     from numerai_features.datasets import EraPanel
@@ -66,7 +67,8 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
         _make_synthetic(experiment, folder)
     else:
         _read_files(experiment, folder, verbose)
-    (folder / _SOURCE).write_text(json.dumps(signature, indent=1), encoding="utf-8")
+    with replacing(folder / _SOURCE) as temporary:
+        temporary.write_text(json.dumps(signature, indent=1), encoding="utf-8")
     return EraPanel.open(folder)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from numerai_features.cli._compare import Fold
 from numerai_features.cli._experiment import ORIGINALS, Experiment
+from numerai_features.cli._files import replacing
 from numerai_features.cli._folds import FoldStore
 
 if TYPE_CHECKING:
@@ -92,10 +92,11 @@ def judge(
     values = predictions[arms].reset_index(drop=True)
     scores = era_scores(y, values, eras)
     summary = summarize_scores(scores)
-    for metric in ("fnc", "max_exposure") if len(columns) else ():
+    if len(columns):
         features = panel.X[rows[:, None], columns]
-        by_era = era_scores(y, values, eras, metric=metric, features=features)
-        summary[metric] = by_era.mean()
+        for metric in ("fnc", "max_exposure"):
+            by_era = era_scores(y, values, eras, metric=metric, features=features)
+            summary[metric] = by_era.mean()
     for name in ("n_latents", "latent_seconds", "model_seconds"):
         summary[name] = _totals(name, experiment, folds, store)
     differences, note = _differences(scores, experiment)
@@ -106,9 +107,8 @@ def judge(
 def write_results(results: Results, folder: Path) -> None:
     """Write the frames as parquet, each whole or not at all."""
     for name in ("predictions", "scores", "summary"):
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        getattr(results, name).to_parquet(temporary)
-        os.replace(temporary, folder / f"{name}.parquet")
+        with replacing(folder / f"{name}.parquet") as temporary:
+            getattr(results, name).to_parquet(temporary)
 
 
 def format_results(results: Results, experiment: Experiment) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numerai_features.cli._experiment import Experiment, read_experiment
+from numerai_features.cli._files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +92,5 @@ def _draw(scores: pd.DataFrame, starts: list[int], experiment: Experiment) -> st
 
 
 def _write_text(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
+    with replacing(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -164,7 +164,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         blocks = []
         fitted = zip(self.embedders_, self.quantizers_, strict=True)
         for (name, embedder), bins in fitted:
-            latents = _two_dimensional(name, _call(embedder.transform, X, **extras))
+            latents = self._checked(name, _call(embedder.transform, X, **extras))
             blocks.append(_quantize(latents, bins, self.quantize))
         return self._with_era(self._table(X, blocks), frame, given)
 
@@ -261,7 +261,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             _check_reachable(name, embedder, index)
             bins = None
             if keep or self.quantize is not None:
-                latents = _two_dimensional(name, _fit_transform(embedder, X, y, extras))
+                latents = self._checked(name, _fit_transform(embedder, X, y, extras))
                 if self.quantize is not None:
                     bins = _learn_bins(latents, self._n_bins, weights)
                 if keep:
@@ -298,15 +298,29 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                     "embedders must be an estimator or a list of (name, estimator); "
                     f"it holds {item!r}."
                 )
-        names, estimators = zip(*self.embedders, strict=True)
-        self._validate_names(names)
+        self._validate_names([name for name, _ in self.embedders])
         for name, estimator in self.embedders:
             if not (hasattr(estimator, "fit") and hasattr(estimator, "transform")):
                 raise TypeError(
                     f"embedders: {name!r} must have fit and transform; got "
                     f"{type(estimator).__name__}."
                 )
-        return list(zip(names, estimators, strict=True))
+        return self.embedders
+
+    def _checked(self, name, latents):
+        """Return what an embedder gave, if it can stand in the table."""
+        latents = np.asarray(latents)
+        if latents.ndim != 2:
+            raise ValueError(
+                f"embedders: {name!r} returned an array of shape {latents.shape}; "
+                "expected (n_rows, n_components)."
+            )
+        if self.quantize is not None and np.isnan(latents).any():
+            raise ValueError(
+                f"quantize cannot rank NaN, which the embedder {name!r} returned. Fill "
+                "missing cells ahead of it."
+            )
+        return latents
 
     def _table(self, X, blocks):
         """Return the originals and the blocks of latents in one array."""
@@ -409,27 +423,8 @@ def _check_reachable(name, embedder, eras):
         )
 
 
-def _two_dimensional(name, latents):
-    latents = np.asarray(latents)
-    if latents.ndim != 2:
-        raise ValueError(
-            f"embedders: {name!r} returned an array of shape {latents.shape}; expected "
-            "(n_rows, n_components)."
-        )
-    return latents
-
-
-def _check_rankable(latents):
-    if np.isnan(latents).any():
-        raise ValueError(
-            "quantize cannot rank NaN, which an embedder returned. Fill missing cells "
-            "ahead of it."
-        )
-
-
 def _learn_bins(latents, n_bins, weights):
     """Return the edges that rank each latent into bins of equal weight."""
-    _check_rankable(latents)
     if latents.dtype.kind != "f":
         latents = latents.astype(np.float64)
     weights = np.ones(len(latents)) if weights is None else weights
@@ -450,7 +445,6 @@ def _quantize(latents, bins, dtype):
     """Rank latents by learned edges, a block of rows at a time."""
     if bins is None:
         return latents
-    _check_rankable(latents)
     out = np.empty(latents.shape, dtype)
     for rows in row_blocks(*latents.shape):
         out[rows] = bins(latents[rows], np)

@@ -260,11 +260,7 @@ class FactorAnalysisEmbedder(
                 "center='era' needs EraMoments, which keep the sums of each era; got "
                 f"{type(moments).__name__}."
             )
-        n_features = len(
-            moments.blocks[0].total
-            if isinstance(moments, EraMoments)
-            else moments.total
-        )
+        n_features = moments.n_features
         if feature_names is not None:
             if len(feature_names) != n_features:
                 raise ValueError(
