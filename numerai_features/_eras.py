@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,21 @@ _LIVE_LABELS = frozenset({"X", "eraX"})
 
 
 class EraLeakageError(ValueError):
-    """Rows met that must not: an era column in a model, or eras within a purge."""
+    """Rows met that must not: an era column in a model, or eras within a purge.
+
+    Attributes
+    ----------
+    eras : ndarray of shape (n_eras,), int64
+        The offending era numbers, ascending; none where a column is at fault.
+    """
+
+    def __init__(self, message: str, eras: Any = ()) -> None:
+        super().__init__(message)
+        self.eras: NDArray[np.int64] = np.asarray(eras, np.int64)
+
+
+class EraLeakageWarning(UserWarning):
+    """A fitted embedder met eras that it was fitted on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +77,7 @@ class EraIndex:
         """Number of distinct eras."""
         return len(self.numbers)
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Rows of each era, of shape (n_eras,)."""
         return np.bincount(self.codes, minlength=self.n_eras)
@@ -77,6 +92,12 @@ class EraIndex:
         """Which eras are not the live one, of shape (n_eras,)."""
         return np.asarray(self.numbers != LIVE)
 
+    @cached_property
+    def _places(self) -> NDArray[np.intp]:
+        # what numpy would make of the codes for every mask anew
+        return self.codes.astype(np.intp)
+
+    @cached_property
     def contiguous(self) -> bool:
         """Whether rows are sorted by era, so that an era is a slice."""
         return bool(np.all(self.codes[1:] >= self.codes[:-1]))
@@ -84,7 +105,7 @@ class EraIndex:
     def rows_by_era(self) -> Iterator[tuple[int, slice | NDArray[np.intp]]]:
         """Yield ``(code, rows)`` in era order; a slice where the rows are sorted."""
         ends = np.cumsum(self.counts)
-        if self.contiguous():
+        if self.contiguous:
             for code, end in enumerate(ends):
                 yield code, slice(int(end - self.counts[code]), int(end))
         else:
@@ -94,7 +115,18 @@ class EraIndex:
 
     def rows_of(self, eras: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Row indices, ascending, of the eras that the mask `eras` selects."""
-        return np.flatnonzero(eras[self.codes])
+        if not self.contiguous:
+            return np.flatnonzero(eras.take(self._places))
+        bounds = np.concatenate([[0], np.cumsum(self.counts)])
+        runs = bounds[np.flatnonzero(np.diff(eras, prepend=False, append=False))]
+        starts, stops = runs[::2], runs[1::2]
+        ends = np.cumsum(stops - starts)
+        if not len(ends):
+            return np.empty(0, np.intp)
+        out = np.arange(starts[0], starts[0] + ends[-1])
+        for i in range(1, len(ends)):  # each run of eras begins after a gap
+            out[ends[i - 1] : ends[i]] += stops[i] - ends[i] - starts[0]
+        return out
 
 
 def era_label(number: int) -> str:
@@ -212,6 +244,9 @@ def _factorize_runs(
     import pandas as pd
 
     starts = np.flatnonzero(eras[1:] != eras[:-1]) + 1
+    if len(starts) > len(eras) // 4:  # not sorted: nothing is gained
+        codes, labels = pd.factorize(eras)
+        return codes.astype(np.int32), np.asarray(labels, object)
     starts = np.concatenate([[0], starts]) if len(eras) else starts
     codes, labels = pd.factorize(eras[starts])
     lengths = np.diff(np.append(starts, len(eras)))

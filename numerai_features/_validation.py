@@ -25,6 +25,8 @@ def as_frame(X: Any) -> Any:
     """Return a pyarrow table for any other dataframe that hands on its columns."""
     if is_frame(X) or not hasattr(X, "__arrow_c_stream__"):
         return X
+    if not any(hasattr(X, name) for name in ("columns", "column_names", "schema")):
+        return X  # a single column
     import pyarrow as pa
 
     return pa.table(X)
@@ -47,6 +49,45 @@ def column_names(frame: Any) -> list[Any]:
     """Return the column names of a table."""
     names = getattr(frame, "column_names", None)
     return list(frame.columns if names is None else names)
+
+
+def count_rows(X: Any) -> int:
+    """Return the number of rows of a table, array or list."""
+    return int(X.shape[0]) if hasattr(X, "shape") else len(as_frame(X))
+
+
+def take_rows(X: Any, rows: Any) -> Any:
+    """Return rows of a table, array or list by position, in its own container.
+
+    Parameters
+    ----------
+    X : array-like or frame
+    rows : slice or ndarray of int
+        A slice of an array is a view.
+    """
+    X = as_frame(X)
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    if isinstance(rows, slice) and hasattr(X, "slice"):
+        return X.slice(rows.start, rows.stop - rows.start)
+    if hasattr(X, "column_names"):
+        return X.take(rows)
+    return (X if hasattr(X, "shape") else np.asarray(X))[rows]
+
+
+def as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return ascending rows as a slice, a view, where none is left out."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
+def find_eras(X: Any, eras: Any = None) -> Any:
+    """Return `eras` if given, else the column ``era`` of a frame, else None."""
+    X = as_frame(X)
+    if eras is None and is_frame(X) and ERA_COLUMN in column_names(X):
+        return X[ERA_COLUMN]
+    return eras
 
 
 def take_eras(X: Any, eras: Any = None) -> tuple[Any, Any]:

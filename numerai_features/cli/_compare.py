@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._validation import as_slice
 from numerai_features.cli._experiment import (
     ORIGINALS,
     RANDOM,
@@ -65,7 +66,7 @@ def make_folds(experiment: Experiment, panel: EraPanel) -> list[Fold]:
                 f"The target is unknown in all {len(train)} training rows of fold "
                 f"{number}. Choose another target, or fewer and longer folds."
             )
-        folds.append(Fold(number, _as_slice(known), _as_slice(test)))
+        folds.append(Fold(number, as_slice(known), as_slice(test)))
     return folds
 
 
@@ -207,13 +208,6 @@ def _make_splitter(cv: dict[str, Any]) -> Any:
         return EraKFold(cv["n_splits"], **apart)
     window = {name: cv[name] for name in ("chunk", "max_train_eras")}
     return EraWalkForward(cv["n_splits"], **window, **apart)
-
-
-def _as_slice(rows: NDArray[np.intp]) -> Rows:
-    """Return ascending rows as a slice, a view, where none is left out."""
-    if rows[-1] - rows[0] + 1 == len(rows):
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows
 
 
 def _widest(experiment: Experiment, store: FoldStore, fold: Fold) -> int:

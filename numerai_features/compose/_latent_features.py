@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from numbers import Integral
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.base import TransformerMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._cache import fingerprint, open_memory
 from numerai_features._compat import (
     BaseComposition,
     HasMethods,
@@ -58,6 +60,11 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         Whether the result is a pandas frame with the column ``era`` in front, for a
         following step that takes it out itself. A model that is not era-aware would
         use it as a feature.
+    memory : str, path or joblib.Memory, default=None
+        Folder that keeps each fitted embedder with the latents of its training rows.
+        A search over the parameters of the model behind fits them once a fold, not
+        once a candidate. What is kept is known by the embedder's parameters and the
+        contents of X, y, eras and weights.
 
     Attributes
     ----------
@@ -101,6 +108,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         "quantize": [StrOptions({"int8", "uint8"}), None],
         "n_bins": [Interval(Integral, 2, 255, closed="both")],
         "keep_era": ["boolean"],
+        "memory": [str, PathLike, HasMethods(["cache"]), None],
     }
 
     def __init__(
@@ -111,12 +119,14 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         quantize=None,
         n_bins=255,
         keep_era=False,
+        memory=None,
     ):
         self.embedders = embedders
         self.passthrough = passthrough
         self.quantize = quantize
         self.n_bins = n_bins
         self.keep_era = keep_era
+        self.memory = memory
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, eras=None, sample_weight=None):
@@ -255,13 +265,18 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             "eras": None if index is None else index.row_numbers,
             "sample_weight": sample_weight,
         }
+        memory = open_memory(self.memory)
+        remembers = memory.location is not None
+        key = fingerprint(X, y, *extras.values()) if remembers else None
+        fit_transform = memory.cache(_fit_transform, ignore=["X", "y", "extras"])
         self.embedders_, self.quantizers_, blocks = [], [], []
         for name, embedder in embedders:
             embedder = clone(embedder)
             _check_reachable(name, embedder, index)
             bins = None
-            if keep or self.quantize is not None:
-                latents = self._checked(name, _fit_transform(embedder, X, y, extras))
+            if keep or self.quantize is not None or remembers:
+                embedder, latents = fit_transform(embedder, key, X, y, extras)
+                latents = self._checked(name, latents)
                 if self.quantize is not None:
                     bins = _learn_bins(latents, self._n_bins, weights)
                 if keep:
@@ -389,14 +404,18 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         return tags
 
 
-def _fit_transform(embedder, X, y, extras):
-    """Fit and transform; what training rows get may differ from `transform`."""
+def _fit_transform(embedder, key, X, y, extras):
+    """Return the embedder, fitted, and the latents of its training rows.
+
+    These may differ from what `transform` gives. What `X`, `y` and `extras` hold is
+    known to the cache by `key`.
+    """
     together = getattr(embedder, "fit_transform", None)
     if together is not None and _wanted(embedder.fit) <= _wanted(together):
-        return _call(together, X, y, **extras)
+        return embedder, _call(together, X, y, **extras)
     # TransformerMixin's own fit_transform does not hand metadata on.
     _call(embedder.fit, X, y, **extras)
-    return _call(embedder.transform, X, **extras)
+    return embedder, _call(embedder.transform, X, **extras)
 
 
 def _wanted(method):

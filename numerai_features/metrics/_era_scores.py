@@ -179,6 +179,17 @@ def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]
     return values, names
 
 
+def one_column(predicted: Any) -> NDArray[Any]:
+    """Return what a model predicted as a vector, if it is one prediction a row."""
+    prediction: NDArray[Any] = np.asarray(predicted)
+    if prediction.size != len(prediction):
+        raise ValueError(
+            "A score needs one prediction a row; the model's predict returned shape "
+            f"{prediction.shape}. Score a model of one target."
+        )
+    return prediction.reshape(-1)
+
+
 def _check_same_rows(**tables: Any) -> None:
     """Raise if two pandas objects are indexed by different ids.
 

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraLeakageError
-from numerai_features._validation import ERA_COLUMN, column_names, is_frame
+from numerai_features._validation import (
+    ERA_COLUMN,
+    column_names,
+    count_rows,
+    is_frame,
+    take_rows,
+)
 
 _PROBED_ROWS = 1000
 
@@ -51,12 +57,8 @@ def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
 
 
 def _some_rows(X: Any) -> Any:
-    step = max(1, len(X) // _PROBED_ROWS)
-    if hasattr(X, "iloc"):
-        return X.iloc[::step]
-    if hasattr(X, "take"):
-        return X.take(np.arange(0, len(X), step))
-    return X[::step]
+    n_rows = count_rows(X)
+    return take_rows(X, np.arange(0, n_rows, max(1, n_rows // _PROBED_ROWS)))
 
 
 def _labels(X: Any) -> NDArray[Any]:

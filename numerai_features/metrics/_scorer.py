@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 
 from numerai_features._compat import consumes, routing_enabled
+from numerai_features._eras import encode_eras
+from numerai_features._fitted import warn_of_prefitted
 from numerai_features._validation import (
     column_names,
     is_frame,
     take_eras,
 )
-from numerai_features.metrics._era_scores import NEEDS, check_metric, era_scores
+from numerai_features.metrics._era_scores import (
+    NEEDS,
+    check_metric,
+    era_scores,
+    one_column,
+)
 from numerai_features.metrics._probe import check_era_is_no_feature
 from numerai_features.metrics._summary import sharpe
 
@@ -99,6 +105,11 @@ class EraScorer(BaseEstimator):
         EraLeakageError
             If the predictions depend on the names of the eras: the column ``era``
             is a feature of the model.
+
+        Warns
+        -----
+        EraLeakageWarning
+            If an embedder in a FrozenEstimator was fitted on eras of X.
         """
         check_metric(self.metric, SCORER_METRICS)
         rows, labels = take_eras(X, eras)
@@ -108,8 +119,9 @@ class EraScorer(BaseEstimator):
                 "a frame with the column 'era'; or switch on metadata routing and pass "
                 "eras= (params={'eras': eras} in cross_val_score) beside groups=."
             )
-        check_era_is_no_feature(lambda some: _predict_some(estimator, some), X)
-        prediction = _one_column(_predict(estimator, X, labels))
+        warn_of_prefitted(estimator, encode_eras(labels).numbers)
+        check_era_is_no_feature(partial(predict_some, estimator), X)
+        prediction = one_column(_predict(estimator, X, labels))
         scores = era_scores(
             _values(y),
             prediction,
@@ -202,18 +214,9 @@ def _predict(estimator: Any, X: Any, eras: Any) -> Any:
     return estimator.predict(X)
 
 
-def _predict_some(estimator: Any, frame: Any) -> Any:
+def predict_some(estimator: Any, frame: Any) -> Any:
+    """Predict a frame, with its own eras where the estimator wants them."""
     return _predict(estimator, frame, take_eras(frame)[1])
-
-
-def _one_column(predicted: Any) -> NDArray[Any]:
-    prediction: NDArray[Any] = np.asarray(predicted)
-    if prediction.size != len(prediction):
-        raise ValueError(
-            "The scorer needs one prediction a row; the model's predict returned shape "
-            f"{prediction.shape}. Score a model of one target."
-        )
-    return prediction.reshape(-1)
 
 
 def _values(column: Any) -> Any:

@@ -1,0 +1,231 @@
+"""What the era splitters share: rows, eras, purge and embargo."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from numerai_features._compat import Interval, StrOptions
+from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._validation import count_rows, find_eras
+from numerai_features.model_selection._horizon import resolve_purge
+
+Mask = NDArray[np.bool_]
+_FAR = np.iinfo(np.int64).max // 2
+
+
+class EraFold(NamedTuple):
+    """One fold, as masks over the eras of an `EraIndex`."""
+
+    train: Mask
+    test: Mask
+    purged: Mask
+    """What the scheme would train on, but for the purge."""
+    embargoed: Mask
+    """What the scheme and the purge would leave, but for the embargo."""
+
+
+class BaseEraSplitter(BaseEstimator):
+    """Common part of the era splitters: which rows a choice of test eras gives.
+
+    Leaves say in `_folds` which eras each fold tests and which it may train on; this
+    class takes away what the purge and the embargo forbid. Think twice before adding
+    anything else here.
+    """
+
+    __metadata_request__split = {"groups": True}
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "purge": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "embargo": [Interval(Integral, 0, None, closed="left")],
+        "horizon": [Interval(Integral, 1, None, closed="left"), None],
+        "target": [str, None],
+    }
+
+    @abstractmethod
+    def _folds(
+        self, numbers: NDArray[np.int64], purge: int
+    ) -> Iterator[tuple[Mask, Mask]]:
+        """Yield, for each fold, masks over resolved eras: may train, and test."""
+
+    def split(self, X, y=None, groups=None):
+        """Yield the rows of each fold.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            A frame's column ``era`` tells the eras where `groups` does not.
+        y : array-like of shape (n_rows,), default=None
+            The target; ``y.name`` may tell the purge. An era whose targets are all
+            NaN is not resolved yet.
+        groups : array-like of shape (n_rows,), default=None
+            Era labels. Rows of ``"X"`` (live) and of eras that are not resolved are
+            in no fold.
+
+        Yields
+        ------
+        train, test : ndarray of int
+            Row indices, ascending.
+
+        Raises
+        ------
+        ValueError
+            If there are no eras, too few of them, or the purge leaves a fold without
+            training eras.
+        """
+        eras = self._eras(X, groups)
+        for fold in self._era_folds(eras, y):
+            yield eras.rows_of(fold.train), eras.rows_of(fold.test)
+
+    def split_eras(self, eras, y=None):
+        """Yield the era numbers of each fold.
+
+        Parameters
+        ----------
+        eras : array-like
+            Era labels, of rows or distinct.
+        y : array-like, default=None
+            As in `split`; one value for each of `eras`.
+
+        Yields
+        ------
+        train, test : ndarray of int
+            Era numbers, ascending.
+        """
+        index = encode_eras(eras)
+        for fold in self._era_folds(index, y):
+            yield index.numbers[fold.train], index.numbers[fold.test]
+
+    def _purge(self, y) -> int:
+        return resolve_purge(self.purge, horizon=self.horizon, target=self.target, y=y)
+
+    def _era_folds(self, eras: EraIndex, y) -> Iterator[EraFold]:
+        resolved, numbers = self._resolved(eras, y)
+        purge = self._purge(y)
+        for i, (train, test) in enumerate(self._folds(numbers, purge)):
+            purged, embargoed = _forbidden(numbers, test, purge, self.embargo)
+            fold = EraFold(
+                train & ~purged & ~embargoed,
+                test,
+                train & purged & ~test,
+                train & embargoed & ~purged,
+            )
+            if not fold.train.any():
+                first = eras.labels[resolved][test][0]
+                raise ValueError(
+                    f"Fold {i} (test from era {first}) has no training era left after "
+                    f"a purge of {purge} and an embargo of {self.embargo} eras; the "
+                    f"data have {len(numbers)} eras. Use more eras, fewer splits, or "
+                    "a smaller purge (purge=0 for targets that do not overlap)."
+                )
+            yield EraFold(*(_over_all(mask, resolved) for mask in fold))
+
+    def _resolved(self, eras: EraIndex, y) -> tuple[Mask, NDArray[np.int64]]:
+        """Return which eras can be in a fold, and their numbers."""
+        self._validate_params()
+        resolved = resolved_eras(eras, y)
+        numbers = eras.numbers[resolved]
+        if len(numbers) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two resolved eras; got "
+                f"{len(numbers)}. Pass all training eras as groups=."
+            )
+        return resolved, numbers
+
+    def _eras(self, X, groups) -> EraIndex:
+        groups = find_eras(X, groups)
+        if groups is None:
+            raise ValueError(
+                f"{type(self).__name__} splits by era, but got none. Pass "
+                "groups=eras (cross_val_score, GridSearchCV.fit), or a frame with the "
+                "column 'era'."
+            )
+        n_rows = None if X is None else count_rows(X)
+        return encode_eras(groups, n_rows=n_rows, name="groups")
+
+
+class FixedCountSplitter(BaseEraSplitter):
+    """Part of the splitters whose parameters alone give the number of folds."""
+
+    @property
+    @abstractmethod
+    def _n_splits(self) -> int:
+        """Number of folds."""
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of folds.
+
+        Parameters
+        ----------
+        X, y, groups : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        int
+        """
+        self._validate_params()
+        return self._n_splits
+
+
+def resolved_eras(eras: EraIndex, y: Any = None) -> Mask:
+    """Which eras can be in a fold: not live, and with a known target.
+
+    Parameters
+    ----------
+    eras : EraIndex
+    y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+        An era whose targets are all NaN is not resolved.
+
+    Returns
+    -------
+    ndarray of shape (n_eras,), bool
+    """
+    if y is None:
+        return eras.resolved
+    if count_rows(y) != eras.n_rows:
+        raise ValueError(
+            f"y has {count_rows(y)} values, but there are {eras.n_rows} era labels; "
+            "pass one of each for every row."
+        )
+    unknown = _missing(y)
+    if not unknown.any():
+        return eras.resolved
+    known = np.bincount(eras.codes[~unknown], minlength=eras.n_eras) > 0
+    return np.asarray(eras.resolved & known)
+
+
+def _missing(y: Any) -> Mask:
+    """Which rows have no target at all."""
+    import pandas as pd
+
+    values = y if hasattr(y, "iloc") else np.asarray(y)
+    gaps = np.asarray(pd.isna(values)).reshape(len(values), -1)
+    return np.asarray(gaps.all(axis=1))
+
+
+def _forbidden(
+    numbers: NDArray[np.int64], test: Mask, purge: int, embargo: int
+) -> tuple[Mask, Mask]:
+    """Which eras lie within the purge of a test era, and which in an embargo."""
+    tested = numbers[test]
+    after = np.searchsorted(tested, numbers)
+    following = np.append(tested, _FAR)[after] - numbers
+    preceding = numbers - np.insert(tested, 0, -_FAR)[after]
+    purged = test | (following <= purge) | (preceding <= purge)
+    return purged, np.asarray(preceding <= purge + embargo)
+
+
+def _over_all(mask: Mask, resolved: Mask) -> Mask:
+    """Return a mask over the resolved eras as one over all."""
+    if len(mask) == len(resolved):
+        return mask
+    out = np.zeros(len(resolved), bool)
+    out[resolved] = mask
+    return out

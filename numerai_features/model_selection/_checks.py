@@ -1,0 +1,253 @@
+"""Whether a split or a fitted pipeline leaks from one era into another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
+from numerai_features._fitted import components, near_eras, tell_eras
+from numerai_features._validation import as_frame
+from numerai_features.model_selection._base import resolved_eras
+from numerai_features.model_selection._era_column import check_columns
+from numerai_features.model_selection._folds import Counts, era_folds, index_eras
+from numerai_features.model_selection._horizon import resolve_horizon
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def overlapping_eras(train: Any, test: Any, horizon: Any) -> NDArray[np.int64]:
+    """Return the training eras whose targets overlap those of a test era.
+
+    The target of an era is made of the returns of the `horizon` eras that follow, so
+    that those of two eras overlap where the eras are fewer than `horizon` apart.
+
+    Parameters
+    ----------
+    train, test : array-like
+        Era labels, of rows or distinct. The live era, ``"X"``, is far from all others.
+    horizon : int or str
+        Eras that the target spans, or the name of a target that ends in its trading
+        days (20 days: 4 eras; 60: 12).
+
+    Returns
+    -------
+    ndarray of int
+        Era numbers, ascending; those that are in both included.
+
+    Examples
+    --------
+    >>> from numerai_features.model_selection import overlapping_eras
+    >>> overlapping_eras(range(1, 21), range(21, 31), horizon=4)
+    array([18, 19, 20])
+    >>> overlapping_eras(["0001", "0017"], ["0020"], "target_ender_20")
+    array([17])
+    """
+    span = resolve_horizon(horizon)
+    trained, tested = _numbers_together(train=train, test=test)
+    return trained[near_eras(trained, tested, span)]
+
+
+def check_splits(
+    cv: Any,
+    eras: Any,
+    horizon: Any,
+    *,
+    X: Any = None,
+    y: Any = None,
+    estimator: Any = None,
+) -> pd.DataFrame:
+    """Return a table of the folds, or raise if one of them leaks.
+
+    A fold leaks if a training era is a test era too, or its target overlaps that of a
+    test era (see `overlapping_eras`); or if it holds rows of the live era. With `X`,
+    also if the model can see which era a row is of.
+
+    Parameters
+    ----------
+    cv : splitter, int or iterable
+        Ours or anyone's: what scikit-learn takes as ``cv=``.
+    eras : array-like of shape (n_rows,)
+        Era labels; handed to `cv` as groups. None takes the column ``era`` of `X`.
+    horizon : int or str
+        Eras that the target spans, or the target's name.
+    X : array-like or frame of shape (n_rows, n_features), default=None
+        What the model will be fitted on. A column that tells the eras apart (the same
+        in all rows of an era, and different in most eras) is found by its contents,
+        under any name.
+    y : array-like of shape (n_rows,), default=None
+        The target, for splitters that want it.
+    estimator : estimator, default=None
+        What will be fitted on X, a Pipeline say. Then a column ``era`` in X is no error
+        as long as it does not reach the model: a clone is fitted on some rows, with
+        the era as target, and asked whether its predictions depend on the eras'
+        names. Without, a column ``era`` is an error.
+
+    Returns
+    -------
+    DataFrame
+        A row for each fold: ``n_train_eras``, ``n_test_eras``, ``n_train_rows``,
+        ``n_test_rows``, ``first_test`` and ``last_test`` (era numbers),
+        ``gap_before`` and ``gap_after``: the distance in era numbers from a test era
+        back to the last training era before it, and on to the next one after it, the
+        smallest over the test eras (1: neighbours; missing where there is none).
+
+    Raises
+    ------
+    EraLeakageError
+        Its attribute ``eras`` holds the offending training eras.
+    ValueError
+        If the parameters do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import KFold
+    >>> from numerai_features.model_selection import EraKFold, check_splits
+    >>> eras = np.repeat(np.arange(1, 41), 5)
+    >>> print(check_splits(EraKFold(2, purge=8), eras, horizon=4).T)
+    fold            0    1
+    n_train_eras   12   12
+    n_test_eras    20   20
+    n_train_rows   60   60
+    n_test_rows   100  100
+    first_test      1   21
+    last_test      20   40
+    gap_before   <NA>    9
+    gap_after       9 <NA>
+    >>> check_splits(KFold(2), eras, horizon=4)
+    Traceback (most recent call last):
+    ...
+    numerai_features._eras.EraLeakageError: Fold 0 trains on 3 eras whose targets ...
+    """
+    import pandas as pd
+
+    span = resolve_horizon(horizon)
+    index = index_eras(X, eras)
+    table = []
+    for i, fold in enumerate(era_folds(cv, index, y)):
+        _check_fold(i, index, *fold, span, y)
+        table.append(_tell_fold(index, *fold))
+    if X is not None:
+        check_columns(as_frame(X), index, estimator)
+    elif estimator is not None:
+        raise ValueError("estimator is checked on the rows of X, which is None.")
+    return pd.DataFrame(table).astype("Int64").rename_axis("fold")
+
+
+def check_fitted(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
+    """Tell which parts of a fitted estimator have seen eras that are to be scored.
+
+    Walks a Pipeline, `LatentFeatures`, a FrozenEstimator, a finished search and the
+    like, and looks at ``fitted_eras_``, which every embedder of this package keeps.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    eras : array-like
+        Labels of the eras to score, of rows or distinct.
+    horizon : int or str
+        Eras that the target spans, or the target's name.
+
+    Returns
+    -------
+    DataFrame
+        A row for each part that keeps its eras, by its path. ``estimator``: its class;
+        ``n_fitted``: eras that it was fitted on; ``n_scored``: those of them that are
+        to be scored; ``n_overlapping``: those whose targets overlap a scored era's;
+        ``eras``: the numbers of all these; ``leaks``: whether there is one, or <NA>
+        for a part that was fitted without eras. Empty if no part keeps its eras:
+        then nothing is known.
+
+    Examples
+    --------
+    >>> from numerai_features import FactorAnalysisEmbedder, make_era_panel
+    >>> from numerai_features.model_selection import check_fitted
+    >>> panel, _ = make_era_panel(n_eras=20, rows_per_era=50, random_state=0)
+    >>> fa = FactorAnalysisEmbedder(3).fit(panel.X, eras=panel.eras)
+    >>> report = check_fitted(fa, range(19, 30), horizon=4)
+    >>> print(report.drop(columns="estimator").T)
+                            factoranalysisembedder
+    n_fitted                                    20
+    n_scored                                     2
+    n_overlapping                                3
+    eras                      [16, 17, 18, 19, 20]
+    leaks                                     True
+    """
+    import pandas as pd
+
+    span = resolve_horizon(horizon)
+    index = encode_eras(eras)
+    rows = {}
+    for path, part in components(estimator):
+        row: dict[str, Any] = {"estimator": type(part).__name__}
+        if part.fitted_eras_ is None or index.named:
+            row |= dict.fromkeys(("n_fitted", "n_scored", "n_overlapping"), pd.NA)
+            row |= {"eras": np.empty(0, np.int64), "leaks": pd.NA}
+        else:
+            seen = np.asarray(part.fitted_eras_)
+            near = near_eras(seen, index.numbers, span)
+            n_scored = int(np.isin(seen, index.numbers).sum())
+            row |= {"n_fitted": len(seen), "n_scored": n_scored}
+            row |= {"n_overlapping": int(near.sum()) - n_scored}
+            row |= {"eras": seen[near], "leaks": bool(near.any())}
+        rows[path] = row
+    kinds = {"estimator": object, "n_fitted": "Int64", "n_scored": "Int64"}
+    kinds |= {"n_overlapping": "Int64", "eras": object, "leaks": "boolean"}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(kinds))
+    return table.astype(kinds)
+
+
+def _numbers_together(**labels: Any) -> list[NDArray[np.int64]]:
+    """Return the era numbers of several lists of labels on one scale."""
+    indexes = [encode_eras(value, name=name) for name, value in labels.items()]
+    if not any(index.named for index in indexes):
+        return [index.numbers for index in indexes]
+    # names are ranked among the labels of one call: make it one
+    together = encode_eras(np.concatenate([index.labels for index in indexes]))
+    stops = np.cumsum([index.n_eras for index in indexes])[:-1]
+    return [np.sort(n) for n in np.split(together.row_numbers, stops)]
+
+
+def _check_fold(
+    fold: int, eras: EraIndex, train: Counts, test: Counts, horizon: int, y: Any
+) -> None:
+    unresolved = ((train + test) > 0) & ~resolved_eras(eras, y)
+    if unresolved.any():
+        raise ValueError(
+            f"Fold {fold} holds rows of eras whose target is not known yet: "
+            f"{tell_eras(eras.numbers[unresolved])}. Leave them out, or use a splitter "
+            "of this package, which does."
+        )
+    trained, tested = eras.numbers[train > 0], eras.numbers[test > 0]
+    leaking = trained[near_eras(trained, tested, horizon)]
+    if len(leaking):
+        raise EraLeakageError(
+            f"Fold {fold} trains on {len(leaking)} eras whose targets overlap those of "
+            f"its test eras: {tell_eras(leaking)} (a target spans {horizon} eras, so "
+            f"that eras fewer than {horizon} apart overlap). Use a splitter that "
+            f"leaves them out, such as EraKFold(horizon={horizon}).",
+            leaking,
+        )
+
+
+def _tell_fold(eras: EraIndex, train: Counts, test: Counts) -> dict[str, int | None]:
+    trained, tested = eras.numbers[train > 0], eras.numbers[test > 0]
+    after = np.searchsorted(trained, tested)
+    before, following = after > 0, after < len(trained)
+    backs = tested[before] - trained[after[before] - 1]
+    ons = trained[after[following]] - tested[following]
+    return {
+        "n_train_eras": len(trained),
+        "n_test_eras": len(tested),
+        "n_train_rows": int(train.sum()),
+        "n_test_rows": int(test.sum()),
+        "first_test": int(tested[0]) if len(tested) else None,
+        "last_test": int(tested[-1]) if len(tested) else None,
+        "gap_before": int(backs.min()) if len(backs) else None,
+        "gap_after": int(ons.min()) if len(ons) else None,
+    }

@@ -1,0 +1,198 @@
+"""Every combination of blocks, tested at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from math import comb
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._compat import Interval
+from numerai_features.model_selection._base import (
+    BaseEraSplitter,
+    FixedCountSplitter,
+)
+
+_MOST_SPLITS = 100_000
+
+
+class CombinatorialPurgedEraCV(FixedCountSplitter):
+    r"""Combinatorial purged cross-validation (López de Prado), over eras.
+
+    The eras are cut into `n_groups` contiguous groups, and every combination of
+    `n_test_groups` of them is tested once by a model of the others:
+    :math:`\binom{N}{k}` splits. So each group is predicted :math:`\binom{N-1}{k-1}`
+    times, by models of other eras; `backtest_paths` makes of that as many predictions
+    of the whole time, and the spread of their scores tells how much a single backtest
+    owes to chance.
+
+    Parameters
+    ----------
+    n_groups : int, default=6
+        Groups of as many eras; the last has what is left over, too.
+    n_test_groups : int, default=2
+        Groups tested at once, fewer than `n_groups`.
+    purge, embargo, horizon, target
+        As in `EraKFold`; on both sides of every test group.
+
+    Attributes
+    ----------
+    n_paths : int
+        Number of backtest paths.
+
+    See Also
+    --------
+    EraKFold : One group at a time, and one path.
+
+    References
+    ----------
+    M. López de Prado (2018). Advances in Financial Machine Learning, chapter 12.
+    Wiley.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.model_selection import CombinatorialPurgedEraCV
+    >>> cv = CombinatorialPurgedEraCV(3, 2, purge=1)
+    >>> for train, test in cv.split_eras(np.arange(1, 13)):
+    ...     print(train, test)
+    [10 11 12] [1 2 3 4 5 6 7 8]
+    [6 7] [ 1  2  3  4  9 10 11 12]
+    [1 2 3] [ 5  6  7  8  9 10 11 12]
+    >>> cv.n_paths
+    2
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_groups": [Interval(Integral, 2, None, closed="left")],
+        "n_test_groups": [Interval(Integral, 1, None, closed="left")],
+        **BaseEraSplitter._parameter_constraints,
+    }
+
+    def __init__(
+        self,
+        n_groups=6,
+        n_test_groups=2,
+        *,
+        purge="auto",
+        embargo=0,
+        horizon=None,
+        target=None,
+    ):
+        self.n_groups = n_groups
+        self.n_test_groups = n_test_groups
+        self.purge = purge
+        self.embargo = embargo
+        self.horizon = horizon
+        self.target = target
+
+    @property
+    def n_paths(self):
+        """Number of backtest paths."""
+        return comb(self.n_groups - 1, self.n_test_groups - 1)
+
+    def backtest_paths(self, predictions, X=None, y=None, groups=None):
+        """Assemble the splits' predictions into paths over all eras.
+
+        Path p takes each group's predictions from the p-th split that tests it, as
+        skfolio and the book do.
+
+        Parameters
+        ----------
+        predictions : sequence of n_splits array-like of shape (n_test_rows,)
+            For each split, in order, the predictions of its test rows.
+        X, y, groups
+            What `split` got.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_paths)
+            NaN for rows that are in no fold: live, or not resolved.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many predictions as test rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from numerai_features.model_selection import CombinatorialPurgedEraCV
+        >>> cv, eras = CombinatorialPurgedEraCV(3, 2, purge=0), np.arange(1, 7)
+        >>> predictions = [np.full(len(test), float(split))
+        ...                for split, (_, test) in enumerate(cv.split_eras(eras))]
+        >>> print(cv.backtest_paths(predictions, groups=eras).T)
+        [[0. 0. 0. 0. 1. 1.]
+         [1. 1. 2. 2. 2. 2.]]
+        """
+        eras = self._eras(X, groups)
+        paths = list(self._era_paths(eras, y))
+        if len(predictions) != self._n_splits:
+            raise ValueError(
+                f"predictions must have one array for each of the {self._n_splits} "
+                f"splits; got {len(predictions)}."
+            )
+        out = np.full((eras.n_rows, self.n_paths), np.nan)
+        for split, path in enumerate(paths):
+            rows = eras.rows_of(path >= 0)
+            values = np.asarray(predictions[split])
+            if values.shape != rows.shape:
+                raise ValueError(
+                    f"predictions[{split}] must have shape {rows.shape}, one for each "
+                    f"test row of that split; got {values.shape}."
+                )
+            out[rows, path[eras.codes[rows]]] = values
+        return out
+
+    @property
+    def _n_splits(self):
+        return comb(self.n_groups, self.n_test_groups)
+
+    def _era_paths(self, eras, y=None) -> Iterator[NDArray[np.intp]]:
+        """Yield for each split the path that each era's prediction is for; or -1."""
+        resolved, numbers = self._resolved(eras, y)
+        group = self._group_of(len(numbers))
+        seen = np.zeros(self.n_groups, np.intp)
+        for tested in self._combinations():
+            path_of_group = np.full(self.n_groups, -1)
+            path_of_group[tested] = seen[tested]
+            seen[tested] += 1
+            path = np.full(eras.n_eras, -1)
+            path[resolved] = path_of_group[group]
+            yield path
+
+    def _combinations(self):
+        for tested in combinations(range(self.n_groups), self.n_test_groups):
+            yield list(tested)
+
+    def _group_of(self, n_eras):
+        """Return the group of each era."""
+        if self.n_test_groups >= self.n_groups:
+            raise ValueError(
+                f"n_test_groups={self.n_test_groups} must be less than "
+                f"n_groups={self.n_groups}: the others are trained on."
+            )
+        if self._n_splits > _MOST_SPLITS:
+            raise ValueError(
+                f"n_groups={self.n_groups} and n_test_groups={self.n_test_groups} give "
+                f"{self._n_splits:,} splits, each with a model to fit; at most "
+                f"{_MOST_SPLITS:,} are allowed. Lower n_groups, or take n_test_groups "
+                "further from its half."
+            )
+        if self.n_groups > n_eras:
+            raise ValueError(
+                f"n_groups={self.n_groups} must be at most the number of resolved "
+                f"eras, {n_eras}."
+            )
+        size = n_eras // self.n_groups
+        return np.minimum(np.arange(n_eras) // size, self.n_groups - 1)
+
+    def _folds(self, numbers, purge):
+        group = self._group_of(len(numbers))
+        for tested in self._combinations():
+            test = np.isin(group, tested)
+            yield ~test, test

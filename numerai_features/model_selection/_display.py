@@ -1,0 +1,280 @@
+"""The picture of the folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraIndex
+from numerai_features._optional import import_optional
+from numerai_features.model_selection._base import BaseEraSplitter, EraFold
+from numerai_features.model_selection._folds import era_folds, index_eras
+from numerai_features.model_selection._horizon import resolve_horizon
+
+_UNUSED, _TRAIN, _PURGE, _EMBARGO, _TEST, _LEAKING = range(6)
+
+
+class _Look(NamedTuple):
+    label: str
+    colour: str
+    height: float = 0.8
+    hatch: str | None = None
+
+
+# Okabe and Ito's colours, chosen such that their greys differ, too. What nothing is
+# done with is thin, so that it needs no colour; what is wrong is hatched.
+_LOOKS = (
+    _Look("not used", "#BBBBBB", height=0.12),
+    _Look("train", "#0072B2"),
+    _Look("purge", "#F0E442"),
+    _Look("embargo", "#E69F00"),
+    _Look("test", "#000000"),
+    _Look("train, overlaps\na test era", "#D55E00", hatch="////"),
+)
+_LONGEST_NAME = 70
+_WIDTH, _LEAST_HEIGHT, _MOST_HEIGHT = 9.0, 2.4, 10.0  # inches
+
+
+class EraSplitDisplay:
+    """The eras of every fold: train, purge, embargo and test.
+
+    Made by `from_cv`, for any splitter: what it would train on that overlaps what it
+    tests is drawn in a warning colour.
+
+    Parameters
+    ----------
+    states : ndarray of shape (n_folds, n_eras), int8
+        What each fold does with each era: 0 nothing, 1 trains on it, 2 leaves it out
+        for the purge or 3 for the embargo, 4 tests it, 5 trains on it though it
+        overlaps a test era.
+    era_numbers : ndarray of shape (n_eras,), int64
+        The eras' numbers, ascending, without the live one.
+    splitter_name : str, default=None
+        The title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn last.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+
+    See Also
+    --------
+    EraKFold : A splitter that purges; its ``split_eras`` gives the eras as numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import KFold
+    >>> from numerai_features.model_selection import EraKFold, EraSplitDisplay
+    >>> eras = np.arange(1, 13)
+    >>> cv = EraKFold(3, purge=1, embargo=1)
+    >>> display = EraSplitDisplay.from_cv(cv, eras)
+    >>> print(display.states)
+    [[4 4 4 4 2 3 1 1 1 1 1 1]
+     [1 1 1 2 4 4 4 4 2 3 1 1]
+     [1 1 1 1 1 1 1 2 4 4 4 4]]
+
+    Folds that were not made for targets which overlap:
+
+    >>> display = EraSplitDisplay.from_cv(KFold(3), eras, horizon=2)
+    >>> print(display.states)
+    [[4 4 4 4 5 1 1 1 1 1 1 1]
+     [1 1 1 5 4 4 4 4 5 1 1 1]
+     [1 1 1 1 1 1 1 5 4 4 4 4]]
+    """
+
+    def __init__(
+        self,
+        *,
+        states: NDArray[np.int8],
+        era_numbers: NDArray[np.int64],
+        splitter_name: str | None = None,
+    ) -> None:
+        self.states = states
+        self.era_numbers = era_numbers
+        self.splitter_name = splitter_name
+
+    @classmethod
+    def from_cv(
+        cls,
+        cv: Any,
+        eras: Any = None,
+        *,
+        X: Any = None,
+        y: Any = None,
+        horizon: Any = None,
+        ax: Any = None,
+    ) -> EraSplitDisplay:
+        """Draw the folds of a splitter.
+
+        Parameters
+        ----------
+        cv : splitter, int or iterable
+            A splitter of this package, or whatever scikit-learn takes: a splitter (era
+            numbers are its groups), a number of folds, or pairs of train and test rows.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels. For a splitter of this package distinct ones are enough; for
+            any other, one for each row, in the order of the rows. The live era is not
+            drawn.
+        X : frame of shape (n_rows, n_columns), default=None
+            Its column ``era`` tells the eras where `eras` does not; nothing else of it
+            is looked at.
+        y : array-like of shape (n_rows,), default=None
+            The target, where the splitter asks for it: ``y.name`` may tell the purge,
+            and eras whose targets are all NaN are in no fold.
+        horizon : int or str, default=None
+            Eras that the target spans, or the target's name: then training eras fewer
+            than so many era numbers before or after a test era are shown as
+            overlapping it. None: only eras of which a fold both trains on rows and
+            tests rows.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        EraSplitDisplay
+
+        Raises
+        ------
+        ValueError
+            If there are no eras, `horizon` is not a horizon, the splitter
+            yields no folds or rows that are not there, or it raises itself.
+        ImportError
+            If matplotlib is not installed.
+        """
+        span = 1 if horizon is None else resolve_horizon(horizon)
+        index = index_eras(X, eras)
+        drawn, numbers = index.resolved, index.numbers[index.resolved]
+        if not drawn.any():
+            raise ValueError(
+                f"eras has {index.n_rows} labels, and none of a resolved era: there "
+                "are no folds to draw. Pass all training eras."
+            )
+        folds = [
+            _states(numbers, EraFold(*(mask[drawn] for mask in fold)), span)
+            for fold in _folds(cv, index, y)
+        ]
+        if not folds:
+            raise ValueError(
+                f"cv yields no folds; got {cv!r}. Pass a splitter, a number of folds, "
+                "or at least one pair of train and test rows. (A generator is empty "
+                "when it was gone through before; make a list of it.)"
+            )
+        name = _name(cv, len(folds))
+        states = np.stack(folds)
+        return cls(states=states, era_numbers=numbers, splitter_name=name).plot(ax)
+
+    def plot(self, ax: Any = None) -> EraSplitDisplay:
+        """Draw the folds, the first at the top.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure. The legend is at its right, outside:
+            let the figure have ``layout="constrained"``.
+
+        Returns
+        -------
+        EraSplitDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        n_folds, numbers = len(self.states), self.era_numbers
+        options = {"extra": "plots", "needed_by": type(self).__name__}
+        ticker = import_optional("matplotlib.ticker", **options)
+        if ax is None:
+            pyplot = import_optional("matplotlib.pyplot", **options)
+            height = min(max(_LEAST_HEIGHT, 1.2 + 0.32 * n_folds), _MOST_HEIGHT)
+            _, ax = pyplot.subplots(figsize=(_WIDTH, height), layout="constrained")
+        # Where an era is every fourth week's, its bar is four weeks wide; where eras
+        # are missing among others, there is a gap.
+        width = int(min(np.diff(numbers), default=1))
+        bars = {}
+        for i, fold in enumerate(self.states):
+            runs = _runs(fold, numbers, width)
+            for state in np.unique(fold):
+                look = _LOOKS[state]
+                bars[int(state)] = ax.broken_barh(
+                    [(start, length) for s, start, length in runs if s == state],
+                    (i - look.height / 2, look.height),
+                    facecolor=look.colour,
+                    edgecolor="white",  # of the hatches
+                    hatch=look.hatch,
+                    linewidth=0,
+                )
+        ax.set_xlim(numbers[0] - width / 2, numbers[-1] + width / 2)
+        ax.set_ylim(n_folds - 0.5, -0.5)
+        for axis in (ax.xaxis, ax.yaxis):
+            whole = {"integer": True, "steps": [1, 2, 5, 10], "min_n_ticks": 1}
+            axis.set_major_locator(ticker.MaxNLocator("auto", **whole))
+        ax.set_xlabel("era (week)")
+        ax.set_ylabel("fold")
+        ax.set_title(self.splitter_name or "", loc="left")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(
+            [bars[state] for state in sorted(bars)],
+            [_LOOKS[state].label for state in sorted(bars)],
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            borderaxespad=0.0,
+            frameon=False,
+        )
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _folds(cv: Any, index: EraIndex, y: Any) -> Iterable[EraFold]:
+    """Return the folds as masks over the eras, of any splitter."""
+    if isinstance(cv, BaseEraSplitter):
+        return cv._era_folds(index, y)
+    none = np.zeros(index.n_eras, bool)
+    return (
+        EraFold(train > 0, test > 0, none, none)
+        for train, test in era_folds(cv, index, y)
+    )
+
+
+def _states(
+    numbers: NDArray[np.int64], fold: EraFold, horizon: int
+) -> NDArray[np.int8]:
+    tested = numbers[fold.test]
+    first = np.searchsorted(tested, numbers - horizon, side="right")
+    overlaps = first < np.searchsorted(tested, numbers + horizon, side="left")
+    states = np.full(len(numbers), _UNUSED, np.int8)
+    states[fold.purged] = _PURGE
+    states[fold.embargoed] = _EMBARGO
+    states[fold.test] = _TEST
+    states[fold.train] = _TRAIN
+    states[fold.train & overlaps] = _LEAKING
+    return states
+
+
+def _runs(
+    fold: NDArray[np.int8], numbers: NDArray[np.int64], width: int
+) -> list[tuple[int, float, int]]:
+    """Return state, left end and length of every run of eras that are alike."""
+    ends = (np.diff(fold) != 0) | (np.diff(numbers) != width)
+    first = np.flatnonzero(np.append(True, ends))
+    last = np.flatnonzero(np.append(ends, True))
+    return [
+        (int(fold[a]), numbers[a] - width / 2, int(numbers[b] - numbers[a]) + width)
+        for a, b in zip(first, last, strict=True)
+    ]
+
+
+def _name(cv: Any, n_folds: int) -> str:
+    if not hasattr(cv, "split"):
+        return f"{n_folds} fold{'s' * (n_folds != 1)}"
+    name = " ".join(repr(cv).split())
+    if name.startswith("<") or len(name) > _LONGEST_NAME:
+        return type(cv).__name__
+    return name

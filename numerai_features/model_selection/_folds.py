@@ -1,0 +1,101 @@
+"""The folds of any splitter, by rows and by eras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._compat import consumes
+from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._validation import count_rows, find_eras
+from numerai_features.model_selection._base import BaseEraSplitter
+
+Counts = NDArray[np.int64]
+
+
+def index_eras(X: Any, eras: Any) -> EraIndex:
+    """Return the eras of rows, from labels or else from the column of a frame.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or not one for each row of X.
+    """
+    labels = find_eras(X, eras)
+    if labels is None:
+        raise ValueError(
+            "eras must be era labels; got None, and X has no column 'era'. Pass "
+            "eras=, one label for each row, or X=, a frame with the column 'era'."
+        )
+    return encode_eras(labels, n_rows=None if X is None else count_rows(X))
+
+
+def era_folds(
+    cv: Any, eras: EraIndex, y: Any = None
+) -> Iterator[tuple[Counts, Counts]]:
+    """Yield each fold of any splitter by its rows in each era.
+
+    Parameters
+    ----------
+    cv : splitter, int or iterable
+        What scikit-learn takes as ``cv=``.
+    eras : EraIndex
+        Of the rows.
+    y : array-like, default=None
+        The target.
+
+    Yields
+    ------
+    train, test : ndarray of shape (n_eras,), int
+        Numbers of rows; with a foreign splitter an era can have some in both.
+    """
+    if isinstance(cv, BaseEraSplitter):
+        for fold in cv._era_folds(eras, y):
+            yield eras.counts * fold.train, eras.counts * fold.test
+        return
+    for train, test in row_folds(cv, eras, y):
+        yield _rows_in_eras(eras, train), _rows_in_eras(eras, test)
+
+
+def row_folds(
+    cv: Any, eras: EraIndex, y: Any = None
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield the rows of each fold of any splitter, with the eras as groups."""
+    splitter, *arguments = _splitting(cv, eras, y)
+    for train, test in splitter.split(*arguments):
+        yield np.asarray(train), np.asarray(test)
+
+
+def count_folds(cv: Any, eras: EraIndex, y: Any = None) -> int:
+    """Return how many folds `row_folds` yields."""
+    splitter, *arguments = _splitting(cv, eras, y)
+    return int(splitter.get_n_splits(*arguments))
+
+
+def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
+    """Return a splitter, and X, y and groups for it; no features are needed."""
+    from sklearn.model_selection import check_cv
+
+    splitter = check_cv(cv, y)
+    X = np.broadcast_to(np.int8(0), (eras.n_rows, 1))
+    # scikit-learn's own splitters warn of groups that they ignore
+    takes_groups = not hasattr(splitter, "get_metadata_routing") or consumes(
+        splitter, "split", "groups"
+    )
+    return splitter, X, y, eras.row_numbers if takes_groups else None
+
+
+def _rows_in_eras(eras: EraIndex, rows: NDArray[Any]) -> Counts:
+    try:
+        # numpy makes floats of an empty list
+        codes = eras.codes[rows if len(rows) else slice(0)]
+    except IndexError as error:
+        raise ValueError(
+            f"cv must yield row indices below {eras.n_rows}, the number of labels in "
+            f"eras; it has others ({error}). Pass as eras one label for each row that "
+            "cv splits."
+        ) from error
+    return np.bincount(codes, minlength=eras.n_eras)

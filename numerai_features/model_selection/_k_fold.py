@@ -1,0 +1,195 @@
+"""Folds that are each tested by a model of all the other eras."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from numerai_features._compat import Interval
+from numerai_features.model_selection._base import BaseEraSplitter, FixedCountSplitter
+
+
+class EraKFold(FixedCountSplitter):
+    """K folds of eras, purged on both sides of every test era.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds.
+    shuffle : bool, default=False
+        False: each fold tests a contiguous block of eras. True: chunks of eras drawn
+        at random.
+    chunk : int, default=None
+        Length, in era numbers, of the chunks that stay together; None means 1. With
+        ``shuffle=True`` let it be several times the purge: of single eras drawn at
+        random nearly all are near a test era, and the purge leaves few to train on,
+        or none.
+    purge : int or "auto", default="auto"
+        Training eras at most this many era numbers before or after a test era are
+        left out. "auto" takes it from `horizon`, `target`, ``y.name``, else 16.
+    embargo : int, default=0
+        Further eras left out after each test era, beyond the purge: those whose
+        features were made from the tested returns.
+    horizon : int, default=None
+        Eras that the target spans; then the purge is as many.
+    target : str, default=None
+        The target's name; its trading days give the purge (20 days: 8; 60: 16).
+    random_state : int, RandomState instance or None, default=None
+        Seed for `shuffle`.
+
+    See Also
+    --------
+    EraWalkForward : Train on the past alone.
+    RepeatedEraKFold : Several times, with other borders.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.model_selection import EraKFold
+    >>> eras = np.repeat(np.arange(1, 13), 2)
+    >>> for train, test in EraKFold(3, purge=2).split_eras(eras):
+    ...     print(train, test)
+    [ 7  8  9 10 11 12] [1 2 3 4]
+    [ 1  2 11 12] [5 6 7 8]
+    [1 2 3 4 5 6] [ 9 10 11 12]
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_splits": [Interval(Integral, 2, None, closed="left")],
+        "shuffle": ["boolean"],
+        "chunk": [Interval(Integral, 1, None, closed="left"), None],
+        **BaseEraSplitter._parameter_constraints,
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_splits=5,
+        *,
+        shuffle=False,
+        chunk=None,
+        purge="auto",
+        embargo=0,
+        horizon=None,
+        target=None,
+        random_state=None,
+    ):
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.chunk = chunk
+        self.purge = purge
+        self.embargo = embargo
+        self.horizon = horizon
+        self.target = target
+        self.random_state = random_state
+
+    @property
+    def _n_splits(self):
+        return self.n_splits
+
+    def _folds(self, numbers, purge):
+        chunks = (numbers - numbers[0]) // (self.chunk or 1)
+        order = np.unique(chunks)
+        _check_enough(self, len(order), "chunks of eras" if self.chunk else "eras")
+        if self.shuffle:
+            order = check_random_state(self.random_state).permutation(order)
+        for tested in np.array_split(order, self.n_splits):
+            test = np.isin(chunks, tested)
+            yield ~test, test
+
+
+class RepeatedEraKFold(FixedCountSplitter):
+    """K folds of contiguous eras, repeated with other borders between them.
+
+    In each repetition the eras are laid in a ring, which is cut into `n_splits` blocks
+    from an era drawn at random. So the block over the cut tests the first and the last
+    eras together; all others are contiguous.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds of a repetition.
+    n_repeats : int, default=5
+        Number of repetitions, no two of which share a border; so at most the number
+        of eras that a fold tests.
+    purge, embargo, horizon, target
+        As in `EraKFold`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the borders.
+
+    See Also
+    --------
+    EraKFold : A single time.
+    CombinatorialPurgedEraCV : Every combination of blocks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.model_selection import RepeatedEraKFold
+    >>> cv = RepeatedEraKFold(2, n_repeats=2, purge=1, random_state=0)
+    >>> for train, test in cv.split_eras(np.arange(1, 9)):
+    ...     print(train, test)
+    [1 8] [3 4 5 6]
+    [4 5] [1 2 7 8]
+    [1 2] [4 5 6 7]
+    [5 6] [1 2 3 8]
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_splits": [Interval(Integral, 2, None, closed="left")],
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        **BaseEraSplitter._parameter_constraints,
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_splits=5,
+        *,
+        n_repeats=5,
+        purge="auto",
+        embargo=0,
+        horizon=None,
+        target=None,
+        random_state=None,
+    ):
+        self.n_splits = n_splits
+        self.n_repeats = n_repeats
+        self.purge = purge
+        self.embargo = embargo
+        self.horizon = horizon
+        self.target = target
+        self.random_state = random_state
+
+    @property
+    def _n_splits(self):
+        return self.n_splits * self.n_repeats
+
+    def _folds(self, numbers, purge):
+        n_eras = len(numbers)
+        _check_enough(self, n_eras, "eras")
+        n_borders = n_eras // self.n_splits
+        if self.n_repeats > n_borders:
+            raise ValueError(
+                f"n_repeats={self.n_repeats} must be at most {n_borders}: {n_eras} "
+                f"resolved eras cannot be cut into {self.n_splits} blocks more often "
+                "without a border that was there before. Lower n_repeats or n_splits."
+            )
+        borders = check_random_state(self.random_state).permutation(n_borders)
+        for first in borders[: self.n_repeats]:
+            ring = np.roll(np.arange(n_eras), -first)
+            for block in np.array_split(ring, self.n_splits):
+                test = np.zeros(n_eras, bool)
+                test[block] = True
+                yield ~test, test
+
+
+def _check_enough(splitter, n_units, units):
+    if splitter.n_splits > n_units:
+        raise ValueError(
+            f"n_splits={splitter.n_splits} must be at most the number of resolved "
+            f"{units}, {n_units}."
+        )

@@ -1,0 +1,140 @@
+"""What ignoring the overlap of targets would have bought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from numerai_features.metrics._bootstrap import BootstrapInterval, block_bootstrap
+from numerai_features.model_selection._k_fold import EraKFold
+from numerai_features.model_selection._predict import cross_val_predict_eras
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class LeakageEstimate:
+    """The mean CORR of a model without and with a purge.
+
+    Attributes
+    ----------
+    unpurged, purged : BootstrapInterval
+        Mean CORR over eras, with the ends of its interval.
+    difference : BootstrapInterval
+        Unpurged less purged, paired by era.
+    scores : DataFrame
+        CORR of each era (index), in the columns ``unpurged`` and ``purged``; the mean
+        over folds where several test an era.
+    purge : int
+        Eras that were purged, which is the length of the bootstrap's blocks too.
+    """
+
+    unpurged: BootstrapInterval
+    purged: BootstrapInterval
+    difference: BootstrapInterval
+    scores: pd.DataFrame = field(repr=False)
+    purge: int
+
+
+def measure_leakage(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    eras: Any = None,
+    *,
+    cv: Any = None,
+    params: dict[str, Any] | None = None,
+    n_jobs: int | None = None,
+    memory: Any = None,
+    verbose: bool = True,
+) -> LeakageEstimate:
+    """Score a model with and without the purge: what ignoring the overlap would buy.
+
+    Runs `cross_val_predict_eras` twice, under `cv` and under the same splitter with
+    ``purge=0, embargo=0``. Without a purge the model also trains on more eras, those
+    that the purge leaves out; where eras are many, that adds little.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With ``fit`` and ``predict``; a Pipeline, say.
+    X, y, eras, params, n_jobs, memory, verbose
+        As in `cross_val_predict_eras`.
+    cv : era splitter, default=None
+        One of this package. None means `EraKFold()`.
+
+    Returns
+    -------
+    LeakageEstimate
+
+    Raises
+    ------
+    ValueError
+        If the purge of `cv` is 0, or there are fewer scored eras than two blocks of
+        the bootstrap, which are as long as the purge.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsRegressor
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from numerai_features import LatentFeatures, make_era_panel
+    >>> from numerai_features.model_selection import EraKFold, measure_leakage
+    >>> panel, _ = make_era_panel(n_eras=60, rows_per_era=60, random_state=0)
+    >>> model = make_pipeline(LatentFeatures(), KNeighborsRegressor(20))
+    >>> leakage = measure_leakage(
+    ...     model, panel.to_frame(targets=[]), panel.y("target_alpha_60"),
+    ...     cv=EraKFold(4, horizon=12), verbose=False)
+    >>> leakage.difference.low > 0.01
+    True
+    """
+    import pandas as pd
+    from sklearn.base import clone
+
+    cv = EraKFold() if cv is None else cv
+    purge = _purge_of(cv, y)
+    splitters = {
+        "unpurged": clone(cv).set_params(purge=0, embargo=0),
+        "purged": cv,
+    }
+    scores = {}
+    for name, splitter in splitters.items():
+        out = cross_val_predict_eras(
+            estimator,
+            X,
+            y,
+            eras,
+            cv=splitter,
+            params=params,
+            n_jobs=n_jobs,
+            memory=memory,
+            verbose=verbose,
+        )
+        scores[name] = out.groupby(["era", "fold"])["corr"].first()
+    table = pd.DataFrame(scores).groupby("era").mean().dropna()
+    intervals = {
+        "unpurged": table["unpurged"],
+        "purged": table["purged"],
+        "difference": table["unpurged"] - table["purged"],
+    }
+    return LeakageEstimate(
+        **{k: block_bootstrap(v, block=purge) for k, v in intervals.items()},
+        scores=table,
+        purge=purge,
+    )
+
+
+def _purge_of(cv: Any, y: Any) -> int:
+    purge_of = getattr(cv, "_purge", None)
+    if purge_of is None:
+        raise ValueError(
+            "cv must be an era splitter of this package, whose purge can be taken away "
+            f"and put back; got {cv!r}."
+        )
+    purge = int(purge_of(y))
+    if purge == 0:
+        raise ValueError(
+            f"cv={cv!r} purges nothing, so there is nothing to compare with. Pass a "
+            "splitter with a purge: horizon=, target= or purge=."
+        )
+    return purge

@@ -1,0 +1,304 @@
+"""Out-of-fold predictions and their era scores, fold by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._cache import fingerprint, open_memory
+from numerai_features._compat import consumes
+from numerai_features._eras import EraIndex
+from numerai_features._fitted import has_prefitted, warn_of_prefitted
+from numerai_features._validation import (
+    as_frame,
+    as_slice,
+    count_rows,
+    take_rows,
+    validate_target,
+)
+from numerai_features.metrics._era_scores import era_scores, one_column
+from numerai_features.metrics._probe import check_era_is_no_feature
+from numerai_features.metrics._scorer import predict_some
+from numerai_features.model_selection._base import BaseEraSplitter
+from numerai_features.model_selection._combinatorial import CombinatorialPurgedEraCV
+from numerai_features.model_selection._folds import (
+    count_folds,
+    era_folds,
+    index_eras,
+    row_folds,
+)
+from numerai_features.model_selection._k_fold import EraKFold
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rows = slice | NDArray[np.intp]
+
+
+class _Data(NamedTuple):
+    """What every fold takes its rows from."""
+
+    X: Any
+    y: Any
+    target: NDArray[np.float64]
+    eras: NDArray[np.int64]
+    hand_on_eras: bool
+    params: dict[str, Any]
+
+
+def cross_val_predict_eras(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    eras: Any = None,
+    *,
+    cv: Any = None,
+    params: dict[str, Any] | None = None,
+    n_jobs: int | None = None,
+    memory: Any = None,
+    verbose: bool = True,
+) -> pd.DataFrame:
+    """Predict every test row by a model of its fold, and score every era.
+
+    Unlike scikit-learn's ``cross_val_predict`` it takes splitters whose folds overlap
+    or leave rows out (walk forward, combinatorial, repeated), keeps what is done, and
+    scores by era.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With ``fit`` and ``predict``; a Pipeline, say. Each fold fits a clone.
+    X : array-like or frame of shape (n_rows, n_features)
+        Handed on as it is. Training rows of a fold that lie together, as in a walk
+        forward, are a view of an array, not a copy.
+    y : array-like of shape (n_rows,)
+        The target. Training rows without one (NaN) are left out; test rows are
+        predicted with or without.
+    eras : array-like of shape (n_rows,), default=None
+        Era labels; None takes the column ``era`` of X. Steps that use eras get them,
+        also from arrays: by metadata routing, which is on while a fold is fitted if
+        the estimator asks for eras.
+    cv : splitter, int or iterable, default=None
+        Ours or anyone's, see `check_splits`; gets the eras as groups. None means
+        `EraKFold()`.
+    params : dict, default=None
+        Handed to ``fit``; of values with one item a row, those of the training rows.
+    n_jobs : int, default=None
+        Folds at once, as joblib counts them. Processes share a memory-mapped X and
+        copy a frame.
+    memory : str, path or joblib.Memory, default=None
+        Folder that keeps finished folds. The same call takes them from there, so that
+        an interrupted one goes on where it was; and where only the model behind
+        `LatentFeatures` has changed, its fitted embedders are taken from there. X is
+        known by its contents. With ``random_state=None`` a kept result is the first.
+    verbose : bool, default=True
+        Whether to show progress over folds.
+
+    Returns
+    -------
+    DataFrame
+        A row for each test row of each fold, in the order of folds and then of rows,
+        indexed as X or y is (by id): ``era`` (number), ``fold``, ``target``,
+        ``prediction``, and ``corr``, the CORR of that era in that fold (NaN where it
+        cannot be scored). With `CombinatorialPurgedEraCV` also ``path``, the backtest
+        path that the prediction belongs to.
+
+    Raises
+    ------
+    EraLeakageError
+        If the column ``era`` of X reaches the model as a feature.
+    ValueError
+        If there are no eras, or lengths differ.
+
+    Warns
+    -----
+    EraLeakageWarning
+        If a frozen embedder was fitted on eras that are scored.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from numerai_features import LatentFeatures, make_era_panel
+    >>> from numerai_features.model_selection import (
+    ...     EraWalkForward, cross_val_predict_eras)
+    >>> panel, _ = make_era_panel(n_eras=40, rows_per_era=50, random_state=0)
+    >>> model = make_pipeline(LatentFeatures(), Ridge())
+    >>> out = cross_val_predict_eras(
+    ...     model, panel.to_frame(targets=[]), panel.y("target_alpha_20"),
+    ...     cv=EraWalkForward(3, purge=8), verbose=False)
+    >>> list(out)
+    ['era', 'fold', 'target', 'prediction', 'corr']
+    >>> out.groupby("fold")["era"].agg(["min", "max"])
+          min  max
+    fold
+    0      11   20
+    1      21   30
+    2      31   40
+    >>> scores = out.groupby("era")["corr"].first()
+    """
+    from sklearn.base import clone
+    from sklearn.utils.parallel import Parallel, delayed
+    from tqdm import tqdm
+
+    X, cv = as_frame(X), EraKFold() if cv is None else cv
+    index = index_eras(X, eras)
+    data = _Data(
+        X,
+        y,
+        validate_target(y, index.n_rows),
+        index.row_numbers,
+        hand_on_eras=eras is not None,
+        params=params or {},
+    )
+    estimator, memory = clone(estimator), open_memory(memory)
+    task = memory.cache(_fit_and_predict, ignore=["data", "train", "test"])
+    key = None
+    if memory.location is not None:
+        _remember(estimator, memory)
+        key = fingerprint(X, y, index.row_numbers, data.params)
+
+    if has_prefitted(estimator):
+        tested = sum(test for _, test in era_folds(cv, index, y)) > 0
+        warn_of_prefitted(estimator, index.numbers[tested], _reach(cv, y))
+    tests: list[Rows] = []
+
+    def jobs() -> Iterator[Any]:
+        for train, test in _folds(cv, index, data):
+            tests.append(test)
+            yield delayed(_run)(len(tests) - 1, task, estimator, key, data, train, test)
+
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    with tqdm(total=count_folds(cv, index, y), unit="fold", disable=not verbose) as bar:
+        done = {}
+        for fold, *result in parallel(jobs()):
+            done[fold] = result
+            bar.update()
+    results = [done[fold] for fold in range(len(tests))]
+    frame = _as_frame(data, tests, results)
+    if isinstance(cv, CombinatorialPurgedEraCV):
+        paths = cv._era_paths(index, y)
+        frame["path"] = np.concatenate(
+            [path[index.codes[test]] for path, test in zip(paths, tests, strict=True)]
+        )
+    return frame
+
+
+def _folds(cv: Any, index: EraIndex, data: _Data) -> Iterator[tuple[Rows, Rows]]:
+    """Yield training rows with a target, and test rows; slices where they can be."""
+    unknown = np.isnan(data.target)
+    for fold, (train, test) in enumerate(row_folds(cv, index, data.y)):
+        known = train[~unknown[train]] if unknown.any() else train
+        if not len(known):
+            raise ValueError(
+                f"The target is NaN in all {len(train)} training rows of fold {fold}. "
+                "Choose another target, or fewer and longer folds."
+            )
+        yield as_slice(known), as_slice(test)
+
+
+def _reach(cv: Any, y: Any) -> int:
+    """Return how many eras apart two are that need not know of each other."""
+    return cv._purge(y) + 1 if isinstance(cv, BaseEraSplitter) else 1
+
+
+def _remember(estimator: Any, memory: Any) -> None:
+    """Let the embedders of an estimator keep what they fit.
+
+    A Pipeline keeps whole tables; it is told to only where nothing in it can keep the
+    latents alone.
+    """
+    from sklearn.pipeline import Pipeline
+
+    parts = {"": estimator, **estimator.get_params(deep=True)}
+    owners = [
+        (name, part)
+        for name, part in parts.items()
+        if hasattr(part, "get_params")
+        and not isinstance(part, type)
+        and "memory" in part.get_params(deep=False)
+        and part.memory is None
+    ]
+    lean = [(name, part) for name, part in owners if not isinstance(part, Pipeline)]
+    for _, part in lean or owners:
+        part.set_params(memory=memory)
+
+
+def _run(
+    fold: int, task: Any, estimator: Any, key: Any, data: _Data, train: Rows, test: Rows
+) -> tuple[int, NDArray[Any], NDArray[np.float64]]:
+    """Predict the test rows of a fold, and score them."""
+    if key is not None:
+        key = fingerprint(key, train, test)
+    prediction = task(estimator, key, data, train, test)
+    eras, target = data.eras[test], data.target[test]
+    if np.isnan(target).all():
+        return fold, prediction, np.full(len(prediction), np.nan)
+    scores = era_scores(target, prediction, eras)
+    return fold, prediction, scores.reindex(eras).to_numpy()
+
+
+def _fit_and_predict(
+    estimator: Any, key: Any, data: _Data, train: Rows, test: Rows
+) -> NDArray[Any]:
+    """Return the predictions of a model of the training rows for the test rows.
+
+    What `data`, `train` and `test` hold is known to the cache by `key`.
+    """
+    from sklearn import config_context
+    from sklearn.base import clone
+
+    model = clone(estimator)
+    eras: dict[str, Any] = {"fit": {}, "predict": {}}
+    routing = {}
+    if data.hand_on_eras:
+        with config_context(enable_metadata_routing=True):
+            takers = [m for m in eras if consumes(model, m, "eras")]
+        routing = {"enable_metadata_routing": True} if takers else {}
+        rows = {"fit": train, "predict": test}
+        eras |= {method: {"eras": data.eras[rows[method]]} for method in takers}
+    with config_context(**routing):
+        params = _of_rows(data.params, train, len(data.eras))
+        y = take_rows(data.y, train)
+        model.fit(take_rows(data.X, train), y, **params, **eras["fit"])
+        X = take_rows(data.X, test)
+        prediction = one_column(model.predict(X, **eras["predict"]))
+        check_era_is_no_feature(partial(predict_some, model), X)
+    return prediction
+
+
+def _of_rows(params: dict[str, Any], rows: Rows, n_rows: int) -> dict[str, Any]:
+    """Return parameters of fit; of those with one item a row, some rows."""
+    return {
+        name: take_rows(value, rows) if _has_rows(value, n_rows) else value
+        for name, value in params.items()
+    }
+
+
+def _has_rows(value: Any, n_rows: int) -> bool:
+    sized = hasattr(value, "__len__") and not isinstance(value, str | dict)
+    return sized and count_rows(value) == n_rows
+
+
+def _as_frame(data: _Data, tests: list[Rows], results: list[Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = np.arange(len(data.eras))
+    rows = np.concatenate([rows[test] for test in tests])
+    predictions, scores = zip(*results, strict=True)
+    frame = pd.DataFrame(
+        {
+            "era": data.eras[rows],
+            "fold": np.repeat(np.arange(len(tests)), [len(p) for p in predictions]),
+            "target": data.target[rows],
+            "prediction": np.concatenate(predictions),
+            "corr": np.concatenate(scores),
+        }
+    )
+    tables = (table for table in (data.X, data.y) if hasattr(table, "iloc"))
+    names = next((table.index for table in tables), pd.RangeIndex(len(data.eras)))
+    return frame.set_axis(names[rows])

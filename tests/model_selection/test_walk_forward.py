@@ -1,0 +1,214 @@
+"""Which eras the splitters that go forward test, and how far back they train."""
+
+import math
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import TimeSeriesSplit, train_test_split
+
+from numerai_features.model_selection import EraHoldout, EraWalkForward
+
+gaps = st.lists(st.sampled_from([1, 1, 1, 2, 3, 7, 20]), min_size=6, max_size=40)
+era_lists = gaps.map(lambda steps: np.cumsum(steps).tolist())
+
+
+def ends(splitter, eras, y=None):
+    """First and last era number of each training and test set."""
+    return [
+        tuple((int(part[0]), int(part[-1])) for part in fold)
+        for fold in splitter.split_eras(eras, y)
+    ]
+
+
+class TestEraWalkForward:
+    @settings(deadline=None)
+    @given(st.integers(1, 5), era_lists)
+    def test_all_blocks_but_the_first_are_tested_once(self, n_splits, eras):
+        tested = [
+            test.tolist()
+            for _, test in EraWalkForward(n_splits, purge=0).split_eras(eras)
+        ]
+        assert len(tested) == n_splits
+        tail = list(chain(*tested))
+        assert tail == eras[-len(tail) :]  # each once, in order, up to the last
+        sizes = [len(eras) - len(tail), *(len(test) for test in tested)]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] - sizes[-1] <= 1
+
+    @settings(deadline=None)
+    @given(st.integers(1, 30), era_lists)
+    def test_chunks_begin_at_the_first_era(self, chunk, eras):
+        blocks = {}
+        for era in eras:
+            blocks.setdefault((era - eras[0]) // chunk, []).append(era)
+        _, *expected = blocks.values()
+        cv = EraWalkForward(chunk=chunk, purge=0)
+        if not expected:
+            with pytest.raises(ValueError, match="leaves no block to test"):
+                ends(cv, eras)
+            with pytest.raises(ValueError, match="leaves no block to test"):
+                cv.get_n_splits(groups=eras)
+            return
+        assert cv.get_n_splits(groups=eras) == len(expected)
+        assert [test.tolist() for _, test in cv.split_eras(eras)] == expected
+
+    @settings(deadline=None)
+    @given(
+        st.integers(2, 6),
+        st.integers(2, 8),
+        st.integers(0, 5),
+        st.one_of(st.none(), st.integers(1, 20)),
+    )
+    def test_it_is_scikit_learns_time_series_split(self, n_splits, size, gap, longest):
+        gap = min(gap, size - 1)
+        X = np.zeros(((n_splits + 1) * size, 1))
+        ours = EraWalkForward(n_splits, purge=gap, max_train_eras=longest)
+        theirs = TimeSeriesSplit(n_splits, gap=gap, max_train_size=longest)
+        for got, expected in zip(
+            ours.split(X, groups=np.arange(len(X))), theirs.split(X), strict=True
+        ):
+            for a, b in zip(got, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+    def test_the_window_slides(self):
+        cv = EraWalkForward(chunk=10, max_train_eras=12, purge=3)
+        assert ends(cv, range(1, 41)) == [
+            ((1, 7), (11, 20)),
+            ((6, 17), (21, 30)),
+            ((16, 27), (31, 40)),
+        ]
+
+    def test_chunks_win_over_n_splits(self):
+        cv = EraWalkForward(2, chunk=10, purge=0)
+        assert cv.get_n_splits(groups=range(40)) == len(ends(cv, range(40))) == 3
+
+    def test_a_chunk_without_eras_is_no_fold(self):
+        cv = EraWalkForward(chunk=10, purge=2)
+        eras = [*range(1, 15), *range(45, 55)]
+        assert ends(cv, eras) == [
+            ((1, 8), (11, 14)),
+            ((1, 14), (45, 50)),
+            ((1, 48), (51, 54)),
+        ]
+        assert cv.get_n_splits(groups=eras) == 3
+
+    def test_every_fourth_era_purges_by_number(self):
+        eras = np.arange(1, 401, 4)
+        train, test = next(iter(EraWalkForward(chunk=200, purge=8).split_eras(eras)))
+        assert test[0] == 201
+        assert train[-1] == 189  # 193 and 197 are within 8 of 201
+
+    def test_the_number_of_folds_needs_the_eras_only_with_chunks(self):
+        assert EraWalkForward(4).get_n_splits() == 4
+        with pytest.raises(ValueError, match="splits by era, but got none"):
+            EraWalkForward(chunk=10).get_n_splits(np.ones((9, 1)))
+        frame = pd.DataFrame({"era": range(40)})
+        assert EraWalkForward(chunk=10).get_n_splits(frame) == 3
+        y = np.where(np.arange(40) < 30, 0.5, np.nan)
+        assert EraWalkForward(chunk=10).get_n_splits(frame, y) == 2
+
+
+class TestNumerai:
+    @pytest.mark.parametrize(
+        ("target", "purge"), [("target_ender_20", 8), ("target_ender_60", 16)]
+    )
+    def test_numerais_own_scheme(self, target, purge):
+        cv = EraWalkForward.numerai(target)
+        expected = [
+            ((1, 156 - purge), (157, 312)),
+            ((1, 312 - purge), (313, 468)),
+            ((1, 468 - purge), (469, 574)),
+        ]
+        assert ends(cv, np.arange(1, 575)) == expected
+        assert ends(EraWalkForward(chunk=156, purge=purge), np.arange(1, 575)) == (
+            expected
+        )
+        assert cv.get_n_splits(groups=np.arange(1, 575)) == 3
+
+    def test_the_target_told_wins_over_the_targets_name(self):
+        y = pd.Series(np.zeros(574), name="target_ender_20")
+        cv = EraWalkForward.numerai("target_ender_60")
+        assert ends(cv, np.arange(1, 575), y)[0] == ((1, 140), (157, 312))
+
+    def test_all_of_it_can_be_overridden(self):
+        def first(**params):
+            cv = EraWalkForward.numerai("target_ender_60", **params)
+            return ends(cv, np.arange(1, 575))[0]
+
+        assert first(purge=4) == ((1, 152), (157, 312))
+        assert first(horizon=12) == ((1, 144), (157, 312))
+        assert first(chunk=100) == ((1, 84), (101, 200))
+        assert first(chunk=100, max_train_eras=50) == ((35, 84), (101, 200))
+        by_number = EraWalkForward.numerai("target_ender_60", chunk=None, n_splits=1)
+        assert ends(by_number, np.arange(1, 575)) == [((1, 271), (288, 574))]
+
+    def test_a_subclass_stays_one(self):
+        class Mine(EraWalkForward):
+            pass
+
+        assert type(Mine.numerai("target_ender_20")) is Mine
+
+    def test_a_target_without_days_is_told(self):
+        cv = EraWalkForward.numerai("target")
+        with pytest.raises(ValueError, match="does not end in its trading days"):
+            ends(cv, np.arange(1, 575))
+
+
+class TestEraHoldout:
+    @settings(deadline=None)
+    @given(st.one_of(st.floats(0.01, 0.8), st.integers(1, 5)), era_lists)
+    def test_it_tests_the_last_eras(self, test_size, eras):
+        [(train, test)] = EraHoldout(test_size, purge=0).split_eras(eras)
+        n = test_size
+        if isinstance(test_size, float):
+            n = math.ceil(test_size * len(eras))
+        assert test.tolist() == eras[-n:]
+        assert train.tolist() == eras[:-n]
+
+    @settings(deadline=None)
+    @given(st.one_of(st.floats(0.01, 0.8), st.integers(1, 5)), era_lists)
+    def test_without_purge_it_is_scikit_learns_train_test_split(self, test_size, eras):
+        [(train, test)] = EraHoldout(test_size, purge=0).split(None, groups=eras)
+        expected = train_test_split(
+            np.arange(len(eras)), test_size=test_size, shuffle=False
+        )
+        np.testing.assert_array_equal(train, expected[0])
+        np.testing.assert_array_equal(test, expected[1])
+
+    def test_the_purge_is_by_number(self):
+        [(train, test)] = EraHoldout(0.5, purge=8).split_eras(range(1, 81, 4))
+        assert (train[-1], test[0], len(test)) == (29, 41, 10)  # 33 and 37 are near
+
+    def test_by_default_a_fifth_is_tested(self):
+        [(_, test)] = EraHoldout(purge=0).split_eras(range(1, 101))
+        assert test.tolist() == list(range(81, 101))
+
+
+@pytest.mark.parametrize(
+    ("splitter", "message"),
+    [
+        (
+            EraWalkForward(3, purge=0),
+            "n_splits=3 needs at least 4 resolved eras; got 2",
+        ),
+        (
+            EraWalkForward(chunk=9, purge=0),
+            "chunk=9 leaves no block to test: the eras go from 1 to 2",
+        ),
+        (EraWalkForward(0), "'n_splits' parameter of EraWalkForward"),
+        (EraWalkForward(chunk=0), "'chunk' parameter of EraWalkForward"),
+        (EraWalkForward(max_train_eras=0), "'max_train_eras' parameter of EraWalk"),
+        (EraHoldout(2, purge=0), "test_size=2 leaves no era to train on: 2 of 2"),
+        (EraHoldout(0.6, purge=0), r"test_size=0\.6 leaves no era to train on: 2 of 2"),
+        (EraHoldout(0), "'test_size' parameter of EraHoldout"),
+        (EraHoldout(1.0), "'test_size' parameter of EraHoldout"),
+        (EraHoldout(None), "'test_size' parameter of EraHoldout"),
+    ],
+)
+def test_impossible_splits_are_told(splitter, message):
+    with pytest.raises(ValueError, match=message):
+        next(splitter.split(None, groups=[1, 2]))
