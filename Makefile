@@ -35,6 +35,7 @@ docs: .venv/ready
 bench: .venv/ready
 	$(BIN)/python benchmarks/factor_analysis.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/splitters.py
 	$(BIN)/python benchmarks/leakage.py
 	$(BIN)/python benchmarks/latents.py
 

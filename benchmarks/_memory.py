@@ -53,7 +53,7 @@ def measure(script, *args):
         for line in process.stdout:
             if line.startswith("done"):
                 result["seconds"] = time.perf_counter() - start
-                result.update(json.loads(line[4:] or "{}"))
+                result.update(json.loads(line[4:].strip() or "{}"))
         process.wait()
 
     waiter = threading.Thread(target=wait)

@@ -80,6 +80,9 @@ class EraIndex:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Rows of each era, of shape (n_eras,)."""
+        if self.contiguous:
+            codes = np.arange(self.n_eras + 1, dtype=np.int32)
+            return np.diff(np.searchsorted(self.codes, codes))
         return np.bincount(self.codes, minlength=self.n_eras)
 
     @property

@@ -76,8 +76,8 @@ def take_rows(X: Any, rows: Any) -> Any:
 
 
 def as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return ascending rows as a slice, a view, where none is left out."""
-    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+    """Return rows as a slice, a view, where they are in order and none is left out."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
 

@@ -21,7 +21,13 @@ import numerai_features
 from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder
-from numerai_features.model_selection import EraKFold, EraWalkForward
+from numerai_features.model_selection import (
+    CombinatorialPurgedEraCV,
+    EraHoldout,
+    EraKFold,
+    EraWalkForward,
+    RepeatedEraKFold,
+)
 
 TRANSFORMERS = [
     FactorAnalysisEmbedder(),
@@ -34,7 +40,13 @@ TRANSFORMERS = [
     ),
     LatentFeatures(FactorAnalysisEmbedder(1), passthrough=False, quantize="uint8"),
 ]
-SPLITTERS = [EraKFold(), EraWalkForward()]
+SPLITTERS = [
+    CombinatorialPurgedEraCV(),
+    EraHoldout(),
+    EraKFold(),
+    EraWalkForward(),
+    RepeatedEraKFold(),
+]
 
 # Every excuse, with its reason. A row-wise estimator has none.
 EXCUSED = {
@@ -205,7 +217,8 @@ class TestClasses:
     def test_every_parameter_is_used(self, cls):
         if cls.__name__ == "EraScorer":
             pytest.skip("reads its references by name; tested there")
-        source = "".join(inspect.getsource(base) for base in cls.__mro__[:2])
+        ours = (b for b in cls.__mro__ if b.__module__.startswith("numerai_features"))
+        source = "".join(inspect.getsource(base) for base in ours)
         body = source.split("def __init__")[0] + source.split("self", 1)[1]
         for name in inspect.signature(cls).parameters:
             uses = body.count(f"self.{name}")

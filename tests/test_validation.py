@@ -6,9 +6,12 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from numerai_features._validation import (
+    as_slice,
+    count_rows,
     frame_to_array,
     missing_values,
     take_eras,
+    take_rows,
     validate_rows,
     validate_target,
 )
@@ -129,3 +132,40 @@ def test_what_stands_in_for_nan():
 def test_bad_targets_are_told(y, message):
     with pytest.raises(ValueError, match=message):
         validate_target(y, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([3, 4, 5], slice(3, 6)),
+        ([7], slice(7, 8)),
+        ([3, 5], [3, 5]),
+        ([3, 5, 4, 6], [3, 5, 4, 6]),
+        ([], []),
+    ],
+)
+def test_only_rows_in_order_become_a_slice(rows, expected):
+    got = as_slice(np.array(rows, int))
+    if isinstance(expected, slice):
+        assert got == expected
+    else:
+        assert got.tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("rows", [slice(1, 3), np.array([2, 0])])
+def test_rows_are_taken_from_any_container(kind, rows):
+    values = {"a": [1, 2, 3, 4], "b": [5, 6, 7, 8]}
+    plain = np.array(list(values.values())).T
+    table = {
+        "array": plain,
+        "list": plain.tolist(),
+        "pandas": pd.DataFrame(values, index=[9, 8, 7, 6]),
+        "polars": pl.DataFrame(values),
+        "pyarrow": pa.table(values),
+    }[kind]
+    assert count_rows(table) == 4
+    got = take_rows(table, rows)
+    assert type(got) is (np.ndarray if kind in ("array", "list") else type(table))
+    got = got if isinstance(got, np.ndarray) else frame_to_array(got)
+    np.testing.assert_array_equal(got, plain[rows])

@@ -239,8 +239,8 @@ def _tell_fold(eras: EraIndex, train: Counts, test: Counts) -> dict[str, int | N
     trained, tested = eras.numbers[train > 0], eras.numbers[test > 0]
     after = np.searchsorted(trained, tested)
     before, following = after > 0, after < len(trained)
-    backs = tested[before] - trained[after[before] - 1]
-    ons = trained[after[following]] - tested[following]
+    backward = tested[before] - trained[after[before] - 1]
+    forward = trained[after[following]] - tested[following]
     return {
         "n_train_eras": len(trained),
         "n_test_eras": len(tested),
@@ -248,6 +248,6 @@ def _tell_fold(eras: EraIndex, train: Counts, test: Counts) -> dict[str, int | N
         "n_test_rows": int(test.sum()),
         "first_test": int(tested[0]) if len(tested) else None,
         "last_test": int(tested[-1]) if len(tested) else None,
-        "gap_before": int(backs.min()) if len(backs) else None,
-        "gap_after": int(ons.min()) if len(ons) else None,
+        "gap_before": int(backward.min()) if len(backward) else None,
+        "gap_after": int(forward.min()) if len(forward) else None,
     }

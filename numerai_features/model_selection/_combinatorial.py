@@ -106,7 +106,7 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
         predictions : sequence of n_splits array-like of shape (n_test_rows,)
             For each split, in order, the predictions of its test rows.
         X, y, groups
-            What `split` got.
+            As in `split`.
 
         Returns
         -------

@@ -66,7 +66,7 @@ def row_folds(
     """Yield the rows of each fold of any splitter, with the eras as groups."""
     splitter, *arguments = _splitting(cv, eras, y)
     for train, test in splitter.split(*arguments):
-        yield np.asarray(train), np.asarray(test)
+        yield _places(train), _places(test)
 
 
 def count_folds(cv: Any, eras: EraIndex, y: Any = None) -> int:
@@ -88,10 +88,17 @@ def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
     return splitter, X, y, eras.row_numbers if takes_groups else None
 
 
-def _rows_in_eras(eras: EraIndex, rows: NDArray[Any]) -> Counts:
+def _places(rows: Any) -> NDArray[np.intp]:
+    """Return rows as indices: a list or a mask may come, too."""
+    rows = np.asarray(rows)
+    if rows.dtype == bool:
+        return np.flatnonzero(rows)
+    return rows if rows.size else np.empty(0, np.intp)  # numpy makes floats of []
+
+
+def _rows_in_eras(eras: EraIndex, rows: NDArray[np.intp]) -> Counts:
     try:
-        # numpy makes floats of an empty list
-        codes = eras.codes[rows if len(rows) else slice(0)]
+        codes = eras.codes[rows]
     except IndexError as error:
         raise ValueError(
             f"cv must yield row indices below {eras.n_rows}, the number of labels in "

@@ -59,10 +59,12 @@ def measure_leakage(
     ----------
     estimator : estimator
         With ``fit`` and ``predict``; a Pipeline, say.
-    X, y, eras, params, n_jobs, memory, verbose
+    X, y, eras
         As in `cross_val_predict_eras`.
     cv : era splitter, default=None
         One of this package. None means `EraKFold()`.
+    params, n_jobs, memory, verbose
+        As in `cross_val_predict_eras`.
 
     Returns
     -------

@@ -160,7 +160,7 @@ def cross_val_predict_eras(
     key = None
     if memory.location is not None:
         _remember(estimator, memory)
-        key = fingerprint(X, y, index.row_numbers, data.params)
+        key = fingerprint(X, y, index.row_numbers, data.params, data.hand_on_eras)
 
     if has_prefitted(estimator):
         tested = sum(test for _, test in era_folds(cv, index, y)) > 0
@@ -202,7 +202,7 @@ def _folds(cv: Any, index: EraIndex, data: _Data) -> Iterator[tuple[Rows, Rows]]
 
 
 def _reach(cv: Any, y: Any) -> int:
-    """Return how many eras apart two are that need not know of each other."""
+    """Return how many eras from a tested one an embedder may first have been fitted."""
     return cv._purge(y) + 1 if isinstance(cv, BaseEraSplitter) else 1
 
 
@@ -214,17 +214,16 @@ def _remember(estimator: Any, memory: Any) -> None:
     """
     from sklearn.pipeline import Pipeline
 
-    parts = {"": estimator, **estimator.get_params(deep=True)}
     owners = [
-        (name, part)
-        for name, part in parts.items()
+        part
+        for part in [estimator, *estimator.get_params(deep=True).values()]
         if hasattr(part, "get_params")
         and not isinstance(part, type)
         and "memory" in part.get_params(deep=False)
         and part.memory is None
     ]
-    lean = [(name, part) for name, part in owners if not isinstance(part, Pipeline)]
-    for _, part in lean or owners:
+    lean = [part for part in owners if not isinstance(part, Pipeline)]
+    for part in lean or owners:
         part.set_params(memory=memory)
 
 
@@ -232,11 +231,13 @@ def _run(
     fold: int, task: Any, estimator: Any, key: Any, data: _Data, train: Rows, test: Rows
 ) -> tuple[int, NDArray[Any], NDArray[np.float64]]:
     """Predict the test rows of a fold, and score them."""
+    import pandas as pd
+
     if key is not None:
         key = fingerprint(key, train, test)
     prediction = task(estimator, key, data, train, test)
     eras, target = data.eras[test], data.target[test]
-    if np.isnan(target).all():
+    if pd.Series(target).groupby(eras).nunique().max() < 2:  # nothing to score by
         return fold, prediction, np.full(len(prediction), np.nan)
     scores = era_scores(target, prediction, eras)
     return fold, prediction, scores.reindex(eras).to_numpy()

@@ -7,6 +7,7 @@ from lightgbm import LGBMRegressor
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 
@@ -308,3 +309,84 @@ def test_cross_val_score_on_a_frame(panel, frame):
         error_score="raise",
     )
     assert np.isfinite(scores).all()
+
+
+class Counted(FactorAnalysisEmbedder):
+    """Leaves a file in a folder for every fit."""
+
+    folder = None
+
+    def fit(self, X, y=None, *, eras=None, sample_weight=None):
+        (self.folder / f"{len(list(self.folder.iterdir()))}").touch()
+        return super().fit(X, y, eras=eras, sample_weight=sample_weight)
+
+
+class TestMemory:
+    @pytest.fixture
+    def fits(self, tmp_path, monkeypatch):
+        folder = tmp_path / "fits"
+        folder.mkdir()
+        monkeypatch.setattr(Counted, "folder", folder)
+        return lambda: len(list(folder.iterdir()))
+
+    @pytest.mark.parametrize("quantize", [None, "uint8"])
+    def test_a_search_behind_it_fits_it_once_a_fold(
+        self, frame, panel, tmp_path, fits, quantize
+    ):
+        def run(memory):
+            latents = LatentFeatures(Counted(2), quantize=quantize, memory=memory)
+            model = Pipeline([("latents", latents), ("ridge", Ridge())])
+            grid = {"ridge__alpha": [1.0, 10.0, 100.0]}
+            search = GridSearchCV(
+                model, grid, cv=EraKFold(3, purge=2), error_score="raise",
+                scoring=make_era_scorer(), refit=False,
+            )  # fmt: skip
+            return search.fit(frame, panel.y()).cv_results_["mean_test_score"]
+
+        kept = run(tmp_path / "cache")
+        assert fits() == 3
+        np.testing.assert_array_equal(kept, run(None))
+        assert fits() == 3 + 9
+        np.testing.assert_array_equal(kept, run(str(tmp_path / "cache")))
+        assert fits() == 12
+
+    def test_what_it_is_known_by(self, panel, tmp_path, fits):
+        X, y, eras = panel.X, panel.y(), panel.eras
+        weights = np.linspace(1, 2, len(X))
+        calls = [
+            (2, X, None, None, None),
+            (3, X, None, None, None),
+            (2, X[:, ::-1], None, None, None),
+            (2, X, y, None, None),
+            (2, X, None, eras, None),
+            (2, X, None, eras + 1, None),
+            (2, X, None, None, weights),
+        ]
+        for i, (k, rows, target, labels, weight) in enumerate(calls, start=1):
+            for _ in range(2):
+                kept = LatentFeatures(Counted(k), memory=tmp_path / "cache")
+                extras = {"eras": labels, "sample_weight": weight}
+                table = kept.fit_transform(rows, target, **extras)
+                assert fits() == i
+            plain = LatentFeatures(FactorAnalysisEmbedder(k))
+            expected = plain.fit_transform(rows, target, **extras)
+            np.testing.assert_array_equal(table, expected)
+            again = kept.transform(rows, eras=labels)
+            np.testing.assert_array_equal(again, expected)
+
+    def test_training_rows_keep_what_fit_transform_gave(self, panel, tmp_path):
+        """Cross-fitted latents differ from those of `transform`: both stay so."""
+        for _ in range(2):
+            latents = LatentFeatures(Supervised(), passthrough=False, memory=tmp_path)
+            train = latents.fit_transform(panel.X, panel.y())
+            np.testing.assert_allclose(train - latents.transform(panel.X), 1, rtol=1e-5)
+
+    def test_the_template_is_not_fitted(self, panel, tmp_path):
+        latents = LatentFeatures(FactorAnalysisEmbedder(2), memory=str(tmp_path))
+        latents.fit(panel.X)
+        assert not hasattr(latents.embedders, "encoder_")
+        assert hasattr(latents.embedders_[0][1], "encoder_")
+
+    def test_it_must_be_a_folder(self, panel):
+        with pytest.raises(ValueError, match="'memory' parameter of LatentFeatures"):
+            LatentFeatures(FactorAnalysisEmbedder(2), memory=3).fit(panel.X)

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import KFold, ShuffleSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
@@ -80,6 +80,7 @@ class TestFrame:
             CombinatorialPurgedEraCV(4, 2, purge=1),
             KFold(3),
             3,
+            ShuffleSplit(3, random_state=0),
         ],
         ids=repr,
     )
@@ -87,7 +88,8 @@ class TestFrame:
         X, y, eras = panel.X, panel.y(), panel.eras
         out = predict(Ridge(), X, y, eras, cv=cv)
         splitter = KFold(3) if cv == 3 else cv
-        groups = {} if isinstance(splitter, KFold) else {"groups": eras}
+        foreign = isinstance(splitter, KFold | ShuffleSplit)
+        groups = {} if foreign else {"groups": eras}
         parts = []
         for fold, (train, test) in enumerate(splitter.split(X, y, **groups)):
             prediction = Ridge().fit(X[train], y[train]).predict(X[test])
@@ -100,7 +102,7 @@ class TestFrame:
                         "fold": fold,
                         "target": y[test].astype(float),
                         "prediction": prediction,
-                        "corr": scores.loc[numbers].to_numpy(),
+                        "corr": scores.reindex(numbers).to_numpy(),
                     },
                     index=test,
                 )
@@ -109,6 +111,20 @@ class TestFrame:
         if isinstance(cv, CombinatorialPurgedEraCV):
             expected["path"] = out["path"]
         pd.testing.assert_frame_equal(out, expected, rtol=1e-6, check_dtype=False)
+
+    def test_rows_may_be_masks_or_lists_in_any_order(self, panel):
+        rows = np.arange(panel.n_rows)
+        train, test = rows < 1200, rows >= 1600
+        swapped = [0, 2, 1, *range(3, 1200)]
+        folds = [(train, test), (swapped, rows[test].tolist()), (rows[train], [1600])]
+        out = predict(Ridge(), panel.X, panel.y(), panel.eras, cv=folds)
+        one = out.loc[1600, "prediction"]
+        np.testing.assert_allclose(one, one.iloc[0], rtol=1e-4)
+        model = Ridge().fit(panel.X[:1200], panel.y()[:1200])
+        expected = model.predict(panel.X[1600:])
+        for fold in (0, 1):
+            got = out.loc[out["fold"] == fold, "prediction"]
+            np.testing.assert_allclose(got, expected, rtol=1e-4)
 
     def test_scikit_learn_predicts_the_same(self, frame, panel):
         with warnings.catch_warnings():
