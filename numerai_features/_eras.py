@@ -143,6 +143,31 @@ def era_label(number: int) -> str:
     return "X" if number == LIVE else f"{number:04d}"
 
 
+def near_eras(
+    eras: NDArray[np.int64], others: NDArray[np.int64], horizon: int
+) -> NDArray[np.bool_]:
+    """Which of `eras` are fewer than `horizon` era numbers from one of `others`.
+
+    Parameters
+    ----------
+    eras, others : ndarray of int
+        Era numbers; `others` ascending.
+    horizon : int
+        Eras that a target spans; 1 finds those that are in both.
+
+    Returns
+    -------
+    ndarray of bool, of the shape of `eras`
+    """
+    if not len(others):
+        return np.zeros(len(eras), bool)
+    after = np.searchsorted(others, eras)
+    following = others[np.minimum(after, len(others) - 1)]
+    preceding = others[np.maximum(after - 1, 0)]
+    nearest = np.minimum(np.abs(following - eras), np.abs(eras - preceding))
+    return np.asarray(nearest < horizon)
+
+
 def encode_eras(
     eras: Any, *, n_rows: int | None = None, name: str = "eras"
 ) -> EraIndex:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._eras import EraLeakageWarning, era_label
+from numerai_features._eras import EraLeakageWarning, era_label, near_eras
 
 _HOLD_FITTED = ("steps", "transformer_list")  # of Pipeline and FeatureUnion
 _TOLD = 5
@@ -37,31 +37,6 @@ def components(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         With an attribute ``fitted_eras_``.
     """
     yield from _walk(estimator, path or _name_of(estimator), set())
-
-
-def near_eras(
-    eras: NDArray[np.int64], others: NDArray[np.int64], horizon: int
-) -> NDArray[np.bool_]:
-    """Which of `eras` are fewer than `horizon` era numbers from one of `others`.
-
-    Parameters
-    ----------
-    eras, others : ndarray of int
-        Era numbers; `others` ascending.
-    horizon : int
-        Eras that a target spans; 1 finds those that are in both.
-
-    Returns
-    -------
-    ndarray of bool, of the shape of `eras`
-    """
-    if not len(others):
-        return np.zeros(len(eras), bool)
-    after = np.searchsorted(others, eras)
-    following = others[np.minimum(after, len(others) - 1)]
-    preceding = others[np.maximum(after - 1, 0)]
-    nearest = np.minimum(np.abs(following - eras), np.abs(eras - preceding))
-    return np.asarray(nearest < horizon)
 
 
 def warn_of_prefitted(

@@ -9,8 +9,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from numerai_features._eras import EraLeakageWarning
-from numerai_features._fitted import components, near_eras, tell_eras, warn_of_prefitted
+from numerai_features._eras import EraLeakageWarning, near_eras
+from numerai_features._fitted import components, tell_eras, warn_of_prefitted
 from numerai_features.compose import LatentFeatures
 from numerai_features.embedders import FactorAnalysisEmbedder
 

@@ -11,7 +11,7 @@ from sklearn.utils.metadata_routing import UNUSED
 
 from numerai_features._compat import consumes, routing_enabled
 from numerai_features._eras import encode_eras
-from numerai_features._fitted import warn_of_prefitted
+from numerai_features._fitted import has_prefitted, warn_of_prefitted
 from numerai_features._validation import (
     column_names,
     is_frame,
@@ -119,7 +119,8 @@ class EraScorer(BaseEstimator):
                 "a frame with the column 'era'; or switch on metadata routing and pass "
                 "eras= (params={'eras': eras} in cross_val_score) beside groups=."
             )
-        warn_of_prefitted(estimator, encode_eras(labels).numbers)
+        if has_prefitted(estimator):
+            warn_of_prefitted(estimator, encode_eras(labels).numbers)
         check_era_is_no_feature(partial(predict_some, estimator), X)
         prediction = one_column(_predict(estimator, X, labels))
         scores = era_scores(

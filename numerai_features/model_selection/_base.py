@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from numerai_features._compat import Interval, StrOptions
-from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._eras import EraIndex, encode_eras, near_eras
 from numerai_features._validation import count_rows, find_eras
 from numerai_features.model_selection._horizon import resolve_purge
 
@@ -216,10 +216,9 @@ def _forbidden(
     """Which eras lie within the purge of a test era, and which in an embargo."""
     tested = numbers[test]
     after = np.searchsorted(tested, numbers)
-    following = np.append(tested, _FAR)[after] - numbers
-    preceding = numbers - np.insert(tested, 0, -_FAR)[after]
-    purged = test | (following <= purge) | (preceding <= purge)
-    return purged, np.asarray(preceding <= purge + embargo)
+    since = numbers - np.insert(tested, 0, -_FAR)[after]
+    purged = near_eras(numbers, tested, purge + 1)
+    return purged, np.asarray(since <= purge + embargo)
 
 
 def _over_all(mask: Mask, resolved: Mask) -> Mask:

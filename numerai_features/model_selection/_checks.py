@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
-from numerai_features._fitted import components, near_eras, tell_eras
+from numerai_features._eras import EraIndex, EraLeakageError, encode_eras, near_eras
+from numerai_features._fitted import components, tell_eras
 from numerai_features._validation import as_frame
 from numerai_features.model_selection._base import resolved_eras
 from numerai_features.model_selection._era_column import check_columns
@@ -127,9 +127,9 @@ def check_splits(
 
     span = resolve_horizon(horizon)
     index = index_eras(X, eras)
-    table = []
+    resolved, table = resolved_eras(index, y), []
     for i, fold in enumerate(era_folds(cv, index, y)):
-        _check_fold(i, index, *fold, span, y)
+        _check_fold(i, index, resolved, *fold, span)
         table.append(_tell_fold(index, *fold))
     if X is not None:
         check_columns(as_frame(X), index, estimator)
@@ -214,9 +214,14 @@ def _numbers_together(**labels: Any) -> list[NDArray[np.int64]]:
 
 
 def _check_fold(
-    fold: int, eras: EraIndex, train: Counts, test: Counts, horizon: int, y: Any
+    fold: int,
+    eras: EraIndex,
+    resolved: NDArray[np.bool_],
+    train: Counts,
+    test: Counts,
+    horizon: int,
 ) -> None:
-    unresolved = ((train + test) > 0) & ~resolved_eras(eras, y)
+    unresolved = ((train + test) > 0) & ~resolved
     if unresolved.any():
         raise ValueError(
             f"Fold {fold} holds rows of eras whose target is not known yet: "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._eras import EraIndex
+from numerai_features._eras import EraIndex, near_eras
 from numerai_features._optional import import_optional
 from numerai_features.model_selection._base import BaseEraSplitter, EraFold
 from numerai_features.model_selection._folds import era_folds, index_eras
@@ -246,9 +246,7 @@ def _folds(cv: Any, index: EraIndex, y: Any) -> Iterable[EraFold]:
 def _states(
     numbers: NDArray[np.int64], fold: EraFold, horizon: int
 ) -> NDArray[np.int8]:
-    tested = numbers[fold.test]
-    first = np.searchsorted(tested, numbers - horizon, side="right")
-    overlaps = first < np.searchsorted(tested, numbers + horizon, side="left")
+    overlaps = near_eras(numbers, numbers[fold.test], horizon)
     states = np.full(len(numbers), _UNUSED, np.int8)
     states[fold.purged] = _PURGE
     states[fold.embargoed] = _EMBARGO
