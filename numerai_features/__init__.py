@@ -19,6 +19,7 @@ _SUBPACKAGES = (
 )
 _PUBLIC = {
     "CombinatorialPurgedEraCV": "model_selection",
+    "DAEEmbedder": "embedders",
     "EraHoldout": "model_selection",
     "EraKFold": "model_selection",
     "EraLeakageError": "model_selection",

@@ -1,5 +1,6 @@
 """Embedders: rows to latent features."""
 
+from numerai_features.embedders._dae import DAEEmbedder
 from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
 
-__all__ = ["FactorAnalysisEmbedder"]
+__all__ = ["DAEEmbedder", "FactorAnalysisEmbedder"]

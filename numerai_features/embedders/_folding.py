@@ -1,0 +1,70 @@
+"""From a trained network to the steps of an `Encoder`: arrays, normalisation folded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numerai_features.encoders import Activation, Affine, Concatenate, Encoder, Step
+
+Steps = list[tuple[str, Step]]
+
+
+def encoder_of(blocks: Any, model: int, *, deep: bool, dtype: Any) -> Encoder:
+    """Return one model's blocks of layers as an encoder.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    model : int
+        Which of the stack's models.
+    deep : bool
+        Whether the result is the activations of all blocks, not of the last alone.
+    dtype : numpy dtype
+        Of the arrays.
+    """
+    nested: Steps = []
+    for i, block in reversed([*enumerate(blocks)]):
+        steps = _block_steps(block, model, f"layer{i}", dtype)
+        if nested and deep:
+            both = Concatenate((Encoder([]), Encoder(nested)))
+            nested = [*steps, (f"deep{i}", both)]
+        else:
+            nested = [*steps, *nested]
+    return Encoder(nested)
+
+
+def decoder_of(
+    blocks: Any, output: Any, model: int, mean: Any, scale: Any, dtype: Any
+) -> Encoder:
+    """Return one model's decoder, with its output in the units of the features."""
+    steps: Steps = []
+    for i, block in enumerate(blocks):
+        steps += _block_steps(block, model, f"layer{i}", dtype)
+    weight, bias = _array(output.weight[model]), _array(output.bias[model])
+    return Encoder(
+        [*steps, ("output", _affine(weight, scale, bias * scale + mean, dtype))]
+    )
+
+
+def _block_steps(block: Any, model: int, name: str, dtype: Any) -> Steps:
+    scale, shift = (_array(a[model]) for a in block.norm.affine())
+    layer = block.linear
+    inner = getattr(layer, "linear", layer)
+    weight = _array(inner.weight[model])
+    if inner is not layer:  # the first layer standardises
+        weight = weight / _array(layer.scale[model])[:, None]
+        shift = shift - _array(layer.center[model]) @ weight * scale
+    steps: Steps = [(name, _affine(weight, scale, shift, dtype))]
+    if block.activation != "identity":
+        steps.append((f"{name}_{block.activation}", Activation(block.activation)))
+    return steps
+
+
+def _affine(weight: Any, scale: Any, shift: Any, dtype: Any) -> Affine:
+    return Affine((weight * scale).astype(dtype), shift.astype(dtype))
+
+
+def _array(tensor: Any) -> Any:
+    return np.asarray(tensor.detach().double().numpy())

@@ -1,0 +1,158 @@
+"""Random numbers that are a function of seed, step and row alone.
+
+A step that is repeated, resumed, or shared out among processes draws the same numbers
+for the same row. On the CPU raw bytes of a fast generator are compared with thresholds
+(an eighth of the time of ``bernoulli_``), a generator a block of rows; on a GPU the
+device's own generator draws for all rows of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BLOCK = 512
+"""Rows that a generator serves: their cells stay in the L2 cache."""
+
+ORDER, TRAINING, VALIDATION, INITIAL = range(4)
+"""What a stream of numbers is for; streams are independent."""
+
+
+class Draws:
+    """Draws for the rows of one batch.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One a model.
+    stream, step : int
+        What the numbers are for, and how many batches came before.
+    n_rows : int
+        Rows of the whole batch.
+    own : slice, default=None
+        Those of them that this process works on, whole blocks; all by default.
+    device : torch.device, default=cpu
+        Where the numbers are needed.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        stream: int,
+        step: int,
+        n_rows: int,
+        own: slice | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.seeds = tuple(seeds)
+        self.n_rows = n_rows
+        self.own = own or slice(0, n_rows)
+        self.device = device or torch.device("cpu")
+        self._key = (stream, step)
+        self._calls = 0
+
+    @property
+    def n_own(self) -> int:
+        """Rows of this process."""
+        return int(self.own.stop - self.own.start)
+
+    def bytes(self, width: int) -> Tensor:
+        """Return uint8 of shape (n_models, n_own, width)."""
+        if self.device.type != "cpu":
+            return torch.stack(
+                [
+                    torch.randint(
+                        0, 256, (self.n_rows, width), dtype=torch.uint8,
+                        device=self.device, generator=generator,
+                    )[self.own]
+                    for generator in self.generators()
+                ]
+            )  # fmt: skip
+        out = np.empty((len(self.seeds), self.n_own, width), np.uint8)
+        for model, rows, rng in self.blocks():
+            cells = out[model, rows]
+            words = rng.bit_generator.random_raw(-(-cells.size // 8))
+            cells[:] = words.view(np.uint8)[: cells.size].reshape(cells.shape)
+        return torch.from_numpy(out)
+
+    def chosen(self, share: float, width: int) -> Tensor:
+        """Return which cells of (n_models, n_own, width) are chosen, each with `share`.
+
+        A byte has 256 thresholds: the one above or below ``256 * share`` is drawn a
+        step, so that the rate is `share` on the mean.
+        """
+        level = 256 * share + np.array([rng.random() for rng in self.models()])
+        thresholds = torch.as_tensor(level // 1, dtype=torch.int16)
+        cells = self.bytes(width)
+        if (thresholds > 255).any():
+            return cells.to(torch.int16) < thresholds.to(cells.device)[:, None, None]
+        return cells < thresholds.to(cells.device, torch.uint8)[:, None, None]
+
+    def normal(self, width: int) -> Tensor:
+        """Return standard normal float32 of shape (n_models, n_own, width).
+
+        On the CPU the quantile of 16 random bits: 65,536 values of unit variance.
+        """
+        if self.device.type != "cpu":
+            return torch.stack(
+                [
+                    torch.randn(
+                        (self.n_rows, width), device=self.device, generator=generator
+                    )[self.own]
+                    for generator in self.generators()
+                ]
+            )
+        words = self.bytes(2 * width).numpy().view(np.uint16)
+        return torch.from_numpy(_normal_quantiles().take(words))
+
+    def models(self) -> list[np.random.Generator]:
+        """Return a generator a model, the same in every process."""
+        call = self._next()
+        return [self._rng(seed, call) for seed in self.seeds]
+
+    def blocks(self) -> Iterator[tuple[int, slice, np.random.Generator]]:
+        """Yield (model, rows counted from our first, generator) for our own blocks."""
+        call = self._next()
+        first = self.own.start
+        for model, seed in enumerate(self.seeds):
+            for start in range(first, self.own.stop, BLOCK):
+                stop = min(start + BLOCK, self.own.stop)
+                rng = self._rng(seed, call, start // BLOCK)
+                yield model, slice(start - first, stop - first), rng
+
+    def generators(self) -> Iterator[torch.Generator]:
+        """Yield a generator on the device for each model."""
+        call = self._next()
+        for seed in self.seeds:
+            yield torch_generator(self.device, seed, *self._key, call)
+
+    def _next(self) -> int:
+        self._calls += 1
+        return self._calls
+
+    def _rng(self, seed: int, *key: int) -> np.random.Generator:
+        return numpy_generator(seed, *self._key, *key)
+
+
+def numpy_generator(seed: int, *key: int) -> np.random.Generator:
+    """Return a fast generator for a seed and what it is for."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, *key])))
+
+
+def torch_generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
+    """Return a torch generator for a seed and what it is for."""
+    state = np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state[0] >> 1))
+
+
+@cache
+def _normal_quantiles() -> NDArray[np.float32]:
+    from scipy.special import ndtri
+
+    quantiles = ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
+    return np.asarray(quantiles / quantiles.std(), np.float32)

@@ -1,0 +1,142 @@
+"""Corruption of a batch of rows, cell by cell.
+
+Tables are ``(n_models, n_rows, n_features)``; every model has rows and noise of its
+own. None of the functions changes what it is given.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from numerai_features.nn._draws import BLOCK, Draws
+
+
+def swap(x: Tensor, share: float, draws: Draws) -> Tensor:
+    """Replace cells by the same column's value in another row, drawn for each cell.
+
+    Donors are of the same block of `BLOCK` rows of the batch. On the CPU only swapped
+    cells are touched: the number of exchanges among the n cells of a block is drawn
+    from a Poisson distribution of mean ``-n log(1 - share) / 2``, then as many pairs of
+    rows and a column for each, with replacement, whose two cells take each other's
+    value. So a cell is hit with probability `share`, whatever happens to the other
+    cells of its row; where one is hit twice, the last donor stays.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_models, n_own, n_features)
+    share : float
+        Probability that a cell is replaced.
+    draws : Draws
+
+    Returns
+    -------
+    Tensor of shape (n_models, n_own, n_features)
+    """
+    if draws.n_rows < 2 or share <= 0:
+        return x.clone()
+    if x.device.type == "cpu":
+        return _exchange(x, share, draws)
+    own = torch.arange(draws.own.start, draws.own.stop, device=x.device)
+    first = own // BLOCK * BLOCK
+    length = (draws.n_rows - first).clamp(max=BLOCK)  # of each row's block
+    chosen = draws.chosen(share, x.shape[2])
+    shift = torch.stack(
+        [
+            torch.rand((draws.n_rows, x.shape[2]), device=x.device, generator=g)
+            for g in draws.generators()
+        ]
+    )[:, draws.own]
+    shift = 1 + (shift * (length[:, None] - 1)).long()  # 1 .. length - 1, or 1
+    donors = (own - first)[:, None] + shift
+    donors = first[:, None] + donors % length[:, None] - draws.own.start
+    return torch.where(chosen, x.gather(1, donors), x)
+
+
+def _exchange(x: Tensor, share: float, draws: Draws) -> Tensor:
+    n_features = x.shape[2]
+    rate = -np.log1p(-share) / 2
+    low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    source = x.contiguous().numpy()
+    out = source.copy()
+    for model, rows, rng in draws.blocks():
+        before = source[model, rows].reshape(-1)
+        after = out[model, rows].reshape(-1)
+        n_rows = rows.stop - rows.start
+        if n_rows < 2:
+            continue
+        words = rng.bit_generator.random_raw(int(rng.poisson(rate * before.size)))
+        # Two halves of 32 bits: a cell, and how many rows below it the other one
+        # stands, from 1 to n_rows - 1, going round at the end.
+        other = words >> shift
+        cell = words
+        cell &= low
+        cell *= np.uint64(before.size)
+        cell >>= shift
+        other *= np.uint64(n_rows - 1)
+        other >>= shift
+        other += np.uint64(1)
+        other *= np.uint64(n_features)
+        other += cell
+        # Below zero an unsigned number is a huge one.
+        np.minimum(other, other - np.uint64(before.size), out=other)
+        i, j = cell.view(np.int64), other.view(np.int64)
+        after[i], after[j] = before.take(j), before.take(i)
+    return torch.from_numpy(out)
+
+
+def mask(x: Tensor, share: float, middle: Tensor, draws: Draws) -> Tensor:
+    """Set cells to their column's middle value, each with probability `share`.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_models, n_own, n_features)
+    share : float
+    middle : Tensor of shape (n_features,)
+        In the type of x.
+    draws : Draws
+    """
+    return torch.where(draws.chosen(share, x.shape[2]), middle, x)
+
+
+def cut_out(x: Tensor, share: float, middle: Tensor, draws: Draws) -> Tensor:
+    """Set whole columns of the batch to their middle value.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_models, n_own, n_features)
+    share : float
+        Share of the columns, drawn for each model.
+    middle : Tensor of shape (n_features,)
+        In the type of x.
+    draws : Draws
+    """
+    n_models, _, n_features = x.shape
+    cut = torch.zeros(n_models, 1, n_features, dtype=torch.bool)
+    for model, rng in enumerate(draws.models()):
+        n_cut = int(share * n_features + rng.random())
+        cut[model, 0, rng.permutation(n_features)[:n_cut]] = True
+    return torch.where(cut.to(x.device), middle, x)
+
+
+def add_gaussian(
+    x: Tensor, level: float, center: Tensor, scale: Tensor, draws: Draws, relative: bool
+) -> Tensor:
+    """Add normal noise of `level` standard deviations of its column.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_models, n_own, n_features), float
+    level : float
+        Standard deviation of the noise, in those of the column.
+    center, scale : Tensor of shape (n_models, n_features)
+        Mean and standard deviation of each column.
+    draws : Draws
+    relative : bool
+        Multiply the noise by the scaled value, as the forum's variant does.
+    """
+    noise = draws.normal(x.shape[2]).mul_(level)
+    if relative:
+        return noise.mul_(x - center[:, None]).add_(x)
+    return noise.mul_(scale[:, None]).add_(x)

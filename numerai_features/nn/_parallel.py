@@ -1,0 +1,59 @@
+"""Several processes that share each batch, started by ``torchrun``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from numerai_features.nn._draws import BLOCK
+
+
+def n_processes() -> int:
+    """Return how many processes share a batch; 1 without a process group."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size()
+    return 1
+
+
+def rank() -> int:
+    """Return this process's number, from 0."""
+    return dist.get_rank() if n_processes() > 1 else 0
+
+
+def share_of(n_rows: int) -> slice:
+    """Return which rows of a batch are this process's: whole blocks of draws."""
+    n, r = n_processes(), rank()
+    n_blocks = -(-n_rows // BLOCK)
+    first, stop = (min(n_rows, n_blocks * i // n * BLOCK) for i in (r, r + 1))
+    return slice(first, stop)
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """Return x summed over all processes, in place where there are several."""
+    if n_processes() > 1:
+        dist.all_reduce(x)
+    return x
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that ``torchrun`` has started, unless the caller did."""
+    launched = (
+        int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ
+    )
+    if not launched or not dist.is_available() or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
