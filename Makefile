@@ -41,7 +41,7 @@ bench: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[test,tune,peers]'
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[test,tune,peers,tensorboard]'
 	touch $@
 
 .venv-oldest/ready: pyproject.toml constraints-oldest.txt

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import numerai_features
 from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import make_era_panel
-from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.embedders import DAEEmbedder, FactorAnalysisEmbedder
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
     EraHoldout,
@@ -29,7 +29,13 @@ from numerai_features.model_selection import (
     RepeatedEraKFold,
 )
 
+FAST = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
+DAES = [
+    DAEEmbedder(**FAST),
+    DAEEmbedder(features="deep", n_models=2, batching="era", mask_head=True, **FAST),
+]
 TRANSFORMERS = [
+    *DAES,
     FactorAnalysisEmbedder(),
     FactorAnalysisEmbedder(rotation="varimax"),
     FactorAnalysisEmbedder(center="era"),
@@ -55,6 +61,16 @@ EXCUSED = {
             "a row's factors depend on its era, and without eras all rows of a call "
             "are one; TestStatisticalContract covers the property per era"
         ),
+    },
+    **{
+        repr(dae): {
+            "check_sample_weight_equivalence_on_dense_data": (
+                "a weight and as many copies of the row are the same in the loss, but "
+                "copies fall into other batches; scikit-learn excuses its SGD "
+                "estimators alike"
+            ),
+        }
+        for dae in DAES
     },
 }
 
@@ -231,4 +247,10 @@ class TestClasses:
         if hasattr(cls, "split"):
             assert list(cls(purge=1).split(panel.X, panel.y(), panel.eras))
         else:
-            assert len(cls().fit_transform(panel.X, eras=panel.eras)) == panel.n_rows
+            quick = (
+                {"max_epochs": 1}
+                if "max_epochs" in inspect.signature(cls).parameters
+                else {}
+            )
+            table = cls(**quick).fit_transform(panel.X, eras=panel.eras)
+            assert len(table) == panel.n_rows

@@ -6,11 +6,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from numerai_features._compat import Interval, StrOptions, fit_context
@@ -32,7 +27,7 @@ from numerai_features.encoders import Concatenate, Encoder, Fill
 _ROWS_PER_ERA = 500  # tell an era's mean score to a twentieth of the rows' spread
 
 
-class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class DAEEmbedder(network.NetworkEmbedder):
     r"""Latent features of a denoising autoencoder.
 
     A network restores rows from copies of which some cells were corrupted [1]_. What it
@@ -117,7 +112,7 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Seconds between two states.
     log_dir : path, default=None
         Folder for TensorBoard.
-    random_state : int, RandomState, Generator or None, default=None
+    random_state : int, RandomState or None, default=None
         Seed of weights, order and noise. The same seed gives the same latents to the
         bit on the same machine.
     verbose : int, default=0
@@ -130,7 +125,8 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     decoders_ : list of Encoder
         For each model from its code back to the features.
     mean_, scale_ : ndarray of shape (n_features,)
-        Mean and standard deviation (0 for a constant) of the training rows.
+        What columns are standardised by: mean and standard deviation of the training
+        rows, 0 for a constant; of int8 bins one deviation for all columns.
     history_ : list of dict
         A record an epoch: learning rate, seconds, and one number a model of
         ``train_loss``, ``valid_loss``, ``valid_r2``.
@@ -185,10 +181,6 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     array(['daeembedder0', 'daeembedder1'], dtype=object)
     """
 
-    __metadata_request__fit = {"eras": True}
-    __metadata_request__partial_fit = {"eras": True}
-    __metadata_request__transform = {"eras": True}
-
     _parameter_constraints: dict[str, list[Any]] = {
         "n_components": [network.POSITIVE, None],
         "hidden": ["array-like"],
@@ -200,7 +192,7 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "features": [StrOptions({"code", "deep"})],
         "monitor": [StrOptions({"valid_loss", "valid_r2"})],
-        **network.TRAINING_CONSTRAINTS,
+        **network.NetworkEmbedder._parameter_constraints,
     }
 
     def __init__(
@@ -346,21 +338,6 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X, _ = self._check_rows(X, eras)
         return self.encoder_.transform(X)
 
-    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
-        """Train the network and return the rows' latents.
-
-        Parameters
-        ----------
-        X, y, eras, sample_weight
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_features_out), float32
-        """
-        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
-        return fitted.transform(X, eras=eras)
-
     def reconstruct(self, X, *, eras=None):
         """Return the rows as the network restores them; the mean over its models.
 
@@ -497,21 +474,13 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 "emphasis have nothing to tell apart. Leave them out, or use 'swap', "
                 "'masking' or 'cutout'."
             )
-        seeded = isinstance(self.random_state, Integral)
-        if self.checkpoint is not None and not seeded:
-            raise ValueError(
-                "checkpoint needs an int random_state, by which a fit that was cut off "
-                f"is known again; got {self.random_state!r}."
-            )
 
     def _train(self, X, eras, weights, state):
         """Train from fresh weights, or from `state`; set what is fitted."""
         import torch
 
-        from numerai_features.nn._autoencoder import Autoencoder, Corruption, Denoising
+        from numerai_features.nn._autoencoder import Autoencoder, Denoising
         from numerai_features.nn._batches import Table
-        from numerai_features.nn._parallel import process_group
-        from numerai_features.nn._threads import fixed_threads
 
         seed = network.resolve_seed(self.random_state)
         rows = hold_out(self.validation, len(X), eras, weights, seed)
@@ -520,49 +489,44 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self.n_components_ = self.n_components or min(30, X.shape[1])
         device = network.resolve_device(self.device)
         seeds = network.model_seeds(seed, self.n_models, self._n_fits)
-        file = None
-        if self.checkpoint is not None:
-            labels = None if eras is None else eras.row_numbers
-            known = (X, labels, weights, self._n_fits, state)
-            file = network.checkpoint_file(self.checkpoint, self, *known)
-        with fixed_threads(), process_group(device):
-            table = Table(X, self.mean_, self.scale_, device)
-            middle = self.missing_values_.astype(np.float64)
-            if not table.in_bytes:
-                middle = (middle - self.mean_) / np.where(self.scale_, self.scale_, 1)
-            stack = Autoencoder(
-                seeds, table, self.hidden, self.n_components_, self.activation,
-                self.dropout, self.mask_head,
-                network.resolve_precision(self.precision, device),
-            )  # fmt: skip
-            if state is not None:
-                stack.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
-            relative = self.noise == "relative"
-            corruption = Corruption(
-                "gaussian" if relative else self.noise,
-                self.noise_level,
-                relative,
-                torch.as_tensor(middle, dtype=torch.float32),
-            )
-            task = Denoising(
-                stack,
-                corruption,
-                0.5 if self.emphasis is None else self.emphasis,
-                n_varying=table.n_varying,
-                has_missing=has_nan(X),
-            ).to(device)
-            batches, held_out = network.make_batches(
-                table, seeds, rows, eras, weights,
-                batching=self.batching, batch_size=self.batch_size,
-            )  # fmt: skip
-            trainer = network.train(self, task, batches, held_out, file=file)
-        self.history_ = trainer.history
-        self.best_epoch_ = trainer.best_epoch
-        self.n_iter_ = len(trainer.history)
+        table = Table(X, self.mean_, self.scale_, device)
+        batches, held_out = self._make_batches(table, seeds, rows, eras, weights)
+        k = self.n_components_
+        widths = [X.shape[1], *self.hidden, k, *reversed(self.hidden), X.shape[1]]
+        work = network.operations(widths, batches.rows_per_step)
+        stack = Autoencoder(
+            seeds, table, self.hidden, k, self.activation, self.dropout,
+            self.mask_head, network.resolve_precision(self.precision, device, work),
+        )  # fmt: skip
+        if state is not None:
+            stack.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
+        task = Denoising(
+            stack,
+            self._make_corruption(table),
+            0.5 if self.emphasis is None else self.emphasis,
+            n_varying=table.n_varying,
+            has_missing=has_nan(X),
+        ).to(device)
+        labels = None if eras is None else eras.row_numbers
+        known = (X, labels, weights, self._n_fits, state)
+        self._run(task, batches, held_out, *known, operations=work)
         self._keep(stack.cpu())
         self.era_scores_ = None
         if eras is not None:
             self.era_scores_ = self._era_means(X, eras, sample=True)
+
+    def _make_corruption(self, table):
+        import torch
+
+        from numerai_features.nn._autoencoder import Corruption
+
+        middle = self.missing_values_.astype(np.float64)
+        if not table.in_bytes:  # then its rows come standardised
+            middle = (middle - self.mean_) / np.where(self.scale_, self.scale_, 1)
+        relative = self.noise == "relative"
+        kind = "gaussian" if relative else self.noise
+        value = torch.as_tensor(middle, dtype=torch.float32)
+        return Corruption(kind, self.noise_level, relative, value)
 
     def _keep(self, stack):
         """Keep what is needed of trained networks, as arrays."""
@@ -570,14 +534,11 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         deep = self.features == "deep"
         blocks = [*stack.encoder, *stack.decoder] if deep else stack.encoder
         branches, self.decoders_ = [], []
+        units = {"mean": self.mean_, "scale": self.scale_, "dtype": self._dtype}
         for model in range(self.n_models):
-            branches.append(encoder_of(blocks, model, deep=deep, dtype=self._dtype))
-            self.decoders_.append(
-                decoder_of(
-                    stack.decoder, stack.output, model, self.mean_, self.scale_,
-                    self._dtype,
-                )
-            )  # fmt: skip
+            branches.append(encoder_of(blocks, model, deep=deep, **units))
+            decoder = decoder_of(stack.decoder, stack.output, model, **units)
+            self.decoders_.append(decoder)
         models = [("models", Concatenate(tuple(branches)))]
         steps = models if len(branches) > 1 else branches[0].steps
         self.encoder_ = Encoder([("fill", Fill(self.missing_values_)), *steps])
@@ -632,9 +593,3 @@ class DAEEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     @property
     def _n_features_out(self):
         return self.encoder_.n_out(self.n_features_in_)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "middle"
-        tags.transformer_tags.preserves_dtype = []
-        return tags

@@ -11,14 +11,18 @@ from numerai_features.encoders import Activation, Affine, Concatenate, Encoder, 
 Steps = list[tuple[str, Step]]
 
 
-def encoder_of(blocks: Any, model: int, *, deep: bool, dtype: Any) -> Encoder:
-    """Return one model's blocks of layers as an encoder.
+def encoder_of(
+    blocks: Any, model: int, mean: Any, scale: Any, *, deep: bool, dtype: Any
+) -> Encoder:
+    """Return one model's blocks of layers as an encoder of rows as they are.
 
     Parameters
     ----------
     blocks : sequence of Block
     model : int
         Which of the stack's models.
+    mean, scale : ndarray of shape (n_features,)
+        What columns are standardised by; a scale of 0 is that of a constant column.
     deep : bool
         Whether the result is the activations of all blocks, not of the last alone.
     dtype : numpy dtype
@@ -26,7 +30,8 @@ def encoder_of(blocks: Any, model: int, *, deep: bool, dtype: Any) -> Encoder:
     """
     nested: Steps = []
     for i, block in reversed([*enumerate(blocks)]):
-        steps = _block_steps(block, model, f"layer{i}", dtype)
+        standard = (mean, np.where(scale > 0, scale, 1.0)) if i == 0 else None
+        steps = _block_steps(block, model, f"layer{i}", dtype, standard)
         if nested and deep:
             both = Concatenate((Encoder([]), Encoder(nested)))
             nested = [*steps, (f"deep{i}", both)]
@@ -48,14 +53,15 @@ def decoder_of(
     )
 
 
-def _block_steps(block: Any, model: int, name: str, dtype: Any) -> Steps:
+def _block_steps(
+    block: Any, model: int, name: str, dtype: Any, standard: Any = None
+) -> Steps:
     scale, shift = (_array(a[model]) for a in block.norm.affine())
-    layer = block.linear
-    inner = getattr(layer, "linear", layer)
-    weight = _array(inner.weight[model])
-    if inner is not layer:  # the first layer standardises
-        weight = weight / _array(layer.scale[model])[:, None]
-        shift = shift - _array(layer.center[model]) @ weight * scale
+    weight = _array(getattr(block.linear, "linear", block.linear).weight[model])
+    if standard is not None:
+        center, unit = standard
+        weight = weight / unit[:, None]
+        shift = shift - center @ weight * scale
     steps: Steps = [(name, _affine(weight, scale, shift, dtype))]
     if block.activation != "identity":
         steps.append((f"{name}_{block.activation}", Activation(block.activation)))

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 
 from numerai_features._compat import HasMethods, Interval, StrOptions
-from numerai_features._eras import EraIndex
 from numerai_features._optional import import_optional
 from numerai_features._validation import as_slice, row_blocks, take_rows
 from numerai_features.embedders._holdout import Holdout
@@ -21,7 +27,6 @@ from numerai_features.embedders._holdout import Holdout
 if TYPE_CHECKING:
     import torch
 
-    from numerai_features.nn._training import Trainer
 
 _SAMPLED_ROWS = 1000
 _HELD_OUT_BATCH = 4096
@@ -30,39 +35,158 @@ _SMALLEST_BATCH, _LARGEST_BATCH = 256, 4096
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
 
-TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
-    "validation": [
-        Interval(Real, 0, 1, closed="neither"),
-        POSITIVE,
-        HasMethods(["split"]),
-        None,
-    ],
-    "patience": [POSITIVE, None],
-    "batching": [StrOptions({"rows", "era"})],
-    "batch_size": [POSITIVE, StrOptions({"auto"})],
-    "max_epochs": [POSITIVE],
-    "learning_rate": [Interval(Real, 0, None, closed="neither")],
-    "schedule": [StrOptions({"one-cycle", "constant"})],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "average": [Interval(Real, 0, 1, closed="neither"), None],
-    "n_models": [POSITIVE],
-    "missing": [StrOptions({"middle", "raise"})],
-    "device": [str],
-    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-    "checkpoint": [str, PathLike, None],
-    "checkpoint_every": [Interval(Real, 0, None, closed="left")],
-    "log_dir": [str, PathLike, None],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-}
-"""Of the parameters that all embedders with a network share."""
+
+class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """What embedders that train a network have in common: how they are trained."""
+
+    __metadata_request__fit = {"eras": True}
+    __metadata_request__partial_fit = {"eras": True}
+    __metadata_request__transform = {"eras": True}
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "validation": [
+            Interval(Real, 0, 1, closed="neither"),
+            POSITIVE,
+            HasMethods(["split"]),
+            None,
+        ],
+        "patience": [POSITIVE, None],
+        "batching": [StrOptions({"rows", "era"})],
+        "batch_size": [POSITIVE, StrOptions({"auto"})],
+        "max_epochs": [POSITIVE],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "schedule": [StrOptions({"one-cycle", "constant"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "average": [Interval(Real, 0, 1, closed="neither"), None],
+        "n_models": [POSITIVE],
+        "missing": [StrOptions({"middle", "raise"})],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "checkpoint": [str, PathLike, None],
+        "checkpoint_every": [Interval(Real, 0, None, closed="left")],
+        "log_dir": [str, PathLike, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
+        """Train the network and return the rows' latents.
+
+        Parameters
+        ----------
+        X, y, eras, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features_out), float32
+        """
+        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
+        return fitted.transform(X, eras=eras)
+
+    def _make_batches(self, table, seeds, rows: Holdout, eras, weights):
+        """Return the batches to train on, and those held out or None."""
+        from numerai_features.nn._batches import EraBatches, HeldOutBatches, RowBatches
+
+        light = None
+        if weights is not None:
+            light = np.asarray(weights / weights[rows.train].mean(), np.float32)
+        held_out = None
+        if rows.valid is not None:
+            held_out = HeldOutBatches(table, seeds, rows.valid, _HELD_OUT_BATCH, light)
+        if self.batching == "era" and eras is not None:
+            order = rows.train[np.argsort(eras.codes[rows.train], kind="stable")]
+            cuts = np.flatnonzero(np.diff(eras.codes[order])) + 1
+            return EraBatches(table, seeds, np.split(order, cuts), light), held_out
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            wanted = len(rows.train) // _STEPS_AN_EPOCH
+            batch_size = min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH)
+        each = [rows.train] * len(seeds)
+        return RowBatches(table, seeds, each, batch_size, light), held_out
+
+    def _run(self, task, batches, held_out, *contents, operations) -> None:
+        """Train, and set what is told of it; `contents` is what a run depends on."""
+        from numerai_features.nn._checkpoint import Checkpoint
+        from numerai_features.nn._parallel import process_group
+        from numerai_features.nn._settings import Settings
+        from numerai_features.nn._threads import fixed_threads
+        from numerai_features.nn._training import Trainer
+
+        settings = Settings(
+            max_epochs=self.max_epochs,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            average=self.average,
+            patience=self.patience,
+            monitor=self.monitor,
+        )
+        checkpoint = None
+        if self.checkpoint is not None:
+            file = self._checkpoint_file(*contents)
+            checkpoint = Checkpoint(file, self.checkpoint_every)
+        device = batches.table.device
+        with fixed_threads(operations), process_group(device):
+            trainer = Trainer(
+                task,
+                batches,
+                settings,
+                held_out=held_out,
+                checkpoint=checkpoint,
+                report=None if self.log_dir is None else self._make_report(),
+                progress=bool(self.verbose),
+            )
+            self.history_ = trainer.run()
+        self.best_epoch_ = trainer.best_epoch
+        self.n_iter_ = len(self.history_)
+
+    def _checkpoint_file(self, *contents) -> Path:
+        """Return the file of a run, named by all that it depends on."""
+        if not isinstance(self.random_state, Integral):
+            raise ValueError(
+                "checkpoint needs an int random_state, by which a fit that was cut off "
+                f"is known again; got {self.random_state!r}."
+            )
+        unseen = ("checkpoint", "checkpoint_every", "log_dir", "verbose")
+        params = {k: v for k, v in self.get_params().items() if k not in unseen}
+        name = joblib.hash((params, [_sample(c) for c in contents]))
+        owner = type(self).__name__
+        return Path(self.checkpoint) / f"{owner}-{name}.safetensors"
+
+    def _make_report(self):
+        """Return what writes an epoch's record for TensorBoard."""
+        owner = f"{type(self).__name__}(log_dir=)"
+        import_optional("tensorboard", extra="tensorboard", needed_by=owner)
+        from torch.utils.tensorboard import SummaryWriter
+
+        def report(record):
+            # Opened anew: a fit that is cut off leaves nothing open.
+            with SummaryWriter(os.fspath(self.log_dir)) as writer:
+                for name, value in record.items():
+                    for model, one in enumerate(np.atleast_1d(value)):
+                        tag = f"{name}/model {model + 1}" if self.n_models > 1 else name
+                        writer.add_scalar(tag, one, record["epoch"])
+
+        return report
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "middle"
+        tags.transformer_tags.preserves_dtype = []
+        return tags
 
 
 def column_moments(
     X: NDArray[Any], rows: NDArray[np.intp], weights: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each column's mean and standard deviation over known cells.
+    """Return each column's mean, and the scale that it is divided by.
+
+    That is the standard deviation of its known cells; of bytes, which are bins, one for
+    all columns: a feature that is missing (bin 2) in most of the training eras varies
+    little in them, and would else weigh far too much in those where it is there.
 
     Parameters
     ----------
@@ -73,8 +197,8 @@ def column_moments(
 
     Returns
     -------
-    mean, deviation : ndarray of shape (n_features,), float64
-        A deviation is 0 where the column is constant.
+    mean, scale : ndarray of shape (n_features,), float64
+        A scale is 0 where the column is constant.
     """
     n_features = X.shape[1]
     shift = _first_known(X, rows)  # sums of squares near zero keep their digits
@@ -95,6 +219,8 @@ def column_moments(
     variance = second / total - mean**2
     # What rounding leaves of a constant column is not a variance.
     variance[variance <= 1e-12 * np.maximum(second / total, 1e-300)] = 0
+    if X.dtype.itemsize == 1 and variance.any():
+        variance[variance > 0] = variance[variance > 0].mean()
     return mean + shift, np.sqrt(variance)
 
 
@@ -123,8 +249,6 @@ def resolve_seed(random_state: Any) -> int:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(1 << 31))
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(1 << 31))
     return int(random_state)
 
 
@@ -162,13 +286,23 @@ def resolve_device(device: str) -> torch.device:
     return found
 
 
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+def operations(widths: list[int], rows_per_step: float) -> float:
+    """Return the floating-point operations of a training step.
+
+    Two for each weight and row in the forward pass, and for each of two gradients.
+    """
+    return 6 * rows_per_step * sum(n * m for n, m in pairwise(widths))
+
+
+def resolve_precision(precision: str, device: torch.device, work: float) -> torch.dtype:
     """Return what matrix products are made in.
 
-    "auto" is bfloat16 where the hardware multiplies it faster: GPUs since Ampere, and
-    CPUs with AMX.
+    "auto" is bfloat16 where it pays: on GPUs since Ampere, and on CPUs with AMX if a
+    step is `work` for several threads.
     """
     import torch
+
+    from numerai_features.nn._threads import WORTH_IT
 
     if precision != "auto":
         chosen: torch.dtype = getattr(torch, precision)
@@ -176,127 +310,14 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         capable = torch.cuda.get_device_capability(device) >= (8, 0)
         return torch.bfloat16 if capable else torch.float32
+    if work < WORTH_IT:
+        return torch.float32
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("amx_bf16") else torch.float32
 
 
-def make_batches(
-    table: Any,
-    seeds: list[int],
-    rows: Holdout,
-    eras: EraIndex | None,
-    weights: NDArray[np.float64] | None,
-    *,
-    batching: str,
-    batch_size: Any,
-) -> tuple[Any, Any]:
-    """Return the batches to train on, and those held out or None."""
-    from numerai_features.nn._batches import EraBatches, HeldOutBatches, RowBatches
-
-    light = None
-    if weights is not None:
-        mean = weights[rows.train].mean()
-        light = np.asarray(weights / mean, np.float32)
-    held_out = None
-    if rows.valid is not None:
-        held_out = HeldOutBatches(table, seeds, rows.valid, _HELD_OUT_BATCH, light)
-    if batching == "era" and eras is not None:
-        order = rows.train[np.argsort(eras.codes[rows.train], kind="stable")]
-        cuts = np.flatnonzero(np.diff(eras.codes[order])) + 1
-        return EraBatches(table, seeds, np.split(order, cuts), light), held_out
-    if batch_size == "auto":
-        wanted = len(rows.train) // _STEPS_AN_EPOCH
-        batch_size = min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH)
-    each = [rows.train] * len(seeds)
-    return RowBatches(table, seeds, each, batch_size, light), held_out
-
-
-def train(
-    owner: Any, task: Any, batches: Any, held_out: Any, *, file: Path | None
-) -> Trainer:
-    """Train as the parameters of `owner` say; return the trainer, done.
-
-    Parameters
-    ----------
-    owner : estimator
-        With the parameters of `TRAINING_CONSTRAINTS`.
-    task : nn.Module
-    batches, held_out : batches
-    file : Path or None
-        The checkpoint.
-    """
-    from numerai_features.nn._checkpoint import Checkpoint
-    from numerai_features.nn._settings import Settings
-    from numerai_features.nn._training import Trainer
-
-    settings = Settings(
-        max_epochs=owner.max_epochs,
-        learning_rate=owner.learning_rate,
-        schedule=owner.schedule,
-        weight_decay=owner.weight_decay,
-        clip_norm=owner.clip_norm,
-        average=owner.average,
-        patience=owner.patience,
-        monitor=owner.monitor,
-    )
-    trainer = Trainer(
-        task,
-        batches,
-        settings,
-        held_out=held_out,
-        checkpoint=None if file is None else Checkpoint(file, owner.checkpoint_every),
-        report=_reporter(owner),
-        progress=bool(owner.verbose),
-    )
-    trainer.run()
-    return trainer
-
-
-def _reporter(owner: Any) -> Any:
-    """Return what writes an epoch's record for TensorBoard, or None."""
-    if owner.log_dir is None:
-        return None
-    board = import_optional(
-        "torch.utils.tensorboard",
-        extra="tensorboard",
-        needed_by=f"{type(owner).__name__}(log_dir=)",
-    )
-    writer = board.SummaryWriter(os.fspath(owner.log_dir))
-
-    def report(record: dict[str, Any]) -> None:
-        for name, value in record.items():
-            if name == "epoch":
-                continue
-            values = value if isinstance(value, list) else [value]
-            for model, one in enumerate(values):
-                tag = name if len(values) == 1 else f"{name}/model {model + 1}"
-                writer.add_scalar(tag, one, record["epoch"])
-        writer.flush()
-
-    return report
-
-
-def checkpoint_file(folder: Any, owner: Any, *contents: Any) -> Path:
-    """Return the file of a run, named by all that it depends on.
-
-    Parameters
-    ----------
-    folder : path
-    owner : estimator
-        Its parameters are part of the name.
-    *contents
-        So is what it is fitted on; of tables a sample of the rows.
-    """
-    from joblib import hash as digest
-
-    unseen = ("checkpoint", "log_dir", "verbose")
-    params = {k: v for k, v in owner.get_params().items() if k not in unseen}
-    sampled = [_sample(c) for c in contents]
-    name = digest((type(owner).__name__, params, sampled))
-    return Path(folder) / f"{type(owner).__name__}-{name}.safetensors"
-
-
 def _sample(content: Any) -> Any:
+    """Return what tells a table from another: its shape and some of its rows."""
     if not (isinstance(content, np.ndarray) and content.ndim == 2):
         return content
     rows = np.unique(np.linspace(0, len(content) - 1, _SAMPLED_ROWS).astype(np.intp))

@@ -141,6 +141,14 @@ class _Batches:
         self.seeds = tuple(seeds)
         self.weights = weights
 
+    n_rows: int  # of an epoch
+    n_steps: int
+
+    @property
+    def rows_per_step(self) -> float:
+        """Mean rows of a step, of all models."""
+        return len(self.seeds) * self.n_rows / self.n_steps
+
     def _batch(
         self, rows: NDArray[np.intp], stream: int, step: int, own: slice
     ) -> Batch:
@@ -221,6 +229,7 @@ class EraBatches(_Batches):
     ) -> None:
         super().__init__(table, seeds, weights)
         self.eras = eras
+        self.n_rows = sum(map(len, eras))
         self.n_steps = len(eras)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:

@@ -1,0 +1,495 @@
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from numerai_features import EraHoldout, EraKFold, LatentFeatures, make_era_scorer
+from numerai_features.datasets import make_era_panel
+from numerai_features.embedders import DAEEmbedder
+from numerai_features.embedders._holdout import hold_out
+from numerai_features.embedders._network import column_moments, model_seeds
+from numerai_features.nn._settings import DivergedError
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "train.parquet"
+SMALL = {"hidden": (24, 12), "max_epochs": 4, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    panel, _ = make_era_panel(
+        n_eras=20, rows_per_era=100, n_features=30, n_factors=4, random_state=1
+    )
+    return panel
+
+
+@pytest.fixture(scope="module")
+def fitted(rows):
+    return DAEEmbedder(4, **SMALL).fit(rows.X, eras=rows.eras)
+
+
+def float_copy(X):
+    X = X.astype(np.float64)
+    X[::7, 3] = np.nan
+    return X
+
+
+class TestTraining:
+    def test_history_tells_each_epoch_of_each_model(self, rows):
+        dae = DAEEmbedder(4, n_models=2, **SMALL).fit(rows.X, eras=rows.eras)
+        assert dae.n_iter_ == len(dae.history_) == 4
+        record = dae.history_[-1]
+        for name in ("train_loss", "valid_loss", "valid_r2"):
+            assert len(record[name]) == 2
+        assert record["train_loss"][0] < dae.history_[0]["train_loss"][0]
+        best = [r["valid_loss"][1] for r in dae.history_]
+        assert dae.best_epoch_[1] == 1 + int(np.argmin(best))
+        json.dumps(dae.history_)
+
+    def test_monitor_is_what_is_best(self, rows):
+        dae = DAEEmbedder(4, monitor="valid_r2", **SMALL).fit(rows.X, eras=rows.eras)
+        values = [r["valid_r2"][0] for r in dae.history_]
+        assert dae.best_epoch_[0] == 1 + int(np.argmax(values))
+
+    def test_no_validation_keeps_the_last_epoch(self, rows):
+        dae = DAEEmbedder(4, validation=None, **SMALL).fit(rows.X, eras=rows.eras)
+        assert "valid_loss" not in dae.history_[0]
+        np.testing.assert_array_equal(dae.best_epoch_, [4])
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"noise": "masking", "mask_head": True},
+            {"noise": "cutout", "emphasis": 0.9},
+            {"noise": "gaussian", "noise_level": 0.5},
+            {"noise": "relative", "noise_level": 0.5, "average": 0.9},
+            {"batching": "era", "dropout": 0.1},
+            {"schedule": "constant", "clip_norm": 1.0, "weight_decay": 0.1},
+            {"noise_level": 0.0, "activation": "identity", "hidden": ()},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("kind", ["bytes", "floats"])
+    def test_every_setting_restores_more_than_the_mean(self, rows, settings, kind):
+        X = rows.X if kind == "bytes" else float_copy(rows.X)
+        longer = {**SMALL, "max_epochs": 10, "learning_rate": 0.01}
+        dae = DAEEmbedder(4, **{**longer, **settings}).fit(X, eras=rows.eras)
+        assert dae.history_[-1]["valid_r2"][0] > 0.15
+        assert np.isfinite(dae.transform(X)).all()
+
+    def test_large_means_lose_no_digits(self, rows):
+        X = rows.X.astype(np.float64)
+        settings = {**SMALL, "precision": "float32", "max_epochs": 1}
+        plain = DAEEmbedder(4, **settings).fit(X)
+        moved = DAEEmbedder(4, **settings).fit(1e6 + 0.25 * X)
+        latents = moved.transform(1e6 + 0.25 * X)
+        np.testing.assert_allclose(latents, plain.transform(X), atol=0.02)
+        np.testing.assert_allclose(
+            moved.reconstruct(1e6 + 0.25 * X), 1e6 + 0.25 * plain.reconstruct(X),
+            atol=0.1,
+        )  # fmt: skip
+
+    def test_weights_of_zero_leave_rows_out(self, rows):
+        weights = np.ones(rows.n_rows)
+        weights[rows.eras <= 5] = 0
+        kept = weights > 0
+        light = DAEEmbedder(4, **SMALL)
+        light.fit(rows.X, eras=rows.eras, sample_weight=weights)
+        alone = DAEEmbedder(4, **SMALL).fit(rows.X[kept], eras=rows.eras[kept])
+        np.testing.assert_allclose(light.mean_, alone.mean_)
+        assert light.history_[0]["train_loss"] == pytest.approx(
+            alone.history_[0]["train_loss"], rel=1e-3
+        )
+
+    def test_heavier_rows_are_restored_better(self, rows):
+        weights = np.where(np.arange(rows.n_rows) % 2, 1.0, 1e-3)
+        # Two kinds of rows that one narrow code cannot hold both.
+        X = rows.X.copy()
+        X[::2] = X[::2][:, ::-1]
+        settings = {**SMALL, "max_epochs": 20, "validation": None}
+        score = (
+            DAEEmbedder(2, **settings).fit(X, sample_weight=weights).score_samples(X)
+        )
+        even = DAEEmbedder(2, **settings).fit(X).score_samples(X)
+        assert (score - even)[1::2].mean() > 0.01
+        assert (score - even)[::2].mean() < -0.01
+
+    def test_seeds_of_a_stack_do_not_depend_on_its_size(self):
+        assert model_seeds(3, 5)[:2] == model_seeds(3, 2)
+        assert len(set(model_seeds(3, 5) + model_seeds(4, 5))) == 10
+
+    def test_a_stack_is_its_models_one_by_one(self, rows):
+        settings = {**SMALL, "precision": "float32", "max_epochs": 1}
+        one = DAEEmbedder(4, **settings).fit(rows.X, eras=rows.eras)
+        two = DAEEmbedder(4, n_models=2, **settings).fit(rows.X, eras=rows.eras)
+        assert two.transform(rows.X).shape == (rows.n_rows, 8)
+        np.testing.assert_allclose(
+            two.transform(rows.X)[:, :4], one.transform(rows.X), atol=1e-3
+        )
+
+    def test_divergence_tells_where_and_what_to_do(self, rows):
+        dae = DAEEmbedder(4, **{**SMALL, "learning_rate": 1e30})
+        with pytest.raises(DivergedError, match=r"epoch 1, batch \d+ .*learning_rate"):
+            dae.fit(rows.X)
+
+
+class TestReproducibility:
+    def test_the_same_bits_at_any_number_of_jobs(self, rows):
+        def bits(seed):
+            dae = DAEEmbedder(4, **{**SMALL, "random_state": seed})
+            return dae.fit_transform(rows.X, eras=rows.eras).tobytes()
+
+        here = [bits(0), bits(1)]
+        assert here[0] != here[1]
+        for n_jobs in (1, 2):
+            assert Parallel(n_jobs)(delayed(bits)(seed) for seed in (0, 1)) == here
+
+    def test_a_random_seed_is_another_each_time(self, rows):
+        first, second = (
+            DAEEmbedder(4, **{**SMALL, "random_state": None}).fit_transform(rows.X)
+            for _ in range(2)
+        )
+        assert not np.array_equal(first, second)
+
+    def test_a_random_state_is_a_seed_too(self, rows):
+        first, second = (
+            DAEEmbedder(
+                4, **{**SMALL, "random_state": np.random.RandomState(7)}
+            ).fit_transform(rows.X)
+            for _ in range(2)
+        )
+        np.testing.assert_array_equal(first, second)
+
+    def test_a_killed_fit_goes_on_to_the_same_bits(self, rows, tmp_path):
+        folder = tmp_path / "checkpoints"
+        script = textwrap.dedent(
+            f"""
+            import os, signal
+            from numerai_features import DAEEmbedder, make_era_panel
+            from numerai_features.nn import _training
+            panel, _ = make_era_panel(n_eras=20, rows_per_era=100, n_features=30,
+                                      n_factors=4, random_state=1)
+            step = _training.Trainer._take_step
+            def killed(self, batch):
+                if self._n_done == 11:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                step(self, batch)
+            _training.Trainer._take_step = killed
+            DAEEmbedder(4, hidden=(24, 12), max_epochs=4, random_state=0,
+                        average=0.9, checkpoint={str(folder)!r}, checkpoint_every=0,
+                        ).fit(panel.X, eras=panel.eras)
+            """
+        )
+        killed = subprocess.run([sys.executable, "-c", script], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        [file] = folder.glob("*.safetensors")
+        resumed = DAEEmbedder(4, average=0.9, checkpoint=folder, **SMALL)
+        resumed.fit(rows.X, eras=rows.eras)
+        whole = DAEEmbedder(4, average=0.9, **SMALL).fit(rows.X, eras=rows.eras)
+        assert resumed.state_.keys() == whole.state_.keys()
+        for name, value in whole.state_.items():
+            np.testing.assert_array_equal(resumed.state_[name], value)
+        assert not file.exists()
+
+    def test_checkpoints_of_other_parameters_or_rows_are_others(self, rows, tmp_path):
+        dae = DAEEmbedder(4, checkpoint=tmp_path, **SMALL)
+        file = dae._checkpoint_file(rows.X, rows.eras)
+        other = clone(dae).set_params(noise_level=0.2)
+        loud = clone(dae).set_params(verbose=1, checkpoint=str(tmp_path / "x"))
+        changed = rows.X.copy()
+        changed[0, 0] += 1
+        assert loud._checkpoint_file(rows.X, rows.eras).name == file.name
+        assert other._checkpoint_file(rows.X, rows.eras) != file
+        assert dae._checkpoint_file(changed, rows.eras) != file
+
+
+class TestTransform:
+    def test_a_row_alone_in_reverse_or_in_a_batch(self, rows, fitted):
+        X = rows.X[:200]
+        whole = fitted.transform(X)
+        np.testing.assert_allclose(fitted.transform(X[::-1])[::-1], whole, atol=1e-5)
+        alone = np.concatenate([fitted.transform(X[i : i + 1]) for i in range(200)])
+        np.testing.assert_allclose(alone, whole, atol=1e-5)
+
+    def test_the_encoder_is_the_network(self, rows):
+        """The folded arrays against the layers themselves."""
+        import torch
+
+        from numerai_features.nn._autoencoder import Autoencoder
+        from numerai_features.nn._batches import Table
+
+        dae = DAEEmbedder(4, precision="float32", features="deep", **SMALL)
+        dae.fit(rows.X, eras=rows.eras)
+        table = Table(rows.X, dae.mean_, dae.scale_, torch.device("cpu"))
+        stack = Autoencoder([0], table, (24, 12), 4, "silu")
+        stack.load_state_dict({k: torch.tensor(v) for k, v in dae.state_.items()})
+        stack.eval()
+        x, hidden = torch.from_numpy(rows.X[None].astype(np.float32)), []
+        with torch.no_grad():
+            for block in (*stack.encoder, *stack.decoder):
+                x = block(x)
+                hidden.append(x[0].numpy())
+            output = stack.output(x)[0].numpy()
+        latents = dae.transform(rows.X)
+        assert latents.shape[1] == 24 + 12 + 4 + 12 + 24
+        np.testing.assert_allclose(latents, np.concatenate(hidden, 1), atol=1e-4)
+        restored = output * dae.scale_ + dae.mean_
+        np.testing.assert_allclose(dae.reconstruct(rows.X), restored, atol=1e-4)
+
+    def test_inverse_transform_is_the_reconstruction(self, rows, fitted):
+        for features, n_models in [("code", 1), ("deep", 2)]:
+            dae = DAEEmbedder(4, features=features, n_models=n_models, **SMALL)
+            Z = dae.fit_transform(rows.X, eras=rows.eras)
+            np.testing.assert_array_equal(
+                dae.inverse_transform(Z), dae.reconstruct(rows.X)
+            )
+        with pytest.raises(ValueError, match="X has 3 latents, but DAEEmbedder gives"):
+            dae.inverse_transform(Z[:, :3])
+
+    def test_the_pickle_works_without_torch(self, rows, fitted, tmp_path):
+        (tmp_path / "dae.pkl").write_bytes(pickle.dumps(fitted))
+        np.save(tmp_path / "X.npy", rows.X[:50])
+        script = textwrap.dedent(
+            f"""
+            import importlib.abc, pickle, sys
+
+            class NoTorch(importlib.abc.MetaPathFinder):
+                def find_spec(self, name, path=None, target=None):
+                    if name.split(".")[0] == "torch":
+                        raise ImportError("torch is not installed here")
+
+            sys.meta_path.insert(0, NoTorch())
+            import numpy as np
+            with open({str(tmp_path / "dae.pkl")!r}, "rb") as file:
+                dae = pickle.load(file)
+            X = np.load({str(tmp_path / "X.npy")!r})
+            np.save({str(tmp_path / "Z.npy")!r}, dae.transform(X))
+            dae.score_samples(X)
+            assert "torch" not in sys.modules
+            """
+        )
+        subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+        np.testing.assert_array_equal(
+            np.load(tmp_path / "Z.npy"), fitted.transform(rows.X[:50])
+        )
+
+    def test_missing_cells_do_not_count(self, rows):
+        X = float_copy(rows.X)
+        dae = DAEEmbedder(4, **{**SMALL, "max_epochs": 10}).fit(X)
+        filled = np.where(np.isnan(X), dae.missing_values_, X)
+        np.testing.assert_array_equal(dae.transform(X), dae.transform(filled))
+        error = ((dae.reconstruct(X) - X) / dae.scale_) ** 2
+        np.testing.assert_allclose(
+            dae.score_samples(X), -np.nanmean(error, axis=1), rtol=1e-4
+        )
+        with pytest.raises(ValueError, match="X contains NaN and missing='raise'"):
+            DAEEmbedder(4, missing="raise", **SMALL).fit(X)
+
+
+class TestFamiliarity:
+    def test_shuffled_columns_are_unfamiliar(self):
+        panel, _ = make_era_panel(n_eras=40, rows_per_era=300, random_state=0)
+        train, test = panel.eras <= 28, panel.eras > 32
+        dae = DAEEmbedder(random_state=0).fit(panel.X[train], eras=panel.eras[train])
+        assert separation(dae, panel.X[test]) > 0.95
+
+    @pytest.mark.skipif(not REAL.exists(), reason="needs the real rows")
+    def test_shuffled_columns_of_real_rows_are_unfamiliar(self):
+        train = pd.read_parquet(REAL)
+        test = pd.read_parquet(REAL.with_name("validation.parquet"))
+        names = [name for name in train if name.startswith("feature")]
+        eras = train["era"].to_numpy()
+        dae = DAEEmbedder(random_state=0).fit(train[names].to_numpy(), eras=eras)
+        assert separation(dae, test[names].to_numpy()) > 0.95
+
+    def test_a_strange_era_stands_out(self, rows, fitted):
+        X = rows.X.copy()
+        strange = rows.eras == 9
+        rng = np.random.default_rng(0)
+        X[strange] = rng.permuted(X[strange], axis=0)
+        plain = fitted.era_familiarity(rows.X, rows.eras)
+        mixed = fitted.era_familiarity(X, eras=rows.eras)
+        assert plain.index.name == "era"
+        assert list(plain.index) == list(range(1, 21))
+        np.testing.assert_allclose([plain.mean(), plain.std(ddof=0)], [0, 1], atol=1e-9)
+        assert mixed.idxmin() == 9
+        assert mixed[9] < -4
+        pd.testing.assert_series_equal(mixed.drop(9), plain.drop(9))
+        frame = rows.to_frame(targets=[])
+        from_frame = DAEEmbedder(4, **SMALL).fit(frame).era_familiarity(frame)
+        assert list(from_frame.index[:2]) == ["0001", "0002"]
+        np.testing.assert_allclose(from_frame.to_numpy(), plain.to_numpy())
+
+    def test_familiarity_needs_eras(self, rows, fitted):
+        with pytest.raises(ValueError, match="era_familiarity needs eras"):
+            fitted.era_familiarity(rows.X)
+        alone = DAEEmbedder(4, **SMALL).fit(rows.X)
+        with pytest.raises(ValueError, match="compares with the eras of fit"):
+            alone.era_familiarity(rows.X, rows.eras)
+
+
+def separation(dae, X):
+    """Area under the curve of the scores of rows and of rows with mixed columns."""
+    mixed = np.random.default_rng(0).permuted(X, axis=0)
+    scores = np.concatenate([dae.score_samples(X), dae.score_samples(mixed)])
+    return roc_auc_score(np.repeat([1, 0], len(X)), scores)
+
+
+class TestPartialFit:
+    def test_first_call_is_fit(self, rows, fitted):
+        dae = DAEEmbedder(4, **SMALL).partial_fit(rows.X, eras=rows.eras)
+        np.testing.assert_array_equal(dae.transform(rows.X), fitted.transform(rows.X))
+
+    def test_more_epochs_go_on_from_the_weights(self, rows):
+        early, late = rows.eras <= 14, rows.eras > 14
+        dae = DAEEmbedder(4, **SMALL).fit(rows.X[early], eras=rows.eras[early])
+        first = [record["train_loss"][0] for record in dae.history_]
+        dae = pickle.loads(pickle.dumps(dae))
+        before = dae.score(rows.X[late])
+        dae.set_params(schedule="constant", learning_rate=1e-3)
+        dae.partial_fit(rows.X, eras=rows.eras)
+        assert dae.history_[0]["train_loss"][0] < first[0]
+        assert dae.score(rows.X[late]) > before
+        np.testing.assert_array_equal(dae.fitted_eras_, rows.era_numbers)
+        assert len(dae.era_scores_) == 20
+
+    def test_unknown_eras_make_all_unknown(self, rows, fitted):
+        dae = pickle.loads(pickle.dumps(fitted)).partial_fit(rows.X)
+        assert dae.fitted_eras_ is None
+
+
+class TestComposition:
+    def test_grid_search_over_latents(self, rows):
+        lightgbm = pytest.importorskip("lightgbm")
+        frame, y = rows.to_frame(targets=[]), rows.y("target_alpha_20")
+        model = make_pipeline(
+            LatentFeatures(DAEEmbedder(2, **SMALL), quantize="uint8"),
+            lightgbm.LGBMRegressor(n_estimators=5, verbosity=-1, n_jobs=1),
+        )
+        search = GridSearchCV(
+            model,
+            {"latentfeatures__embedders__noise_level": [0.1, 0.3]},
+            cv=EraKFold(3, purge=1),
+            scoring=make_era_scorer("corr"),
+            error_score="raise",
+        )
+        search.fit(frame, y)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        latents = search.best_estimator_[0].transform(frame)
+        assert latents.dtype == np.uint8
+        assert latents.shape == (rows.n_rows, 32)
+
+    def test_set_output_gives_named_frames(self, rows):
+        dae = DAEEmbedder(3, **SMALL).set_output(transform="pandas")
+        table = dae.fit_transform(rows.to_frame(targets=[]))
+        assert list(table.columns) == [f"daeembedder{j}" for j in range(3)]
+        scaled = make_pipeline(dae, StandardScaler()).fit_transform(rows.X)
+        np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-3)
+
+
+class TestHoldout:
+    def test_the_last_eras_with_a_purge(self, rows):
+        from numerai_features._eras import encode_eras
+
+        eras = encode_eras(rows.eras)
+        held = hold_out(0.1, rows.n_rows, eras, None, 0)
+        assert set(rows.eras[held.valid]) == {19, 20}
+        assert set(rows.eras[held.train]) == set(range(1, 17))
+        held = hold_out(EraHoldout(3, purge=5), rows.n_rows, eras, None, 0)
+        assert set(rows.eras[held.train]) == set(range(1, 13))
+
+    def test_random_rows_without_eras_and_none_of_few(self):
+        held = hold_out(0.1, 100, None, None, 0)
+        assert len(held.valid) == 10
+        assert sorted([*held.train, *held.valid]) == list(range(100))
+        assert hold_out(0.1, 19, None, None, 0).valid is None
+
+    def test_rows_of_weight_zero_are_in_neither(self):
+        weights = np.arange(100.0) % 2
+        held = hold_out(0.1, 100, None, weights, 0)
+        assert (np.concatenate([held.train, held.valid]) % 2 == 1).all()
+
+    def test_moments_are_numpys(self, rows):
+        X = float_copy(rows.X)
+        chosen = np.arange(0, len(X), 2)
+        mean, scale = column_moments(X, chosen, None)
+        np.testing.assert_allclose(mean, np.nanmean(X[chosen], axis=0))
+        np.testing.assert_allclose(scale, np.nanstd(X[chosen], axis=0), atol=1e-12)
+        weights = np.random.default_rng(0).random(len(X))
+        mean, scale = column_moments(rows.X, chosen, weights)
+        wanted = np.average(rows.X[chosen], axis=0, weights=weights[chosen])
+        np.testing.assert_allclose(mean, wanted)
+
+
+class TestValidation:
+    @pytest.mark.parametrize(
+        ("settings", "match"),
+        [
+            ({"n_components": 31}, r"n_components=31 must be at most n_features=30"),
+            ({"hidden": (0,)}, "hidden must be widths of layers"),
+            ({"hidden": ((3, 4),)}, "hidden must be widths of layers"),
+            ({"hidden": (2.5,)}, "hidden must be widths of layers"),
+            ({"noise_level": 1.0}, r"noise_level=1.0 must be below 1"),
+            ({"noise": "gaussian", "mask_head": True}, "changes every cell"),
+            ({"noise": "relative", "emphasis": 0.7}, "changes every cell"),
+            ({"checkpoint": "x", "random_state": None}, "needs an int random_state"),
+            ({"device": "tpu"}, "device must be 'auto', 'cpu', 'cuda'"),
+            ({"validation": 3}, "is a number of eras, but there are 0"),
+        ],
+    )
+    def test_bad_parameters(self, rows, settings, match):
+        with pytest.raises(ValueError, match=match):
+            DAEEmbedder(**{**SMALL, **settings}).fit(rows.X)
+
+    def test_constant_columns_are_restored(self, rows):
+        X = rows.X.copy()
+        X[:, 5] = 3
+        dae = DAEEmbedder(4, **SMALL).fit(X, eras=rows.eras)
+        assert dae.scale_[5] == 0
+        np.testing.assert_allclose(dae.reconstruct(X)[:, 5], 3, atol=1e-6)
+        assert np.isfinite(dae.history_[-1]["train_loss"]).all()
+
+
+def test_ctrl_c_keeps_the_best(rows, monkeypatch):
+    from numerai_features.nn import _training
+
+    step = _training.Trainer._take_step
+
+    def interrupted(self, batch):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        step(self, batch)
+
+    monkeypatch.setattr(_training.Trainer, "_take_step", interrupted)
+    with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 3 of 4"):
+        dae = DAEEmbedder(4, **SMALL).fit(rows.X, eras=rows.eras)
+    monkeypatch.undo()
+    assert dae.n_iter_ == 2
+    assert dae.transform(rows.X).shape == (rows.n_rows, 4)
+
+
+def test_tensorboard_gets_every_metric(rows, tmp_path):
+    pytest.importorskip("tensorboard")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of tensorboard's own
+        DAEEmbedder(4, log_dir=tmp_path, **SMALL).fit(rows.X, eras=rows.eras)
+        from tensorboard.backend.event_processing.event_accumulator import (
+            EventAccumulator,
+        )
+
+        events = EventAccumulator(str(tmp_path)).Reload()
+    assert {"train_loss", "valid_loss"} <= set(events.Tags()["scalars"])
+    assert len(events.Scalars("valid_loss")) == 4

@@ -1,0 +1,553 @@
+"""The training loop against plain torch, and what it keeps, tells and refuses."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from nn_parts import (
+    CPU,
+    OneNumber,
+    Plain,
+    Steps,
+    StopAt,
+    assert_same_bits,
+    denoising,
+    make_run,
+)
+from torch import nn
+
+from numerai_features.nn._batches import RowBatches, Table
+from numerai_features.nn._settings import DivergedError, Settings, learning_rate
+from numerai_features.nn._training import Trainer
+
+SEEDS = (1, 2, 3)
+
+
+def losses_of(history, name="train_loss"):
+    return np.array([record[name] for record in history])
+
+
+def one_number(n_epochs=5, n_steps=1, held_out=(None,), scripts=None, **settings):
+    """Return a trainer of a `OneNumber`."""
+    settings = {"schedule": "constant", "learning_rate": 0.1, **settings}
+    task = OneNumber(**(scripts or {"loss": [[0.0] * n_epochs]}))
+    settings = Settings(max_epochs=n_epochs, **settings)
+    return Trainer(task, Steps(n_steps), settings, held_out=held_out)
+
+
+def one_cycle(largest, n_steps):
+    n_up = 0.3 * n_steps
+    up = [
+        largest * (0.52 - 0.48 * math.cos(math.pi * k / n_up)) for k in range(n_steps)
+    ]
+    down = [
+        largest
+        * max(1e-5, 0.5 + 0.5 * math.cos(math.pi * (k - n_up) / (n_steps - n_up)))
+        for k in range(n_steps)
+    ]
+    return [u if k < n_up else d for k, (u, d) in enumerate(zip(up, down, strict=True))]
+
+
+class PlainLoop:
+    """One model trained by a plain loop over the same batches, in float64."""
+
+    def __init__(self, trainer, model):
+        self.trainer, self.model = trainer, model
+        self.network, self.settings = trainer.task.network, trainer.settings
+        self.plain = Plain(self.network, model)
+        self.start = {k: v.clone() for k, v in self.plain.state_dict().items()}
+        self.averaged = dict(self.start)
+
+    def targets(self, batch):
+        first = self.network.first
+        x = batch.x[self.model].double()
+        return (x - first.center[self.model]) / first.scale[self.model]
+
+    def run(self):
+        settings, plain = self.settings, self.plain
+        linears = [m.weight for m in plain.modules() if isinstance(m, nn.Linear)]
+        others = [p for p in plain.parameters() if all(p is not w for w in linears)]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": linears, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            foreach=False,
+        )
+        batches = self.trainer.batches
+        n_steps = settings.max_epochs * batches.n_steps
+        rates = [settings.learning_rate] * n_steps
+        if settings.schedule == "one-cycle":
+            rates = one_cycle(settings.learning_rate, n_steps)
+        done, train, valid, norms = 0, [], [], []
+        for epoch in range(settings.max_epochs):
+            plain.train()
+            losses = []
+            for batch in batches.epoch(epoch):
+                for group in optimizer.param_groups:
+                    group["lr"] = rates[done]
+                t = self.targets(batch)
+                loss = nn.functional.mse_loss(plain(t)[0], t)
+                optimizer.zero_grad()
+                loss.backward()
+                if settings.clip_norm is not None:
+                    norm = nn.utils.clip_grad_norm_(
+                        plain.parameters(), settings.clip_norm
+                    )
+                    norms.append(float(norm))
+                optimizer.step()
+                losses.append(loss.item())
+                done += 1
+                self.average(done)
+            train.append(np.mean(losses))
+            valid.append(self.judge(done, len(t)))
+        self.norms = norms
+        return train, valid
+
+    def average(self, done):
+        if self.settings.average is None:
+            return
+        decay = min(self.settings.average, done / (done + 9))
+        for name, value in self.plain.state_dict().items():
+            if value.is_floating_point():
+                old = self.averaged[name]
+                self.averaged[name] = decay * old + (1 - decay) * value
+
+    @torch.no_grad()
+    def judge(self, done, n_rows):
+        judged = Plain(self.network, self.model).eval()
+        averages = self.settings.average is not None
+        judged.load_state_dict(self.averaged if averages else self.plain.state_dict())
+        for module in judged.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                # Torch's running variance is unbiased, but for the 1 at the beginning.
+                one = 1.0 if averages else 0.9**done
+                if averages:
+                    one = self.rest_of_one(done)
+                biased = (module.running_var - one) * (n_rows - 1) / n_rows
+                module.running_var.copy_(one + biased)
+        error = n = 0
+        for batch in self.trainer.held_out:
+            t = self.targets(batch)
+            error += (judged(t)[0] - t).square().sum().item()
+            n += t.numel()
+        return error / n
+
+    def rest_of_one(self, done):
+        """Return the share of the initial value in the averaged running value."""
+        rest = 1.0
+        for k in range(1, done + 1):
+            decay = min(self.settings.average, k / (k + 9))
+            rest = decay * rest + (1 - decay) * 0.9**k
+        return rest
+
+
+PLAIN_CASES = {
+    "constant": {"schedule": "constant"},
+    "one-cycle": {},
+    "weight decay": {"weight_decay": 3.0},
+    "clipped": {"clip_norm": 0.5},
+    "averaged": {"average": 0.95},
+}
+
+
+class TestPlainTorch:
+    @pytest.mark.parametrize("case", PLAIN_CASES)
+    def test_losses_and_weights_are_those_of_a_plain_loop(self, case):
+        trainer = make_run(
+            (1, 2), n_train=320, batch_size=64, level=0.0, max_epochs=5,
+            learning_rate=0.01, **PLAIN_CASES[case],
+        )  # fmt: skip
+        loops = [PlainLoop(trainer, model) for model in range(2)]
+        history = trainer.run()
+        for model, loop in enumerate(loops):
+            train, valid = loop.run()
+            ours = losses_of(history)[:, model]
+            np.testing.assert_allclose(ours, train, rtol=1e-4)
+            ours = losses_of(history, "valid_loss")[:, model]
+            np.testing.assert_allclose(ours, valid, rtol=1e-4)
+            assert trainer.best_epoch[model] == np.argmin(valid) + 1 == 5
+            kept = loop.averaged if trainer.averaged else loop.plain.state_dict()
+            loop.plain.load_state_dict(kept)
+            named = loop.plain.named_as(trainer.task.network, lambda p: p)
+            for name, p in trainer.task.network.named_parameters():
+                if not p.requires_grad:
+                    continue
+                torch.testing.assert_close(
+                    p[model].double(), named[name], rtol=1e-2, atol=5e-4
+                )
+            if case == "clipped":  # of some steps, for one that is clipped
+                assert min(loop.norms) < 0.5 < max(loop.norms)
+
+    def test_clipped_gradients_are_torchs_for_each_model(self):
+        trainer = make_run((1, 2), max_epochs=1)
+        batch = next(trainer.batches.epoch(0))
+        trainer.task.train()(batch).backward(torch.tensor([0.1, 100.0]))
+        raw = [p.grad.clone() for p in trainer.parameters]
+        trainer._clip(0.5)
+        for model, expected in enumerate((None, 0.5)):
+            parts = [nn.Parameter(torch.zeros_like(g[model])) for g in raw]
+            for part, g in zip(parts, raw, strict=True):
+                part.grad = g[model].clone()
+            norm = nn.utils.clip_grad_norm_(parts, 0.5)
+            assert norm > 0.5 if expected else norm < 0.5
+            for part, p in zip(parts, trainer.parameters, strict=True):
+                torch.testing.assert_close(p.grad[model], part.grad)
+
+
+class TestLearning:
+    def test_the_loss_falls(self):
+        history = make_run((1,), max_epochs=12, learning_rate=0.01).run()
+        train, valid = losses_of(history), losses_of(history, "valid_loss")
+        assert train[-1] < 0.75 * train[0]
+        assert valid[-1] < 0.75 * valid[0]
+        assert losses_of(history, "valid_r2")[-1] > 0.3
+
+    def test_a_record_an_epoch(self):
+        told = []
+        trainer = make_run(SEEDS[:2], max_epochs=3, report=told.append)
+        history = trainer.run()
+        assert history is trainer.history
+        assert told == history
+        assert [record["epoch"] for record in history] == [1, 2, 3]
+        lists = ("train_loss", "valid_loss", "valid_r2")
+        for record in history:
+            assert [*record] == ["epoch", "learning_rate", *lists, "seconds"]
+            assert all(len(record[name]) == 2 for name in lists)
+            assert record["seconds"] > 0
+        assert not trainer.task.training
+
+    @pytest.mark.parametrize("progress", [False, True])
+    def test_progress(self, capsys, progress):
+        make_run((1,), n_train=100, max_epochs=2, progress=progress).run()
+        shown = capsys.readouterr()
+        assert ("4/4" in shown.err and "valid_loss" in shown.err) == progress
+        assert not shown.out
+
+    def test_learning_rates_are_torchs_one_cycle(self):
+        n_steps, largest = 200, 0.01
+        settings = Settings(max_epochs=1, learning_rate=largest)
+        rates = [learning_rate(settings, k, n_steps) for k in range(n_steps)]
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+        theirs = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, largest, total_steps=n_steps + 1, cycle_momentum=False,
+            final_div_factor=4000,
+        )  # fmt: skip
+        expected = []
+        for _ in range(n_steps):
+            expected.append(theirs.get_last_lr()[0])
+            optimizer.step()
+            theirs.step()
+        np.testing.assert_allclose(rates, expected, atol=0.02 * largest)
+        assert rates[0] == pytest.approx(0.04 * largest)
+        assert max(rates) == rates[60] == largest
+        assert (np.diff(rates[:61]) > 0).all()
+        assert (np.diff(rates[60:]) < 0).all()
+        assert 0 < rates[-1] < 1e-3 * largest
+        np.testing.assert_allclose(rates, one_cycle(largest, n_steps))
+
+    def test_learning_rates_are_used_and_recorded(self):
+        trainer = one_number(100, schedule="one-cycle", learning_rate=0.2)
+        history = trainer.run()
+        rates = [record["learning_rate"] for record in history]
+        np.testing.assert_allclose(rates, one_cycle(0.2, 100))
+        # With a gradient of 1 each step of Adam is the learning rate.
+        weights = torch.cat(trainer.task.seen)
+        np.testing.assert_allclose(-np.diff(weights, prepend=0), rates, atol=1e-5)
+        constant = one_number(4, n_steps=3).run()
+        assert [record["learning_rate"] for record in constant] == [0.1] * 4
+
+    @pytest.mark.parametrize("n_steps", [1, 2, 3])
+    def test_learning_rates_of_few_steps(self, n_steps):
+        settings = Settings(max_epochs=1, learning_rate=0.01)
+        rates = [learning_rate(settings, k, n_steps) for k in range(n_steps)]
+        assert all(0 < rate <= 0.01 for rate in rates)
+
+    def test_only_matrices_decay(self):
+        class Still(OneNumber):
+            def __init__(self):
+                super().__init__(loss=[[0.0] * 3] * 2)
+                self.weight = nn.Parameter(torch.ones(2, 1, 1))
+                self.bias = nn.Parameter(torch.ones(2, 1))
+
+            def forward(self, batch):
+                return 0 * (self.weight.sum((1, 2)) + self.bias.sum(1))
+
+        task = Still()
+        settings = Settings(3, learning_rate=0.1, schedule="constant", weight_decay=0.5)
+        Trainer(task, Steps(), settings, held_out=[None]).run()
+        assert (task.bias == 1).all()
+        np.testing.assert_allclose(task.seen[-1], 0.95**3, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Three models at once, and each alone."""
+    options = {
+        "n_train": 150, "batch_size": 32, "level": 0.3, "dropout": 0.1,
+        "learning_rate": 0.05, "schedule": "constant", "max_epochs": 14,
+        "patience": 2, "clip_norm": 0.5,
+    }  # fmt: skip
+    trainers = [make_run(seeds, **options) for seeds in (SEEDS, *zip(SEEDS))]
+    for trainer in trainers:
+        trainer.run()
+    return trainers[0], trainers[1:]
+
+
+class TestSeveralModels:
+    def test_train_as_if_alone(self, runs):
+        together, alone = runs
+        for model, single in enumerate(alone):
+            n = len(single.history)
+            for name in ("train_loss", "valid_loss", "valid_r2"):
+                ours = losses_of(together.history, name)[:n, model]
+                mine = losses_of(single.history, name)[:, 0]
+                np.testing.assert_allclose(ours, mine, atol=1e-3)
+
+    def test_stop_and_keep_as_if_alone(self, runs):
+        together, alone = runs
+        best = [int(single.best_epoch[0]) for single in alone]
+        assert together.best_epoch.tolist() == best
+        ends = [len(single.history) for single in alone]
+        assert ends == [min(b + 2, 14) for b in best]
+        assert len(set(ends)) == 3
+        assert len(together.history) == max(ends)
+
+    def test_end_with_the_weights_of_each_alone(self, runs):
+        together, alone = runs
+        states = [single.task.state_dict() for single in alone]
+        for name, value in together.task.state_dict().items():
+            for model, state in enumerate(states):
+                torch.testing.assert_close(
+                    value[model], state[name][0], atol=1e-3, rtol=1e-2, msg=name
+                )
+
+    def test_do_not_end_alike(self, runs):
+        weights = runs[0].task.network.output.weight
+        assert not torch.allclose(weights[0], weights[1], atol=0.01)
+
+
+NAN, INF = math.nan, math.inf
+
+
+class TestBestEpoch:
+    losses = [[5.0, 3.0, 4.0, 1.0, 2.0], [1.0, 2.0, 2.0, 2.0, 2.0]]
+    r2 = [[0.1, 0.9, 0.3, 0.4, 0.5], [-3.0, -2.0, -1.0, -1.5, -1.0]]
+
+    def run(self, **settings):
+        scripts = {"loss": self.losses, "r2": self.r2}
+        trainer = one_number(scripts=scripts, **settings)
+        trainer.run()
+        return trainer, torch.stack(trainer.task.seen)
+
+    @pytest.mark.parametrize(
+        ("monitor", "best"), [("valid_loss", [4, 1]), ("valid_r2", [2, 3])]
+    )
+    def test_is_the_least_loss_or_the_largest_r2(self, monitor, best):
+        trainer, seen = self.run(monitor=monitor)
+        assert trainer.best_epoch.tolist() == best
+        kept = trainer.task.weight.detach().flatten()
+        assert kept.tolist() == [seen[best[m] - 1, m] for m in range(2)]
+        assert len(trainer.history) == 5
+        np.testing.assert_allclose(
+            losses_of(trainer.history, "valid_r2"), np.array(self.r2).T, rtol=1e-6
+        )
+
+    def test_patience_is_each_models(self):
+        trainer, _ = self.run(patience=2)
+        # The first waits through epochs 3 to 4, the second from 1 to 3.
+        assert trainer.best_epoch.tolist() == [4, 1]
+        assert len(trainer.history) == 5
+        trainer, _ = self.run(patience=1)
+        assert trainer.best_epoch.tolist() == [2, 1]
+        assert len(trainer.history) == 3
+
+    def test_a_stopped_model_is_not_taken_up_again(self):
+        self.losses = [[1.0, 2.0, 2.0, 0.0, 0.0], [5.0, 4.0, 3.0, 2.0, 1.0]]
+        trainer, seen = self.run(patience=2)
+        assert trainer.best_epoch.tolist() == [1, 5]
+        assert trainer.task.weight[0].item() == seen[0, 0]
+
+    def test_without_held_out_the_last_epoch_is_kept(self):
+        trainer = one_number(5, held_out=None, patience=1)
+        history = trainer.run()
+        assert trainer.best_epoch.tolist() == [5]
+        np.testing.assert_allclose(trainer.task.weight.item(), -0.5, rtol=1e-5)
+        assert [*history[0]] == ["epoch", "learning_rate", "train_loss", "seconds"]
+
+    @pytest.mark.parametrize("losses", [[NAN] * 5, [INF] * 5])
+    def test_metrics_that_are_never_finite_keep_the_first(self, losses):
+        trainer = one_number(scripts={"loss": [losses]})
+        trainer.run()
+        assert trainer.best_epoch.tolist() == [1]
+        assert trainer.task.weight.item() == trainer.task.seen[0].item()
+
+    def test_a_metric_that_becomes_finite_is_better(self):
+        trainer = one_number(scripts={"loss": [[NAN, NAN, 3.0, 2.0, NAN]]})
+        trainer.run()
+        assert trainer.best_epoch.tolist() == [4]
+
+    @pytest.mark.parametrize("average", [None, 0.8])
+    @pytest.mark.parametrize("monitor", ["valid_loss", "valid_r2"])
+    def test_kept_weights_have_the_best_metric(self, average, monitor):
+        trainer = make_run(
+            SEEDS, n_train=100, level=0.3, learning_rate=0.1, schedule="constant",
+            max_epochs=10, monitor=monitor, average=average,
+        )  # fmt: skip
+        history = trainer.run()
+        values = losses_of(history, monitor)
+        best = values.min(axis=0) if monitor == "valid_loss" else values.max(axis=0)
+        assert (values[-1] != best).any()
+        sums = {}
+        for batch in trainer.held_out:
+            for name, value in trainer.task.evaluate(batch).items():
+                sums[name] = sums.get(name, 0) + value.double()
+        again = trainer.task.metrics(sums)[monitor.removeprefix("valid_")]
+        np.testing.assert_allclose(again, best, rtol=1e-6)
+        np.testing.assert_array_equal(
+            trainer.best_epoch, (values == best).argmax(axis=0) + 1
+        )
+
+    def test_averages_are_judged_and_kept_but_not_trained_on(self):
+        trainer = one_number(6, average=0.5, scripts={"loss": [[6.0, 5, 4, 3, 2, 2]]})
+        trainer.run()
+        raw = average = 0.0
+        expected = []
+        for k in range(1, 7):
+            raw -= 0.1
+            decay = min(0.5, k / (k + 9))
+            average = decay * average + (1 - decay) * raw
+            expected.append(average)
+        seen = torch.cat(trainer.task.seen)
+        np.testing.assert_allclose(seen, expected, rtol=1e-5)
+        assert trainer.best_epoch.tolist() == [5]
+        assert trainer.task.weight.item() == seen[4].item()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+class TestCtrlC:
+    def test_keeps_the_best_and_warns(self):
+        trainer = make_run(
+            SEEDS[:2], max_epochs=9, wrap=lambda b: StopAt(b, 3, 2, interrupt)
+        )
+        with pytest.warns(
+            RuntimeWarning,
+            match=r"Stopped by Ctrl-C in epoch 4 of 9; .* kept, epoch 3, [1-3]\.",
+        ):
+            history = trainer.run()
+        assert len(history) == 3
+        assert not trainer.task.training
+        assert_same_bits(trainer.task.state_dict(), trainer.best)
+
+    def test_best_is_that_of_the_epochs_before(self):
+        scripts = {"loss": [[3.0, 1.0, 2.0, 0.0]]}
+        trainer = one_number(4, scripts=scripts)
+        trainer.batches = StopAt(trainer.batches, 3, 1, interrupt)  # not judged yet
+        with pytest.warns(RuntimeWarning, match=r"epoch 4 of 4; .* epoch 2\."):
+            trainer.run()
+        assert trainer.task.weight.item() == trainer.task.seen[1].item()
+
+    def test_passes_before_the_first_epochs_end(self):
+        trainer = make_run(
+            (1,), max_epochs=9, wrap=lambda b: StopAt(b, 0, 4, interrupt)
+        )
+        with warnings.catch_warnings(), pytest.raises(KeyboardInterrupt):
+            trainer.run()
+
+
+def normal_rows(n_rows=200, n_features=6, seed=0):
+    return np.random.default_rng(seed).normal(size=(n_rows, n_features))
+
+
+def run_on(X, rows=None, *, seeds=(1,), batch_size=50, n_epochs=3, **settings):
+    """Train on rows that are taken as standardised, none held out."""
+    n_features = X.shape[1]
+    table = Table(X, np.zeros(n_features), np.ones(n_features), CPU)
+    rows = rows or [np.arange(len(X))] * len(seeds)
+    batches = RowBatches(table, seeds, rows, batch_size)
+    settings = Settings(max_epochs=n_epochs, **settings)
+    return Trainer(denoising(seeds, table), batches, settings)
+
+
+class TestDiverged:
+    @pytest.mark.parametrize("value", [1e30, np.inf, np.nan])
+    def test_rows_too_large_are_told_from_the_first_batch(self, value):
+        X = normal_rows()
+        X[:, 2] = value
+        with pytest.raises(
+            DivergedError,
+            match=r"epoch 1, batch 1 \(model 1\), before any step was taken: the rows "
+            r"or targets hold values too large",
+        ) as raised:
+            run_on(X).run()
+        error = raised.value
+        assert isinstance(error, ArithmeticError)
+        assert (error.epoch, error.batch, error.model) == (1, 1, 1)
+        assert len(error.losses) == 1
+        assert not np.isfinite(error.losses[0])
+
+    def test_one_row_too_large_is_told_where_it_comes(self):
+        X = normal_rows()
+        batches = [b.x[0, :, 0].numpy() for b in run_on(X).batches.epoch(0)]
+        [row] = np.flatnonzero(np.float32(X[:, 0]) == batches[2][7])
+        X[row] = 1e30
+        with pytest.raises(
+            DivergedError, match=r"epoch 1, batch 3 \(model 1\).*too large"
+        ) as raised:
+            run_on(X).run()
+        assert len(raised.value.losses) == 3
+
+    def test_the_model_is_told(self):
+        X = normal_rows()
+        X[100:] = 1e30
+        rows = [np.arange(100), np.arange(100, 200)]
+        with pytest.raises(DivergedError, match=r"batch 1 \(model 2\)"):
+            run_on(X, rows, seeds=(1, 2)).run()
+
+    @pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
+    @pytest.mark.parametrize("rate", [1e20, 1e30])
+    def test_a_learning_rate_too_large(self, rate, schedule):
+        with pytest.raises(
+            DivergedError,
+            match=r"epoch 1, batch \d \(model 1\), after losses from .* to .*: the "
+            r"weights have grown without bounds\. Lower learning_rate=1e\+[23]0 ",
+        ) as raised:
+            run_on(normal_rows(), learning_rate=rate, schedule=schedule).run()
+        error = raised.value
+        assert error.batch == len(error.losses)
+        assert np.isfinite(error.losses[:-1]).all()
+
+    def test_the_losses_of_epochs_before_are_told(self):
+        class Later(OneNumber):
+            def forward(self, batch):
+                steps.append(batch)
+                factor = math.inf if len(steps) == 6 else 1.0
+                return self.weight.sum((1, 2)) + torch.tensor([1.0, 2.0]) * factor
+
+        steps = []
+        task = Later(loss=[[0.0] * 4] * 2)
+        settings = Settings(max_epochs=4, learning_rate=0.1, schedule="constant")
+        with pytest.raises(
+            DivergedError,
+            match=r"inf in epoch 2, batch 3 \(model 1\), after losses from 0\.6 to",
+        ) as raised:
+            Trainer(task, Steps(3), settings, held_out=[None]).run()
+        np.testing.assert_allclose(
+            raised.value.losses, [0.9, 0.7, 0.6, math.inf], rtol=1e-5
+        )
+
+    def test_weights_are_those_before_the_step(self):
+        class Later(OneNumber):
+            def forward(self, batch):
+                return self.weight.sum((1, 2)) + (math.inf if batch == 2 else 0.0)
+
+        task = Later(loss=[[0.0]])
+        settings = Settings(max_epochs=1, learning_rate=0.1, schedule="constant")
+        with pytest.raises(DivergedError, match="batch 3"):
+            Trainer(task, Steps(5), settings, held_out=[None]).run()
+        assert task.weight.item() == pytest.approx(-0.2)
