@@ -477,17 +477,28 @@ class DAEEmbedder(network.NetworkEmbedder):
 
     def _train(self, X, eras, weights, state):
         """Train from fresh weights, or from `state`; set what is fitted."""
+        from numerai_features.nn._parallel import agree, process_group
+
+        device = network.resolve_device(self.device)
+        with process_group(device):
+            seed = agree(network.resolve_seed(self.random_state), device)
+            stack = self._train_stack(X, eras, weights, state, seed, device)
+        self._keep(stack.cpu())
+        self.era_scores_ = None
+        if eras is not None:
+            self.era_scores_ = self._era_means(X, eras, sample=True)
+
+    def _train_stack(self, X, eras, weights, state, seed, device):
+        """Return the trained networks."""
         import torch
 
         from numerai_features.nn._autoencoder import Autoencoder, Denoising
         from numerai_features.nn._batches import Table
 
-        seed = network.resolve_seed(self.random_state)
         rows = hold_out(self.validation, len(X), eras, weights, seed)
         if state is None:
             self.mean_, self.scale_ = network.column_moments(X, rows.train, weights)
             self.n_components_ = self.n_components or min(30, X.shape[1])
-        device = network.resolve_device(self.device)
         seeds = network.model_seeds(seed, self.n_models, self._n_fits)
         table = Table(X, self.mean_, self.scale_, device)
         batches, held_out = self._make_batches(table, seeds, rows, eras, weights)
@@ -510,10 +521,7 @@ class DAEEmbedder(network.NetworkEmbedder):
         labels = None if eras is None else eras.row_numbers
         known = (X, labels, weights, self._n_fits, state)
         self._run(task, batches, held_out, *known, operations=work)
-        self._keep(stack.cpu())
-        self.era_scores_ = None
-        if eras is not None:
-            self.era_scores_ = self._era_means(X, eras, sample=True)
+        return stack
 
     def _make_corruption(self, table):
         import torch

@@ -109,7 +109,6 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _run(self, task, batches, held_out, *contents, operations) -> None:
         """Train, and set what is told of it; `contents` is what a run depends on."""
         from numerai_features.nn._checkpoint import Checkpoint
-        from numerai_features.nn._parallel import process_group
         from numerai_features.nn._settings import Settings
         from numerai_features.nn._threads import fixed_threads
         from numerai_features.nn._training import Trainer
@@ -128,8 +127,7 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         if self.checkpoint is not None:
             file = self._checkpoint_file(*contents)
             checkpoint = Checkpoint(file, self.checkpoint_every)
-        device = batches.table.device
-        with fixed_threads(operations), process_group(device):
+        with fixed_threads(operations):
             trainer = Trainer(
                 task,
                 batches,

@@ -68,6 +68,11 @@ class Autoencoder(nn.Module):
             is_code = i == len(hidden)
             name = "identity" if is_code else activation
             blocks.append(Block(first or plain, name, 0.0 if is_code else dropout))
+        for block, _ in pairwise(blocks):
+            if block.activation == "identity":
+                # The next normalisation takes a shift out again; its gradient would be
+                # nothing but rounding, from which Adam makes steps of full length.
+                block.norm.beta.requires_grad_(False)
         n_encoder = len(hidden) + 1
         self.encoder = nn.ModuleList(blocks[:n_encoder])
         self.decoder = nn.ModuleList(blocks[n_encoder:])
@@ -130,8 +135,9 @@ class Corruption:
 class Denoising(nn.Module):
     """The loss of restoring rows from their corrupted copies.
 
-    Mean squared error of the standardised cells of columns that vary; missing cells do
-    not count. With an emphasis e, corrupted cells weigh 2 e and all others 2 (1 - e).
+    Mean squared error of the standardised cells of columns that vary; a missing cell
+    counts as restored. With an emphasis e, corrupted cells weigh 2 e and all others
+    2 (1 - e).
 
     Parameters
     ----------
@@ -209,15 +215,16 @@ class Denoising(nn.Module):
         return self.corruption(filled, first.center, first.scale)
 
     def _fast(self, batch: Batch, h: Tensor) -> Tensor:
-        first, output = self.network.first, self.network.output
+        first, output, w = self.network.first, self.network.output, batch.weight
         assert output.bias is not None
         loss = linear_squared_error(
             h, output.weight, output.bias, batch.x.to(output.dtype),
-            first.center, first.scale, batch.weight,
+            first.center, first.scale, w,
         )  # fmt: skip
-        # The squares of standardised columns sum to the number of rows in an epoch.
-        share = batch.draws.n_own / batch.draws.n_rows
-        return loss + share * batch.total * self.n_varying
+        squares = batch.squares
+        if squares is None:
+            squares = self._target(batch)[0].square().sum(2)
+        return loss + (squares if w is None else squares * w).sum(1)
 
     def _dense(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
         """Return the loss with a weight for each cell."""

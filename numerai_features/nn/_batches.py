@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from numerai_features._validation import row_blocks
 from numerai_features.nn._draws import (
     ORDER,
     TRAINING,
@@ -61,6 +63,20 @@ class Table:
         self.center, self.scale = (torch.as_tensor(a, dtype=torch.float32) for a in raw)
         self._resident = self._upload() if self._fits() else None
 
+    @cached_property
+    def squares(self) -> NDArray[np.float32]:
+        """Sum of squares of each row's standardised cells, (n_rows,)."""
+        out = np.empty(self.n_rows, np.float32)
+        center, scale = (a.astype(np.float32) for a in (self._center, self._scale))
+        for rows in row_blocks(*self.X.shape):
+            block = self.X[rows]
+            if self.in_bytes:
+                t = (block - center) / scale
+            else:
+                t = self._standardize(block)
+            np.einsum("ij,ij->i", t, t, out=out[rows])
+        return out
+
     @property
     def n_rows(self) -> int:
         """Number of rows."""
@@ -74,12 +90,12 @@ class Table:
     def take(self, rows: NDArray[np.intp]) -> Tensor:
         """Return rows (n_models, n) as a tensor (n_models, n, n_features)."""
         if self._resident is not None:
-            index = torch.from_numpy(rows.reshape(-1)).to(self.device)
+            index = torch.from_numpy(rows.flatten()).to(self.device)
             taken = self._resident.index_select(0, index)
         else:
             taken = torch.from_numpy(self._gather(rows.reshape(-1)))
             taken = taken.to(self.device, non_blocking=True)
-        return taken.view(*rows.shape, -1)
+        return taken.view(*rows.shape, self.n_features)
 
     def _gather(self, rows: NDArray[np.intp]) -> NDArray[Any]:
         out = np.empty((len(rows), self.n_features), self.X.dtype)
@@ -120,12 +136,15 @@ class Batch:
         Their weights.
     total : Tensor of shape (n_models,)
         Sum of the weights of all rows of the step.
+    squares : Tensor of shape (n_models, n_own) or None
+        Sum of squares of each own row's standardised cells, where it is known.
     """
 
     x: Tensor
     draws: Draws
     weight: Tensor | None
     total: Tensor
+    squares: Tensor | None = None
 
 
 class _Batches:
@@ -159,7 +178,11 @@ class _Batches:
         if self.weights is not None:
             taken = torch.from_numpy(self.weights[rows]).to(table.device)
             total, weight = taken.sum(1), taken[:, own]
-        return Batch(table.take(rows[:, own]), draws, weight, total)
+        mine = rows[:, own]
+        squares = None
+        if stream == TRAINING:
+            squares = torch.from_numpy(table.squares[mine]).to(table.device)
+        return Batch(table.take(mine), draws, weight, total, squares)
 
 
 class RowBatches(_Batches):

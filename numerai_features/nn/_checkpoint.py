@@ -61,4 +61,5 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file of a run that is done."""
         if _parallel.rank() == 0:
-            self.file.unlink(missing_ok=True)
+            for file in (self.file, *self.file.parent.glob(f"{self.file.stem}.part*")):
+                file.unlink(missing_ok=True)

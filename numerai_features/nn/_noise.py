@@ -21,7 +21,8 @@ def swap(x: Tensor, share: float, draws: Draws) -> Tensor:
     from a Poisson distribution of mean ``-n log(1 - share) / 2``, then as many pairs of
     rows and a column for each, with replacement, whose two cells take each other's
     value. So a cell is hit with probability `share`, whatever happens to the other
-    cells of its row; where one is hit twice, the last donor stays.
+    cells of its row; where one is hit twice, the last donor stays. A block of a single
+    row stays as it is.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from numerai_features.nn._draws import BLOCK
+
+_groups = itertools.count()
 
 
 def n_processes() -> int:
@@ -40,6 +45,15 @@ def sum_over_processes(x: Tensor) -> Tensor:
     return x
 
 
+def agree(value: int, device: torch.device) -> int:
+    """Return the first process's value in all of them."""
+    if n_processes() == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.int64, device=device)
+    dist.broadcast(shared, 0)
+    return int(shared)
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the processes that ``torchrun`` has started, unless the caller did."""
@@ -49,10 +63,14 @@ def process_group(device: torch.device) -> Iterator[None]:
     if not launched or not dist.is_available() or dist.is_initialized():
         yield
         return
-    if device.type == "cuda":
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
+    # The launcher's store outlives a group: each has keys of its own.
+    store, number, size = next(rendezvous("env://"))
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=PrefixStore(f"group {next(_groups)}", store),
+        rank=number,
+        world_size=size,
+    )
     try:
         yield
     finally:

@@ -107,6 +107,7 @@ class DivergedError(ArithmeticError):
             message = (
                 f"{where}, after losses from {min(earlier):.4g} to "
                 f"{max(earlier):.4g}: the weights have grown without bounds. Lower "
-                f"learning_rate={rate} (a tenth, say), or set clip_norm=1."
+                f"learning_rate={rate} (a tenth, say), or set clip_norm=1. Or else a "
+                "row of this batch holds values too large for float32."
             )
         super().__init__(message)

@@ -185,6 +185,7 @@ class Trainer:
             return
         first = 0 if last else self.step
         finite = torch.isfinite(self.losses[first : self.step + 1]).cpu().numpy()
+        finite |= ~self.alive  # a model that has stopped may do as it likes
         if finite.all():
             return
         step, model = (int(i) for i in np.argwhere(~finite)[0])
@@ -236,6 +237,7 @@ class Trainer:
             monitor = self.settings.monitor
             values = np.array(record[monitor])
             values = values if monitor.removeprefix("valid_") in _FALLING else -values
+            values = np.where(np.isnan(values), np.inf, values)
             better &= values < self.best_value
             better |= self.best_epoch == 0
             self.best_value = np.where(better, values, self.best_value)

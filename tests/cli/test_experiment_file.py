@@ -294,7 +294,7 @@ def test_the_example_is_right(write, tmp_path):
         (folder / name).touch()
     text = (EXAMPLES / "experiment.toml").read_text(encoding="utf-8")
     experiment = read_experiment(write(text))
-    assert list(experiment.embedders) == ["fa", "fa_varimax"]
+    assert list(experiment.embedders) == ["fa", "fa_varimax", "dae"]
     assert experiment["data"]["metadata"] == str(folder / "features.json")
     # what has no comment that says otherwise is a default
     written = tomllib.loads(re.sub(r"\n(every|set|chunk|params) .*", "", text))
