@@ -38,6 +38,9 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/splitters.py
 	$(BIN)/python benchmarks/leakage.py
 	$(BIN)/python benchmarks/latents.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training_memory.py
+	$(BIN)/python benchmarks/recovery.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -32,6 +32,7 @@ already: the ceiling of that algorithm.
 """
 
 import argparse
+import math
 import platform
 import time
 from itertools import pairwise
@@ -325,7 +326,7 @@ def arms_of(job):
     arms["row by row"] = job.row_by_row
     arms["products of ours"] = lambda: job.products("ours")
     arms["products of eager"] = lambda: job.products("eager")
-    if resolve_precision("auto", job.device) == HALF:
+    if resolve_precision("auto", job.device, math.inf) == HALF:
         arms["ours, bfloat16"] = lambda: job.ours(HALF)
         arms["eager, bfloat16"] = lambda: job.eager(HALF)
         arms["products of ours, bfloat16"] = lambda: job.products("ours", HALF)
@@ -429,7 +430,7 @@ def main():
     )  # fmt: skip
     args = parser.parse_args()
     device = resolve_device(args.device)
-    torch.set_num_threads(n_threads())
+    torch.set_num_threads(n_threads(math.inf))
     print(machine(device))
     print(
         f"{args.rows:,} x {args.features:,} int8, batches of {BATCH}; best of "

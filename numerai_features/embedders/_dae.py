@@ -52,7 +52,7 @@ class DAEEmbedder(network.NetworkEmbedder):
         drawn for each cell. "masking": it takes the middle bin (for floats the
         column's median). "cutout": whole columns do, for the batch. "gaussian": every
         cell gets normal noise. "relative": the same, times the standardised value.
-    noise_level : float, default=0.15
+    noise_level : float, default=0.08
         Probability that a cell (a column, for "cutout") is corrupted, below 1; for the
         normal noises its standard deviation, in those of the column.
     emphasis : float, default=None
@@ -75,7 +75,7 @@ class DAEEmbedder(network.NetworkEmbedder):
     monitor : {"valid_loss", "valid_r2"}, default="valid_loss"
         What tells the best epoch: the loss, with noise drawn once, or the share of the
         variance of intact rows that is restored.
-    patience : int, default=5
+    patience : int, default=10
         Epochs without a better `monitor` until training stops. None: never.
     batching : {"rows", "era"}, default="rows"
         Batches of random rows, or of all rows of one era.
@@ -202,14 +202,14 @@ class DAEEmbedder(network.NetworkEmbedder):
         hidden=(256, 128),
         activation="silu",
         noise="swap",
-        noise_level=0.15,
+        noise_level=0.08,
         emphasis=None,
         mask_head=False,
         dropout=0.0,
         features="code",
         validation=0.1,
         monitor="valid_loss",
-        patience=5,
+        patience=10,
         batching="rows",
         batch_size="auto",
         max_epochs=30,
