@@ -176,10 +176,7 @@ class Denoising(nn.Module):
         filled = self._filled(batch)
         corrupted = self._corrupted(filled)
         h = self.network.below_output(corrupted, batch.draws)
-        if self.network.mask_output or self.has_missing or self.emphasis != 0.5:
-            loss = self._dense(batch, filled.x, corrupted, h)
-        else:
-            loss = self._fast(filled, h)
+        loss = self._loss(batch, filled.x, corrupted, h)
         return loss / (batch.total * self.n_varying)
 
     @torch.no_grad()
@@ -188,11 +185,14 @@ class Denoising(nn.Module):
         filled = self._filled(batch)
         corrupted = self._corrupted(filled)
         h = self.network.below_output(corrupted, None)
-        loss = self._dense(batch, filled.x, corrupted, h)
+        loss = self._loss(batch, filled.x, corrupted, h)
         h = self.network.below_output(filled.x, None)
-        t, known = self._target(batch)
-        error = squared_error(self.network.output(h), t, known)
-        variance = squared_error(torch.zeros_like(t), t, known)
+        if self.has_missing:
+            t, known = self._target(batch)
+            error = squared_error(self.network.output(h), t, known)
+            variance = squared_error(torch.zeros_like(t), t, known)
+        else:
+            error, variance = self._plain(filled, h), self._squares(filled)
         cells = batch.total * self.n_varying
         return {"loss": loss, "error": error, "variance": variance, "cells": cells}
 
@@ -214,17 +214,27 @@ class Denoising(nn.Module):
         first = self.network.first
         return self.corruption(filled, first.center, first.scale)
 
-    def _fast(self, batch: Batch, h: Tensor) -> Tensor:
-        first, output, w = self.network.first, self.network.output, batch.weight
+    def _loss(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
+        if self.network.mask_output or self.has_missing or self.emphasis != 0.5:
+            return self._dense(batch, x, corrupted, h)
+        return self._plain(batch, h)
+
+    def _plain(self, batch: Batch, h: Tensor) -> Tensor:
+        """Return the loss with the same weight for all cells of a row."""
+        first, output = self.network.first, self.network.output
         assert output.bias is not None
         loss = linear_squared_error(
-            h, output.weight, output.bias, batch.x.to(output.dtype),
-            first.center, first.scale, w,
+            h, output.weight, output.bias, batch.x,
+            first.center, first.scale, batch.weight, output.dtype,
         )  # fmt: skip
+        return loss + self._squares(batch)
+
+    def _squares(self, batch: Batch) -> Tensor:
+        """Return the sum over rows of their squared cells, (M,)."""
         squares = batch.squares
         if squares is None:
             squares = self._target(batch)[0].square().sum(2)
-        return loss + (squares if w is None else squares * w).sum(1)
+        return (squares if batch.weight is None else squares * batch.weight).sum(1)
 
     def _dense(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
         """Return the loss with a weight for each cell."""

@@ -179,9 +179,7 @@ class _Batches:
             taken = torch.from_numpy(self.weights[rows]).to(table.device)
             total, weight = taken.sum(1), taken[:, own]
         mine = rows[:, own]
-        squares = None
-        if stream == TRAINING:
-            squares = torch.from_numpy(table.squares[mine]).to(table.device)
+        squares = torch.from_numpy(table.squares[mine]).to(table.device)
         return Batch(table.take(mine), draws, weight, total, squares)
 
 

@@ -55,6 +55,7 @@ class Draws:
         self.device = device or torch.device("cpu")
         self._key = (stream, step)
         self._calls = 0
+        self._rngs: dict[tuple[int, ...], np.random.Generator] = {}
 
     @property
     def n_own(self) -> int:
@@ -80,18 +81,23 @@ class Draws:
             cells[:] = words.view(np.uint8)[: cells.size].reshape(cells.shape)
         return torch.from_numpy(out)
 
-    def chosen(self, share: float, width: int) -> Tensor:
+    def chosen(
+        self, share: float, width: int, dtype: torch.dtype = torch.bool
+    ) -> Tensor:
         """Return which cells of (n_models, n_own, width) are chosen, each with `share`.
 
         A byte has 256 thresholds: the one above or below ``256 * share`` is drawn a
-        step, so that the rate is `share` on the mean.
+        step, so that the rate is `share` on the mean. Ones and zeros of another type
+        cost no more than booleans.
         """
         level = 256 * share + np.array([rng.random() for rng in self.models()])
         thresholds = torch.as_tensor(level // 1, dtype=torch.int16)
         cells = self.bytes(width)
         if (thresholds > 255).any():
-            return cells.to(torch.int16) < thresholds.to(cells.device)[:, None, None]
-        return cells < thresholds.to(cells.device, torch.uint8)[:, None, None]
+            cells = cells.to(torch.int16)
+        below = thresholds.to(cells.device, cells.dtype)[:, None, None]
+        out = torch.empty(cells.shape, dtype=dtype, device=cells.device)
+        return torch.lt(cells, below, out=out)
 
     def normal(self, width: int) -> Tensor:
         """Return standard normal float32 of shape (n_models, n_own, width).
@@ -112,31 +118,29 @@ class Draws:
 
     def models(self) -> list[np.random.Generator]:
         """Return a generator a model, the same in every process."""
-        call = self._next()
-        return [self._rng(seed, call) for seed in self.seeds]
+        return [self._rng(seed) for seed in self.seeds]
 
     def blocks(self) -> Iterator[tuple[int, slice, np.random.Generator]]:
         """Yield (model, rows counted from our first, generator) for our own blocks."""
-        call = self._next()
         first = self.own.start
         for model, seed in enumerate(self.seeds):
             for start in range(first, self.own.stop, BLOCK):
                 stop = min(start + BLOCK, self.own.stop)
-                rng = self._rng(seed, call, start // BLOCK)
+                rng = self._rng(seed, start // BLOCK)
                 yield model, slice(start - first, stop - first), rng
 
     def generators(self) -> Iterator[torch.Generator]:
         """Yield a generator on the device for each model."""
-        call = self._next()
-        for seed in self.seeds:
-            yield torch_generator(self.device, seed, *self._key, call)
-
-    def _next(self) -> int:
         self._calls += 1
-        return self._calls
+        for seed in self.seeds:
+            yield torch_generator(self.device, seed, *self._key, self._calls)
 
-    def _rng(self, seed: int, *key: int) -> np.random.Generator:
-        return numpy_generator(seed, *self._key, *key)
+    def _rng(self, seed: int, *block: int) -> np.random.Generator:
+        """Return the generator of a model, or of a block of its rows, as it stands."""
+        if (seed, *block) not in self._rngs:
+            key = (*self._key, 1 + len(block), *block)
+            self._rngs[seed, *block] = numpy_generator(seed, *key)
+        return self._rngs[seed, *block]
 
 
 def numpy_generator(seed: int, *key: int) -> np.random.Generator:

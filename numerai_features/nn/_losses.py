@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from numerai_features.nn._products import ready, table_times, table_transposed_times
+
 
 class _LinearSquaredError(torch.autograd.Function):
     """Squared error of a linear output, without making the output.
@@ -32,30 +34,30 @@ class _LinearSquaredError(torch.autograd.Function):
         h: Tensor,  # (M, B, k)
         weight: Tensor,  # (M, k, F)
         bias: Tensor,  # (M, F)
-        x: Tensor,  # (M, B, F), in the type that products are made in
+        x: Tensor,  # (M, B, F)
         center: Tensor,  # (M, F)
         scale: Tensor,  # (M, F)
         w: Tensor | None,  # (M, B)
+        dtype: torch.dtype,
     ) -> Tensor:
-        dtype = x.dtype
+        x = ready(x, dtype)
         rows = h.new_ones(1, 1).expand(h.shape[:2]) if w is None else w
         hw = h if w is None else h * w[..., None]  # (M, B, k)
         total = rows.sum(1)[:, None, None]
-        products = (weight / scale[:, None]).to(dtype)  # (M, k, F)
-        shift = torch.bmm(center[:, None], products.float().mT)  # (M, 1, k)
-        q = torch.bmm(x, products.mT.contiguous()).float().sub_(shift)  # (M, B, k)
-        inner = torch.bmm(h, torch.bmm(weight, weight.mT))  # V V' h, (M, B, k)
-        u = torch.bmm(bias[:, None], weight.mT)  # V b, (M, 1, k)
+        matrix = (weight / scale[:, None]).to(dtype).float().mT  # (M, F, k)
+        # V (b - t) is u - q, the part of t that is x / scale being q, (M, B, k).
+        q = table_times(x, matrix)
+        u = torch.bmm(bias[:, None], weight.mT) + torch.bmm(center[:, None], matrix)
         s = torch.bmm(rows[:, None], h)  # sum of w h, (M, 1, k)
-        t = torch.bmm(rows[:, None].to(dtype), x).float()
-        t = (t - total * center[:, None]) / scale[:, None]  # sum of w t, (M, 1, F)
-        loss = _dot(hw, inner) - 2 * _dot(hw, q) + 2 * _dot(s, u)
-        loss = loss + total[:, 0, 0] * bias.square().sum(1) - 2 * _dot(t, bias[:, None])
-
-        dh = inner.sub_(q).add_(u)
+        loss = _dot(s, u) - _dot(hw, q)
+        dh = torch.baddbmm(u - q, h, torch.bmm(weight, weight.mT))  # V (r - t)
+        loss = loss + _dot(hw, dh)
         dh = dh if w is None else dh.mul_(w[..., None])
-        hx = torch.bmm(hw.mT.to(dtype), x).float()  # (M, k, F)
-        hx = hx.sub_(s.mT * center[:, None]).div_(scale[:, None])
+        sums = table_transposed_times(x, torch.cat([hw, rows[..., None]], 2))
+        sums = sums.mT  # h'x and sum of w x, (M, k + 1, F)
+        t = (sums[:, -1:] - total * center[:, None]) / scale[:, None]  # of w t
+        loss = loss + total[:, 0, 0] * bias.square().sum(1) - 2 * _dot(t, bias[:, None])
+        hx = (sums[:, :-1] - s.mT * center[:, None]) / scale[:, None]  # (M, k, F)
         dweight = torch.bmm(torch.bmm(hw.mT, h), weight)
         dweight = dweight.addcmul_(s.mT, bias[:, None]).sub_(hx)
         dbias = torch.bmm(s, weight) + total * bias[:, None] - t
@@ -67,7 +69,7 @@ class _LinearSquaredError(torch.autograd.Function):
         dh, dweight, dbias = ctx.saved_tensors
         twice = 2 * grad[:, None, None]
         dbias = (dbias * twice)[:, 0]
-        return dh * twice, dweight * twice, dbias, None, None, None, None
+        return dh * twice, dweight * twice, dbias, None, None, None, None, None
 
 
 def linear_squared_error(
@@ -78,6 +80,7 @@ def linear_squared_error(
     center: Tensor,
     scale: Tensor,
     w: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return the sum of squared errors of ``h @ weight + bias``, but for a constant.
 
@@ -89,17 +92,21 @@ def linear_squared_error(
         Below the output.
     weight, bias : Tensor of shape (M, k, F) and (M, F)
     x : Tensor of shape (M, B, F)
-        The table; its type is that of the products (float32 or bfloat16).
+        The table, bytes or floats.
     center, scale : Tensor of shape (M, F)
         The target is ``(x - center) / scale``.
     w : Tensor of shape (M, B), default=None
         Weights of the rows.
+    dtype : torch.dtype, default=torch.float32
+        What the products with x are made in.
 
     Returns
     -------
     Tensor of shape (M,), float32
     """
-    loss: Tensor = _LinearSquaredError.apply(h, weight, bias, x, center, scale, w)  # type: ignore[no-untyped-call]
+    loss: Tensor = _LinearSquaredError.apply(  # type: ignore[no-untyped-call]
+        h, weight, bias, x, center, scale, w, dtype
+    )
     return loss
 
 

@@ -105,7 +105,7 @@ class TestLinearSquaredError:
             lambda *v: linear_squared_error(*v, x, center, scale, w), variables
         )
         near, rounded = values_and_gradients(
-            lambda *v: linear_squared_error(*v, x.bfloat16(), center, scale, w),
+            lambda *v: linear_squared_error(*v, x, center, scale, w, torch.bfloat16),
             variables,
         )
         assert not torch.equal(near, exact)

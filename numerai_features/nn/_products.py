@@ -1,0 +1,128 @@
+"""Products of a table of rows with matrices, for ``n_models`` models at once.
+
+Bytes meet float32 exactly where the CPU multiplies bytes fast (VNNI, AMX): a float
+matrix is written as ``scale * (d0 + 256 d1 + 65536 d2)``, 23 bits a number by its
+column's largest, and the table is multiplied with the three planes of digits in
+integers. As precise as a product in float32, and the table is never cast.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Added to a number q below 2**22 in magnitude, 2**23 + _OFFSET leaves q + _OFFSET in
+# the low three bytes of the float: each digit, but for the offset, is a byte of it.
+_OFFSET = 0x408080
+_LARGEST = float(0x3F7F00)
+_OFFSETS = (0x80, 0x80, 0x40, 0x4B)  # the last byte is the float's exponent
+_N_BYTES = 4
+_MOST_TERMS = (1 << 31) // (128 * 128) - 1  # whose sum an int32 holds
+
+
+def ready(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return rows of a table as the products below take them.
+
+    Bytes stay bytes where they are multiplied in digits, in place of float32; all else
+    becomes `dtype`.
+
+    Parameters
+    ----------
+    x : Tensor of shape (M, B, F)
+    dtype : torch.dtype
+        float32 or bfloat16.
+    """
+    in_digits = (
+        dtype == torch.float32
+        and x.dtype == torch.int8
+        and x.device.type == "cpu"
+        # A single row or column transposed has strides that torch._int_mm misreads.
+        and 1 < min(x.shape[1:])
+        and max(x.shape[1:]) <= _MOST_TERMS
+        and _multiplies_bytes()
+    )
+    return x if in_digits else x.to(dtype)
+
+
+def table_times(x: Tensor, matrix: Tensor) -> Tensor:
+    """Return ``x @ matrix`` in float32.
+
+    Parameters
+    ----------
+    x : Tensor of shape (M, B, F)
+        Rows that are `ready`.
+    matrix : Tensor of shape (M, F, n), float32
+
+    Returns
+    -------
+    Tensor of shape (M, B, n)
+    """
+    if x.dtype != torch.int8:
+        return torch.bmm(x, matrix.to(x.dtype)).float()
+    n = matrix.shape[2]
+    out = matrix.new_empty(*x.shape[:2], n)
+    for rows, columns, y in zip(x, matrix, out, strict=True):
+        digits, scale = _digits(columns)
+        planes = digits.view(-1, n, _N_BYTES)[..., :3].transpose(1, 2)
+        _join(torch._int_mm(rows, planes.reshape(-1, 3 * n)).view(-1, 3, n), scale, y)
+    return out
+
+
+def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
+    """Return ``x.mT @ matrix`` in float32.
+
+    Parameters
+    ----------
+    x : Tensor of shape (M, B, F)
+        Rows that are `ready`.
+    matrix : Tensor of shape (M, B, n), float32
+
+    Returns
+    -------
+    Tensor of shape (M, F, n)
+    """
+    if x.dtype != torch.int8:
+        # This way round it takes half the time of x.mT @ matrix.
+        return torch.bmm(matrix.mT.to(x.dtype), x).mT.float()
+    n = matrix.shape[2]
+    out = matrix.new_empty(len(x), x.shape[2], n)
+    for rows, columns, y in zip(x, matrix, out, strict=True):
+        digits, scale = _digits(columns)
+        # Planes side by side would be less work, but for putting them there.
+        products = torch._int_mm(rows.T, digits).view(-1, n, _N_BYTES)
+        _join(products.transpose(1, 2), scale, y)
+    return out
+
+
+def _digits(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return digits (K, n * 4), a zero after each three, and the scale (n,)."""
+    largest = matrix.abs().amax(0).clamp_(min=1e-30)  # nothing overflows below
+    shift = torch.full((1,), float((1 << 23) + _OFFSET))
+    digits = torch.addcmul(shift, matrix.contiguous(), _LARGEST / largest)
+    digits = digits.view(torch.uint8)
+    offsets = torch.tensor(_OFFSETS, dtype=torch.uint8).repeat(matrix.shape[1])
+    return digits.sub_(offsets).view(torch.int8), largest / _LARGEST
+
+
+def _join(products: Tensor, scale: Tensor, out: Tensor) -> None:
+    """Put together the products (K, 3 or 4, n) with the digits."""
+    torch.mul(products[:, 2], 65536.0, out=out)
+    out.add_(products[:, 1], alpha=256).add_(products[:, 0]).mul_(scale)
+
+
+@cache
+def _multiplies_bytes() -> bool:
+    """Tell whether this CPU multiplies bytes fast, and adds them up without a loss."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if not (capabilities.get("avx512_vnni") or capabilities.get("avx_vnni")):
+        return False
+    # Instructions of older CPUs saturate; a setting of oneDNN may ask for them.
+    low, high = (torch.full((32, 64), v, dtype=torch.int8) for v in (-128, 127))
+    return all(
+        bool((torch._int_mm(a, b.T) == 64 * int(a[0, 0]) * int(b[0, 0])).all())
+        for a in (low, high)
+        for b in (low, high)
+    )
