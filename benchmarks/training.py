@@ -19,12 +19,14 @@ hits all alike; shown are medians over repeats, and the least and greatest ratio
 - skorch: `NeuralNet` with that loader, no callbacks, no validation split; on a GPU with
   the table resident, too.
 - row by row: the DataLoader as it is mostly written, a ``__getitem__`` a row.
+- eager and skorch by gather: they draw noise as one does in torch, by gathering a donor
+  for every cell.
 
-All draw noise by our `swap` and live in one process, where memory that was freed is
-kept as ours has glibc do: ratios are of the loops. The peers have `nn.Linear` (without
-the biases that batch normalisation undoes), `nn.BatchNorm1d`, `nn.SiLU`, `nn.Dropout`,
-`mse_loss` and fused AdamW, and standardise and drop in place. In bfloat16 (on GPUs, and
-CPUs with AMX): ours, and the eager loop under autocast.
+All others draw noise by our `swap`, and all live in one process, where memory that was
+freed is kept as ours has glibc do: ratios are of the loops. The peers have `nn.Linear`
+(without the biases that batch normalisation undoes), `nn.BatchNorm1d`, `nn.SiLU`,
+`nn.Dropout`, `mse_loss` and fused AdamW, and standardise and drop in place. In bfloat16
+(on GPUs, and CPUs with AMX): ours, and the eager loop under autocast.
 
 The matrix products of a step, those with vectors left out, are recorded in a step of
 ours and of the eager loop, then run alone, back to back, into memory that is there
@@ -58,6 +60,19 @@ from numerai_features.nn._training import Trainer
 NETWORKS = (((64, 32), 10), ((256, 128), 16))
 BATCH, NOISE, DROPOUT, RATE, N_MODELS = 4096, 0.15, 0.1, 1e-3, 5
 FLOAT, HALF = torch.float32, torch.bfloat16
+
+
+def swapped(rows, step):
+    """Draw noise as the product does."""
+    draws = Draws((0,), TRAINING, step, len(rows), device=rows.device)
+    return swap(rows[None], NOISE, draws)[0]
+
+
+def gathered(rows, _):
+    """Draw noise as one does in torch."""
+    chosen = torch.rand(rows.shape, device=rows.device) < NOISE
+    donors = torch.randint(len(rows), rows.shape, device=rows.device)
+    return torch.where(chosen, rows.gather(0, donors), rows)
 
 
 class Clock:
@@ -114,10 +129,10 @@ class Job:
 
     # Peers.
 
-    def network(self):
+    def network(self, noise):
         n_features = self.X.shape[1]
         widths = [n_features, *self.hidden, self.n_components, *self.hidden[::-1]]
-        layers = [Corrupted(self)]
+        layers = [Corrupted(self, noise)]
         for i, (n_in, n_out) in enumerate(pairwise(widths)):
             layers += [nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out)]
             if i != len(self.hidden):
@@ -125,9 +140,9 @@ class Job:
         layers.append(nn.Linear(widths[-1], n_features))
         return nn.Sequential(*layers).to(self.device)
 
-    def loop(self, batches, dtype=FLOAT):
+    def loop(self, batches, dtype=FLOAT, noise=swapped):
         """Train; ``batches()`` yields the int8 rows of an epoch's steps."""
-        network, error = self.network(), Error(self).to(self.device)
+        network, error = self.network(noise), Error(self).to(self.device)
         optimizer = torch.optim.AdamW(
             network.parameters(), RATE, weight_decay=0, fused=True
         )
@@ -147,13 +162,13 @@ class Job:
             output = network(rows)
         return error(output, rows)
 
-    def eager(self, dtype=FLOAT):
+    def eager(self, dtype=FLOAT, noise=swapped):
         def batches():
             order = torch.randperm(len(self.X), device=self.device)
             for index in order.split(BATCH):
                 yield self.resident.index_select(0, index)
 
-        return self.loop(batches, dtype)
+        return self.loop(batches, dtype, noise)
 
     def data_loader(self, workers):
         loader = DataLoader(
@@ -165,7 +180,7 @@ class Job:
         loader = DataLoader(Rows(self.rows), BATCH, shuffle=True)
         return self.loop(lambda: loader)
 
-    def skorch(self, workers=0, resident=False):
+    def skorch(self, workers=0, resident=False, noise=swapped):
         from skorch import NeuralNet
 
         class Timed(NeuralNet):
@@ -174,7 +189,7 @@ class Job:
 
         options = {} if resident else self.options(workers)
         net = Timed(
-            self.network(), Error, criterion__job=self, lr=RATE,
+            self.network(noise), Error, criterion__job=self, lr=RATE,
             optimizer=torch.optim.AdamW, optimizer__weight_decay=0,
             optimizer__fused=True, max_epochs=self.epochs + 1, batch_size=None,
             iterator_train__sampler=Batches(self.X), train_split=None,
@@ -206,7 +221,7 @@ class Job:
             with Products() as products:
                 task(batch).sum().backward()
         else:
-            network, error = self.network(), Error(self).to(self.device)
+            network, error = self.network(swapped), Error(self).to(self.device)
             rows = self.resident[:BATCH]
             n_rows = len(rows)
             with Products() as products:
@@ -224,7 +239,7 @@ class Job:
 class Products(TorchDispatchMode):
     """Records the matrix products in its ``with`` block, to run them again."""
 
-    NAMES = ("mm", "addmm", "bmm", "baddbmm")
+    NAMES = ("mm", "addmm", "bmm", "baddbmm", "_int_mm")
 
     def __init__(self):
         super().__init__()
@@ -237,6 +252,7 @@ class Products(TorchDispatchMode):
             a, b = [arg for arg in args if isinstance(arg, torch.Tensor)][-2:]
             if min(*a.shape[-2:], b.shape[-1]) > 1:
                 product = torch.bmm if a.ndim == 3 else torch.mm
+                product = torch._int_mm if a.dtype == torch.int8 else product
                 operands = self.like(a), self.like(b)
                 self.products.append((product, *operands, torch.empty_like(out)))
         return out
@@ -246,7 +262,8 @@ class Products(TorchDispatchMode):
         key = (x.shape, x.stride(), x.dtype)
         if key not in self.operands:
             like = torch.empty_strided(*key[:2], dtype=x.dtype, device=x.device)
-            self.operands[key] = like.normal_()
+            is_float = x.is_floating_point()
+            self.operands[key] = like.normal_() if is_float else like.random_(0, 5)
         return self.operands[key]
 
     def run(self):
@@ -265,12 +282,14 @@ class Standardized(nn.Module):
 
 
 class Corrupted(Standardized):
-    step = 0
+    def __init__(self, job, noise):
+        super().__init__(job)
+        self.noise = noise
+        self.step = 0
 
     def forward(self, rows):
         self.step += 1
-        draws = Draws((0,), TRAINING, self.step, len(rows), device=rows.device)
-        return super().forward(swap(rows[None], NOISE, draws)[0])
+        return super().forward(self.noise(rows, self.step))
 
 
 class Error(Standardized):
@@ -324,6 +343,8 @@ def arms_of(job):
     if on_gpu:
         arms["skorch, resident"] = lambda: job.skorch(resident=True)
     arms["row by row"] = job.row_by_row
+    arms["eager, by gather"] = lambda: job.eager(noise=gathered)
+    arms["skorch, by gather"] = lambda: job.skorch(noise=gathered)
     arms["products of ours"] = lambda: job.products("ours")
     arms["products of eager"] = lambda: job.products("eager")
     if resolve_precision("auto", job.device, math.inf) == HALF:
@@ -382,23 +403,12 @@ def compare_noise(device, repeats):
     for n_features in (1000, 2376):
         shape = (BATCH, n_features)
         x = torch.randint(0, 5, shape, dtype=torch.int8, device=device)
-
-        def ours(step, x=x):
-            return swap(
-                x[None], NOISE, Draws((0,), TRAINING, step, BATCH, device=device)
-            )
-
-        def gather(step, x=x, shape=shape):
-            chosen = torch.rand(shape, device=device) < NOISE
-            donors = torch.randint(BATCH, shape, device=device)
-            return torch.where(chosen, x.gather(0, donors), x)
-
-        times = {ours: [], gather: []}
+        times = {swapped: [], gathered: []}
         for step in range(10 * repeats + 1):
             for noise, taken in times.items():
                 wait(device)
                 start = time.perf_counter()
-                noise(step)
+                noise(x, step)
                 wait(device)
                 taken.append(time.perf_counter() - start)
         a, b = (1e3 * median(taken[1:]) for taken in times.values())

@@ -146,6 +146,17 @@ class Batch:
     total: Tensor
     squares: Tensor | None = None
 
+    def model(self, number: int) -> Batch:
+        """Return what one model is given."""
+        own = slice(number, number + 1)
+        return Batch(
+            self.x[own],
+            self.draws.model(number),
+            None if self.weight is None else self.weight[own],
+            self.total[own],
+            None if self.squares is None else self.squares[own],
+        )
+
 
 class _Batches:
     """What all ways to cut a table into batches share."""

@@ -62,6 +62,11 @@ class Draws:
         """Rows of this process."""
         return int(self.own.stop - self.own.start)
 
+    def model(self, number: int) -> Draws:
+        """Return the draws of one model."""
+        seeds = self.seeds[number : number + 1]
+        return Draws(seeds, *self._key, self.n_rows, self.own, self.device)
+
     def bytes(self, width: int) -> Tensor:
         """Return uint8 of shape (n_models, n_own, width)."""
         if self.device.type != "cpu":

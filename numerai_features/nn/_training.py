@@ -20,12 +20,13 @@ from numerai_features.nn._settings import (
     learning_rate,
     make_optimizer,
 )
+from numerai_features.nn._stack import Stack
 
 State = dict[str, Tensor]
 
 
 class Batches(Protocol):
-    """What the loop trains on: the loop never looks into a batch."""
+    """What the loop trains on: batches that give one ``model(number)`` its part."""
 
     n_steps: int
 
@@ -90,6 +91,7 @@ class Trainer:
     ) -> None:
         _keep_freed_memory()
         self.task = task
+        self.stack = Stack(task)
         self.batches = batches
         self.settings = settings
         self.held_out = held_out
@@ -137,7 +139,7 @@ class Trainer:
 
     def _run_epoch(self, bar: Any) -> None:
         start, settings = time.perf_counter(), self.settings
-        self.task.train()
+        self.stack.train()
         for batch in self.batches.epoch(self.epoch, self.step):
             self._take_step(batch)
             bar.update()
@@ -161,11 +163,8 @@ class Trainer:
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self._n_done, self.n_steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = self.task(batch)
-        losses.sum().backward()
-        losses = _parallel.sum_over_processes(losses.detach())
-        self.losses[self.step] = losses
+        losses = self.stack.backward(batch)
+        self.losses[self.step] = _parallel.sum_over_processes(losses)
         self._check_finite()
         self._share_gradients()
         if settings.clip_norm is not None:
@@ -218,7 +217,7 @@ class Trainer:
         trained = self._state() if self.averaged is not None else None
         if self.averaged is not None:
             self.task.load_state_dict(self.averaged)
-        self.task.eval()
+        self.stack.train(False)
         sums: State = {}
         for batch in self.held_out:
             for name, value in self.task.evaluate(batch).items():  # type: ignore[operator]

@@ -143,7 +143,18 @@ class Steps:
         self.n_steps = n_steps
 
     def epoch(self, number, first=0):
-        return iter(range(first, self.n_steps))
+        return (Step(step) for step in range(first, self.n_steps))
+
+
+class Step(int):
+    """An empty batch, of all models or of one."""
+
+    only = None
+
+    def model(self, number):
+        own = Step(self)
+        own.only = number
+        return own
 
 
 class Plain(nn.Module):
