@@ -20,7 +20,8 @@ hits all alike; shown are medians over repeats, and the least and greatest ratio
   the table resident, too.
 - row by row: the DataLoader as it is mostly written, a ``__getitem__`` a row.
 - eager and skorch by gather: they draw noise as one does in torch, by gathering a donor
-  for every cell.
+  for every cell. skorch as it comes: that, and `fit` on a float32 array, which it
+  indexes row by row.
 
 All others draw noise by our `swap`, and all live in one process, where memory that was
 freed is kept as ours has glibc do: ratios are of the loops. The peers have `nn.Linear`
@@ -181,25 +182,37 @@ class Job:
         return self.loop(lambda: loader)
 
     def skorch(self, workers=0, resident=False, noise=swapped):
+        options = {} if resident else self.options(workers)
+        options = {f"iterator_train__{name}": value for name, value in options.items()}
+        rows = Pairs(self.resident if resident else self.rows)
+        return self.fit_skorch(
+            rows, noise=noise, batch_size=None, callbacks="disable",
+            iterator_train__sampler=Batches(self.X), **options,
+        )  # fmt: skip
+
+    def plain_skorch(self):
+        X = self.X.astype(np.float32)
+        return self.fit_skorch(
+            X, X, noise=gathered, batch_size=BATCH, iterator_train__shuffle=True
+        )
+
+    def fit_skorch(self, *rows, noise, **options):
         from skorch import NeuralNet
 
         class Timed(NeuralNet):
-            def on_epoch_end(self, *_, **__):
+            def on_epoch_end(self, *args, **kwargs):
                 clock.tick()
 
-        options = {} if resident else self.options(workers)
         net = Timed(
             self.network(noise), Error, criterion__job=self, lr=RATE,
             optimizer=torch.optim.AdamW, optimizer__weight_decay=0,
-            optimizer__fused=True, max_epochs=self.epochs + 1, batch_size=None,
-            iterator_train__sampler=Batches(self.X), train_split=None,
-            callbacks="disable", verbose=0, device=self.device,
-            **{f"iterator_train__{name}": value for name, value in options.items()},
+            optimizer__fused=True, max_epochs=self.epochs + 1, train_split=None,
+            verbose=0, device=self.device, **options,
         )  # fmt: skip
         clock = Clock(self.device)
         net.initialize()
         clock.tick()
-        net.partial_fit(Pairs(self.resident if resident else self.rows))
+        net.partial_fit(*rows)
         return clock.best()
 
     def options(self, workers):
@@ -344,6 +357,7 @@ def arms_of(job):
         arms["skorch, resident"] = lambda: job.skorch(resident=True)
     arms["row by row"] = job.row_by_row
     arms["eager, by gather"] = lambda: job.eager(noise=gathered)
+    arms["skorch, as it comes"] = job.plain_skorch
     arms["skorch, by gather"] = lambda: job.skorch(noise=gathered)
     arms["products of ours"] = lambda: job.products("ours")
     arms["products of eager"] = lambda: job.products("eager")
@@ -377,9 +391,10 @@ def compare(job, chosen, repeats):
             ratios = [it / our for it, our in zip(seconds[arm], ours, strict=True)]
             line += f"{median(ratios):9.2f}{min(ratios):8.2f}{max(ratios):8.2f}"
         print(line)
-    print(f"{'':28}{'rows/s':>10}   reached by ours, by eager")
-    for arm in arms:
-        if arm.startswith("products"):
+    products = [arm for arm in arms if arm.startswith("products")]
+    if products:
+        print(f"{'':28}{'rows/s':>10}   reached by ours, by eager")
+        for arm in products:
             line = f"{arm:28}{len(job.X) / median(seconds[arm]):10,.0f}"
             suffix = ", bfloat16" if arm.endswith("16") else ""
             for loop in ("ours", "eager"):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from numerai_features.nn._draws import INITIAL, Draws, torch_generator
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._products import ready, table_times, table_transposed_times
+from numerai_features.nn._products import table_product
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -70,35 +70,6 @@ class StackedLinear(nn.Module):
         return y if self.bias is None else y.add_(self.bias[:, None])
 
 
-class _StandardizedProduct(torch.autograd.Function):
-    """``((x - center) / scale) @ weight``, x as it is in the table."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,  # (M, B, F)
-        weight: Tensor,  # (M, F, n)
-        center: Tensor,  # (M, F)
-        scale: Tensor,  # (M, F)
-        dtype: torch.dtype,
-    ) -> Tensor:
-        # Rounded before both products, or what is taken off would not be what is in.
-        matrix = (weight / scale[..., None]).to(dtype).float()
-        x = ready(x, dtype)
-        ctx.save_for_backward(x, matrix, center, scale)
-        y = table_times(x, matrix)
-        return y.sub_(torch.bmm(center[:, None], matrix))
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, matrix, center, scale = ctx.saved_tensors
-        dx = torch.bmm(dy, matrix.mT) if ctx.needs_input_grad[0] else None
-        dweight = table_transposed_times(x, dy)
-        total = torch.bmm(dy.new_ones(1, 1, 1).expand(dy.shape[0], 1, dy.shape[1]), dy)
-        dweight.sub_(center[..., None] * total).div_(scale[..., None])
-        return dx, dweight, None, None, None
-
-
 class Standardized(nn.Module):
     """The first layer: rows are standardised by way of its weights.
 
@@ -119,10 +90,11 @@ class Standardized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, B, F) to (M, B, n_out)."""
         linear = self.linear
-        y: Tensor = _StandardizedProduct.apply(  # type: ignore[no-untyped-call]
-            x, linear.weight, self.center, self.scale, linear.dtype
-        )
-        return y if linear.bias is None else y + linear.bias[:, None]
+        # Rounded before both products, or what is taken off would not be what is in.
+        weight = (linear.weight / self.scale[..., None]).to(linear.dtype).float()
+        y = table_product(x, weight, linear.dtype)
+        y = y.sub_(torch.bmm(self.center[:, None], weight))
+        return y if linear.bias is None else y.add_(linear.bias[:, None])
 
 
 class _Normalize(torch.autograd.Function):

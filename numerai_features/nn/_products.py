@@ -23,6 +23,39 @@ _N_BYTES = 4
 _MOST_TERMS = (1 << 31) // (128 * 128) - 1  # whose sum an int32 holds
 
 
+class _TableProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, dtype: torch.dtype) -> Tensor:
+        x = ready(x, dtype)
+        ctx.save_for_backward(x, matrix)
+        return table_times(x, matrix)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        x, matrix = ctx.saved_tensors
+        dx = torch.bmm(dy, matrix.mT) if ctx.needs_input_grad[0] else None
+        return dx, table_transposed_times(x, dy), None
+
+
+def table_product(x: Tensor, matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``x @ matrix``, which knows its gradients.
+
+    Parameters
+    ----------
+    x : Tensor of shape (M, B, F)
+        Rows of the table, bytes or floats.
+    matrix : Tensor of shape (M, F, n), float32
+    dtype : torch.dtype
+        What the product is made in.
+
+    Returns
+    -------
+    Tensor of shape (M, B, n), float32
+    """
+    y: Tensor = _TableProduct.apply(x, matrix, dtype)  # type: ignore[no-untyped-call]
+    return y
+
+
 def ready(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return rows of a table as the products below take them.
 
