@@ -35,8 +35,9 @@ class DAEEmbedder(network.NetworkEmbedder):
     columns are standardised, :math:`\tilde t` its corrupted copy, :math:`f` the encoder
     and :math:`g` the decoder, training minimises the mean over rows and columns of
     :math:`(g(f(\tilde t)) - t)^2` by AdamW; no labels are used. Every layer has batch
-    normalisation, so that the code has unit variance. The table stays one byte a cell:
-    a batch is gathered, corrupted and cast where the network is.
+    normalisation, so that the code has unit variance. Rows that are restored badly are
+    unlike those of `fit` [2]_, which `score_samples` tells. The table stays one byte a
+    cell: a batch is gathered, corrupted and cast where the network is.
 
     Parameters
     ----------
@@ -379,7 +380,7 @@ class DAEEmbedder(network.NetworkEmbedder):
         """Return how familiar each row is: less its mean squared error of restoring.
 
         Over known cells of columns that vary, in units of their variance; the mean
-        over models. A row unlike those of `fit` has a low score [2]_.
+        over models. A row unlike those of `fit` has a low score (Boney et al., 2019).
 
         Parameters
         ----------
