@@ -116,6 +116,12 @@ class EraIndex:
             for code, rows in enumerate(np.split(order, ends[:-1])):
                 yield code, rows
 
+    def take(self, rows: NDArray[np.intp]) -> EraIndex:
+        """Return the eras of some of the rows, in the order of `rows`."""
+        eras, codes = np.unique(self.codes[rows], return_inverse=True)
+        codes32: NDArray[np.int32] = codes.astype(np.int32)
+        return EraIndex(codes32, self.numbers[eras], self.labels[eras], self.named)
+
     def rows_of(self, eras: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Row indices, ascending, of the eras that the mask `eras` selects."""
         if not self.contiguous:

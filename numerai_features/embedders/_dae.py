@@ -37,7 +37,7 @@ class DAEEmbedder(network.NetworkEmbedder):
     :math:`(g(f(\tilde t)) - t)^2` by AdamW; no labels are used. Every layer has batch
     normalisation, so that the code has unit variance. Rows that are restored badly are
     unlike those of `fit` [2]_, which `score_samples` tells. The table stays one byte a
-    cell: a batch is gathered, corrupted and cast where the network is.
+    cell: a batch is gathered and corrupted as bytes where the network is.
 
     Parameters
     ----------
@@ -525,17 +525,12 @@ class DAEEmbedder(network.NetworkEmbedder):
         return stack
 
     def _make_corruption(self, table):
-        import torch
-
         from numerai_features.nn._autoencoder import Corruption
 
-        middle = self.missing_values_.astype(np.float64)
-        if not table.in_bytes:  # then its rows come standardised
-            middle = (middle - self.mean_) / np.where(self.scale_, self.scale_, 1)
         relative = self.noise == "relative"
         kind = "gaussian" if relative else self.noise
-        value = torch.as_tensor(middle, dtype=torch.float32)
-        return Corruption(kind, self.noise_level, relative, value)
+        middle = table.as_taken(self.missing_values_)
+        return Corruption(kind, self.noise_level, relative, middle)
 
     def _keep(self, stack):
         """Keep what is needed of trained networks, as arrays."""

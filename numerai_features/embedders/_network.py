@@ -85,26 +85,29 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
         return fitted.transform(X, eras=eras)
 
-    def _make_batches(self, table, seeds, rows: Holdout, eras, weights):
+    def _make_batches(self, table, seeds, rows: Holdout, eras, weights, targets=None):
         """Return the batches to train on, and those held out or None."""
         from numerai_features.nn._batches import EraBatches, HeldOutBatches, RowBatches
 
         light = None
         if weights is not None:
             light = np.asarray(weights / weights[rows.train].mean(), np.float32)
+        codes = None if eras is None else eras.codes
         held_out = None
         if rows.valid is not None:
-            held_out = HeldOutBatches(table, seeds, rows.valid, _HELD_OUT_BATCH, light)
-        if self.batching == "era" and eras is not None:
-            order = rows.train[np.argsort(eras.codes[rows.train], kind="stable")]
-            cuts = np.flatnonzero(np.diff(eras.codes[order])) + 1
-            return EraBatches(table, seeds, np.split(order, cuts), light), held_out
+            # What is told of targets is told of eras.
+            each = None if targets is None else codes
+            held_out = HeldOutBatches(
+                table, seeds, rows.valid, _HELD_OUT_BATCH, light, targets, each
+            )
+        if self.batching == "era" and codes is not None:
+            return EraBatches(table, seeds, rows.train, codes, light, targets), held_out
         batch_size = self.batch_size
         if batch_size == "auto":
             wanted = len(rows.train) // _STEPS_AN_EPOCH
             batch_size = min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH)
         each = [rows.train] * len(seeds)
-        return RowBatches(table, seeds, each, batch_size, light), held_out
+        return RowBatches(table, seeds, each, batch_size, light, targets), held_out
 
     def _run(self, task, batches, held_out, *contents, operations) -> None:
         """Train, and set what is told of it; `contents` is what a run depends on."""

@@ -176,7 +176,8 @@ class Denoising(nn.Module):
         filled = self._filled(batch)
         corrupted = self._corrupted(filled)
         h = self.network.below_output(corrupted, batch.draws)
-        loss = self._loss(batch, filled.x, corrupted, h)
+        dtype = self.network.output.dtype
+        loss = self._loss(batch, filled.x, corrupted, h, dtype)
         return loss / (batch.total * self.n_varying)
 
     @torch.no_grad()
@@ -185,14 +186,15 @@ class Denoising(nn.Module):
         filled = self._filled(batch)
         corrupted = self._corrupted(filled)
         h = self.network.below_output(corrupted, None)
-        loss = self._loss(batch, filled.x, corrupted, h)
+        loss = self._loss(batch, filled.x, corrupted, h, torch.float32)
         h = self.network.below_output(filled.x, None)
         if self.has_missing:
             t, known = self._target(batch)
             error = squared_error(self.network.output(h), t, known)
             variance = squared_error(torch.zeros_like(t), t, known)
         else:
-            error, variance = self._plain(filled, h), self._squares(filled)
+            error = self._plain(filled, h, torch.float32)
+            variance = self._squares(filled)
         cells = batch.total * self.n_varying
         return {"loss": loss, "error": error, "variance": variance, "cells": cells}
 
@@ -214,27 +216,32 @@ class Denoising(nn.Module):
         first = self.network.first
         return self.corruption(filled, first.center, first.scale)
 
-    def _loss(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
+    def _loss(
+        self,
+        batch: Batch,
+        x: Tensor,
+        corrupted: Tensor,
+        h: Tensor,
+        dtype: torch.dtype,
+    ) -> Tensor:
         if self.network.mask_output or self.has_missing or self.emphasis != 0.5:
             return self._dense(batch, x, corrupted, h)
-        return self._plain(batch, h)
+        return self._plain(batch, h, dtype)
 
-    def _plain(self, batch: Batch, h: Tensor) -> Tensor:
+    def _plain(self, batch: Batch, h: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the loss with the same weight for all cells of a row."""
         first, output = self.network.first, self.network.output
         assert output.bias is not None
         loss = linear_squared_error(
             h, output.weight, output.bias, batch.x,
-            first.center, first.scale, batch.weight, output.dtype,
+            first.center, first.scale, batch.weight, dtype,
         )  # fmt: skip
         return loss + self._squares(batch)
 
     def _squares(self, batch: Batch) -> Tensor:
         """Return the sum over rows of their squared cells, (M,)."""
-        squares = batch.squares
-        if squares is None:
-            squares = self._target(batch)[0].square().sum(2)
-        return (squares if batch.weight is None else squares * batch.weight).sum(1)
+        w = batch.weight
+        return (batch.squares if w is None else batch.squares * w).sum(1)
 
     def _dense(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
         """Return the loss with a weight for each cell."""

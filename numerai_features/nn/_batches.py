@@ -87,6 +87,13 @@ class Table:
         """Number of columns."""
         return int(self.X.shape[1])
 
+    def as_taken(self, values: NDArray[Any]) -> Tensor:
+        """Return values of the columns, (n_features,), as they are in rows taken."""
+        values = np.asarray(values, np.float64)
+        if not self.in_bytes:
+            values = self._standardize(values)
+        return torch.as_tensor(values, dtype=torch.float32)
+
     def take(self, rows: NDArray[np.intp]) -> Tensor:
         """Return rows (n_models, n) as a tensor (n_models, n, n_features)."""
         if self._resident is not None:
@@ -136,15 +143,18 @@ class Batch:
         Their weights.
     total : Tensor of shape (n_models,)
         Sum of the weights of all rows of the step.
-    squares : Tensor of shape (n_models, n_own) or None
-        Sum of squares of each own row's standardised cells, where it is known.
+    squares : Tensor of shape (n_models, n_own)
+        Sum of squares of each own row's standardised cells.
+    y : Tensor of shape (n_models, n_own, n_targets) or None
+        Targets; NaN where they are not known.
     """
 
     x: Tensor
     draws: Draws
     weight: Tensor | None
     total: Tensor
-    squares: Tensor | None = None
+    squares: Tensor
+    y: Tensor | None = None
 
     def model(self, number: int) -> Batch:
         """Return what one model is given."""
@@ -154,7 +164,8 @@ class Batch:
             self.draws.model(number),
             None if self.weight is None else self.weight[own],
             self.total[own],
-            None if self.squares is None else self.squares[own],
+            self.squares[own],
+            None if self.y is None else self.y[own],
         )
 
 
@@ -166,10 +177,12 @@ class _Batches:
         table: Table,
         seeds: Sequence[int],
         weights: NDArray[np.float32] | None,
+        targets: NDArray[np.float32] | None,
     ) -> None:
         self.table = table
         self.seeds = tuple(seeds)
         self.weights = weights
+        self.targets = targets
 
     n_rows: int  # of an epoch
     n_steps: int
@@ -191,7 +204,10 @@ class _Batches:
             total, weight = taken.sum(1), taken[:, own]
         mine = rows[:, own]
         squares = torch.from_numpy(table.squares[mine]).to(table.device)
-        return Batch(table.take(mine), draws, weight, total, squares)
+        y = None
+        if self.targets is not None:
+            y = torch.from_numpy(self.targets[mine]).to(table.device)
+        return Batch(table.take(mine), draws, weight, total, squares, y)
 
 
 class RowBatches(_Batches):
@@ -208,6 +224,7 @@ class RowBatches(_Batches):
     batch_size : int
         Most rows a batch, over all processes.
     weights : ndarray of shape (n_rows,), default=None
+    targets : ndarray of shape (n_rows, n_targets), default=None
     """
 
     def __init__(
@@ -217,8 +234,9 @@ class RowBatches(_Batches):
         rows: Sequence[NDArray[np.intp]],
         batch_size: int,
         weights: NDArray[np.float32] | None = None,
+        targets: NDArray[np.float32] | None = None,
     ) -> None:
-        super().__init__(table, seeds, weights)
+        super().__init__(table, seeds, weights, targets)
         self.rows = rows
         self.n_rows = max(map(len, rows))
         self.n_steps = -(-self.n_rows // batch_size)
@@ -247,22 +265,26 @@ class EraBatches(_Batches):
     table : Table
     seeds : sequence of int
         The first tells the order of the eras.
-    eras : sequence of ndarray of int
-        The rows of each era.
+    rows : ndarray of int
+    eras : ndarray of shape (n_rows,)
+        Era codes of the table's rows.
     weights : ndarray of shape (n_rows,), default=None
+    targets : ndarray of shape (n_rows, n_targets), default=None
     """
 
     def __init__(
         self,
         table: Table,
         seeds: Sequence[int],
-        eras: Sequence[NDArray[np.intp]],
+        rows: NDArray[np.intp],
+        eras: NDArray[np.int32],
         weights: NDArray[np.float32] | None = None,
+        targets: NDArray[np.float32] | None = None,
     ) -> None:
-        super().__init__(table, seeds, weights)
-        self.eras = eras
-        self.n_rows = sum(map(len, eras))
-        self.n_steps = len(eras)
+        super().__init__(table, seeds, weights, targets)
+        self.eras = np.split(*_by_era(rows, eras))
+        self.n_rows = len(rows)
+        self.n_steps = len(self.eras)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `first` on."""
@@ -287,6 +309,9 @@ class HeldOutBatches(_Batches):
     rows : ndarray of int
     batch_size : int
     weights : ndarray of shape (n_rows,), default=None
+    targets : ndarray of shape (n_rows, n_targets), default=None
+    eras : ndarray of shape (n_rows,), default=None
+        Era codes of the table's rows: makes an era a batch, whatever its size.
     """
 
     def __init__(
@@ -296,13 +321,26 @@ class HeldOutBatches(_Batches):
         rows: NDArray[np.intp],
         batch_size: int,
         weights: NDArray[np.float32] | None = None,
+        targets: NDArray[np.float32] | None = None,
+        eras: NDArray[np.int32] | None = None,
     ) -> None:
-        super().__init__(table, seeds, weights)
-        self.rows = rows
-        self.batch_size = batch_size
+        super().__init__(table, seeds, weights, targets)
+        cuts = np.arange(batch_size, len(rows), batch_size)
+        if eras is not None:
+            rows, cuts = _by_era(rows, eras)
+        self.rows, self._cuts = rows, cuts
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.rows), self.batch_size):
-            mine = self.rows[start : start + self.batch_size]
+        start = 0
+        for mine in np.split(self.rows, self._cuts):
             rows = np.broadcast_to(mine, (len(self.seeds), len(mine)))
             yield self._batch(rows, VALIDATION, start, slice(0, len(mine)))
+            start += len(mine)
+
+
+def _by_era(
+    rows: NDArray[np.intp], eras: NDArray[np.int32]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows in era order, and where one era ends and the next begins."""
+    order = rows[np.argsort(eras[rows], kind="stable")]
+    return order, np.flatnonzero(np.diff(eras[order])) + 1

@@ -1,9 +1,10 @@
 """Products of a table of rows with matrices, for ``n_models`` models at once.
 
-Bytes meet float32 exactly where the CPU multiplies bytes fast (VNNI, AMX): a float
-matrix is written as ``scale * (d0 + 256 d1 + 65536 d2)``, 23 bits a number by its
-column's largest, and the table is multiplied with the three planes of digits in
-integers. As precise as a product in float32, and the table is never cast.
+Where the CPU multiplies bytes fast (VNNI, AMX) a float matrix is written as
+``scale * (d0 + 256 d1 + 65536 d2)``, and the table is multiplied with the three planes
+of digits in integers, exactly; it is never cast. A number keeps 22 bits of its column's
+largest: unless numbers of a column differ by orders of magnitude, the result is as
+precise as a product in float32.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 _OFFSET = 0x408080
 _LARGEST = float(0x3F7F00)
 _OFFSETS = (0x80, 0x80, 0x40, 0x4B)  # the last byte is the float's exponent
+_EXPONENT = 0x7F800000  # of a float32's bits
 _N_BYTES = 4
 _MOST_TERMS = (1 << 31) // (128 * 128) - 1  # whose sum an int32 holds
 
@@ -132,12 +134,16 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
 
 def _digits(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return digits (K, n * 4), a zero after each three, and the scale (n,)."""
-    largest = matrix.abs().amax(0).clamp_(min=1e-30)  # nothing overflows below
+    largest = matrix.abs().amax(0)
+    ratio = _LARGEST / largest.clamp(min=1e-30)  # nothing overflows below
+    # Of powers of two a column of ones, of which the sums of rows are made, is exact.
+    ratio = (ratio.view(torch.int32) & _EXPONENT).view(torch.float32)
     shift = torch.full((1,), float((1 << 23) + _OFFSET))
-    digits = torch.addcmul(shift, matrix.contiguous(), _LARGEST / largest)
-    digits = digits.view(torch.uint8)
+    digits = torch.empty(matrix.shape)
+    torch.addcmul(shift, matrix, ratio, out=digits)
     offsets = torch.tensor(_OFFSETS, dtype=torch.uint8).repeat(matrix.shape[1])
-    return digits.sub_(offsets).view(torch.int8), largest / _LARGEST
+    planes = digits.view(torch.uint8).sub_(offsets).view(torch.int8)
+    return planes, 1 / ratio + 0 * largest  # NaN where the largest is not finite
 
 
 def _join(products: Tensor, scale: Tensor, out: Tensor) -> None:
@@ -149,6 +155,8 @@ def _join(products: Tensor, scale: Tensor, out: Tensor) -> None:
 @cache
 def _multiplies_bytes() -> bool:
     """Tell whether this CPU multiplies bytes fast, and adds them up without a loss."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if not (capabilities.get("avx512_vnni") or capabilities.get("avx_vnni")):
         return False

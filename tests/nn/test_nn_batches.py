@@ -33,9 +33,9 @@ def rows_of(batch):
 
 
 def eras_of(sizes, seed=0):
-    """Rows of eras of these sizes, mixed."""
-    order = np.random.default_rng(seed).permutation(sum(sizes))
-    return np.split(order, np.cumsum(sizes)[:-1])
+    """All rows, and the era of each, of eras of these sizes, mixed."""
+    codes = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    return np.arange(sum(sizes)), np.random.default_rng(seed).permutation(codes)
 
 
 class TestTable:
@@ -136,7 +136,7 @@ class TestResidentTable:
         for batches in (
             RowBatches(table, (1,), [every], 20).epoch(0),
             HeldOutBatches(table, (1,), every, 20),
-            EraBatches(table, (1,), eras_of([30, 60])).epoch(0),
+            EraBatches(table, (1,), *eras_of([30, 60])).epoch(0),
         ):
             total = sum(batch.x.long().sum((0, 1)) for batch in batches)
             np.testing.assert_array_equal(total, X.sum(axis=0, dtype=int))
@@ -239,34 +239,34 @@ class TestEraBatches:
     sizes = (1, 40, 7, 700, 23)
 
     def test_one_era_each_of_its_own_length(self):
-        eras = eras_of(self.sizes)
-        batches = EraBatches(numbered(sum(self.sizes)), (1, 2), eras)
-        assert batches.n_steps == len(eras)
-        by_first = {int(era[0]): era for era in eras}
+        rows, codes = eras_of(self.sizes)
+        batches = EraBatches(numbered(sum(self.sizes)), (1, 2), rows, codes)
+        assert batches.n_steps == len(self.sizes)
+        by_first = {int(np.flatnonzero(codes == e)[0]): e for e in range(5)}
         seen = []
         for batch in batches.epoch(0):
             rows = rows_of(batch)
-            era = by_first[int(rows[0, 0])]
+            era = np.flatnonzero(codes == by_first[int(rows[0, 0])])
             np.testing.assert_array_equal(rows, np.stack([era, era]))
             assert batch.total.tolist() == [len(era)] * 2
             seen += era.tolist()
         assert sorted(seen) == [*range(sum(self.sizes))]
 
     def test_order_is_of_first_seed_and_epoch(self):
-        eras = eras_of([3] * 40)
+        rows, codes = eras_of([3] * 40)
 
         def order(seeds, epoch):
-            batches = EraBatches(numbered(120), seeds, eras).epoch(epoch)
+            batches = EraBatches(numbered(120), seeds, rows, codes).epoch(epoch)
             return [int(rows_of(b)[0, 0]) for b in batches]
 
         assert order((1,), 0) == order((1, 5), 0)
         orders = [order((1,), 0), order((1,), 1), order((2,), 0)]
-        orders.append([int(era[0]) for era in eras])
+        orders.append([int(np.flatnonzero(codes == e)[0]) for e in range(40)])
         assert len(set(map(tuple, orders))) == 4
 
     def test_first_skips_exactly(self):
         table = table_of(bins(sum(self.sizes)))
-        batches = EraBatches(table, (1,), eras_of(self.sizes))
+        batches = EraBatches(table, (1,), *eras_of(self.sizes))
         every, rest = [*batches.epoch(1)], [*batches.epoch(1, 2)]
         assert len(rest) == 3
         for a, b in zip(rest, every[2:], strict=True):
@@ -276,7 +276,7 @@ class TestEraBatches:
     def test_weights_and_totals(self):
         n_rows = sum(self.sizes)
         weights = np.random.default_rng(0).random(n_rows).astype(np.float32)
-        batches = EraBatches(numbered(n_rows), (1, 2), eras_of(self.sizes), weights)
+        batches = EraBatches(numbered(n_rows), (1, 2), *eras_of(self.sizes), weights)
         for batch in batches.epoch(0):
             expected = weights[rows_of(batch)]
             np.testing.assert_array_equal(batch.weight, expected)

@@ -67,6 +67,18 @@ class TestDigits:
             assert worst(exact, expected) < 2e-6
             assert worst(exact, expected) < 2 * worst(rounded, expected)
 
+    @pytest.mark.parametrize("n", [1, 2, 4])
+    def test_transposed_matrices(self, n):
+        """One column that is a row transposed has strides of its own."""
+        for product, x, matrix, expected in pairs(2, 40, 50, n):
+            turned = matrix.mT.contiguous().mT
+            assert worst(product(ready(x, torch.float32), turned), expected) < 3e-6
+
+    def test_sums_are_exact(self):
+        x = bytes_of(2, 3000, 7, low=100)
+        sums = table_transposed_times(ready(x, torch.float32), torch.ones(2, 3000, 1))
+        assert torch.equal(sums[..., 0].long(), x.long().sum(1))
+
     def test_columns_of_all_sizes(self):
         """A column's precision is its own, whatever the others hold."""
         sizes = torch.tensor([1e-20, 1e-6, 1.0, 1e6, 1e20])
