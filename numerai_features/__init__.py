@@ -30,6 +30,7 @@ _PUBLIC = {
     "FactorAnalysisEmbedder": "embedders",
     "LatentFeatures": "compose",
     "RepeatedEraKFold": "model_selection",
+    "SupervisedAEMLP": "embedders",
     "check_fitted": "model_selection",
     "check_splits": "model_selection",
     "cross_val_predict_eras": "model_selection",

@@ -20,7 +20,11 @@ from sklearn.utils.estimator_checks import check_estimator
 import numerai_features
 from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import make_era_panel
-from numerai_features.embedders import DAEEmbedder, FactorAnalysisEmbedder
+from numerai_features.embedders import (
+    DAEEmbedder,
+    FactorAnalysisEmbedder,
+    SupervisedAEMLP,
+)
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
     EraHoldout,
@@ -34,8 +38,14 @@ DAES = [
     DAEEmbedder(**FAST),
     DAEEmbedder(features="deep", n_models=2, batching="era", mask_head=True, **FAST),
 ]
+NARROW = {"decoder_units": 6, "dropout": (0.1,) * 4}
+SUPERVISED = [
+    SupervisedAEMLP(5, **NARROW, **FAST),
+    SupervisedAEMLP(5, n_models=2, average=0.9, schedule="one-cycle", **NARROW, **FAST),
+]
 TRANSFORMERS = [
     *DAES,
+    *SUPERVISED,
     FactorAnalysisEmbedder(),
     FactorAnalysisEmbedder(rotation="varimax"),
     FactorAnalysisEmbedder(center="era"),
@@ -63,14 +73,14 @@ EXCUSED = {
         ),
     },
     **{
-        repr(dae): {
+        repr(net): {
             "check_sample_weight_equivalence_on_dense_data": (
                 "a weight and as many copies of the row are the same in the loss, but "
                 "copies fall into other batches; scikit-learn excuses its SGD "
                 "estimators alike"
             ),
         }
-        for dae in DAES
+        for net in [*DAES, *SUPERVISED]
     },
 }
 
@@ -129,7 +139,7 @@ def containers(panel):
 class TestTransformers:
     def test_every_container_gives_the_same(self, estimator, toy):
         results = [
-            clone(estimator).fit_transform(X, eras=eras)
+            clone(estimator).fit_transform(X, toy.y(), eras=eras)
             for X, eras in containers(toy).values()
         ]
         for result in results[1:]:
@@ -157,26 +167,30 @@ class TestTransformers:
             )
 
         before = copy.deepcopy(state())
-        clone(estimator).fit(toy.X, eras=toy.eras).transform(toy.X, eras=toy.eras)
+        clone(estimator).fit(toy.X, toy.y(), eras=toy.eras).transform(
+            toy.X, eras=toy.eras
+        )
         assert state() == before
 
     def test_refit_is_a_fresh_fit(self, estimator, toy):
-        used = clone(estimator).fit(toy.X, eras=toy.eras)
-        small, eras = toy.X[:80, :5], toy.eras[:80]
-        fresh = clone(estimator).fit(small, eras=eras)
-        refit = used.fit(small, eras=eras)
+        used = clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)
+        small, y, eras = toy.X[:80, :5], toy.y()[:80], toy.eras[:80]
+        fresh = clone(estimator).fit(small, y, eras=eras)
+        refit = used.fit(small, y, eras=eras)
         assert set(vars(refit)) == set(vars(fresh))
         np.testing.assert_array_equal(
             refit.transform(small, eras=eras), fresh.transform(small, eras=eras)
         )
 
     def test_fitted_eras_are_kept(self, estimator, toy):
-        fitted = clone(estimator).fit(toy.X, eras=toy.eras)
+        fitted = clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)
         np.testing.assert_array_equal(fitted.fitted_eras_, toy.era_numbers)
-        assert clone(estimator).fit(toy.X).fitted_eras_ is None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No eras came", UserWarning)
+            assert clone(estimator).fit(toy.X, toy.y()).fitted_eras_ is None
 
     def test_a_pickle_gives_the_same(self, estimator, toy):
-        fitted = clone(estimator).fit(toy.X, eras=toy.eras)
+        fitted = clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)
         loaded = pickle.loads(pickle.dumps(fitted))
         np.testing.assert_array_equal(
             loaded.transform(toy.X, eras=toy.eras),
@@ -189,29 +203,32 @@ class TestTransformers:
         results = []
         for n_threads in (1, 2):
             with threadpool_limits(n_threads):
-                fitted = clone(estimator).fit(toy.X, eras=toy.eras)
+                fitted = clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)
                 results.append(fitted.transform(toy.X[:100], eras=toy.eras[:100]))
         np.testing.assert_array_equal(*results)
 
     def test_memory_mapped_rows(self, estimator, toy, tmp_path):
         disk = toy.save(tmp_path / "panel") or type(toy).open(tmp_path / "panel")
         np.testing.assert_array_equal(
-            clone(estimator).fit_transform(disk.X, eras=disk.eras),
-            clone(estimator).fit_transform(toy.X, eras=toy.eras),
+            clone(estimator).fit_transform(disk.X, toy.y(), eras=disk.eras),
+            clone(estimator).fit_transform(toy.X, toy.y(), eras=toy.eras),
         )
 
     def test_eras_of_another_length(self, estimator, toy):
         with pytest.raises(ValueError, match="eras has 3 labels, but X has 240 rows"):
-            clone(estimator).fit(toy.X, eras=[1, 2, 3])
+            clone(estimator).fit(toy.X, toy.y(), eras=[1, 2, 3])
 
     def test_infinity(self, estimator, toy):
         X = toy.X.astype(np.float64)
         X[3, 2] = np.inf
         with pytest.raises(ValueError, match="infinity"):
-            clone(estimator).fit(X)
+            clone(estimator).fit(X, toy.y())
 
     def test_one_era_is_enough(self, estimator, toy):
-        table = clone(estimator).fit_transform(toy.X[:40], eras=toy.eras[:40])
+        rows = slice(0, 40)
+        table = clone(estimator).fit_transform(
+            toy.X[rows], toy.y()[rows], eras=toy.eras[rows]
+        )
         assert len(table) == 40
 
     def test_eras_are_routed_without_being_asked_for(self, estimator, toy):
@@ -252,5 +269,5 @@ class TestClasses:
                 if "max_epochs" in inspect.signature(cls).parameters
                 else {}
             )
-            table = cls(**quick).fit_transform(panel.X, eras=panel.eras)
+            table = cls(**quick).fit_transform(panel.X, panel.y(), eras=panel.eras)
             assert len(table) == panel.n_rows

@@ -135,6 +135,9 @@ class _FoldWork:
 
     def run(self, arm: str, *, width: int, tell: Told) -> FoldResult:
         """Fit one arm's embedder and model, and predict the test rows."""
+        if arm in self.experiment.models:
+            tell("model")
+            return self._run_model(arm)
         tables = self.originals
         n_latents = 0
         start = time.perf_counter()
@@ -149,6 +152,14 @@ class _FoldWork:
         prediction = self._predict(*tables)
         end = time.perf_counter()
         return FoldResult(prediction, n_latents, middle - start, end - middle)
+
+    def _run_model(self, arm: str) -> FoldResult:
+        model = make_embedder(self.experiment.models[arm])
+        X, train = self.panel.X, self.fold.train
+        start = time.perf_counter()
+        model.fit(X[train], self.y[train], eras=self.panel.eras[train])
+        prediction = model.predict(X[self.fold.test]).astype(np.float32)
+        return FoldResult(prediction, 0, 0.0, time.perf_counter() - start)
 
     def _latents(self, arm: str) -> tuple[NDArray[Any], NDArray[Any]]:
         embedder = make_embedder(self.experiment.embedders[arm])

@@ -27,6 +27,8 @@ ORIGINALS = "originals"
 RANDOM = "random"
 
 _ARM_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_ARM_TABLES = (("latents", "embedder"), ("models", "model"))
+_CLASS_KEYS = tuple(key for _, key in _ARM_TABLES)
 _MODEL_KEYS = {
     "n_jobs": "model.n_jobs",
     "device": "model.device",
@@ -68,12 +70,18 @@ class Experiment:
         return {name: arm for name, arm in latents.items() if isinstance(arm, dict)}
 
     @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """The arms that are models of their own: names, and what makes them."""
+        models: dict[str, dict[str, Any]] = self.tables["models"]
+        return models
+
+    @property
     def arms(self) -> dict[str, str]:
         """Names of all arms, and how they are written in results."""
         arms = {ORIGINALS: ORIGINALS} | {name: f"+ {name}" for name in self.embedders}
         if self.embedders and self.tables["latents"]["random_columns"]:
             arms[RANDOM] = f"+ {RANDOM}"
-        return arms
+        return arms | {name: name for name in self.models}
 
     def to_toml(self) -> str:
         """Write it as a file that resolves to the same experiment."""
@@ -92,11 +100,12 @@ class Experiment:
 
 
 def make_embedder(arm: dict[str, Any]) -> Any:
-    """Return the unfitted embedder of an arm."""
+    """Return the unfitted embedder, or the model, of an arm."""
     from numerai_features import embedders
 
-    parameters = {name: value for name, value in arm.items() if name != "embedder"}
-    return getattr(embedders, arm["embedder"])(**parameters)
+    parameters = dict(arm)
+    [chosen] = [parameters.pop(key) for key in _CLASS_KEYS if key in arm]
+    return getattr(embedders, chosen)(**parameters)
 
 
 def read_experiment(
@@ -205,36 +214,39 @@ def _check_model(params: dict[str, Any], problems: Problems) -> None:
 
 
 def _resolve_arms(tables: dict[str, Any], problems: Problems) -> None:
-    """Check the arms; put all parameters of their embedders in."""
-    latents = tables["latents"]
-    for name, arm in latents.items():
-        if not isinstance(arm, dict):
-            continue
-        path = ("latents", name)
-        if not _ARM_NAME.fullmatch(name) or name in (ORIGINALS, RANDOM):
-            message = (
-                'an arm\'s name must be made of letters, digits, "-" and "_", and not '
-                f'be "{ORIGINALS}" or "{RANDOM}".'
-            )
-            problems.append((path, message))
-        latents[name] = _resolve_arm(arm, tables["seed"], problems, path)
+    """Check the arms; put all parameters of their estimators in."""
+    for (table, key), taken in zip(_ARM_TABLES, ((), tables["latents"]), strict=True):
+        for name, arm in tables[table].items():
+            if not isinstance(arm, dict):
+                continue
+            path = (table, name)
+            if not _ARM_NAME.fullmatch(name) or name in (ORIGINALS, RANDOM):
+                message = (
+                    'an arm\'s name must be made of letters, digits, "-" and "_", and '
+                    f'not be "{ORIGINALS}" or "{RANDOM}".'
+                )
+                problems.append((path, message))
+            elif name in taken:
+                message = f"there is a [latents.{name}] already; choose another name."
+                problems.append((path, message))
+            resolved = _resolve_arm(arm, key, tables["seed"], problems, path)
+            tables[table][name] = resolved
 
 
 def _resolve_arm(
-    arm: dict[str, Any], seed: int, problems: Problems, path: tuple[str, ...]
+    arm: dict[str, Any], key: str, seed: int, problems: Problems, path: tuple[str, ...]
 ) -> dict[str, Any]:
     from numerai_features import embedders
 
-    chosen = arm.get("embedder")
-    if not isinstance(chosen, str) or chosen not in embedders.__all__:
+    chosen, allowed = arm.get(key), embedders.__all__
+    if key == "model":
+        allowed = [n for n in allowed if hasattr(getattr(embedders, n), "predict")]
+    if not isinstance(chosen, str) or chosen not in allowed:
         if chosen is None:
-            names = ", ".join(embedders.__all__)
-            message = f"is required. Allowed: {names}."
+            message = f"is required. Allowed: {', '.join(allowed)}."
         else:
-            message = f"got {got(chosen)}; " + unknown(
-                "embedder", str(chosen), embedders.__all__
-            )
-        problems.append(((*path, "embedder"), message))
+            message = f"got {got(chosen)}; " + unknown(key, str(chosen), allowed)
+        problems.append(((*path, key), message))
         return arm
     cls = getattr(embedders, chosen)
     signature = inspect.signature(cls).parameters
@@ -242,14 +254,14 @@ def _resolve_arm(
     given = {
         name: tuple(value) if isinstance(defaults.get(name), tuple) else value
         for name, value in arm.items()
-        if name != "embedder"
+        if name != key
     }
     for name, message in _parameter_problems(cls, given, list(defaults)):
         problems.append(((*path, name), message))
     if "random_state" in defaults:
         defaults["random_state"] = seed
     filled = {k: v for k, v in (defaults | given).items() if v is not None}
-    return {"embedder": chosen, **filled}
+    return {key: chosen, **filled}
 
 
 def _parameter_problems(

@@ -318,8 +318,13 @@ EXPERIMENT = Table(
             named="an arm: embedder = a class of numerai_features.embedders, and its "
             "parameters",
         ),
+        "models": Table(
+            "arms that are models of their own, on the original features",
+            named="a model: model = a class of numerai_features.embedders that "
+            "predicts, and its parameters",
+        ),
         "model": Table(
-            "the model that every arm trains",
+            "the model that every arm of latents trains",
             {
                 "library": Field(
                     "tree library",

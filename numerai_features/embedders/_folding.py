@@ -53,6 +53,67 @@ def decoder_of(
     )
 
 
+def supervised_of(
+    stack: Any, model: int, mean: Any, scale: Any, *, sigmoid: bool, dtype: Any
+) -> tuple[Encoder, Encoder]:
+    """Return one model's code, and its predictions, as encoders of rows as they are.
+
+    Parameters
+    ----------
+    stack : SupervisedAutoencoder
+    model : int
+        Which of the stack's models.
+    mean, scale : ndarray of shape (n_features,)
+        What columns are standardised by; a scale of 0 is that of a constant column.
+    sigmoid : bool
+        Whether predictions are shares.
+    dtype : numpy dtype
+        Of the arrays.
+    """
+    weight, wide = (_array(a.weight[model]) for a in (stack.encode, stack.wide))
+    n_features, activation = len(weight), stack.activation
+    factor, shift = _normalized(stack.table_norm, model)
+    again, moved = _normalized(stack.wide_table_norm, model)
+    unit = np.where(scale > 0, scale, 1.0)
+
+    def of_rows(a: Any, b: Any, matrix: Any) -> tuple[Any, Any]:
+        """Move ``(x - mean) / unit * a + b`` into a product."""
+        a = a / unit
+        return a[:, None] * matrix, (b - a * mean) @ matrix
+
+    first, constant = of_rows(factor, shift, weight)
+    a, b = (_array(v[model]) for v in stack.encode_norm.affine())
+    steps: Steps = [("code", _affine(first, a, constant * a + b, dtype))]
+    code = Encoder([*steps, ("code_act", Activation(activation))])
+
+    top, constant = of_rows(again * factor, again * shift + moved, wide[:n_features])
+    a, b = (_array(v[model]) for v in stack.wide_code_norm.affine())
+    below, constant = a[:, None] * wide[n_features:], constant + b @ wide[n_features:]
+    a, b = (_array(v[model]) for v in stack.wide_norm.affine())
+    both = np.concatenate([top, below])
+    steps = [
+        ("beside", Concatenate((Encoder([]), code))),
+        ("wide", _affine(both, a, constant * a + b, dtype)),
+        ("wide_act", Activation(activation)),
+    ]
+    for i, block in enumerate(stack.blocks):
+        steps += _block_steps(block, model, f"layer{i}", dtype)
+    head = _array(stack.head.weight[model]), _array(stack.head.bias[model])
+    steps.append(("head", _affine(head[0], np.ones(len(head[1])), head[1], dtype)))
+    if sigmoid:
+        steps.append(("sigmoid", Activation("sigmoid")))
+    return code, Encoder(steps)
+
+
+def _normalized(norm: Any, model: int) -> tuple[Any, Any]:
+    """Return the factor and the shift of a normalisation by its running moments."""
+    gamma, beta, mean, variance = (
+        _array(a[model]) for a in (norm.gamma, norm.beta, norm.mean, norm.variance)
+    )
+    factor = gamma / np.sqrt(variance + norm.eps)
+    return factor, beta - factor * mean
+
+
 def _block_steps(
     block: Any, model: int, name: str, dtype: Any, standard: Any = None
 ) -> Steps:

@@ -11,8 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from numerai_features.nn._parallel import n_processes, sum_over_processes
 from numerai_features.nn._products import ready, table_times, table_transposed_times
+
+_TINY = 1e-12
 
 
 class _LinearSquaredError(torch.autograd.Function):
@@ -144,3 +148,100 @@ def squared_error(r: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor
     """
     loss: Tensor = _SquaredError.apply(r, t, weights)  # type: ignore[no-untyped-call]
     return loss
+
+
+def target_loss(
+    kind: str, p: Tensor, y: Tensor, w: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return a loss of predictions as a sum, and what it is to be divided by.
+
+    Both are to be added over batches, or over processes in one step.
+
+    Parameters
+    ----------
+    kind : {"mse", "bce", "corr", "numerai_corr"}
+        Squared error; cross-entropy of ``sigmoid(p)``, for targets in [0, 1]; or one
+        less the correlation over all rows of the batch, an era, as it is, or after
+        both sides' deviations from their mean are raised to the power of 1.5, as
+        Numerai's CORR does (which also makes the predictions' ranks normal).
+    p, y : Tensor of shape (M, B, T)
+        NaN of y do not count.
+    w : Tensor of shape (M, B) or None
+        Weights of the rows.
+
+    Returns
+    -------
+    value, count : Tensor of shape (M,)
+    """
+    known = ~y.isnan()
+    weights = known.float() if w is None else known * w[..., None]
+    y = y.nan_to_num(0.0)
+    if kind == "mse":
+        errors = (p - y).square()
+    elif kind == "bce":
+        errors = F.binary_cross_entropy_with_logits(p, y, reduction="none")
+    else:
+        return _correlation_loss(p, y, weights, 1.5 if kind == "numerai_corr" else 1.0)
+    return (errors * weights).sum((1, 2)), weights.sum((1, 2))
+
+
+def _correlation_loss(
+    p: Tensor, y: Tensor, weights: Tensor, power: float
+) -> tuple[Tensor, Tensor]:
+    n = _everywhere(weights.sum(1, keepdim=True)).clamp(min=_TINY)  # (M, 1, T)
+
+    def centered(x: Tensor) -> Tensor:
+        return x - _everywhere((weights * x).sum(1, keepdim=True)) / n
+
+    def scaled(x: Tensor) -> Tensor:
+        x = centered(x)
+        variance = _everywhere((weights * x * x).sum(1, keepdim=True)) / n
+        return x * torch.rsqrt(variance + _TINY)
+
+    a, b = scaled(p), scaled(y)
+    if power != 1:
+        a, b = (scaled(x.sign() * x.abs().pow(power)) for x in (a, b))
+    r = _everywhere((weights * a * b).sum(1, keepdim=True))[:, 0] / n[:, 0]  # (M, T)
+    # A target without known cells, or the same for all rows, tells nothing.
+    tells = (_everywhere((weights * b * b).sum(1)) > 0).float()
+    loss = 1 - (r * tells).sum(1) / tells.sum(1).clamp(min=1)
+    # Each process has the whole loss; what they return is added up.
+    share = 1 / n_processes()
+    return loss - (1 - share) * loss.detach(), torch.full_like(loss, share).detach()
+
+
+def _everywhere(x: Tensor) -> Tensor:
+    """Return the sum over processes, whose gradient is that of the own part."""
+    if n_processes() == 1:
+        return x
+    return x + (sum_over_processes(x.detach().clone()) - x.detach())
+
+
+@torch.no_grad()
+def era_corr(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many eras a batch of one era is, 1 or 0, and its CORR.
+
+    Numerai's: predictions' ranks made normal, and both sides' deviations to the power
+    of 1.5. 0 of both where fewer than two targets are known, or all are the same.
+
+    Parameters
+    ----------
+    p, y : Tensor of shape (M, B)
+    """
+    count, corr = p.new_zeros(2, len(p))
+    for model in range(len(p)):
+        known = ~y[model].isnan()
+        target, values = y[model][known].double(), p[model][known].double()
+        if len(target) < 2 or (target == target[0]).all():
+            continue
+        rank = values.argsort().argsort().double()
+        normal = torch.special.ndtri((rank + 0.5) / len(rank))
+        a, b = (_signed_power(x - x.mean()) for x in (normal, target))
+        a, b = a - a.mean(), b - b.mean()
+        count[model] = 1
+        corr[model] = (a @ b / (a.norm() * b.norm() + _TINY)).float()
+    return count, corr
+
+
+def _signed_power(x: Tensor) -> Tensor:
+    return x.sign() * x.abs().pow(1.5)

@@ -13,7 +13,7 @@ from numerai_features.cli._experiment import ExperimentError, read_experiment
 from numerai_features.cli._run import run_experiment
 from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import EraPanel
-from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
 from numerai_features.model_selection import EraWalkForward
 
 EXPERIMENT = """
@@ -386,3 +386,28 @@ def test_real_rows(tmp_path, fits, monkeypatch, real_data):
     monkeypatch.setattr("numerai_features.datasets.read_numerai", never)
     run(tmp_path, head + text)
     assert len(fits) == 8
+
+
+def test_a_model_of_its_own(tmp_path):
+    """It has the original features, the fold's training rows, and its eras."""
+    net = {
+        "n_components": 3, "decoder_units": 4, "hidden": (8,), "max_epochs": 2,
+        "dropout": (0.0, 0.0, 0.0, 0.0),
+    }  # fmt: skip
+    lists = {k: list(v) if isinstance(v, tuple) else v for k, v in net.items()}
+    toml = "\n".join(f"{k} = {v}" for k, v in lists.items())
+    text = f'{EXPERIMENT}\n[models.net]\nmodel = "SupervisedAEMLP"\n{toml}\n'
+    text += f'[latents.codes]\nembedder = "SupervisedAEMLP"\ncross_fit = 2\n{toml}\n'
+    told = run(tmp_path, text.replace("n_eras = 30", "n_eras = 90"))
+    assert "\nnet " in told
+    assert "\n+ codes " in told
+    got = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    panel = EraPanel.open(tmp_path / "out" / "panel")
+    for train, test, y in plain_folds(panel):
+        known = train[~np.isnan(y[train])]
+        model = SupervisedAEMLP(random_state=3, **net)
+        model.fit(panel.X[known], y[known], eras=panel.eras[known])
+        expected = model.predict(panel.X[test]).astype(np.float32)
+        eras = [f"{n:04d}" for n in np.unique(panel.eras[test])]
+        mine = got[got["era"].isin(eras)]["net"].to_numpy()
+        np.testing.assert_array_equal(mine, expected)

@@ -126,6 +126,14 @@ def parquet(tmp_path):
             r"line 1: latents\.originals: an arm's name must",
         ),
         (
+            "[models.net]\nmodel = 'DAEEmbedder'",
+            r"line 2: models\.net\.model: .*unknown model.* Allowed: SupervisedAEMLP",
+        ),
+        (
+            f"{FA}[models.fa]\nmodel = 'SupervisedAEMLP'",
+            r"models\.fa: there is a \[latents\.fa\] already",
+        ),
+        (
             FA.replace("fa", "'f a'"),
             r"line 1: latents\.f a: an arm's name must be made",
         ),

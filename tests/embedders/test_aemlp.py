@@ -1,0 +1,398 @@
+import pickle
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.ensemble import VotingRegressor
+from sklearn.exceptions import DataConversionWarning
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+from numerai_features import EraHoldout, EraKFold, LatentFeatures, read_numerai
+from numerai_features._eras import encode_eras
+from numerai_features.datasets import make_era_panel
+from numerai_features.embedders import SupervisedAEMLP
+from numerai_features.embedders._aemlp import _procrustes, _residuals
+
+SMALL = {
+    "n_components": 5,
+    "decoder_units": 8,
+    "hidden": (24, 12),
+    "dropout": (0.05, 0.1, 0.05, 0.1, 0.1),
+    "max_epochs": 6,
+    "learning_rate": 0.003,
+    "random_state": 0,
+}
+
+
+def make_net(**options):
+    return SupervisedAEMLP(**{**SMALL, **options})
+
+
+@pytest.fixture(scope="module")
+def rows():
+    panel, _ = make_era_panel(
+        n_eras=40, rows_per_era=60, n_features=24, n_factors=4, random_state=2
+    )
+    return panel
+
+
+@pytest.fixture(scope="module")
+def signal(rows):
+    """A target that features tell to a large part, in [0, 1]."""
+    rng = np.random.default_rng(0)
+    x = (rows.X - 2.0) / 1.4
+    y = x[:, :3].sum(axis=1) + x[:, 3] * x[:, 4] + rng.normal(size=len(x))
+    return (y - y.min()) / (y.max() - y.min())
+
+
+@pytest.fixture(scope="module")
+def fitted(rows, signal):
+    return make_net(max_epochs=20).fit(rows.X, signal, eras=rows.eras)
+
+
+class TestPredictions:
+    def test_learn(self, rows, signal):
+        train, test = rows.eras <= 30, rows.eras > 30
+        net = make_net(max_epochs=30)
+        net.fit(rows.X[train], signal[train], eras=rows.eras[train])
+        p = net.predict(rows.X[test])
+        assert p.shape == (test.sum(),)
+        assert p.dtype == np.float64
+        assert np.corrcoef(p, signal[test])[0, 1] > 0.7
+        assert net.score(rows.X[test], signal[test]) > 0.4
+
+    def test_latents_know_the_target(self, rows, signal, fitted):
+        Z = fitted.transform(rows.X)
+        assert Z.shape == (rows.n_rows, 5)
+        assert Ridge().fit(Z, signal).score(Z, signal) > 0.15
+
+    @pytest.mark.parametrize("floats", [False, True])
+    @pytest.mark.parametrize("loss", ["mse", "bce"])
+    def test_are_those_of_the_network(self, rows, signal, loss, floats, monkeypatch):
+        import torch
+
+        stacks = []
+        keep = SupervisedAEMLP._keep
+        monkeypatch.setattr(
+            SupervisedAEMLP,
+            "_keep",
+            lambda self, stack: (stacks.append(stack), keep(self, stack)),
+        )
+        X = rows.X[:, :9] * 0.3 + 1 if floats else rows.X[:, :9]
+        y = np.column_stack([signal, 1 - signal])
+        net = make_net(loss=loss, n_models=2).fit(X, y, eras=rows.eras)
+        x = (X - net.mean_) / net.scale_ if floats else X
+        table = torch.as_tensor(x[:200], dtype=torch.float32)[None].expand(2, -1, -1)
+        [stack] = stacks
+        code, _, _, second = (v.detach() for v in stack.eval()(table))
+        second = second.sigmoid() if loss == "bce" else second
+        expected = torch.cat([*code], dim=1).numpy()
+        np.testing.assert_allclose(net.transform(X[:200]), expected, atol=2e-5)
+        np.testing.assert_allclose(
+            net.predict_targets(X[:200]), second.mean(0).numpy(), atol=2e-5
+        )
+
+    def test_mean_over_targets(self, rows, signal):
+        y = np.column_stack([signal, 1 - signal, signal**2])
+        net = make_net().fit(rows.X, y, eras=rows.eras)
+        each = net.predict_targets(rows.X)
+        np.testing.assert_allclose(net.predict(rows.X), each.mean(axis=1), rtol=1e-6)
+        net.set_params(target_weights=[3, 0, 1])
+        np.testing.assert_allclose(
+            net.predict(rows.X), (3 * each[:, 0] + each[:, 2]) / 4, rtol=1e-6
+        )
+
+    def test_models_are_those_alone(self, rows, signal):
+        two = make_net(n_models=2).fit(rows.X, signal, eras=rows.eras)
+        one = make_net().fit(rows.X, signal, eras=rows.eras)
+        np.testing.assert_allclose(
+            two.transform(rows.X)[:, :5], one.transform(rows.X), atol=1e-3
+        )
+
+    def test_each_row_is_on_its_own(self, rows, fitted):
+        p = fitted.predict(rows.X[:50])
+        np.testing.assert_allclose(fitted.predict(rows.X[:50][::-1])[::-1], p, 1e-5)
+        alone = [fitted.predict(rows.X[i : i + 1])[0] for i in range(50)]
+        np.testing.assert_allclose(alone, p, rtol=1e-5)
+
+    def test_without_torch(self, rows, fitted, tmp_path):
+        file = tmp_path / "net.pkl"
+        file.write_bytes(pickle.dumps((fitted, rows.X[:20])))
+        code = f"""
+            import pickle, sys
+
+            class NoTorch:
+                def find_spec(self, name, path=None, target=None):
+                    if name.split(".")[0] == "torch":
+                        raise ImportError("torch is not installed here")
+
+            sys.meta_path.insert(0, NoTorch())
+            net, X = pickle.load(open({str(file)!r}, "rb"))
+            print(net.predict(X).sum(), net.transform(X).sum())
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        got = [float(v) for v in done.stdout.split()]
+        X = rows.X[:20]
+        expected = [fitted.predict(X).sum(), fitted.transform(X).sum()]
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+class TestTraining:
+    def test_same_bits_in_any_process(self, rows, signal):
+        def fit():
+            net = make_net(max_epochs=2).fit(rows.X, signal, eras=rows.eras)
+            return net.predict(rows.X)
+
+        results = Parallel(n_jobs=2)(delayed(fit)() for _ in range(2))
+        for result in results:
+            np.testing.assert_array_equal(result, fit())
+
+    def test_history_and_best_epoch(self, rows, signal):
+        for monitor, sign in (("valid_loss", 1), ("valid_corr", -1)):
+            net = make_net(monitor=monitor, n_models=2, patience=None)
+            net.fit(rows.X, signal, eras=rows.eras)
+            values = sign * np.array([record[monitor] for record in net.history_])
+            np.testing.assert_array_equal(net.best_epoch_, 1 + values.argmin(axis=0))
+        assert set(net.history_[0]) >= {"train_loss", "valid_first", "valid_restored"}
+
+    def test_held_out_eras_are_purged(self, rows, signal):
+        """Labels of the eras between do not matter."""
+        spoiled = signal.copy()
+        between = (rows.eras >= 33) & (rows.eras <= 36)
+        spoiled[between] = 0.0
+        options = {"validation": EraHoldout(4, purge=4), "max_epochs": 2}
+        a, b = (
+            make_net(**options).fit(rows.X, y, eras=rows.eras).predict(rows.X)
+            for y in (signal, spoiled)
+        )
+        np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize("loss", ["corr", "numerai_corr"])
+    def test_correlations_as_loss(self, rows, signal, loss):
+        net = make_net(loss=loss, batching="era", max_epochs=15)
+        net.fit(rows.X, signal, eras=rows.eras)
+        assert np.corrcoef(net.predict(rows.X), signal)[0, 1] > 0.5
+        assert net.history_[-1]["valid_loss"][0] < 0.6
+
+    def test_rows_without_targets_are_left_out(self, rows, signal):
+        X, eras = rows.X[:1200], rows.eras[:1200]
+        y = signal[:1200].copy()
+        y[1000:] = np.nan
+        whole = make_net(max_epochs=2).fit(X, y, eras=eras)
+        part = make_net(max_epochs=2).fit(X[:1000], y[:1000], eras=eras[:1000])
+        np.testing.assert_array_equal(whole.fitted_eras_, part.fitted_eras_)
+        np.testing.assert_allclose(whole.mean_, part.mean_, rtol=1e-12)
+        np.testing.assert_allclose(whole.predict(X), part.predict(X), atol=1e-6)
+
+    def test_auxiliary_targets_may_have_gaps(self, rows, signal):
+        y = pd.DataFrame({"main": signal, "other": 1 - signal})
+        y.loc[::3, "other"] = np.nan
+        net = make_net(max_epochs=20).fit(rows.X, y, eras=rows.eras)
+        assert net.target_names_ == ["main", "other"]
+        gaps = y["other"].isna().to_numpy()
+        p = net.predict_targets(rows.X[gaps])
+        assert np.corrcoef(p[:, 1], 1 - signal[gaps])[0, 1] > 0.5
+
+    def test_missing_cells_are_their_middle(self, rows, signal):
+        X = rows.X.astype(float)
+        filled = X.copy()
+        X[::7, 3] = np.nan
+        filled[::7, 3] = np.nanmedian(X[:, 3])
+        net = make_net(max_epochs=3).fit(X, signal, eras=rows.eras)
+        np.testing.assert_allclose(net.predict(X), net.predict(filled), rtol=1e-6)
+
+    def test_without_eras_a_warning_tells(self, rows, signal):
+        with pytest.warns(UserWarning, match="may share eras with rows"):
+            make_net(max_epochs=1).fit(rows.X, signal)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            make_net(max_epochs=1, validation=None).fit(rows.X, signal)
+
+    def test_goes_on_from_a_checkpoint(self, rows, signal, tmp_path):
+        class Stop(Exception):
+            pass
+
+        def halt(*_):
+            raise Stop
+
+        options = {"checkpoint": tmp_path, "checkpoint_every": 0, "max_epochs": 3}
+        broken = make_net(**options)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("numerai_features.nn._training.Trainer._keep_best", halt)
+            with pytest.raises(Stop):
+                broken.fit(rows.X, signal, eras=rows.eras)
+        assert len([*tmp_path.iterdir()]) == 1
+        resumed = make_net(**options).fit(rows.X, signal, eras=rows.eras)
+        straight = make_net(max_epochs=3).fit(rows.X, signal, eras=rows.eras)
+        np.testing.assert_array_equal(resumed.predict(rows.X), straight.predict(rows.X))
+
+
+class TestCrossFit:
+    def test_is_not_the_code_of_the_fitted_network(self, rows, signal):
+        net = make_net(cross_fit=3)
+        out = net.fit_transform(rows.X, signal, eras=rows.eras)
+        final = net.transform(rows.X)
+        assert out.shape == final.shape
+        assert not np.allclose(out, final, atol=0.1)
+        alone = make_net().fit(rows.X, signal, eras=rows.eras)
+        np.testing.assert_array_equal(final, alone.transform(rows.X))
+        # Turned on to the final code, not left as it came.
+        close = [np.corrcoef(out[:, j], final[:, j])[0, 1] for j in range(5)]
+        assert np.median(close) > 0.6
+
+    def test_no_row_has_seen_its_label(self, rows):
+        """With labels at random the fitted codes know them, the others do not."""
+        some = rows.eras <= 12
+        X, eras = rows.X[some], rows.eras[some]
+        y = np.random.default_rng(1).normal(size=len(X))
+        net = make_net(
+            n_components=16, decoder_units=32, hidden=(64, 32), dropout=(0,) * 5,
+            noise=0, loss_weights=(0, 1, 1), validation=None, max_epochs=100,
+            learning_rate=0.01, cross_fit=EraKFold(3, purge=0),
+        )  # fmt: skip
+        out = net.fit_transform(X, y, eras=eras)
+        own = net.transform(X)
+        assert np.corrcoef(net.predict(X), y)[0, 1] > 0.9
+        known, unknown = (Ridge(1e-3).fit(Z, y).score(Z, y) for Z in (own, out))
+        chance = 16 / len(X)  # what as many random columns would explain
+        assert known > 2 * chance
+        assert unknown < 1.3 * chance
+
+    def test_labels_of_a_block_do_not_move_its_codes(self, rows, signal):
+        folds = EraKFold(2, purge=0)
+        [(_, block), _] = folds.split(None, groups=rows.eras)
+        changed = signal.copy()
+        changed[block] = np.random.default_rng(0).permuted(signal[block])
+        options = {"cross_fit": folds, "max_epochs": 2, "validation": None}
+        a, b = (
+            make_net(**options).fit_transform(rows.X, y, eras=rows.eras)[block]
+            for y in (signal, changed)
+        )
+        # But for the rotation on to the final network, which has seen all labels.
+        turn, shift = _procrustes(a, b)
+        np.testing.assert_allclose(a @ turn + shift, b, atol=0.02)
+
+    def test_in_a_pipeline(self, rows, signal):
+        X = rows.to_frame(targets=[])
+        latents = LatentFeatures(make_net(cross_fit=2, max_epochs=2))
+        model = make_pipeline(latents, Ridge()).fit(X, signal)
+        assert model.predict(X).shape == (rows.n_rows,)
+
+    def test_needs_eras(self, rows, signal):
+        with pytest.raises(ValueError, match="cross_fit needs eras"):
+            make_net(cross_fit=2, validation=None).fit_transform(rows.X, signal)
+
+
+class TestResiduals:
+    def test_are_orthogonal_in_each_era(self, rows, signal):
+        rng = np.random.default_rng(0)
+        benchmark = signal + rng.normal(size=len(signal))
+        benchmark[:5] = np.nan
+        y = np.column_stack([signal, signal**2])
+        y[::4, 1] = np.nan
+        before = y.copy()
+        rest = _residuals(y, benchmark, encode_eras(rows.eras), "mse")
+        np.testing.assert_array_equal(y, before)
+        assert np.isnan(rest[:5]).all()
+        for era in rows.era_numbers[:5]:
+            own = rows.eras == era
+            for j in range(2):
+                known = own & ~np.isnan(rest[:, j])
+                r, b = rest[known, j], benchmark[known]
+                assert abs(r.mean()) < 1e-12
+                assert abs(r @ (b - b.mean())) < 1e-9
+                plain = np.polyval(np.polyfit(b, y[known, j], 1), b)
+                np.testing.assert_allclose(r, y[known, j] - plain, atol=1e-9)
+
+    def test_predictions_turn_from_the_benchmark(self, rows, signal):
+        benchmark = rows.X[:, 0].astype(float)
+        plain = make_net(max_epochs=20).fit(rows.X, signal, eras=rows.eras)
+        other = make_net(max_epochs=20).fit(
+            rows.X, signal, eras=rows.eras, residual_to=benchmark
+        )
+        a, b = (
+            abs(np.corrcoef(net.predict(rows.X), benchmark)[0, 1])
+            for net in (plain, other)
+        )
+        assert b < a / 2
+
+    def test_refusals(self, rows, signal):
+        with pytest.raises(ValueError, match="residual_to needs eras"):
+            make_net(validation=None).fit(rows.X, signal, residual_to=signal)
+        with pytest.raises(ValueError, match=r"residual_to must have shape \(2400,\)"):
+            make_net().fit(rows.X, signal, eras=rows.eras, residual_to=[1.0])
+        with pytest.raises(ValueError, match="loss='bce' needs them in"):
+            make_net(loss="bce").fit(rows.X, signal, eras=rows.eras, residual_to=signal)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"hidden": ()}, "hidden must be widths"),
+            ({"hidden": (4, 0)}, "hidden must be widths"),
+            ({"dropout": (0.1,)}, "dropout must be 5 shares"),
+            ({"dropout": (0.1, 0.1, 0.1, 0.1, 1.0)}, "dropout must be 5 shares"),
+            ({"loss_weights": (1, 1)}, "loss_weights must be three"),
+            ({"loss_weights": (1, 1, 0)}, "last of them"),
+            ({"loss": "corr"}, "needs batching='era'"),
+            ({"target_weights": [1, 1]}, "weight for each of 1 targets"),
+            ({"cross_fit": 1}, "cross_fit"),
+        ],
+    )
+    def test_parameters(self, rows, signal, options, match):
+        with pytest.raises(ValueError, match=match):
+            make_net(**options).fit(rows.X, signal, eras=rows.eras)
+
+    def test_targets(self, rows, signal):
+        fit = make_net().fit
+        with pytest.raises(ValueError, match="requires y"):
+            fit(rows.X, None, eras=rows.eras)
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            fit(rows.X, signal[:9], eras=rows.eras)
+        with pytest.raises(ValueError, match="infinity"):
+            fit(rows.X, np.full(rows.n_rows, np.inf), eras=rows.eras)
+        with pytest.raises(ValueError, match="nothing to learn"):
+            fit(rows.X, np.full(rows.n_rows, np.nan), eras=rows.eras)
+        with pytest.raises(ValueError, match=r"must have shape \(n_rows,\)"):
+            fit(rows.X, np.zeros((rows.n_rows, 1, 1)), eras=rows.eras)
+        with pytest.raises(ValueError, match=r"targets in \[0, 1\]"):
+            make_net(loss="bce").fit(rows.X, signal - 1, eras=rows.eras)
+        with pytest.warns(DataConversionWarning):
+            make_net(max_epochs=1).fit(rows.X, signal[:, None], eras=rows.eras)
+
+    @pytest.mark.parametrize("option", ["batching", "monitor"])
+    def test_what_needs_eras(self, rows, signal, option):
+        value = {"batching": "era", "monitor": "valid_corr"}[option]
+        with pytest.raises(ValueError, match="needs eras"):
+            make_net(**{option: value}).fit(rows.X, signal)
+
+
+def test_votes_with_others(rows, signal):
+    X = rows.to_frame(targets=[])
+    ridge = make_pipeline(LatentFeatures(make_net(max_epochs=2)), Ridge())
+    vote = VotingRegressor([("net", make_net(max_epochs=2)), ("ridge", ridge)])
+    both = vote.fit(X, signal).predict(X)
+    each = [clone(m).fit(X, signal).predict(X) for _, m in vote.estimators]
+    np.testing.assert_allclose(both, np.mean(each, axis=0), rtol=1e-5)
+
+
+def test_real_rows_and_seven_targets(real_data):
+    panel = read_numerai(real_data / "train.parquet")
+    names = panel.target_names[:7]
+    assert len(names) == 7
+    y = np.column_stack([panel.y(name) for name in names])
+    y[::50, 3] = np.nan
+    net = make_net(max_epochs=2, n_models=2).fit(panel.X, y, eras=panel.eras)
+    assert net.predict_targets(panel.X).shape == (panel.n_rows, 7)
+    assert np.isfinite(net.predict(panel.X)).all()
