@@ -22,6 +22,7 @@ _LARGEST = float(0x3F7F00)
 _OFFSETS = (0x80, 0x80, 0x40, 0x4B)  # the last byte is the float's exponent
 _EXPONENT = 0x7F800000  # of a float32's bits
 _N_BYTES = 4
+_MOST_CELLS = 1 << 20  # of int32, 4 MB: what does not stay in the cache is slow
 _MOST_TERMS = (1 << 31) // (128 * 128) - 1  # whose sum an int32 holds
 
 
@@ -102,7 +103,10 @@ def table_times(x: Tensor, matrix: Tensor) -> Tensor:
     for rows, columns, y in zip(x, matrix, out, strict=True):
         digits, scale = _digits(columns)
         planes = digits.view(-1, n, _N_BYTES)[..., :3].transpose(1, 2)
-        _join(torch._int_mm(rows, planes.reshape(-1, 3 * n)).view(-1, 3, n), scale, y)
+        planes = planes.reshape(-1, 3 * n)
+        step = max(256, _MOST_CELLS // (3 * n))
+        for block, part in zip(rows.split(step), y.split(step), strict=True):
+            _join(torch._int_mm(block, planes).view(-1, 3, n), scale, part)
     return out
 
 
