@@ -14,7 +14,16 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
-from numerai_features import EraHoldout, EraKFold, LatentFeatures, read_numerai
+from numerai_features import (
+    CombinatorialPurgedEraCV,
+    EraHoldout,
+    EraKFold,
+    EraWalkForward,
+    LatentFeatures,
+    RepeatedEraKFold,
+    era_scores,
+    read_numerai,
+)
 from numerai_features._eras import encode_eras
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import SupervisedAEMLP
@@ -376,6 +385,39 @@ class TestRefusals:
         value = {"batching": "era", "monitor": "valid_corr"}[option]
         with pytest.raises(ValueError, match="needs eras"):
             make_net(**{option: value}).fit(rows.X, signal)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "splitter",
+    [
+        CombinatorialPurgedEraCV(5, 2, purge=2),
+        EraHoldout(0.3, purge=2),
+        EraKFold(4, purge=2),
+        EraWalkForward(4, purge=2),
+        RepeatedEraKFold(4, n_repeats=2, purge=2),
+    ],
+    ids=lambda splitter: type(splitter).__name__,
+)
+@pytest.mark.parametrize("cross_fit", [None, EraKFold(2, purge=0)])
+def test_permuted_labels_are_not_told(rows, splitter, cross_fit):
+    """Whatever the split: codes, and a model on them, know nothing of other eras."""
+    X = rows.to_frame(targets=[])
+    net = make_net(cross_fit=cross_fit, validation=None, max_epochs=5)
+    model = make_pipeline(LatentFeatures(net), Ridge())
+    scores = []
+    for seed in range(100, 106):
+        rng = np.random.default_rng(seed)
+        y = rng.permuted(rows.y("target_alpha_20").astype(np.float64))
+        each = []
+        for train, test in splitter.split(X, y, groups=rows.eras):
+            model.fit(X.iloc[train], y[train])
+            p = model.predict(X.iloc[test])
+            each.append(era_scores(y[test], p, rows.eras[test]))
+        scores += pd.concat(each).groupby(level=0).mean().tolist()
+    # Labels at random: scores of eras are independent of each other.
+    error = np.std(scores) / np.sqrt(len(scores))
+    assert abs(np.mean(scores)) < 3 * error
 
 
 def test_votes_with_others(rows, signal):
