@@ -68,10 +68,9 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         Of all layers but the outputs. "silu" is also known as swish.
     noise : float, default=0.0353
         Standard deviation of normal noise on the normalised features.
-    dropout : sequence of float
+    dropout : sequence, default=(0.0384, 0.424, 0.104, 0.492, 0.32, 0.272, 0.438)
         Of the code as the decoder has it, of the decoder's units, of features and code
-        as the perceptron has them, and of each of its hidden layers. By default
-        ``(.0384, .424, .104, .492, .320, .272, .438)``.
+        as the perceptron has them, and of each of its hidden layers.
     loss : {"mse", "bce", "corr", "numerai_corr"}, default="mse"
         Of both predictions. "bce": cross-entropy, for targets in [0, 1]. "corr": one
         less the correlation with each target within an era. "numerai_corr": the same
@@ -191,7 +190,8 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
     ((1500,), (1500, 4))
     """
 
-    __metadata_request__fit_transform = {"eras": True}
+    __metadata_request__predict = {"eras": True}
+    __metadata_request__score = {"eras": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
         "n_components": [network.POSITIVE],
