@@ -21,6 +21,7 @@ from numerai_features.cli._experiment import (
 from numerai_features.cli._folds import FoldResult, FoldStore
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
     from numerai_features.datasets import EraPanel
@@ -153,11 +154,18 @@ class _FoldWork:
         end = time.perf_counter()
         return FoldResult(prediction, n_latents, middle - start, end - middle)
 
+    def _named_target(self) -> pd.Series[float]:
+        """Return the training rows' target; its name tells how far it reaches."""
+        import pandas as pd
+
+        name = self.experiment["targets"]["main"]
+        return pd.Series(self.y[self.fold.train], name=name)
+
     def _run_model(self, arm: str) -> FoldResult:
         model = make_embedder(self.experiment.models[arm])
         X, train = self.panel.X, self.fold.train
         start = time.perf_counter()
-        model.fit(X[train], self.y[train], eras=self.panel.eras[train])
+        model.fit(X[train], self._named_target(), eras=self.panel.eras[train])
         prediction = model.predict(X[self.fold.test]).astype(np.float32)
         return FoldResult(prediction, 0, 0.0, time.perf_counter() - start)
 
@@ -166,7 +174,7 @@ class _FoldWork:
         X, eras = self.panel.X, self.panel.eras
         train, test = self.fold.train, self.fold.test
         latents = self._latent_features(embedder)
-        fitted = latents.fit_transform(X[train], self.y[train], eras=eras[train])
+        fitted = latents.fit_transform(X[train], self._named_target(), eras=eras[train])
         return fitted, latents.transform(X[test], eras=eras[test])
 
     def _random(self, width: int) -> tuple[NDArray[Any], NDArray[Any]]:

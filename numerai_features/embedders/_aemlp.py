@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from numerai_features._compat import HasMethods, Interval, StrOptions, fit_context
 from numerai_features._eras import EraIndex
 from numerai_features._validation import (
+    ERA_COLUMN,
     check_missing,
     check_weights,
     has_nan,
@@ -31,7 +32,7 @@ from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
 
 _ALIGNED_ROWS = 20_000
 _FEWEST_ALIGNED = 5  # rows a component; with fewer all rows are aligned on
-_PURGE = 8  # eras, of a target over 20 trading days
+_PURGE = 8  # eras, where names do not tell a target's days
 
 
 class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
@@ -82,12 +83,13 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
     cross_fit : int or splitter, default=None
         `fit_transform` gives each row the code of a network that was not trained on
         its era or those around it: of so many networks, one for each block of eras
-        (`EraKFold` with a purge of 8 eras), or one for each fold of a splitter.
+        (`EraKFold`, purged by the longest target that a name of y tells, as in
+        ``target_ender_60``, else by 8 eras), or one for each fold of a splitter.
     validation : float, int, splitter or None, default=0.1
         What is held out to stop by: the last share of the eras, or the last so many,
-        with up to 8 eras before them left out, too. Without eras a random share of the
-        rows, with a warning. Or a splitter, whose last fold is taken. None: train on
-        all rows, to the last epoch.
+        with as many eras before them left out, at most the purge of `cross_fit`.
+        Without eras a random share of the rows, with a warning. Or a splitter, whose
+        last fold is taken. None: train on all rows, to the last epoch.
     monitor : {"valid_loss", "valid_corr"}, default="valid_loss"
         What tells the best epoch: the loss of ``p2``, or its mean CORR with the first
         target over eras.
@@ -331,10 +333,12 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
             raise ValueError(
                 "cross_fit needs eras: pass eras=, or a frame with a column 'era'."
             )
+        folds = [] if self.cross_fit is None else self._make_folds(X, rows)
         trained = self._fit_rows(X, rows)
         latents = self.encoder_.transform(X)
-        if self.cross_fit is not None:
-            self._cross_fit(X, rows, trained, latents)
+        final = latents.copy()
+        for train, test in folds:
+            self._cross_fit(X, rows, train, test, trained, final, latents)
         return latents
 
     def transform(self, X, *, eras=None):
@@ -421,15 +425,21 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         y = self._check_y(y, len(X))
         self._check_parameters()
         self._check_eras(eras)
-        if residual_to is not None:
-            y = _residuals(y, residual_to, eras, self.loss)
-        counted = ~np.isnan(y).all(axis=1)
         if weights is not None:
-            counted &= weights > 0
+            y = np.where((weights > 0)[:, None], y, np.nan)
+        if residual_to is not None:
+            y = _residuals(y, residual_to, eras, weights, self.loss)
+        counted = ~np.isnan(y).all(axis=1)
         if not counted.any():
             raise ValueError(
                 "y holds no number in any row of positive weight: nothing to learn. "
                 "Choose rows whose targets are known."
+            )
+        unknown = np.isnan(y).all(axis=0)
+        if unknown.any():
+            raise ValueError(
+                f"y: target {int(unknown.argmax())} is NaN in all rows that count. "
+                "Leave it out."
             )
         self.missing_values_ = missing_values(X, self.missing, counted)
         self._dtype = np.float32 if X.dtype.kind in "iub" else np.float64
@@ -446,7 +456,15 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
                 "SupervisedAEMLP requires y to be passed, but the target y is None."
             )
         names = getattr(y, "columns", None)
-        self.target_names_ = None if names is None else [str(name) for name in names]
+        if names is None:
+            name = getattr(y, "name", None)
+            names = None if name is None else [name]
+        told = [] if names is None else [str(name) for name in names]
+        self.target_names_ = told or None
+        if ERA_COLUMN in told:
+            raise ValueError(
+                "y has a column 'era', which is no target. Take it out, and pass eras=."
+            )
         table = _table_of(y)
         if getattr(np.asarray(y), "ndim", 1) == 2 and table.shape[1] == 1:
             warnings.warn(
@@ -504,6 +522,8 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
                 "loss_weights must be three numbers, not negative and the last of them "
                 f"positive; got {self.loss_weights!r}."
             )
+        if self.batch_size == 1:
+            raise ValueError("batch_size must be 2 or more; got 1.")
         if self.loss in ("corr", "numerai_corr") and self.batching != "era":
             raise ValueError(
                 f"loss={self.loss!r} is a correlation within an era: it needs "
@@ -540,7 +560,9 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         device = network.resolve_device(self.device)
         with process_group(device):
             seed = agree(network.resolve_seed(self.random_state), device)
-            held = hold_out(self.validation, len(chosen), eras, weights, seed)
+            held = hold_out(
+                self.validation, len(chosen), eras, weights, seed, self._purge()
+            )
             valid = None if held.valid is None else chosen[held.valid]
             held = Holdout(chosen[held.train], valid)
             stack = self._train_stack(X, rows, held, seed, device)
@@ -553,6 +575,13 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
 
         eras, weights = rows.eras, rows.weights
+        if self.monitor == "valid_corr" and (
+            held.valid is None or np.isnan(rows.y[held.valid, 0]).all()
+        ):
+            raise ValueError(
+                "monitor='valid_corr' needs rows held out whose first target is known. "
+                "Set validation, or monitor='valid_loss'."
+            )
         self.mean_, self.scale_ = network.column_moments(X, held.train, weights)
         seeds = network.model_seeds(seed, self.n_models)
         table = Table(X, self.mean_, self.scale_, device)
@@ -597,31 +626,55 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
             [fill, ("models", Concatenate(predictors)), ("mean", mean)]
         )
 
-    def _cross_fit(self, X, rows, trained, latents):
-        """Replace latents by those of networks that have not seen the row's era."""
+    def _make_folds(self, X, rows):
+        """Return the folds of `cross_fit`; no era is on both sides of one."""
         from numerai_features.model_selection import EraKFold
 
-        folds = self.cross_fit
-        if isinstance(folds, Integral):
-            folds = EraKFold(folds, purge=_PURGE)
-        final = latents.copy()
-        for train, test in folds.split(None, groups=rows.eras.row_numbers):
-            other = clone(self).set_params(cross_fit=None)
-            for name in ("n_features_in_", "n_targets_", "missing_values_", "_dtype"):
-                setattr(other, name, getattr(self, name))
-            both = np.intersect1d(other._fit_rows(X, rows, train), trained)
-            if len(both) < _FEWEST_ALIGNED * self.n_components:
-                both = np.flatnonzero(rows.counted)
-            both = both[:: -(-len(both) // _ALIGNED_ROWS)]
-            theirs, ours = other.encoder_.transform(X[both]), final[both]
-            out = np.concatenate(
-                [other.encoder_.transform(X[test[part]]) for part in _blocks(test, X)]
-            )
-            k = self.n_components
-            for first in range(0, latents.shape[1], k):
-                own = slice(first, first + k)
-                turn, shift = _procrustes(theirs[:, own], ours[:, own])
-                latents[test, own] = out[:, own] @ turn + shift
+        splitter, numbers = self.cross_fit, rows.eras.row_numbers
+        if isinstance(splitter, Integral):
+            splitter = EraKFold(splitter, purge=self._purge())
+        empty = np.empty((len(X), 1), np.int8)
+        folds = list(splitter.split(empty, groups=numbers))
+        for i, (train, test) in enumerate(folds):
+            if np.isin(numbers[test], numbers[train]).any():
+                raise ValueError(
+                    f"cross_fit: fold {i} tests eras that it trains on. Use a splitter "
+                    "by eras, such as EraKFold."
+                )
+            if not rows.counted[train].any():
+                raise ValueError(
+                    f"cross_fit: fold {i} trains on no row whose target is known. Use "
+                    "fewer folds."
+                )
+        return folds
+
+    def _purge(self):
+        """Return the eras that the longest target reaches over."""
+        from numerai_features.model_selection._horizon import purge_of_target
+
+        names = self.target_names_ or []
+        return max([purge_of_target(name) or _PURGE for name in names], default=_PURGE)
+
+    def _cross_fit(self, X, rows, train, test, trained, final, latents):
+        """Write the latents of a fold's test rows, turned on to the final ones."""
+        other = clone(self).set_params(cross_fit=None, log_dir=None)
+        for name in (
+            "n_features_in_", "n_targets_", "target_names_", "missing_values_", "_dtype"
+        ):  # fmt: skip
+            setattr(other, name, getattr(self, name))
+        both = np.intersect1d(other._fit_rows(X, rows, train), trained)
+        if len(both) < _FEWEST_ALIGNED * self.n_components:
+            both = np.flatnonzero(rows.counted)
+        both = both[:: -(-len(both) // _ALIGNED_ROWS)]
+        theirs, ours = other.encoder_.transform(X[both]), final[both]
+        out = np.concatenate(
+            [other.encoder_.transform(X[test[part]]) for part in _blocks(test, X)]
+        )
+        k = self.n_components
+        for first in range(0, latents.shape[1], k):
+            own = slice(first, first + k)
+            turn, shift = _procrustes(theirs[:, own], ours[:, own])
+            latents[test, own] = out[:, own] @ turn + shift
 
     def _check_rows(self, X, eras):
         check_is_fitted(self)
@@ -665,7 +718,7 @@ def _table_of(y):
     return y.reshape(len(y), -1)
 
 
-def _residuals(y, benchmark, eras, loss):
+def _residuals(y, benchmark, eras, weights, loss):
     """Return what a constant and the benchmark leave of each target, era by era."""
     if eras is None:
         raise ValueError(
@@ -682,19 +735,21 @@ def _residuals(y, benchmark, eras, loss):
             f"residual_to must have shape ({len(y)},), one prediction a row; got "
             f"{b.shape}."
         )
+    if np.isinf(b).any():
+        raise ValueError(f"residual_to is infinite in row {int(np.isinf(b).argmax())}.")
+    weights = np.ones(len(y)) if weights is None else weights
     out = np.full_like(y, np.nan)
     for _, rows in eras.rows_by_era():
         for j in range(y.shape[1]):
-            target, own = y[rows, j], b[rows]
-            known = ~(np.isnan(target) | np.isnan(own))
-            if not known.any():
-                continue
-            side = own[known] - own[known].mean()
-            rest = target[known] - target[known].mean()
-            if side.any():
-                rest = rest - side * (side @ rest / (side @ side))
-            column = np.full(len(target), np.nan)
-            column[known] = rest
+            column = y[rows, j].copy()
+            known = ~(np.isnan(column) | np.isnan(b[rows]))
+            if known.any():
+                w, side, rest = weights[rows][known], b[rows][known], column[known]
+                side, rest = (v - np.average(v, weights=w) for v in (side, rest))
+                if side.any():
+                    rest = rest - side * ((w * side) @ rest / ((w * side) @ side))
+                column[known] = rest
+            column[~known] = np.nan
             out[rows, j] = column
     return out
 

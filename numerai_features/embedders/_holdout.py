@@ -32,6 +32,7 @@ def hold_out(
     eras: EraIndex | None,
     weights: NDArray[np.float64] | None,
     seed: int,
+    purge: int = _PURGE,
 ) -> Holdout:
     """Choose the rows for early stopping.
 
@@ -45,6 +46,8 @@ def hold_out(
         Rows of weight zero are left out.
     seed : int
         Of the rows drawn where there are no eras.
+    purge : int, default=8
+        Most eras left out before those held out, never more than these.
     """
     counted = np.ones(n_rows, bool) if weights is None else weights > 0
     everything = np.flatnonzero(counted)
@@ -55,7 +58,7 @@ def hold_out(
         folds = list(validation.split(np.empty((n_rows, 1), np.int8), groups=groups))
         train, valid = folds[-1]
     elif eras is not None and eras.resolved.sum() >= _FEWEST_ERAS:
-        train, valid = _last_eras(validation, eras)
+        train, valid = _last_eras(validation, eras, purge)
     elif len(everything) >= _FEWEST_ROWS:
         train, valid = _random_rows(validation, everything, eras, seed)
     else:
@@ -73,13 +76,13 @@ def hold_out(
 
 
 def _last_eras(
-    validation: float, eras: EraIndex
+    validation: float, eras: EraIndex, purge: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     from numerai_features.model_selection import EraHoldout
 
     n_eras = int(eras.resolved.sum())
     n_held = validation if validation >= 1 else int(np.ceil(validation * n_eras))
-    purge = min(_PURGE, int(n_held))
+    purge = min(purge, int(n_held))
     [(train, valid)] = EraHoldout(validation, purge=purge).split(None, groups=eras)
     return train, valid
 

@@ -56,6 +56,7 @@ class Table:
         self.device = device
         self.in_bytes = X.dtype in _BYTES
         self.n_varying = int((scale > 0).sum())
+        self.varies = torch.as_tensor(scale > 0, dtype=torch.float32)
         scale = np.where(scale > 0, scale, 1.0)
         self._center, self._scale = center, scale
         # What a network still has to do to the rows that it is handed.

@@ -46,8 +46,12 @@ class TableNorm(nn.Module):
     """
 
     eps, momentum = BatchNorm.eps, BatchNorm.momentum
+    # Of the table's variance: a column that hardly varies where it was trained on, as
+    # one that is missing in early eras, would else be huge where it does.
+    least_variance = 0.01
     center: Tensor  # (M, F), of the whole table
     scale: Tensor
+    varies: Tensor  # 0 for a constant column
     mean: Tensor  # (M, F), of standardised columns, running
     variance: Tensor
 
@@ -58,6 +62,7 @@ class TableNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(n_models, n))
         self.register_buffer("center", table.center.expand(n_models, -1).clone())
         self.register_buffer("scale", table.scale.expand(n_models, -1).clone())
+        self.register_buffer("varies", table.varies.expand(n_models, -1).clone())
         self.register_buffer("mean", torch.zeros(n_models, n))
         self.register_buffer("variance", torch.ones(n_models, n))
 
@@ -68,7 +73,8 @@ class TableNorm(nn.Module):
             mean, variance = self._moments(x)
             self.mean.lerp_(mean, self.momentum)
             self.variance.lerp_(variance, self.momentum)
-        inverse = torch.rsqrt(variance + self.eps)
+        variance = variance.clamp(min=self.least_variance)
+        inverse = torch.rsqrt(variance + self.eps) * self.varies
         factor = self.gamma * (inverse / self.scale)
         return factor, self.beta - factor * (self.center + self.scale * mean), variance
 

@@ -227,6 +227,25 @@ class TestTraining:
             warnings.simplefilter("error")
             make_net(max_epochs=1, validation=None).fit(rows.X, signal)
 
+    def test_a_column_that_is_constant_in_training_says_nothing_later(
+        self, rows, signal
+    ):
+        for X in (rows.X.copy(), rows.X.astype(np.float64)):
+            X[:, 0] = 2
+            net = make_net(max_epochs=20).fit(X, signal, eras=rows.eras)
+            p = net.predict(X)
+            X[:, 0] = 4
+            np.testing.assert_allclose(net.predict(X), p, atol=1e-6)
+
+    def test_a_column_that_hardly_varied_is_not_huge_later(self, rows, signal):
+        X = rows.X.copy()
+        X[:, 0] = 2
+        X[:3, 0] = 3
+        net = make_net(max_epochs=20).fit(X, signal, eras=rows.eras)
+        before = net.predict(X)
+        X[:, 0] = rows.X[:, 0]
+        assert np.abs(net.predict(X) - before).max() < 20 * before.std()
+
     def test_goes_on_from_a_checkpoint(self, rows, signal, tmp_path):
         class Stop(Exception):
             pass
@@ -297,6 +316,27 @@ class TestCrossFit:
         model = make_pipeline(latents, Ridge()).fit(X, signal)
         assert model.predict(X).shape == (rows.n_rows,)
 
+    def test_purge_is_that_of_the_longest_target(self, rows, signal):
+        net = make_net(max_epochs=1)
+        for name, purge in (("target_a_20", 8), ("target_a_60", 16), ("other", 8)):
+            y = pd.Series(signal, name=name)
+            assert net.fit(rows.X, y, eras=rows.eras)._purge() == purge
+        y = pd.DataFrame({"target_a_20": signal, "target_b_60": signal})
+        assert net.fit(rows.X, y, eras=rows.eras)._purge() == 16
+
+    def test_folds_that_leak_or_have_no_labels(self, rows, signal):
+        class EveryOther:
+            def split(self, X, y=None, groups=None):
+                yield np.arange(0, len(X), 2), np.arange(1, len(X), 2)
+
+        fit = make_net(cross_fit=EveryOther()).fit_transform
+        with pytest.raises(ValueError, match="fold 0 tests eras that it trains on"):
+            fit(rows.X, signal, eras=rows.eras)
+        y = np.where(rows.eras <= 5, signal, np.nan)
+        folds = EraKFold(3, purge=0)
+        with pytest.raises(ValueError, match="trains on no row whose target is known"):
+            make_net(cross_fit=folds).fit_transform(rows.X, y, eras=rows.eras)
+
     def test_needs_eras(self, rows, signal):
         with pytest.raises(ValueError, match="cross_fit needs eras"):
             make_net(cross_fit=2, validation=None).fit_transform(rows.X, signal)
@@ -310,7 +350,7 @@ class TestResiduals:
         y = np.column_stack([signal, signal**2])
         y[::4, 1] = np.nan
         before = y.copy()
-        rest = _residuals(y, benchmark, encode_eras(rows.eras), "mse")
+        rest = _residuals(y, benchmark, encode_eras(rows.eras), None, "mse")
         np.testing.assert_array_equal(y, before)
         assert np.isnan(rest[:5]).all()
         for era in rows.era_numbers[:5]:
@@ -340,6 +380,9 @@ class TestResiduals:
             make_net(validation=None).fit(rows.X, signal, residual_to=signal)
         with pytest.raises(ValueError, match=r"residual_to must have shape \(2400,\)"):
             make_net().fit(rows.X, signal, eras=rows.eras, residual_to=[1.0])
+        infinite = np.where(rows.eras == 3, np.inf, signal)
+        with pytest.raises(ValueError, match="residual_to is infinite in row"):
+            make_net().fit(rows.X, signal, eras=rows.eras, residual_to=infinite)
         with pytest.raises(ValueError, match="loss='bce' needs them in"):
             make_net(loss="bce").fit(rows.X, signal, eras=rows.eras, residual_to=signal)
 
@@ -357,6 +400,8 @@ class TestRefusals:
             ({"loss": "corr"}, "needs batching='era'"),
             ({"target_weights": [1, 1]}, "weight for each of 1 targets"),
             ({"cross_fit": 1}, "cross_fit"),
+            ({"batch_size": 1}, "batch_size must be 2"),
+            ({"monitor": "valid_corr", "validation": None}, "needs rows held out"),
         ],
     )
     def test_parameters(self, rows, signal, options, match):
@@ -373,6 +418,11 @@ class TestRefusals:
             fit(rows.X, np.full(rows.n_rows, np.inf), eras=rows.eras)
         with pytest.raises(ValueError, match="nothing to learn"):
             fit(rows.X, np.full(rows.n_rows, np.nan), eras=rows.eras)
+        gap = np.column_stack([signal, np.full(rows.n_rows, np.nan)])
+        with pytest.raises(ValueError, match="target 1 is NaN in all rows"):
+            fit(rows.X, gap, eras=rows.eras)
+        with pytest.raises(ValueError, match="y has a column 'era'"):
+            fit(rows.X, pd.DataFrame({"era": signal, "y": signal}), eras=rows.eras)
         with pytest.raises(ValueError, match=r"must have shape \(n_rows,\)"):
             fit(rows.X, np.zeros((rows.n_rows, 1, 1)), eras=rows.eras)
         with pytest.raises(ValueError, match=r"targets in \[0, 1\]"):
