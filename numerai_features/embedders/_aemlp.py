@@ -11,18 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, clone
 from sklearn.exceptions import DataConversionWarning
-from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._compat import HasMethods, Interval, StrOptions, fit_context
 from numerai_features._eras import EraIndex
 from numerai_features._validation import (
     ERA_COLUMN,
-    check_missing,
     check_weights,
     has_nan,
     known_numbers,
     missing_values,
-    row_blocks,
     validate_rows,
 )
 from numerai_features.embedders import _network as network
@@ -335,8 +332,8 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
             )
         folds = [] if self.cross_fit is None else self._make_folds(X, rows)
         trained = self._fit_rows(X, rows)
-        latents = self.encoder_.transform(X)
-        final = latents.copy()
+        final = self.encoder_.transform(X)
+        latents = final.copy() if folds else final
         for train, test in folds:
             self._cross_fit(X, rows, train, test, trained, final, latents)
         return latents
@@ -355,7 +352,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         -------
         ndarray of shape (n_rows, n_components * n_models), float32
         """
-        X = self._check_rows(X, eras)
+        X, _ = self._check_rows(X, eras)
         return self.encoder_.transform(X)
 
     def predict_targets(self, X, *, eras=None):
@@ -370,7 +367,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         -------
         ndarray of shape (n_rows, n_targets), float32
         """
-        X = self._check_rows(X, eras)
+        X, _ = self._check_rows(X, eras)
         return self.predictor_.transform(X)
 
     def predict(self, X, *, eras=None):
@@ -668,23 +665,13 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         both = both[:: -(-len(both) // _ALIGNED_ROWS)]
         theirs, ours = other.encoder_.transform(X[both]), final[both]
         out = np.concatenate(
-            [other.encoder_.transform(X[test[part]]) for part in _blocks(test, X)]
+            [other.encoder_.transform(block) for block, _ in network.blocks_of(X, test)]
         )
         k = self.n_components
         for first in range(0, latents.shape[1], k):
             own = slice(first, first + k)
             turn, shift = _procrustes(theirs[:, own], ours[:, own])
             latents[test, own] = out[:, own] @ turn + shift
-
-    def _check_rows(self, X, eras):
-        check_is_fitted(self)
-        X, _ = validate_rows(self, X, eras, reset=False)
-        check_missing(X, self.missing)
-        return X
-
-    @property
-    def _n_features_out(self):
-        return self.encoder_.n_out(self.n_features_in_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -701,10 +688,6 @@ class _Rows:
     eras: EraIndex | None
     weights: NDArray[np.float64] | None
     counted: NDArray[np.bool_]
-
-
-def _blocks(rows, X):
-    return row_blocks(len(rows), X.shape[1])
 
 
 def _table_of(y):

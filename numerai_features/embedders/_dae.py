@@ -587,13 +587,3 @@ class DAEEmbedder(network.NetworkEmbedder):
                 rows = index[chosen]
             means[code] = self._score_rows(X[rows]).mean()
         return means
-
-    def _check_rows(self, X, eras):
-        check_is_fitted(self)
-        X, eras = validate_rows(self, X, eras, reset=False)
-        check_missing(X, self.missing)
-        return X, eras
-
-    @property
-    def _n_features_out(self):
-        return self.encoder_.n_out(self.n_features_in_)

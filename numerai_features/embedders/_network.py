@@ -18,10 +18,17 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._compat import HasMethods, Interval, StrOptions
 from numerai_features._optional import import_optional
-from numerai_features._validation import as_slice, row_blocks, take_rows
+from numerai_features._validation import (
+    as_slice,
+    check_missing,
+    row_blocks,
+    take_rows,
+    validate_rows,
+)
 from numerai_features.embedders._holdout import Holdout
 
 if TYPE_CHECKING:
@@ -173,6 +180,17 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
         return report
 
+    def _check_rows(self, X, eras):
+        """Return rows, and their eras or None, for a fitted network."""
+        check_is_fitted(self)
+        X, eras = validate_rows(self, X, eras, reset=False)
+        check_missing(X, self.missing)
+        return X, eras
+
+    @property
+    def _n_features_out(self):
+        return self.encoder_.n_out(self.n_features_in_)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing == "middle"
@@ -204,7 +222,7 @@ def column_moments(
     n_features = X.shape[1]
     shift = _first_known(X, rows)  # sums of squares near zero keep their digits
     total, first, second = np.zeros((3, n_features))
-    for block, mine in _blocks(X, rows):
+    for block, mine in blocks_of(X, rows):
         w = np.ones(len(block)) if weights is None else weights[mine]
         block = block.astype(np.float64) - shift
         if X.dtype.kind == "f":
@@ -236,9 +254,10 @@ def _first_known(X: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]
     return np.asarray(np.nan_to_num(shift))
 
 
-def _blocks(
+def blocks_of(
     X: NDArray[Any], rows: NDArray[np.intp]
 ) -> Iterator[tuple[NDArray[Any], slice | NDArray[np.intp]]]:
+    """Yield some rows of a table a block at a time, and which they are."""
     for part in row_blocks(len(rows), X.shape[1]):
         mine = as_slice(rows[part])
         yield take_rows(X, mine), mine

@@ -190,17 +190,14 @@ def _correlation_loss(
 ) -> tuple[Tensor, Tensor]:
     n = _everywhere(weights.sum(1, keepdim=True)).clamp(min=_TINY)  # (M, 1, T)
 
-    def centered(x: Tensor) -> Tensor:
-        return x - _everywhere((weights * x).sum(1, keepdim=True)) / n
-
     def scaled(x: Tensor) -> Tensor:
-        x = centered(x)
+        x = x - _everywhere((weights * x).sum(1, keepdim=True)) / n
         variance = _everywhere((weights * x * x).sum(1, keepdim=True)) / n
         return x * torch.rsqrt(variance + _TINY)
 
     a, b = scaled(p), scaled(y)
     if power != 1:
-        a, b = (scaled(x.sign() * x.abs().pow(power)) for x in (a, b))
+        a, b = (scaled(_signed_power(x, power)) for x in (a, b))
     r = _everywhere((weights * a * b).sum(1, keepdim=True))[:, 0] / n[:, 0]  # (M, T)
     # A target without known cells, or the same for all rows, tells nothing.
     tells = (_everywhere((weights * b * b).sum(1)) > 0).float()
@@ -236,12 +233,12 @@ def era_corr(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             continue
         rank = values.argsort().argsort().double()
         normal = torch.special.ndtri((rank + 0.5) / len(rank))
-        a, b = (_signed_power(x - x.mean()) for x in (normal, target))
+        a, b = (_signed_power(x - x.mean(), 1.5) for x in (normal, target))
         a, b = a - a.mean(), b - b.mean()
         count[model] = 1
         corr[model] = (a @ b / (a.norm() * b.norm() + _TINY)).float()
     return count, corr
 
 
-def _signed_power(x: Tensor) -> Tensor:
-    return x.sign() * x.abs().pow(1.5)
+def _signed_power(x: Tensor, power: float) -> Tensor:
+    return x.sign() * x.abs().pow(power)
