@@ -63,6 +63,18 @@ def compare(structure, size, seed, settings, arms):
     return out
 
 
+def settings_of(pairs):
+    """Return parameters from texts of the form NAME=VALUE."""
+    settings = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[name] = value
+    return settings
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
@@ -71,13 +83,7 @@ def main():
     parser.add_argument("--arms", nargs="+", default=["DAE", "FA", "PCA"])
     parser.add_argument("--set", nargs="*", default=[], help="settings of DAEEmbedder")
     args = parser.parse_args()
-    settings = {}
-    for pair in args.set:
-        name, _, value = pair.partition("=")
-        try:
-            settings[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            settings[name] = value
+    settings = settings_of(args.set)
     print(json.dumps(settings) if settings else "default settings")
     for size in args.sizes:
         for structure in args.structures:

@@ -20,11 +20,11 @@ of the network were chosen on seeds 0 to 4; seeds 5 to 9 are the report.
 """
 
 import argparse
-import ast
 import time
 
 import numpy as np
 import pandas as pd
+from recovery import settings_of
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -95,13 +95,7 @@ def main():
     parser.add_argument("--cross-fit", type=int, default=3)
     parser.add_argument("--set", nargs="*", default=[], help="settings of the network")
     args = parser.parse_args()
-    settings = {}
-    for pair in args.set:
-        name, _, value = pair.partition("=")
-        try:
-            settings[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            settings[name] = value
+    settings = settings_of(args.set)
     print(settings or "default settings", vars(args))
     test, train, penalty = {a: [] for a in ARMS}, {a: [] for a in ARMS}, None
     for seed in args.seeds:
