@@ -72,13 +72,8 @@ def supervised_of(
     """
     weight, wide = (_array(a.weight[model]) for a in (stack.encode, stack.wide))
     n_features, activation = len(weight), stack.activation
-    factor, shift = _normalized(
-        stack.table_norm, model, stack.table_norm.least_variance
-    )
-    constant_column = _array(stack.table_norm.varies[model]) == 0
-    factor[constant_column] = 0
-    shift[constant_column] = _array(stack.table_norm.beta[model])[constant_column]
-    again, moved = _normalized(stack.wide_table_norm, model)
+    factor, shift = (_array(v[model]) for v in stack.table_norm.affine())
+    again, moved = (_array(v[model]) for v in stack.wide_table_norm.affine())
     unit = np.where(scale > 0, scale, 1.0)
 
     def of_rows(a: Any, b: Any, matrix: Any) -> tuple[Any, Any]:
@@ -108,15 +103,6 @@ def supervised_of(
     if sigmoid:
         steps.append(("sigmoid", Activation("sigmoid")))
     return code, Encoder(steps)
-
-
-def _normalized(norm: Any, model: int, least: float = 0.0) -> tuple[Any, Any]:
-    """Return the factor and the shift of a normalisation by its running moments."""
-    gamma, beta, mean, variance = (
-        _array(a[model]) for a in (norm.gamma, norm.beta, norm.mean, norm.variance)
-    )
-    factor = gamma / np.sqrt(np.maximum(variance, least) + norm.eps)
-    return factor, beta - factor * mean
 
 
 def _block_steps(

@@ -136,8 +136,8 @@ class _Normalize(torch.autograd.Function):
         return dx, dgamma, own[:, 0], None
 
 
-class BatchNorm(nn.Module):
-    """Batch normalisation: by the batch's moments in training, then by running ones."""
+class Norm(nn.Module):
+    """What batch normalisations have in common: parameters, and running moments."""
 
     eps = 1e-5
     momentum = 0.1
@@ -151,6 +151,18 @@ class BatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(n_models, n))
         self.register_buffer("variance", torch.ones(n_models, n))
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return the factor and the shift, each (M, n), that it is after training."""
+        scale = self.gamma * self._inverse(self.variance)
+        return scale, self.beta - self.mean * scale
+
+    def _inverse(self, variance: Tensor) -> Tensor:
+        return torch.rsqrt(variance + self.eps)
+
+
+class BatchNorm(Norm):
+    """Batch normalisation: by the batch's moments in training, then by running ones."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (M, B, n) to the same."""
         if not self.training:
@@ -160,11 +172,6 @@ class BatchNorm(nn.Module):
         self.mean.lerp_(mean[:, 0], self.momentum)
         self.variance.lerp_(variance[:, 0], self.momentum)
         return y  # type: ignore[no-any-return]
-
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """Return the factor and the shift, each (M, n), that it is after training."""
-        scale = self.gamma * torch.rsqrt(self.variance + self.eps)
-        return scale, self.beta - self.mean * scale
 
 
 class Dropout(nn.Module):

@@ -28,6 +28,7 @@ from numerai_features.nn._layers import (
     BatchNorm,
     Block,
     Dropout,
+    Norm,
     StackedLinear,
 )
 from numerai_features.nn._losses import era_corr, linear_squared_error, target_loss
@@ -38,33 +39,25 @@ Part = tuple[Tensor, Tensor]
 """A sum over rows, and what it is divided by, each (M,)."""
 
 
-class TableNorm(nn.Module):
+class TableNorm(Norm):
     """Batch normalisation of the table's columns.
 
     It gives, for each model, what a column has to be multiplied with, and what is then
     added: ``norm(x) = x * factor + shift``.
     """
 
-    eps, momentum = BatchNorm.eps, BatchNorm.momentum
     # Of the table's variance: a column that hardly varies where it was trained on, as
     # one that is missing in early eras, would else be huge where it does.
     least_variance = 0.01
     center: Tensor  # (M, F), of the whole table
     scale: Tensor
     varies: Tensor  # 0 for a constant column
-    mean: Tensor  # (M, F), of standardised columns, running
-    variance: Tensor
 
     def __init__(self, n_models: int, table: Table) -> None:
-        super().__init__()
-        n = table.n_features
-        self.gamma = nn.Parameter(torch.ones(n_models, n))
-        self.beta = nn.Parameter(torch.zeros(n_models, n))
+        super().__init__(n_models, table.n_features)
         self.register_buffer("center", table.center.expand(n_models, -1).clone())
         self.register_buffer("scale", table.scale.expand(n_models, -1).clone())
         self.register_buffer("varies", table.varies.expand(n_models, -1).clone())
-        self.register_buffer("mean", torch.zeros(n_models, n))
-        self.register_buffer("variance", torch.ones(n_models, n))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the factor, the shift, and the variance of columns, each (M, F)."""
@@ -73,10 +66,12 @@ class TableNorm(nn.Module):
             mean, variance = self._moments(x)
             self.mean.lerp_(mean, self.momentum)
             self.variance.lerp_(variance, self.momentum)
-        variance = variance.clamp(min=self.least_variance)
-        inverse = torch.rsqrt(variance + self.eps) * self.varies
-        factor = self.gamma * (inverse / self.scale)
-        return factor, self.beta - factor * (self.center + self.scale * mean), variance
+        factor = self.gamma * (self._inverse(variance) / self.scale)
+        shift = self.beta - factor * (self.center + self.scale * mean)
+        return factor, shift, variance.clamp(min=self.least_variance)
+
+    def _inverse(self, variance: Tensor) -> Tensor:
+        return super()._inverse(variance.clamp(min=self.least_variance)) * self.varies
 
     @torch.no_grad()
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,20 +86,8 @@ class TableNorm(nn.Module):
         return mean / self.scale, variance / self.scale.square()
 
 
-class TableNormAgain(nn.Module):
+class TableNormAgain(Norm):
     """Batch normalisation of columns that `TableNorm` has normalised."""
-
-    eps, momentum = BatchNorm.eps, BatchNorm.momentum
-
-    mean: Tensor  # (M, F), running
-    variance: Tensor
-
-    def __init__(self, n_models: int, n_features: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(n_models, n_features))
-        self.beta = nn.Parameter(torch.zeros(n_models, n_features))
-        self.register_buffer("mean", torch.zeros(n_models, n_features))
-        self.register_buffer("variance", torch.ones(n_models, n_features))
 
     def forward(
         self, first: TableNorm, factor: Tensor, shift: Tensor, variance: Tensor
@@ -120,7 +103,7 @@ class TableNormAgain(nn.Module):
             spread = first.gamma.square() * (variance / (variance + self.eps))
             self.mean.lerp_(mean.detach(), self.momentum)
             self.variance.lerp_(spread.detach(), self.momentum)
-        inverse = self.gamma * torch.rsqrt(spread + self.eps)
+        inverse = self.gamma * self._inverse(spread)
         return factor * inverse, (shift - mean) * inverse + self.beta
 
 
