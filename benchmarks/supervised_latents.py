@@ -1,7 +1,8 @@
 """What SupervisedAEMLP is worth: alone, as latents, cross-fitted or not, in a mean.
 
     python benchmarks/supervised_latents.py [--seeds 5 6 7 8 9] [--set NAME=VALUE ...]
-        [--eras 160] [--rows 250] [--features 100] [--folds 3] [--cross-fit 3]
+        [--eras 160] [--rows 400] [--features 100] [--folds 2] [--cross-fit 3]
+        [--arms lightgbm network ...]
 
 Synthetic panels (16 linear factors, one a seed); walk-forward, purged by 8 eras. All
 arms on the same folds:
@@ -35,7 +36,8 @@ from numerai_features.trees import make_lightgbm
 
 TARGET, PURGE = "target_alpha_20", 8
 PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5)
-ARMS = ("ridge", "lightgbm", "network", "+ codes", "+ codes, cross-fitted", "mean")
+CROSSED = "+ codes, cross-fitted"
+ARMS = ("ridge", "lightgbm", "network", "+ codes", CROSSED, "mean")
 
 
 def corr(y, prediction, eras):
@@ -56,32 +58,28 @@ def ranks(prediction, eras):
     return pd.Series(prediction).groupby(eras).rank(pct=True).to_numpy()
 
 
-def run_fold(panel, train, test, penalty, seed, settings, cross_fit):
-    """Return CORR of each arm by test era, and by training era where it is asked."""
+def run_fold(panel, train, test, arms, penalty, seed, settings, cross_fit):
+    """Return CORR of each arm by test era, its mean over training eras, and epochs."""
     X, eras, y = panel.X, panel.eras, panel.y(TARGET)
     names = [name for name in panel.target_names if name.endswith("_20")]
     targets = np.column_stack([panel.y(name) for name in names])
-    network = SupervisedAEMLP(random_state=seed, cross_fit=cross_fit, **settings)
-    predictions, fitted = {}, {}
-
-    def score(name, model, columns):
-        predictions[name] = model.predict(columns[test])
-        fitted[name] = model.predict(columns[train])
-
-    score("ridge", ridge(penalty).fit(X[train], y[train]), X)
-    score("lightgbm", tree(seed).fit(X[train], y[train]), X)
+    crossing = cross_fit if CROSSED in arms else None
+    network = SupervisedAEMLP(random_state=seed, cross_fit=crossing, **settings)
     crossed = network.fit_transform(X[train], targets[train], eras=eras[train])
-    score("network", network, X)
     codes = network.transform(X)
-    for name, own in (("+ codes", codes[train]), ("+ codes, cross-fitted", crossed)):
-        both = np.column_stack([X, codes])
-        both[train, X.shape[1] :] = own
-        score(name, tree(seed).fit(both[train], y[train]), both)
-    for side, rows in ((predictions, test), (fitted, train)):
-        pair = [ranks(side[name], eras[rows]) for name in ("lightgbm", "network")]
-        side["mean"] = np.mean(pair, axis=0)
-    on_test = {a: corr(y[test], predictions[a], eras[test]) for a in ARMS}
-    on_train = {a: corr(y[train], fitted[a], eras[train]).mean() for a in ARMS}
+    predicted = {"network": network.predict(X)}
+    if "ridge" in arms:
+        predicted["ridge"] = ridge(penalty).fit(X[train], y[train]).predict(X)
+    predicted["lightgbm"] = tree(seed).fit(X[train], y[train]).predict(X)
+    for name, own in (("+ codes", codes[train]), (CROSSED, crossed)):
+        if name in arms:
+            both = np.column_stack([X, codes])
+            learned = np.column_stack([X[train], own])
+            predicted[name] = tree(seed).fit(learned, y[train]).predict(both)
+    pair = [ranks(predicted[name], eras) for name in ("lightgbm", "network")]
+    predicted["mean"] = np.mean(pair, axis=0)
+    on_test = {a: corr(y[test], predicted[a][test], eras[test]) for a in arms}
+    on_train = {a: corr(y[train], predicted[a][train], eras[train]) for a in arms}
     return on_test, on_train, int(network.best_epoch_[0])
 
 
@@ -89,15 +87,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
     parser.add_argument("--eras", type=int, default=160)
-    parser.add_argument("--rows", type=int, default=250)
+    parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--features", type=int, default=100)
-    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--cross-fit", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--set", nargs="*", default=[], help="settings of the network")
     args = parser.parse_args()
     settings = settings_of(args.set)
     print(settings or "default settings", vars(args))
-    test, train, penalty = {a: [] for a in ARMS}, {a: [] for a in ARMS}, None
+    arms = args.arms
+    test, train, penalty = {a: [] for a in arms}, {a: [] for a in arms}, None
     for seed in args.seeds:
         start = time.perf_counter()
         panel, _ = make_era_panel(
@@ -106,7 +106,7 @@ def main():
         splitter = EraWalkForward(args.folds, purge=PURGE)
         folds = list(splitter.split(panel.X, groups=panel.eras))
         y = panel.y(TARGET)
-        if penalty is None:
+        if penalty is None and "ridge" in arms:
             means = []
             for p in PENALTIES:
                 each = [
@@ -119,30 +119,30 @@ def main():
                 ]
                 means.append(np.concatenate(each).mean())
             penalty = PENALTIES[int(np.argmax(means))]
-        own, epochs = {a: [] for a in ARMS}, []
+        own, epochs = {a: [] for a in arms}, []
         for rows in folds:
             on_test, on_train, epoch = run_fold(
-                panel, *rows, penalty, seed, settings, args.cross_fit
+                panel, *rows, arms, penalty, seed, settings, args.cross_fit
             )
             epochs.append(epoch)
-            for a in ARMS:
+            for a in arms:
                 own[a].append(on_test[a])
-                train[a].append(on_train[a])
-        for a in ARMS:
+                train[a].append(on_train[a].mean())
+        for a in arms:
             test[a].append(np.concatenate(own[a]))
-        told = "  ".join(f"{a} {test[a][-1].mean():.4f}" for a in ARMS)
+        told = "  ".join(f"{a} {test[a][-1].mean():.4f}" for a in arms)
         seconds = time.perf_counter() - start
         print(f"seed {seed}: {told}  epochs {epochs}  {seconds:.0f} s", flush=True)
-    print(f"\nridge's penalty {penalty:g}")
+    print(f"\nridge's penalty {penalty}")
     print(
         f"{'':24}{'CORR':>8}{'sd':>8}{'Sharpe':>8}{'train - test':>14}   less LightGBM"
     )
-    for a in ARMS:
+    for a in arms:
         scores = np.concatenate(test[a])
         gap = np.mean(train[a]) - scores.mean()
         line = f"{a:24}{scores.mean():8.4f}{scores.std():8.4f}"
         line += f"{scores.mean() / scores.std():8.3f}{gap:14.4f}"
-        if a != "lightgbm":
+        if a != "lightgbm" and "lightgbm" in arms:
             less = scores - np.concatenate(test["lightgbm"])
             interval = block_bootstrap(less, block=8)
             line += f"   {less.mean():8.4f} [{interval.low:.4f}, {interval.high:.4f}]"

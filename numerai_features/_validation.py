@@ -283,6 +283,24 @@ def row_blocks(
         yield slice(start, min(start + step, n_rows))
 
 
+def as_floats(values: Any, name: str) -> NDArray[np.float64]:
+    """Return numbers of a series, frame, array or list as float64, NaN where missing.
+
+    Raises
+    ------
+    ValueError
+        If they are no numbers.
+    """
+    try:
+        if is_frame(values):
+            values = frame_to_array(values)
+        elif hasattr(values, "to_frame"):
+            values = frame_to_array(values.to_frame())[:, 0]
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers, or NaN: {error}.") from error
+
+
 def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float64]:
     """Return a target as float64, which may hold NaN but not only NaN.
 
@@ -291,8 +309,7 @@ def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float
     ValueError
         If the length is another, nothing but NaN is in it, or it holds infinity.
     """
-    y = y.to_numpy() if hasattr(y, "to_numpy") else y
-    y = np.asarray(y, dtype=np.float64)
+    y = as_floats(y, name)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or len(y) != n_rows:
@@ -315,7 +332,7 @@ def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
     """Return weights as float64, or None."""
     if sample_weight is None:
         return None
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    weights = as_floats(sample_weight, "sample_weight")
     if weights.shape != (n_rows,):
         raise ValueError(
             f"sample_weight must have shape ({n_rows},), one weight a row; got "

@@ -6,6 +6,7 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from numerai_features._validation import (
+    as_floats,
     as_slice,
     count_rows,
     frame_to_array,
@@ -169,3 +170,27 @@ def test_rows_are_taken_from_any_container(kind, rows):
     assert type(got) is (np.ndarray if kind in ("array", "list") else type(table))
     got = got if isinstance(got, np.ndarray) else frame_to_array(got)
     np.testing.assert_array_equal(got, plain[rows])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([1, None], dtype="Int8"),
+        pd.Series([1.0, np.nan]),
+        pl.Series("y", [1, None]),
+        [1, np.nan],
+    ],
+    ids=["nullable", "pandas", "polars", "list"],
+)
+def test_missing_numbers_are_nan(values):
+    np.testing.assert_array_equal(as_floats(values, "y"), [1, np.nan])
+
+
+def test_nullable_columns_have_nan():
+    frame = pd.DataFrame({"a": pd.array([1, None], "Int8"), "b": [0.5, 1.0]})
+    np.testing.assert_array_equal(as_floats(frame, "y"), [[1, 0.5], [np.nan, 1]])
+
+
+def test_what_is_no_number_is_named():
+    with pytest.raises(ValueError, match="weights must be numbers, or NaN: could not"):
+        as_floats(["a"], "weights")

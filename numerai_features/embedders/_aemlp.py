@@ -16,6 +16,7 @@ from numerai_features._compat import HasMethods, Interval, StrOptions, fit_conte
 from numerai_features._eras import EraIndex
 from numerai_features._validation import (
     ERA_COLUMN,
+    as_floats,
     check_weights,
     has_nan,
     known_numbers,
@@ -407,12 +408,23 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
 
         p = self.predict(X, eras=eras)
         y = _table_of(y)
+        if len(y) != len(p):
+            raise ValueError(
+                f"Found input variables with inconsistent numbers of samples: X has "
+                f"{len(p)} rows, y {len(y)}."
+            )
+        if y.shape[1] not in (1, self.n_targets_):
+            raise ValueError(
+                f"y must have one column, or {self.n_targets_} as in fit; got "
+                f"{y.shape[1]}."
+            )
+        weights = check_weights(sample_weight, len(y))
         shares = self._shares() if y.shape[1] == self.n_targets_ else np.ones(1)
         known = ~np.isnan(y)
         total = known @ shares
         rows = total > 0
         mean = (np.where(known, y, 0) @ shares)[rows] / total[rows]
-        weights = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        weights = None if weights is None else weights[rows]
         return r2_score(mean, p[rows], sample_weight=weights)
 
     def _prepare(self, X, y, eras, sample_weight, residual_to):
@@ -486,16 +498,18 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
             )
         self.n_targets_ = table.shape[1]
         if self.target_weights is not None:
-            shares = np.asarray(self.target_weights, np.float64)
-            if shares.shape != (self.n_targets_,) or not shares.sum() > 0:
+            shares = as_floats(self.target_weights, "target_weights")
+            known = shares.shape == (self.n_targets_,) and np.isfinite(shares).all()
+            if not known or not shares.sum() > 0:
                 raise ValueError(
-                    f"target_weights must be a weight for each of {self.n_targets_} "
-                    f"targets, with a positive sum; got {self.target_weights!r}."
+                    f"target_weights must be a finite weight for each of "
+                    f"{self.n_targets_} targets, with a positive sum; got "
+                    f"{self.target_weights!r}."
                 )
         return table
 
     def _check_parameters(self):
-        hidden = [*np.asarray(self.hidden).ravel()]
+        hidden = [*self.hidden]
         if not hidden or not all(
             isinstance(n, Integral) and int(n) >= 1 for n in hidden
         ):
@@ -503,7 +517,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
                 "hidden must be widths of layers, such as (896, 448, 448, 256); got "
                 f"{self.hidden!r}."
             )
-        shares = np.asarray(self.dropout, np.float64)
+        shares = as_floats(self.dropout, "dropout")
         if (
             shares.shape != (3 + len(hidden),)
             or not ((shares >= 0) & (shares < 1)).all()
@@ -513,11 +527,12 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
                 "code, the decoder, features and code, and each of the "
                 f"{len(hidden)} hidden layers; got {self.dropout!r}."
             )
-        weights = np.asarray(self.loss_weights, np.float64)
-        if weights.shape != (3,) or not ((weights >= 0).all() and weights[2] > 0):
+        weights = as_floats(self.loss_weights, "loss_weights")
+        finite = weights.shape == (3,) and np.isfinite(weights).all()
+        if not finite or not ((weights >= 0).all() and weights[2] > 0):
             raise ValueError(
-                "loss_weights must be three numbers, not negative and the last of them "
-                f"positive; got {self.loss_weights!r}."
+                "loss_weights must be three finite numbers, not negative and the last "
+                f"of them positive; got {self.loss_weights!r}."
             )
         if self.batch_size == 1:
             raise ValueError("batch_size must be 2 or more; got 1.")
@@ -692,8 +707,7 @@ class _Rows:
 
 def _table_of(y):
     """Return targets as float64 of shape (n_rows, n_targets)."""
-    y = y.to_numpy() if hasattr(y, "to_numpy") else y
-    y = np.asarray(y, np.float64)
+    y = as_floats(y, "y")
     if y.ndim not in (1, 2):
         raise ValueError(
             f"y must have shape (n_rows,) or (n_rows, n_targets); got {y.shape}."
@@ -712,7 +726,7 @@ def _residuals(y, benchmark, eras, weights, loss):
             "residual_to leaves targets around zero, but loss='bce' needs them in "
             "[0, 1]. Use loss='mse' or a correlation."
         )
-    b = np.asarray(benchmark, np.float64)
+    b = as_floats(benchmark, "residual_to")
     if b.shape != (len(y),):
         raise ValueError(
             f"residual_to must have shape ({len(y)},), one prediction a row; got "

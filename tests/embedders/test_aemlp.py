@@ -393,12 +393,16 @@ class TestRefusals:
         [
             ({"hidden": ()}, "hidden must be widths"),
             ({"hidden": (4, 0)}, "hidden must be widths"),
+            ({"hidden": [[4, 4]]}, "hidden must be widths"),
             ({"dropout": (0.1,)}, "dropout must be 5 shares"),
             ({"dropout": (0.1, 0.1, 0.1, 0.1, 1.0)}, "dropout must be 5 shares"),
             ({"loss_weights": (1, 1)}, "loss_weights must be three"),
             ({"loss_weights": (1, 1, 0)}, "last of them"),
+            ({"loss_weights": (1, 1, np.inf)}, "three finite numbers"),
+            ({"loss_weights": ("a", 1, 1)}, "loss_weights must be numbers"),
             ({"loss": "corr"}, "needs batching='era'"),
             ({"target_weights": [1, 1]}, "weight for each of 1 targets"),
+            ({"target_weights": [np.inf]}, "finite weight for each"),
             ({"cross_fit": 1}, "cross_fit"),
             ({"batch_size": 1}, "batch_size must be 2"),
             ({"monitor": "valid_corr", "validation": None}, "needs rows held out"),
@@ -425,10 +429,21 @@ class TestRefusals:
             fit(rows.X, pd.DataFrame({"era": signal, "y": signal}), eras=rows.eras)
         with pytest.raises(ValueError, match=r"must have shape \(n_rows,\)"):
             fit(rows.X, np.zeros((rows.n_rows, 1, 1)), eras=rows.eras)
+        with pytest.raises(ValueError, match="y must be numbers, or NaN"):
+            fit(rows.X, signal.astype(str) + "?", eras=rows.eras)
+        with pytest.raises(ValueError, match="residual_to must be numbers"):
+            fit(rows.X, signal, eras=rows.eras, residual_to=["a"] * rows.n_rows)
         with pytest.raises(ValueError, match=r"targets in \[0, 1\]"):
             make_net(loss="bce").fit(rows.X, signal - 1, eras=rows.eras)
         with pytest.warns(DataConversionWarning):
             make_net(max_epochs=1).fit(rows.X, signal[:, None], eras=rows.eras)
+
+    def test_what_is_scored(self, rows, signal):
+        net = make_net(max_epochs=1).fit(rows.X, signal, eras=rows.eras)
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            net.score(rows.X, signal[:9])
+        with pytest.raises(ValueError, match="y must have one column, or 1"):
+            net.score(rows.X, np.column_stack([signal] * 3))
 
     @pytest.mark.parametrize("option", ["batching", "monitor"])
     def test_what_needs_eras(self, rows, signal, option):
