@@ -24,6 +24,7 @@ from numerai_features.embedders import (
     DAEEmbedder,
     FactorAnalysisEmbedder,
     SupervisedAEMLP,
+    UMAPEmbedder,
 )
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
@@ -43,9 +44,17 @@ SUPERVISED = [
     SupervisedAEMLP(5, **NARROW, **FAST),
     SupervisedAEMLP(5, n_models=2, average=0.9, schedule="one-cycle", **NARROW, **FAST),
 ]
+UMAPS = [
+    UMAPEmbedder(2, n_neighbors=4, **FAST),
+    UMAPEmbedder(
+        3, n_neighbors=5, neighbors="era", metric="correlation", n_landmarks=60,
+        reduce=None, reconstruction_weight=1.0, **FAST,
+    ),
+]  # fmt: skip
 TRANSFORMERS = [
     *DAES,
     *SUPERVISED,
+    *UMAPS,
     FactorAnalysisEmbedder(),
     FactorAnalysisEmbedder(rotation="varimax"),
     FactorAnalysisEmbedder(center="era"),

@@ -209,7 +209,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
             None,
         ],
         "monitor": [StrOptions({"valid_loss", "valid_corr"})],
-        **network.NetworkEmbedder._parameter_constraints,
+        **network.TRAINING,
     }
 
     def __init__(

@@ -193,7 +193,7 @@ class DAEEmbedder(network.NetworkEmbedder):
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "features": [StrOptions({"code", "deep"})],
         "monitor": [StrOptions({"valid_loss", "valid_r2"})],
-        **network.NetworkEmbedder._parameter_constraints,
+        **network.TRAINING,
     }
 
     def __init__(

@@ -105,6 +105,36 @@ def supervised_of(
     return code, Encoder(steps)
 
 
+def perceptron_of(
+    net: Any, model: int, dtype: Any, mean: Any = 0.0, scale: Any = 1.0
+) -> Steps:
+    """Return one model's perceptron as steps, its layers affine one by one.
+
+    Parameters
+    ----------
+    net : Perceptron
+    model : int
+        Which of the stack's models.
+    dtype : numpy dtype
+        Of the arrays.
+    mean, scale : ndarray of shape (n_in,) or float, default=0.0, 1.0
+        What the input is standardised by.
+    """
+    steps: Steps = []
+    for i, layer in enumerate(net.layers):
+        linear = getattr(layer, "linear", layer)
+        weight, bias = (_array(a[model]) for a in (linear.weight, linear.bias))
+        if i == 0:
+            weight = weight / np.reshape(scale, (-1, 1))
+            bias = bias - np.broadcast_to(mean, len(weight)) @ weight
+        if i:
+            steps.append((f"layer{i}_{net.activation}", Activation(net.activation)))
+        steps.append(
+            (f"layer{i + 1}", Affine(weight.astype(dtype), bias.astype(dtype)))
+        )
+    return steps
+
+
 def _block_steps(
     block: Any, model: int, name: str, dtype: Any, standard: Any = None
 ) -> Steps:

@@ -13,7 +13,7 @@ from numerai_features._eras import EraIndex
 # Weekly features of neighbouring eras are much alike: so many eras (or as many as are
 # held out, where that is fewer) before the held-out ones are not trained on.
 _PURGE = 8
-_FEWEST_ERAS = 5
+FEWEST_ERAS = 5  # of which some are held out; else random rows
 _FEWEST_ROWS = 20
 _MOST_ROWS = 1 << 16
 
@@ -57,7 +57,7 @@ def hold_out(
         groups = None if eras is None else eras.row_numbers
         folds = list(validation.split(np.empty((n_rows, 1), np.int8), groups=groups))
         train, valid = folds[-1]
-    elif eras is not None and eras.resolved.sum() >= _FEWEST_ERAS:
+    elif eras is not None and eras.resolved.sum() >= FEWEST_ERAS:
         train, valid = _last_eras(validation, eras, purge)
     elif len(everything) >= _FEWEST_ROWS:
         train, valid = _random_rows(validation, everything, eras, seed)
@@ -94,7 +94,7 @@ def _random_rows(
         n_eras = 0 if eras is None else int(eras.resolved.sum())
         raise ValueError(
             f"validation={validation} is a number of eras, but there are {n_eras}; it "
-            f"takes {_FEWEST_ERAS}. Pass eras=, or a share of the rows, below 1."
+            f"takes {FEWEST_ERAS}. Pass eras=, or a share of the rows, below 1."
         )
     order = np.random.default_rng([seed, len(rows)]).permutation(rows)
     n_held = int(np.ceil(validation * len(rows)))

@@ -42,6 +42,34 @@ _SMALLEST_BATCH, _LARGEST_BATCH = 256, 4096
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
 
+TRAINING: dict[str, list[Any]] = {
+    "validation": [
+        Interval(Real, 0, 1, closed="neither"),
+        POSITIVE,
+        HasMethods(["split"]),
+        None,
+    ],
+    "patience": [POSITIVE, None],
+    "batching": [StrOptions({"rows", "era"})],
+    "batch_size": [POSITIVE, StrOptions({"auto"})],
+    "max_epochs": [POSITIVE],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "schedule": [StrOptions({"one-cycle", "constant"})],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "average": [Interval(Real, 0, 1, closed="neither"), None],
+    "n_models": [POSITIVE],
+    "missing": [StrOptions({"middle", "raise"})],
+    "device": [str],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "checkpoint": [str, PathLike, None],
+    "checkpoint_every": [Interval(Real, 0, None, closed="left")],
+    "log_dir": [str, PathLike, None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+"""What parameters of training may be."""
+
 
 class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """What embedders that train a network have in common: how they are trained."""
@@ -50,32 +78,7 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     __metadata_request__partial_fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
 
-    _parameter_constraints: dict[str, list[Any]] = {
-        "validation": [
-            Interval(Real, 0, 1, closed="neither"),
-            POSITIVE,
-            HasMethods(["split"]),
-            None,
-        ],
-        "patience": [POSITIVE, None],
-        "batching": [StrOptions({"rows", "era"})],
-        "batch_size": [POSITIVE, StrOptions({"auto"})],
-        "max_epochs": [POSITIVE],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "schedule": [StrOptions({"one-cycle", "constant"})],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "average": [Interval(Real, 0, 1, closed="neither"), None],
-        "n_models": [POSITIVE],
-        "missing": [StrOptions({"middle", "raise"})],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "checkpoint": [str, PathLike, None],
-        "checkpoint_every": [Interval(Real, 0, None, closed="left")],
-        "log_dir": [str, PathLike, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints = TRAINING
 
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the network and return the rows' latents.

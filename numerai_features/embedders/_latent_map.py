@@ -1,0 +1,281 @@
+"""A picture of latents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._optional import import_optional
+from numerai_features._validation import (
+    as_floats,
+    column_names,
+    count_rows,
+    find_eras,
+    is_frame,
+    take_eras,
+    take_rows,
+)
+
+_FEW = 12  # values that a legend names one by one
+_SIZE = 6.0, 5.0  # inches
+
+
+class LatentMapDisplay:
+    """The first two latents of rows as points, coloured by what is known of the rows.
+
+    Made by `from_estimator` for any fitted embedder, or by `from_latents`.
+
+    Parameters
+    ----------
+    latents : ndarray of shape (n_rows, 2)
+        Where the points lie.
+    values : ndarray of shape (n_rows,), default=None
+        What they are coloured by; NaN is grey.
+    label : str, default=None
+        What `values` are.
+    axis_names : (str, str), default=("latent 0", "latent 1")
+        Names of the axes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn last.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    points_ : matplotlib PathCollection
+        The points.
+
+    See Also
+    --------
+    UMAPEmbedder : Latents of which two make a map.
+
+    Examples
+    --------
+    >>> from numerai_features.datasets import make_era_panel
+    >>> from numerai_features.embedders import FactorAnalysisEmbedder, LatentMapDisplay
+    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, random_state=0)
+    >>> embedder = FactorAnalysisEmbedder(2).fit(panel.X)
+    >>> display = LatentMapDisplay.from_estimator(
+    ...     embedder, panel.X, eras=panel.eras, color="era", n_rows=500)
+    >>> display.latents.shape, display.label
+    ((500, 2), 'era')
+    """
+
+    def __init__(
+        self,
+        *,
+        latents: NDArray[np.float32],
+        values: NDArray[np.float64] | None = None,
+        label: str | None = None,
+        axis_names: tuple[str, str] = ("latent 0", "latent 1"),
+    ) -> None:
+        self.latents = latents
+        self.values = values
+        self.label = label
+        self.axis_names = axis_names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        embedder: Any,
+        X: Any,
+        *,
+        eras: Any = None,
+        y: Any = None,
+        color: Any = "era",
+        n_rows: int = 5000,
+        random_state: int = 0,
+        ax: Any = None,
+    ) -> LatentMapDisplay:
+        """Draw rows where an embedder puts them.
+
+        Parameters
+        ----------
+        embedder : estimator
+            Fitted, with two latents or more.
+        X : array-like or frame of shape (n_rows, n_features)
+            Rows.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels; a frame's column ``era`` is used.
+        y : array-like of shape (n_rows,), default=None
+            The target, for ``color="target"``.
+        color : {"era", "target", "familiarity"}, column or array, default="era"
+            The era's number; `y`; the embedder's ``score_samples`` (how like rows of
+            its `fit` a row is); a column of X by name or position; or a number a row.
+        n_rows : int, default=5000
+            Most rows to draw, chosen at random; the embedder sees only these.
+        random_state : int, default=0
+            Seed of that choice.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        LatentMapDisplay
+
+        Raises
+        ------
+        ValueError
+            If what is to be coloured by did not come, or there is one latent only.
+        ImportError
+            If matplotlib is not installed.
+        """
+        n = count_rows(X)
+        if n_rows < 1:
+            raise ValueError(f"n_rows must be 1 or more; got {n_rows}.")
+        rows = np.random.default_rng(random_state).permutation(n)[:n_rows]
+        options = {}
+        eras = find_eras(X, eras)
+        if eras is not None:
+            options["eras"] = np.asarray(eras)[rows]
+        features, _ = take_eras(take_rows(X, rows))
+        Z = np.asarray(embedder.transform(features, **options))
+        if Z.ndim != 2 or Z.shape[1] < 2:
+            raise ValueError(
+                f"{type(embedder).__name__} gives latents of shape {Z.shape}; a map "
+                "needs two. Fit it with n_components=2 or more."
+            )
+        if isinstance(color, str) and color == "familiarity":
+            values, label = _familiarity(embedder, features, options), "familiarity"
+        else:
+            values, label = _values(color, X, rows, options.get("eras"), y)
+        first, second, *_ = map(str, embedder.get_feature_names_out())
+        names = (first, second)
+        display = cls(latents=Z[:, :2], values=values, label=label, axis_names=names)
+        return display.plot(ax)
+
+    @classmethod
+    def from_latents(
+        cls, Z: Any, values: Any = None, *, label: str | None = None, ax: Any = None
+    ) -> LatentMapDisplay:
+        """Draw latents that are there.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_rows, n_latents)
+            Of which the first two are drawn.
+        values : array-like of shape (n_rows,), default=None
+            What points are coloured by.
+        label : str, default=None
+            What `values` are.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        LatentMapDisplay
+        """
+        Z = np.asarray(Z)
+        if Z.ndim != 2 or Z.shape[1] < 2:
+            raise ValueError(f"Z must have two columns or more; got shape {Z.shape}.")
+        if values is not None:
+            values = _one_a_row(values, len(Z), "values")
+        return cls(latents=Z[:, :2], values=values, label=label).plot(ax)
+
+    def plot(self, ax: Any = None) -> LatentMapDisplay:
+        """Draw the points.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        LatentMapDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        options = {"extra": "plots", "needed_by": type(self).__name__}
+        pyplot = import_optional("matplotlib.pyplot", **options)
+        if ax is None:
+            _, ax = pyplot.subplots(figsize=_SIZE, layout="constrained")
+        look = {"s": 30 / (1 + len(self.latents) / 500), "linewidths": 0}
+        colours, few = self.values, None
+        if colours is not None:
+            distinct = np.unique(colours[~np.isnan(colours)])
+            few = distinct if len(distinct) <= _FEW else None
+            colour_map = pyplot.get_cmap("viridis").with_extremes(bad="#BBBBBB")
+            look |= {"cmap": colour_map, "plotnonfinite": True}
+        self.points_ = ax.scatter(*self.latents.T, c=colours, **look)
+        if few is not None:
+            handles = [
+                ax.scatter([], [], s=30, color=self.points_.to_rgba(value))
+                for value in few
+            ]
+            names = [f"{value:g}" for value in few]
+            place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+            ax.legend(handles, names, title=self.label, frameon=False, **place)
+        elif colours is not None:
+            ax.figure.colorbar(self.points_, ax=ax, label=self.label)
+        ax.set_xlabel(self.axis_names[0])
+        ax.set_ylabel(self.axis_names[1])
+        ax.spines[["top", "right"]].set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _values(
+    color: Any, X: Any, rows: NDArray[np.intp], eras: Any, y: Any
+) -> tuple[NDArray[np.float64], str]:
+    """Return what rows are coloured by, and its name."""
+    n = count_rows(X)
+    if isinstance(color, str) and color == "era":
+        if eras is None:
+            raise ValueError(
+                "color='era' needs eras: pass eras=, a frame with a column 'era', or "
+                "another color."
+            )
+        from numerai_features._eras import encode_eras
+
+        index = encode_eras(eras)
+        return index.numbers[index.codes].astype(np.float64), "era"
+    if isinstance(color, str) and color == "target":
+        if y is None:
+            raise ValueError("color='target' needs y, which is None.")
+        return _one_a_row(y, n, "y")[rows], str(getattr(y, "name", None) or "target")
+    if isinstance(color, (str, int)):
+        return _column(X, color)[rows], str(color)
+    return _one_a_row(color, n, "color")[rows], str(getattr(color, "name", None) or "")
+
+
+def _column(X: Any, name: str | int) -> NDArray[np.float64]:
+    if is_frame(X):
+        names = column_names(X)
+        if name in names:
+            return as_floats(np.asarray(X[name]), str(name))
+        known = f"the frame has {len(names)} columns"
+    else:
+        X = np.asarray(X)
+        if isinstance(name, int) and -X.shape[1] <= name < X.shape[1]:
+            return as_floats(X[:, name], str(name))
+        known = f"X has {X.shape[1]} columns, by position"
+    raise ValueError(
+        f"color={name!r} is neither 'era', 'target' nor 'familiarity', nor a column: "
+        f"{known}."
+    )
+
+
+def _familiarity(embedder: Any, features: Any, options: Any) -> NDArray[np.float64]:
+    if not hasattr(embedder, "score_samples"):
+        raise ValueError(
+            f"color='familiarity' needs score_samples, which {type(embedder).__name__} "
+            "has not. Pass the numbers of another embedder as color: "
+            "DAEEmbedder().fit(X).score_samples(X)."
+        )
+    return np.asarray(embedder.score_samples(features, **options), np.float64)
+
+
+def _one_a_row(values: Any, n: int, name: str) -> NDArray[np.float64]:
+    numbers = as_floats(values, name)
+    if numbers.shape != (n,):
+        raise ValueError(
+            f"{name} must have shape ({n},), one number a row; got {numbers.shape}."
+        )
+    return numbers

@@ -1,0 +1,220 @@
+"""Nearest neighbours among landmarks: exact in blocks, or approximate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._optional import import_optional
+
+if TYPE_CHECKING:
+    import torch
+
+Neighbors = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Indices and distances, each (n_rows, k), by ascending distance, without the row."""
+
+# Rows and columns of a block of distances. On a CPU it stays in the cache.
+_BLOCK = {"cpu": (512, 4096), "cuda": (4096, 65536)}
+_STRIDES = 32
+
+
+def exact_neighbors(
+    Z: NDArray[Any],
+    k: int,
+    device: torch.device,
+    groups: Sequence[NDArray[np.intp]] | None = None,
+    *,
+    progress: bool = False,
+) -> Neighbors:
+    """Return the k nearest other rows by Euclidean distance.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_rows, n_axes)
+        Near zero, as is what a mean was taken off, or bytes: distances are found as
+        differences of squares, and those returned are then computed anew.
+    k : int
+        Fewer than the rows of any group.
+    device : torch.device
+    groups : sequence of ndarray of int, default=None
+        Disjoint rows, together all, among which each row's neighbours are sought; all
+        rows are one group by default.
+    progress : bool, default=False
+        Whether to show a bar, of pairs.
+    """
+    from tqdm import tqdm
+
+    n = len(Z)
+    index, distance = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    groups = [np.arange(n)] if groups is None else groups
+    pairs = sum(len(rows) ** 2 for rows in groups)
+    with tqdm(total=pairs, unit="pair", unit_scale=True, disable=not progress) as bar:
+        for rows in groups:
+            table = Z[rows]
+            for block, found in _search(table, k, device, update=bar.update):
+                nearest = _by_distance(table, block, found)
+                index[rows[block]], distance[rows[block]] = rows[nearest[0]], nearest[1]
+    return index, distance
+
+
+def approximate_neighbors(Z: NDArray[np.float32], k: int, seed: int) -> Neighbors:
+    """Return k near other rows, by descent in a graph of neighbours (pynndescent)."""
+    pynndescent = import_optional(
+        "pynndescent", extra="umap", needed_by="UMAPEmbedder with so many landmarks"
+    )
+    index, distance = pynndescent.NNDescent(
+        Z, n_neighbors=k + 1, metric="euclidean", random_state=seed
+    ).neighbor_graph
+    # The row itself is the first, but for rows that are equal.
+    own = index == np.arange(len(Z))[:, None]
+    own[~own.any(axis=1), -1] = True
+    shape = len(Z), k
+    return index[~own].reshape(shape).astype(np.int64), distance[~own].reshape(shape)
+
+
+def recall(
+    found: NDArray[np.int64],
+    Z: NDArray[Any],
+    rows: NDArray[np.intp],
+    device: torch.device,
+    codes: NDArray[np.int32] | None = None,
+) -> float:
+    """Return which share of some rows' exact neighbours were found.
+
+    Parameters
+    ----------
+    found : ndarray of shape (n_rows, k)
+    Z : ndarray of shape (n_rows, n_axes)
+        Where distances are taken.
+    rows : ndarray of int
+        Rows to look at.
+    device : torch.device
+    codes : ndarray of shape (n_rows,), default=None
+        Neighbours are of the same code.
+    """
+    k, hits = found.shape[1], 0
+    for group in [rows] if codes is None else _same(codes[rows], rows):
+        among = np.arange(len(Z)) if codes is None else _where(codes, codes[group[0]])
+        places = np.searchsorted(among, group)
+        for block, near in _search(Z[among], k, device, places):
+            mine = found[group[block], :, None] == among[near][:, None]
+            hits += int(mine.any(axis=2).sum())
+    return float(hits / (k * len(rows)))
+
+
+def _where(codes: NDArray[np.int32], code: int) -> NDArray[np.intp]:
+    return np.flatnonzero(codes == code)
+
+
+def _same(
+    codes: NDArray[np.int32], rows: NDArray[np.intp]
+) -> Iterator[NDArray[np.intp]]:
+    for code in np.unique(codes):
+        yield rows[codes == code]
+
+
+def _search(
+    Z: NDArray[Any],
+    k: int,
+    device: torch.device,
+    queries: NDArray[np.intp] | None = None,
+    update: Callable[[int], object] = lambda pairs: None,
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+    """Yield blocks of (counted) queries, and the k rows that are nearest to each."""
+    import torch
+
+    n = len(Z)
+    queries = np.arange(n) if queries is None else queries
+    rows, columns = _BLOCK[device.type]
+    buffer = torch.empty(rows * columns, device=device)
+    others = [_beside_squares(Z[i : i + columns], device) for i in _starts(Z, columns)]
+    for first in range(0, len(queries), rows):
+        mine = queries[first : first + rows]
+        x = _floats(Z[mine], device)
+        # Less its own square, which does not depend on the other row.
+        x = torch.cat([-2 * x, torch.ones_like(x[:, :1])], dim=1)
+        best: list[torch.Tensor] = []
+        for i, start in enumerate(range(0, n, columns)):
+            part = (
+                others[i]
+                if others
+                else _beside_squares(Z[start : start + columns], device)
+            )
+            distance = buffer[: len(mine) * len(part)].view(len(mine), -1)
+            torch.mm(x, part.T, out=distance)
+            own = np.flatnonzero((mine >= start) & (mine < start + len(part)))
+            at = torch.from_numpy(own), torch.from_numpy(mine[own] - start)
+            distance[at] = torch.inf
+            values, places = _smallest(distance, k)
+            places = places + start
+            if best:
+                values = torch.cat([best[0], values], dim=1)
+                places = torch.cat([best[1], places], dim=1)
+                values, order = values.topk(min(k, values.shape[1]), largest=False)
+                places = places.gather(1, order)
+            best = [values, places]
+            update(len(mine) * len(part))
+        yield np.arange(first, first + len(mine)), best[1].cpu().numpy()
+
+
+def _starts(Z: NDArray[Any], columns: int) -> range:
+    """Return where blocks begin that are made once: of floats; bytes would grow."""
+    return range(0, len(Z) if Z.dtype.itemsize > 1 else 0, columns)
+
+
+def _beside_squares(block: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Return rows with the sum of their squares as one more column."""
+    import torch
+
+    x = _floats(block, device)
+    return torch.cat([x, (x * x).sum(1, keepdim=True)], dim=1)
+
+
+def _floats(block: NDArray[Any], device: torch.device) -> torch.Tensor:
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(block))
+    return tensor.to(device).float()
+
+
+def _smallest(distance: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the k smallest of each row, or all that there are.
+
+    The columns are looked at in strides of one each 32nd: the k smallest of a row lie
+    in the k strides whose least is smallest. That spares sorting all but 32 k of them.
+    """
+    import torch
+
+    n, width = distance.shape
+    n_strides = width // _STRIDES
+    if n_strides < 2 * k:
+        k = min(k, width)
+        return distance.topk(k, largest=False, sorted=False)
+    whole = n_strides * _STRIDES
+    least = distance[:, :whole].view(n, _STRIDES, n_strides).amin(1)
+    chosen = least.topk(k, largest=False, sorted=False).indices
+    steps = torch.arange(_STRIDES, device=distance.device) * n_strides
+    columns = (chosen[:, :, None] + steps).flatten(1)
+    rest = torch.arange(whole, width, device=distance.device).expand(n, -1)
+    columns = torch.cat([columns, rest], dim=1)
+    values, order = distance.gather(1, columns).topk(k, largest=False, sorted=False)
+    return values, columns.gather(1, order)
+
+
+def _by_distance(
+    Z: NDArray[Any], rows: NDArray[np.intp], near: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return neighbours in the order of their distances, and these."""
+    distance = np.empty(near.shape, np.float32)
+    for j in range(near.shape[1]):
+        gap = Z[rows].astype(np.float32) - Z[near[:, j]]
+        distance[:, j] = np.sqrt(np.einsum("ij,ij->i", gap, gap))
+    # Rows that are equally far away are in order of their numbers.
+    order = np.lexsort((near, distance), axis=1)
+    return (
+        np.take_along_axis(near, order, axis=1),
+        np.take_along_axis(distance, order, axis=1),
+    )

@@ -1,0 +1,150 @@
+"""The picture of latents."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from numerai_features.embedders import (
+    DAEEmbedder,
+    FactorAnalysisEmbedder,
+    LatentMapDisplay,
+)
+
+mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    mpl.pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def embedder(panel):
+    return FactorAnalysisEmbedder(3).fit(panel.X, eras=panel.eras)
+
+
+def draw(embedder, panel, **options):
+    options = {"eras": panel.eras, "y": panel.y(), "n_rows": 400, **options}
+    return LatentMapDisplay.from_estimator(embedder, panel.X, **options)
+
+
+class TestColours:
+    def chosen(self, panel):
+        return np.random.default_rng(0).permutation(panel.n_rows)[:400]
+
+    @pytest.mark.parametrize(
+        ("color", "expected", "label"),
+        [
+            ("era", lambda p: p.eras.astype(int), "era"),
+            ("target", lambda p: p.y(), "target"),
+            (7, lambda p: p.X[:, 7], "7"),
+        ],
+    )
+    def test_are_the_rows(self, embedder, panel, color, expected, label):
+        display = draw(embedder, panel, color=color)
+        rows = self.chosen(panel)
+        np.testing.assert_array_equal(display.values, expected(panel)[rows])
+        np.testing.assert_array_equal(
+            display.latents, embedder.transform(panel.X[rows])[:, :2]
+        )
+        assert display.label == label
+        offsets = display.points_.get_offsets()
+        np.testing.assert_allclose(offsets, display.latents, rtol=1e-6)
+
+    def test_of_a_frame(self, embedder, panel):
+        frame = panel.to_frame(targets=[])
+        name = frame.columns[4]
+        fitted = FactorAnalysisEmbedder(2).fit(frame)
+        display = LatentMapDisplay.from_estimator(fitted, frame, color=name)
+        assert display.label == name
+        assert len(display.latents) == min(5000, panel.n_rows)
+        assert display.ax_.get_xlabel() == "factoranalysisembedder0"
+        eras = LatentMapDisplay.from_estimator(fitted, frame).values
+        assert set(eras) == set(panel.eras.astype(int))
+
+    def test_familiarity(self, panel):
+        dae = DAEEmbedder(2, hidden=(8,), max_epochs=1, random_state=0).fit(panel.X)
+        display = draw(dae, panel, color="familiarity")
+        expected = dae.score_samples(panel.X[self.chosen(panel)])
+        np.testing.assert_allclose(display.values, expected, rtol=1e-5)
+
+    def test_numbers_of_ones_own(self, embedder, panel):
+        own = pd.Series(np.arange(panel.n_rows, dtype=float), name="mine")
+        display = draw(embedder, panel, color=own)
+        np.testing.assert_array_equal(display.values, own[self.chosen(panel)])
+        assert display.label == "mine"
+
+
+class TestPicture:
+    def test_many_values_have_a_scale(self, embedder, panel):
+        display = draw(embedder, panel)
+        assert len(display.figure_.axes) == 2
+        assert display.figure_.axes[1].get_ylabel() == "era"
+
+    def test_few_values_are_named(self, embedder, panel):
+        display = draw(embedder, panel, color="target")
+        texts = [t.get_text() for t in display.ax_.get_legend().get_texts()]
+        assert texts == ["0", "0.25", "0.5", "0.75", "1"]
+        assert len(display.figure_.axes) == 1
+
+    def test_unknown_values_are_grey(self):
+        Z = np.random.default_rng(0).normal(size=(30, 2))
+        values = np.r_[np.full(10, np.nan), np.arange(20.0)]
+        display = LatentMapDisplay.from_latents(Z, values, label="x")
+        display.figure_.canvas.draw()
+        faces = display.points_.get_facecolors()
+        np.testing.assert_allclose(faces[:10, :3], 0xBB / 255)
+        assert len(np.unique(faces[10:], axis=0)) == 20
+
+    def test_plain_points(self):
+        display = LatentMapDisplay.from_latents(np.zeros((3, 5)))
+        assert display.values is None
+        assert display.ax_.get_legend() is None
+
+    def test_an_axes_of_ones_own(self, embedder, panel):
+        _, axes = mpl.pyplot.subplots(1, 2)
+        display = draw(embedder, panel, ax=axes[1])
+        assert display.ax_ is axes[1]
+        assert display.figure_ is axes[1].figure
+
+
+class TestValidation:
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"eras": None}, "color='era' needs eras"),
+            ({"y": None, "color": "target"}, "color='target' needs y"),
+            ({"color": "smart"}, "nor a column: X has 20 columns"),
+            ({"color": 20}, "nor a column: X has 20 columns"),
+            ({"color": np.zeros(3)}, r"color must have shape \(2400,\)"),
+            ({"n_rows": 0}, "n_rows must be 1 or more"),
+        ],
+    )
+    def test_colours(self, embedder, panel, options, match):
+        with pytest.raises(ValueError, match=match):
+            draw(embedder, panel, **options)
+
+    def test_one_latent(self, panel):
+        with pytest.raises(ValueError, match="a map needs two"):
+            draw(FactorAnalysisEmbedder(1).fit(panel.X), panel)
+        with pytest.raises(ValueError, match="two columns or more"):
+            LatentMapDisplay.from_latents(np.zeros((3, 1)))
+
+    def test_no_familiarity(self, panel):
+        with pytest.raises(ValueError, match="needs score_samples, which Plain has"):
+            draw(Plain().fit(panel.X), panel, color="familiarity", eras=None)
+
+
+class Plain:
+    """An embedder with nothing but latents."""
+
+    def fit(self, X):
+        return self
+
+    def transform(self, X):
+        return X[:, :2].astype(float)
+
+    def get_feature_names_out(self):
+        return ["a", "b"]
