@@ -41,6 +41,9 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training_memory.py
 	$(BIN)/python benchmarks/recovery.py
+	$(BIN)/python benchmarks/supervised.py
+	$(BIN)/python benchmarks/supervised_latents.py
+	$(BIN)/python benchmarks/umap_embedder.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

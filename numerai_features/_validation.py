@@ -344,3 +344,12 @@ def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
             "above zero."
         )
     return weights
+
+
+def resolve_seed(random_state: Any) -> int:
+    """Return a seed; the global generators are neither asked nor moved."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(1 << 31))
+    return int(random_state)

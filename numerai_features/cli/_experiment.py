@@ -238,9 +238,8 @@ def _resolve_arm(
 ) -> dict[str, Any]:
     from numerai_features import embedders
 
-    chosen, allowed = arm.get(key), embedders.__all__
-    if key == "model":
-        allowed = [n for n in allowed if hasattr(getattr(embedders, n), "predict")]
+    chosen, verb = arm.get(key), "predict" if key == "model" else "transform"
+    allowed = [n for n in embedders.__all__ if hasattr(getattr(embedders, n), verb)]
     if not isinstance(chosen, str) or chosen not in allowed:
         if chosen is None:
             message = f"is required. Allowed: {', '.join(allowed)}."

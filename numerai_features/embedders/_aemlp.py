@@ -21,6 +21,7 @@ from numerai_features._validation import (
     has_nan,
     known_numbers,
     missing_values,
+    resolve_seed,
     validate_rows,
 )
 from numerai_features.embedders import _network as network
@@ -571,7 +572,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         self.fitted_eras_ = known_numbers(eras)
         device = network.resolve_device(self.device)
         with process_group(device):
-            seed = agree(network.resolve_seed(self.random_state), device)
+            seed = agree(resolve_seed(self.random_state), device)
             held = hold_out(
                 self.validation, len(chosen), eras, weights, seed, self._purge()
             )

@@ -16,6 +16,7 @@ from numerai_features._validation import (
     has_nan,
     known_numbers,
     missing_values,
+    resolve_seed,
     row_blocks,
     validate_rows,
 )
@@ -482,7 +483,7 @@ class DAEEmbedder(network.NetworkEmbedder):
 
         device = network.resolve_device(self.device)
         with process_group(device):
-            seed = agree(network.resolve_seed(self.random_state), device)
+            seed = agree(resolve_seed(self.random_state), device)
             stack = self._train_stack(X, eras, weights, state, seed, device)
         self._keep(stack.cpu())
         self.era_scores_ = None

@@ -266,15 +266,6 @@ def blocks_of(
         yield take_rows(X, mine), mine
 
 
-def resolve_seed(random_state: Any) -> int:
-    """Return a seed; the global generators are neither asked nor moved."""
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(1 << 31))
-    return int(random_state)
-
-
 def model_seeds(seed: int, n_models: int, call: int = 0) -> list[int]:
     """Return a seed for each model; the first ones do not depend on how many."""
     return [

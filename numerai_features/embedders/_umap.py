@@ -17,6 +17,7 @@ from numerai_features._validation import (
     as_floats,
     known_numbers,
     missing_values,
+    resolve_seed,
     take_rows,
     validate_rows,
 )
@@ -332,7 +333,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
         self.stage_seconds_ = {}
         device = network.resolve_device(self.device)
         with process_group(device), fixed_threads():
-            seed = agree(network.resolve_seed(self.random_state), device)
+            seed = agree(resolve_seed(self.random_state), device)
             self._fit_landmarks(X, labels, eras, seed, device)
         return self
 
