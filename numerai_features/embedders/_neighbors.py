@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 Neighbors = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Indices and distances, each (n_rows, k), by ascending distance, without the row."""
 
-# Rows and columns of a block of distances. On a CPU it stays in the cache.
-_BLOCK = {"cpu": (512, 4096), "cuda": (4096, 65536)}
+# Rows and columns of a block of distances. On a CPU it stays in the cache; wide ones
+# have less to merge, but where a table is cast anew for each the rows must be many.
+_BLOCK = {"cpu": (128, 32768), "cuda": (4096, 65536)}
+_CAST_BLOCK = 1024, 8192
+_KEPT_BYTES = 1 << 29  # of a table of bytes as floats
 _STRIDES = 32
 
 
@@ -128,9 +131,11 @@ def _search(
 
     n = len(Z)
     queries = np.arange(n) if queries is None else queries
-    rows, columns = _BLOCK[device.type]
-    buffer = torch.empty(rows * columns, device=device)
-    others = [_beside_squares(Z[i : i + columns], device) for i in _starts(Z, columns)]
+    kept = Z.dtype.itemsize > 1 or 4 * Z.size <= _KEPT_BYTES
+    rows, columns = _BLOCK[device.type] if kept else _CAST_BLOCK
+    buffer = torch.empty(rows * min(columns, n), device=device)
+    starts = range(0, n, columns)
+    others = [_beside_squares(Z[i:][:columns], device) for i in starts if kept]
     for first in range(0, len(queries), rows):
         mine = queries[first : first + rows]
         x = _floats(Z[mine], device)
@@ -158,11 +163,6 @@ def _search(
             best = [values, places]
             update(len(mine) * len(part))
         yield np.arange(first, first + len(mine)), best[1].cpu().numpy()
-
-
-def _starts(Z: NDArray[Any], columns: int) -> range:
-    """Return where blocks begin that are made once: of floats; bytes would grow."""
-    return range(0, len(Z) if Z.dtype.itemsize > 1 else 0, columns)
 
 
 def _beside_squares(block: NDArray[Any], device: torch.device) -> torch.Tensor:

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
 from numerai_features.embedders import _fuzzy_graph as fuzzy
+from numerai_features.embedders import _neighbors
 from numerai_features.embedders._axes import as_in_metric, fit_axes
 from numerai_features.embedders._neighbors import (
     approximate_neighbors,
@@ -60,6 +61,17 @@ class TestExact:
         far, _ = NearestNeighbors(n_neighbors=6).fit(X.astype(float)).kneighbors()
         np.testing.assert_allclose(distance, far[:, :5], rtol=1e-6)
         assert (index != np.arange(len(X))[:, None]).all()
+
+    @pytest.mark.parametrize("block", [(64, 700), (1000, 33), (7, 5000)])
+    def test_blocks_do_not_matter(self, monkeypatch, block):
+        Z = np.random.default_rng(0).integers(0, 50, (2000, 40)).astype(np.int8)
+        expected = exact_neighbors(Z, 9, CPU)
+        for kept in (0, 1 << 30):
+            monkeypatch.setattr(_neighbors, "_KEPT_BYTES", kept)
+            monkeypatch.setattr(_neighbors, "_BLOCK", {"cpu": block})
+            monkeypatch.setattr(_neighbors, "_CAST_BLOCK", block)
+            for got, wanted in zip(exact_neighbors(Z, 9, CPU), expected, strict=True):
+                np.testing.assert_array_equal(got, wanted)
 
     def test_within_groups(self):
         Z, codes = rows(900), np.random.default_rng(1).integers(0, 3, 900)
