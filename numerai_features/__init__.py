@@ -8,6 +8,7 @@ from typing import Any
 __version__ = "0.1.0.dev0"
 
 _SUBPACKAGES = (
+    "augmenters",
     "compose",
     "datasets",
     "embedders",
@@ -18,16 +19,23 @@ _SUBPACKAGES = (
     "trees",
 )
 _PUBLIC = {
+    "AugmentedClassifier": "compose",
+    "AugmentedRegressor": "compose",
+    "BalanceAugmenter": "augmenters",
     "CombinatorialPurgedEraCV": "model_selection",
+    "ComposeAugmenters": "augmenters",
+    "CutoutAugmenter": "augmenters",
     "DAEEmbedder": "embedders",
     "EraHoldout": "model_selection",
     "EraKFold": "model_selection",
     "EraLeakageError": "model_selection",
     "EraLeakageWarning": "model_selection",
+    "EraMixupAugmenter": "augmenters",
     "EraPanel": "datasets",
     "EraSplitDisplay": "model_selection",
     "EraWalkForward": "model_selection",
     "FactorAnalysisEmbedder": "embedders",
+    "GaussianNoiseAugmenter": "augmenters",
     "LatentFeatures": "compose",
     "LatentMapDisplay": "embedders",
     "RepeatedEraKFold": "model_selection",

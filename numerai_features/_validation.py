@@ -226,7 +226,7 @@ def known_numbers(eras: EraIndex | None) -> NDArray[np.int64] | None:
 
 def missing_values(
     X: NDArray[Any], missing: str, rows: Any = None
-) -> NDArray[np.float32]:
+) -> NDArray[np.floating]:
     """Return what stands in for NaN in each column.
 
     Parameters
@@ -239,12 +239,12 @@ def missing_values(
 
     Returns
     -------
-    ndarray of shape (n_features,), float32
+    ndarray of shape (n_features,), float32, or float64 as X is
     """
     check_missing(X, missing)
     if X.dtype.kind != "f":
         return np.full(X.shape[1], MIDDLE_BIN, np.float32)
-    fill = np.zeros(X.shape[1], np.float32)
+    fill = np.zeros(X.shape[1], np.result_type(X.dtype, np.float32))
     step = max(1, _BLOCK_BYTES // (4 * max(1, len(X))))
     for start in range(0, X.shape[1], step):
         block = X[:, start : start + step]
@@ -296,7 +296,11 @@ def as_floats(values: Any, name: str) -> NDArray[np.float64]:
             values = frame_to_array(values)
         elif hasattr(values, "to_frame"):
             values = frame_to_array(values.to_frame())[:, 0]
-        return np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
+        texts = array.dtype == object and any(isinstance(v, str) for v in array.flat)
+        if array.dtype.kind not in "biufO" or texts:
+            raise TypeError(f"could not take {array.dtype if not texts else 'texts'}")
+        return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers, or NaN: {error}.") from error
 

@@ -15,10 +15,24 @@ import pytest
 import sklearn
 import torch
 from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
 import numerai_features
-from numerai_features.compose import LatentFeatures
+from numerai_features.augmenters import (
+    BalanceAugmenter,
+    ComposeAugmenters,
+    CutoutAugmenter,
+    EraMixupAugmenter,
+    GaussianNoiseAugmenter,
+    check_augmenter,
+)
+from numerai_features.compose import (
+    AugmentedClassifier,
+    AugmentedRegressor,
+    LatentFeatures,
+)
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
     DAEEmbedder,
@@ -65,6 +79,29 @@ TRANSFORMERS = [
     ),
     LatentFeatures(FactorAnalysisEmbedder(1), passthrough=False, quantize="uint8"),
 ]
+AUGMENTERS = [
+    BalanceAugmenter(0.6, random_state=0),
+    ComposeAugmenters(
+        [CutoutAugmenter(random_state=0), EraMixupAugmenter(random_state=0)]
+    ),
+    ComposeAugmenters(
+        [GaussianNoiseAugmenter(random_state=0), CutoutAugmenter(random_state=0)],
+        order="chain",
+    ),
+    CutoutAugmenter(random_state=0),
+    CutoutAugmenter(0.5, copies=1.5, per="row", random_state=0),
+    EraMixupAugmenter(random_state=0),
+    EraMixupAugmenter(alpha=0.4, among="all", copies=0.5, random_state=0),
+    GaussianNoiseAugmenter(random_state=0),
+    GaussianNoiseAugmenter(0.5, bins="rank", random_state=0),
+]
+# Cells are set to 0: the median, which they are set to else, knows no weights.
+AUGMENTED = [
+    AugmentedClassifier(
+        LogisticRegression(max_iter=1000), CutoutAugmenter(value=0, random_state=0)
+    ),
+    AugmentedRegressor(Ridge(), CutoutAugmenter(value=0, random_state=0)),
+]
 SPLITTERS = [
     CombinatorialPurgedEraCV(),
     EraHoldout(),
@@ -73,8 +110,20 @@ SPLITTERS = [
     RepeatedEraKFold(),
 ]
 
+AUGMENTS = (
+    "fit_transform changes the rows that a model is trained on, and transform must "
+    "leave those that it predicts for alone"
+)
 # Every excuse, with its reason. A row-wise estimator has none.
 EXCUSED = {
+    **{
+        repr(augmenter): {
+            "check_transformer_general": AUGMENTS,
+            "check_transformer_data_not_an_array": AUGMENTS,
+        }
+        for augmenter in AUGMENTERS
+        if hasattr(augmenter, "transform")
+    },
     repr(FactorAnalysisEmbedder(center="era")): {
         "check_methods_subset_invariance": (
             "a row's factors depend on its era, and without eras all rows of a call "
@@ -106,11 +155,20 @@ def public_classes():
 
 
 def test_every_public_estimator_is_in_the_lists():
-    listed = {type(e).__name__ for e in TRANSFORMERS + SPLITTERS} | {"EraScorer"}
+    lists = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
+    listed = {type(e).__name__ for e in lists} | {"EraScorer"}
     assert set(public_classes()) == listed
 
 
-@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=repr)
+@pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
+def test_augmenters_keep_their_contract(augmenter):
+    check_augmenter(augmenter)
+
+
+CHECKED = TRANSFORMERS + AUGMENTED + [a for a in AUGMENTERS if hasattr(a, "transform")]
+
+
+@pytest.mark.parametrize("estimator", CHECKED, ids=repr)
 def test_scikit_learns_checks(estimator):
     with warnings.catch_warnings(record=True):
         # Its checks fit on made-up rows where a solver may warn; -W error would turn
@@ -272,6 +330,14 @@ class TestClasses:
             pytest.skip("made by make_era_scorer; tested there")
         if hasattr(cls, "split"):
             assert list(cls(purge=1).split(panel.X, panel.y(), panel.eras))
+        elif hasattr(cls, "fit_resample"):
+            made = cls([CutoutAugmenter()]) if cls is ComposeAugmenters else cls()
+            rows = made.fit_resample(panel.X, panel.y(), eras=panel.eras)
+            assert len(rows.X) > panel.n_rows
+        elif cls.__name__.startswith("Augmented"):
+            labels = (panel.y() > 0.5).astype(int)
+            made = cls(DecisionTreeClassifier(), CutoutAugmenter())
+            assert set(made.fit(panel.X, labels).predict(panel.X)) == {0, 1}
         else:
             quick = (
                 {"max_epochs": 1}

@@ -191,6 +191,17 @@ def test_nullable_columns_have_nan():
     np.testing.assert_array_equal(as_floats(frame, "y"), [[1, 0.5], [np.nan, 1]])
 
 
-def test_what_is_no_number_is_named():
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a"],
+        ["0001", "0002"],
+        pd.Series(["1", None]),
+        np.array(["2020-01-01"], "datetime64[D]"),
+        [1 + 2j],
+    ],
+    ids=["text", "labels", "series", "dates", "complex"],
+)
+def test_what_is_no_number_is_named(values):
     with pytest.raises(ValueError, match="weights must be numbers, or NaN: could not"):
-        as_floats(["a"], "weights")
+        as_floats(values, "weights")

@@ -1,5 +1,9 @@
 """Put latents, originals and models together."""
 
+from numerai_features.compose._augmented import (
+    AugmentedClassifier,
+    AugmentedRegressor,
+)
 from numerai_features.compose._latent_features import LatentFeatures
 
-__all__ = ["LatentFeatures"]
+__all__ = ["AugmentedClassifier", "AugmentedRegressor", "LatentFeatures"]

@@ -8,19 +8,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._validation import row_blocks
 from numerai_features.encoders import Affine, Encoder, Fill
 from numerai_features.moments import Moments
 
 _LEAST_SHARE = 1e-10  # of the largest axis's variance: less is rounding
-_BLOCK = 1 << 14
+_ROUNDING = 1e-6  # of the longest row: less is rounding
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The way to the axes, and the linear map that best leads back."""
+    """The way to the axes, the linear map that best leads back, and rows on them.
+
+    Attributes
+    ----------
+    forward : Encoder
+    back : Affine or None
+        None where the axes are the features.
+    rows : ndarray of shape (n_rows, n_axes)
+        The rows that the axes were found from; bytes where they are the features.
+    dtype : dtype
+        Of arrays that such rows are multiplied with.
+    metric : {"euclidean", "cosine", "correlation"}
+        What is left of the metric: rows less their own mean have angles alone.
+    """
 
     forward: Encoder
-    back: Affine | None  # None where there is nothing to lead back from
+    back: Affine | None
+    rows: NDArray[Any]
+    dtype: Any
+    metric: str
+
+    def in_metric(self) -> NDArray[Any]:
+        """Return the rows such that their Euclidean distances are in order."""
+        return as_in_metric(self.rows, self.metric)
 
 
 def fit_axes(
@@ -28,13 +49,14 @@ def fit_axes(
     kind: str | None,
     n_axes: int,
     metric: str,
-    fill: NDArray[np.float32],
+    fill: NDArray[np.floating],
 ) -> Axes:
     """Return axes of rows, from their second moments.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
+        Floats may hold NaN.
     kind : {"pca", "factor"} or None
         Principal axes, in which distances are those of the features but for what the
         left-out axes hold; the posterior means of as many factors; or the features.
@@ -48,53 +70,70 @@ def fit_axes(
     Raises
     ------
     ValueError
-        If no column varies.
+        If the rows do not differ.
     """
+    # Wide numbers may be large: what float32 rounds off might be all that differs.
+    dtype = np.float32 if X.dtype.itemsize <= 2 else np.float64
+    filled = Encoder([("fill", Fill(fill.astype(dtype)))])
+    if X.dtype.kind == "f":
+        X = np.where(np.isnan(X), fill.astype(X.dtype), X)
+    _check_varied(X, metric)
     if kind is None:
-        varies = any((X[:, j] != X[0, j]).any() for j in range(X.shape[1]))
-    else:
-        moments = Moments.from_rows(X, fill=fill)
-        covariance, mean = moments.covariance(), moments.mean
-        varies = bool((np.diag(covariance) > 0).any())
-    if not varies:
-        raise ValueError(
-            f"X is constant in all {X.shape[1]} columns: no row is nearer to one than "
-            "to another. Pass columns that vary."
-        )
-    if kind is None:
-        return Axes(Encoder([("fill", Fill(fill))]), None)
+        return Axes(filled, None, X, dtype, metric)
+    moments = Moments.from_rows(X)
+    covariance, mean = moments.covariance(), moments.mean
     if kind == "factor":
         forward = _factors(X, covariance, n_axes)
     else:
         weight, shift = _principal(covariance, mean, n_axes, metric)
-        dtype = np.float32 if X.dtype.kind in "iub" else np.float64
         axes = Affine(weight.astype(dtype), (-shift @ weight).astype(dtype))
-        forward = Encoder([("fill", Fill(fill)), ("axes", axes)])
-    _, to_axes = forward.steps[-1]
-    return Axes(forward, _back(to_axes, covariance, mean))
+        forward = Encoder([*filled.steps, ("axes", axes)])
+    back = _back(forward.steps[-1][1], covariance, mean)
+    left = "cosine" if (kind, metric) == ("pca", "correlation") else metric
+    return Axes(forward, back, forward.transform(X), dtype, left)
 
 
-def as_in_metric(Z: NDArray[Any], metric: str, *, centred: bool) -> NDArray[Any]:
+def as_in_metric(Z: NDArray[Any], metric: str) -> NDArray[Any]:
     """Return rows whose Euclidean distances are in the order of the metric's.
 
     Parameters
     ----------
     Z : ndarray of shape (n_rows, n_axes)
     metric : {"euclidean", "cosine", "correlation"}
-    centred : bool
-        Whether each row's mean was taken off before.
+        Rows without any length, in a metric of directions, are as far from all others
+        as rows at right angles.
     """
     if metric == "euclidean":
         # Bytes are used as they are; of floats large means would cost digits.
         return Z if Z.dtype.itemsize == 1 else (Z - Z.mean(axis=0)).astype(np.float32)
-    out = np.empty(Z.shape, np.float32)
-    for start in range(0, len(Z), _BLOCK):
-        block = Z[start : start + _BLOCK].astype(np.float64)
-        if metric == "correlation" and not centred:
+    out = np.empty((len(Z), Z.shape[1] + 1), np.float32)
+    lengths = np.empty(len(Z))
+    for rows in row_blocks(*Z.shape):
+        block = Z[rows].astype(np.float64)
+        if metric == "correlation":
             block -= block.mean(axis=1, keepdims=True)
-        length = np.linalg.norm(block, axis=1, keepdims=True)
-        out[start : start + _BLOCK] = block / np.maximum(length, 1e-12)
-    return out
+        lengths[rows] = np.linalg.norm(block, axis=1)
+        out[rows, :-1] = block / np.maximum(lengths[rows], 1e-300)[:, None]
+    none = lengths <= _ROUNDING * lengths.max()
+    out[none, :-1] = 0
+    out[:, -1] = none
+    return out if none.any() else out[:, :-1]
+
+
+def _check_varied(X, metric):
+    """Raise if rows do not differ, by the metric."""
+    if not (X.max(axis=0) > X.min(axis=0)).any():
+        raise ValueError(
+            f"X is constant in all {X.shape[1]} columns: no row is nearer to one than "
+            "to another. Pass columns that vary."
+        )
+    if metric == "correlation" and all(
+        (X[rows] == X[rows, :1]).all() for rows in row_blocks(*X.shape)
+    ):
+        raise ValueError(
+            "metric='correlation' needs rows whose cells differ, but every row of X "
+            f"is constant over its {X.shape[1]} columns. Use metric='euclidean'."
+        )
 
 
 def _principal(covariance, mean, n_axes, metric):
@@ -118,11 +157,14 @@ def _principal(covariance, mean, n_axes, metric):
 
 
 def _factors(X, covariance, n_axes):
+    from threadpoolctl import threadpool_limits
+
     from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
     from numerai_features.embedders._maximum_likelihood import rank
 
-    n_factors = min(n_axes, rank(covariance))
-    return FactorAnalysisEmbedder(n_factors).fit(X).encoder_
+    with threadpool_limits(1, "blas"):  # the same bits, as above
+        n_factors = min(n_axes, rank(covariance))
+        return FactorAnalysisEmbedder(n_factors).fit(X).encoder_
 
 
 def _back(to_axes, covariance, mean):
@@ -130,4 +172,4 @@ def _back(to_axes, covariance, mean):
     W = to_axes.weight.astype(np.float64)
     at_mean = mean @ W + to_axes.bias
     back = np.linalg.lstsq(W.T @ covariance @ W, W.T @ covariance, rcond=None)[0]
-    return Affine(back.astype(np.float32), (mean - at_mean @ back).astype(np.float32))
+    return Affine(back.astype(np.float32), mean - at_mean @ back)

@@ -91,10 +91,11 @@ def curve(min_dist: float, spread: float) -> tuple[float, float]:
     """
     from scipy.optimize import curve_fit
 
-    d = np.linspace(0, 3 * spread, 300)
-    wanted = np.where(d < min_dist, 1.0, np.exp(-(d - min_dist) / spread))
+    d = np.linspace(0, 3, 300)  # in units of the spread
+    least = min_dist / spread
+    wanted = np.where(d < least, 1.0, np.exp(-(d - least)))
     (a, b), _ = curve_fit(lambda d, a, b: 1 / (1 + a * d ** (2 * b)), d, wanted)
-    return float(a), float(b)
+    return float(a / spread ** (2 * b)), float(b)
 
 
 def _joined(directed: Any) -> FuzzyGraph:

@@ -14,7 +14,7 @@ from numerai_features._eras import EraIndex
 # held out, where that is fewer) before the held-out ones are not trained on.
 _PURGE = 8
 FEWEST_ERAS = 5  # of which some are held out; else random rows
-_FEWEST_ROWS = 20
+FEWEST_ROWS = 20  # of which some are held out; else none
 _MOST_ROWS = 1 << 16
 
 
@@ -59,7 +59,7 @@ def hold_out(
         train, valid = folds[-1]
     elif eras is not None and eras.resolved.sum() >= FEWEST_ERAS:
         train, valid = _last_eras(validation, eras, purge)
-    elif len(everything) >= _FEWEST_ROWS:
+    elif len(everything) >= FEWEST_ROWS:
         train, valid = _random_rows(validation, everything, eras, seed)
     else:
         return Holdout(everything, None)

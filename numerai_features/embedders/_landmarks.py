@@ -14,7 +14,7 @@ def draw_landmarks(
     most: int,
     seed: int,
     *,
-    whole_eras: bool = False,
+    fewest: int | None = None,
 ) -> NDArray[np.intp]:
     """Return rows in order, at most so many.
 
@@ -27,17 +27,17 @@ def draw_landmarks(
     eras : EraIndex or None
     most : int
     seed : int
-    whole_eras : bool, default=False
-        Take all rows of some eras, at even distances, instead of some rows of all; at
-        least one era, whatever its size.
+    fewest : int, default=None
+        Take all rows of some eras, at even distances, instead of some rows of all:
+        eras of so many rows or more, at least one, whatever its size.
     """
+    if eras is not None and fewest is not None:
+        return eras.rows_of(_spread(eras.counts, most, fewest))
     if n_rows <= most:
         return np.arange(n_rows)
     rng = np.random.default_rng([seed, n_rows, most])
     if eras is None:
         return np.sort(rng.choice(n_rows, most, replace=False))
-    if whole_eras:
-        return eras.rows_of(_spread(eras.counts, most))
     # Random places within each era; those whose place is below the quota are taken.
     order = np.lexsort((rng.random(n_rows), eras.codes))
     starts = np.cumsum(eras.counts) - eras.counts
@@ -56,17 +56,26 @@ def _quota(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     share = (most - whole) / np.arange(len(counts), 0, -1)
     level = share[np.argmax(ascending > share)]
     quota = np.minimum(counts, int(level))
-    spare = np.flatnonzero(counts > quota)[: most - int(quota.sum())]
-    quota[spare] += 1
+    spare = np.flatnonzero(counts > quota)
+    quota[spare[_evenly(len(spare), most - int(quota.sum()))]] += 1
     return quota
 
 
-def _spread(counts: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+def _spread(counts: NDArray[np.int64], most: int, fewest: int) -> NDArray[np.bool_]:
     """Return which eras to take whole: evenly spaced, together at most `most` rows."""
-    n_eras = len(counts)
-    for n in range(min(n_eras, max(1, most // max(1, int(counts.min())))), 0, -1):
-        chosen = np.zeros(n_eras, bool)
-        chosen[np.linspace(0, n_eras - 1, n).round().astype(int)] = True
-        if counts[chosen].sum() <= most:
+    chosen = np.zeros(len(counts), bool)
+    able = np.flatnonzero((counts >= fewest) & (counts <= max(most, fewest)))
+    if not len(able):  # all are larger: the smallest of them
+        larger = np.flatnonzero(counts >= fewest)
+        able = larger[[np.argmin(counts[larger])]] if len(larger) else larger
+    for n in range(len(able), 0, -1):
+        taken = able[_evenly(len(able), n)]
+        if n == 1 or counts[taken].sum() <= most:
+            chosen[taken] = True
             break
     return chosen
+
+
+def _evenly(n: int, k: int) -> NDArray[np.intp]:
+    """Return k of n places at even distances; one is the last."""
+    return np.floor((np.arange(k) + 1) * n / max(k, 1)).astype(np.intp) - 1

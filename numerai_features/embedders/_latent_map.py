@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._optional import import_optional
 from numerai_features._validation import (
     as_floats,
@@ -32,7 +35,7 @@ class LatentMapDisplay:
     latents : ndarray of shape (n_rows, 2)
         Where the points lie.
     values : ndarray of shape (n_rows,), default=None
-        What they are coloured by; NaN is grey.
+        What they are coloured by; what is not finite is grey.
     label : str, default=None
         What `values` are.
     axis_names : (str, str), default=("latent 0", "latent 1")
@@ -85,7 +88,7 @@ class LatentMapDisplay:
         eras: Any = None,
         y: Any = None,
         color: Any = "era",
-        n_rows: int = 5000,
+        n_rows: Any = 5000,
         random_state: int = 0,
         ax: Any = None,
     ) -> LatentMapDisplay:
@@ -102,8 +105,9 @@ class LatentMapDisplay:
         y : array-like of shape (n_rows,), default=None
             The target, for ``color="target"``.
         color : {"era", "target", "familiarity"}, column or array, default="era"
-            The era's number; `y`; the embedder's ``score_samples`` (how like rows of
-            its `fit` a row is); a column of X by name or position; or a number a row.
+            The era's number (the live one is grey); `y`; the embedder's
+            ``score_samples``, which tells how like rows of its `fit` a row is; a column
+            of X by name or position; or a number a row.
         n_rows : int, default=5000
             Most rows to draw, chosen at random; the embedder sees only these.
         random_state : int, default=0
@@ -123,14 +127,15 @@ class LatentMapDisplay:
             If matplotlib is not installed.
         """
         n = count_rows(X)
-        if n_rows < 1:
-            raise ValueError(f"n_rows must be 1 or more; got {n_rows}.")
+        if not isinstance(n_rows, Integral) or n_rows < 1:
+            raise ValueError(f"n_rows must be an int, 1 or more; got {n_rows!r}.")
         rows = np.random.default_rng(random_state).permutation(n)[:n_rows]
-        options = {}
         eras = find_eras(X, eras)
-        if eras is not None:
-            options["eras"] = np.asarray(eras)[rows]
+        index = None if eras is None else encode_eras(eras, n_rows=n)
         features, _ = take_eras(take_rows(X, rows))
+        options = {}
+        if eras is not None and "eras" in signature(embedder.transform).parameters:
+            options["eras"] = np.asarray(eras)[rows]
         Z = np.asarray(embedder.transform(features, **options))
         if Z.ndim != 2 or Z.shape[1] < 2:
             raise ValueError(
@@ -140,7 +145,8 @@ class LatentMapDisplay:
         if isinstance(color, str) and color == "familiarity":
             values, label = _familiarity(embedder, features, options), "familiarity"
         else:
-            values, label = _values(color, X, rows, options.get("eras"), y)
+            values, label = _values(color, X, index, y)
+            values = values[rows]
         first, second, *_ = map(str, embedder.get_feature_names_out())
         names = (first, second)
         display = cls(latents=Z[:, :2], values=values, label=label, axis_names=names)
@@ -167,7 +173,7 @@ class LatentMapDisplay:
         -------
         LatentMapDisplay
         """
-        Z = np.asarray(Z)
+        Z = as_floats(Z, "Z")
         if Z.ndim != 2 or Z.shape[1] < 2:
             raise ValueError(f"Z must have two columns or more; got shape {Z.shape}.")
         if values is not None:
@@ -199,20 +205,21 @@ class LatentMapDisplay:
         look = {"s": 30 / (1 + len(self.latents) / 500), "linewidths": 0}
         colours, few = self.values, None
         if colours is not None:
+            colours = np.where(np.isfinite(colours), colours, np.nan)
             distinct = np.unique(colours[~np.isnan(colours)])
             few = distinct if len(distinct) <= _FEW else None
             colour_map = pyplot.get_cmap("viridis").with_extremes(bad="#BBBBBB")
             look |= {"cmap": colour_map, "plotnonfinite": True}
         self.points_ = ax.scatter(*self.latents.T, c=colours, **look)
-        if few is not None:
+        if few is not None and len(few):
             handles = [
                 ax.scatter([], [], s=30, color=self.points_.to_rgba(value))
                 for value in few
             ]
-            names = [f"{value:g}" for value in few]
+            names = [f"{value:.10g}" for value in few]
             place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
             ax.legend(handles, names, title=self.label, frameon=False, **place)
-        elif colours is not None:
+        elif colours is not None and few is None:
             ax.figure.colorbar(self.points_, ax=ax, label=self.label)
         ax.set_xlabel(self.axis_names[0])
         ax.set_ylabel(self.axis_names[1])
@@ -222,7 +229,7 @@ class LatentMapDisplay:
 
 
 def _values(
-    color: Any, X: Any, rows: NDArray[np.intp], eras: Any, y: Any
+    color: Any, X: Any, eras: EraIndex | None, y: Any
 ) -> tuple[NDArray[np.float64], str]:
     """Return what rows are coloured by, and its name."""
     n = count_rows(X)
@@ -232,33 +239,35 @@ def _values(
                 "color='era' needs eras: pass eras=, a frame with a column 'era', or "
                 "another color."
             )
-        from numerai_features._eras import encode_eras
-
-        index = encode_eras(eras)
-        return index.numbers[index.codes].astype(np.float64), "era"
+        numbers = np.where(eras.resolved, eras.numbers, np.nan)
+        return numbers[eras.codes], "era"
     if isinstance(color, str) and color == "target":
         if y is None:
             raise ValueError("color='target' needs y, which is None.")
-        return _one_a_row(y, n, "y")[rows], str(getattr(y, "name", None) or "target")
-    if isinstance(color, (str, int)):
-        return _column(X, color)[rows], str(color)
-    return _one_a_row(color, n, "color")[rows], str(getattr(color, "name", None) or "")
+        return _one_a_row(y, n, "y"), str(getattr(y, "name", None) or "target")
+    if isinstance(color, str) or (
+        isinstance(color, Integral) and color is not True and color is not False
+    ):
+        return _column(X, color), str(color)
+    return _one_a_row(color, n, "color"), str(getattr(color, "name", None) or "")
 
 
-def _column(X: Any, name: str | int) -> NDArray[np.float64]:
-    if is_frame(X):
-        names = column_names(X)
-        if name in names:
-            return as_floats(np.asarray(X[name]), str(name))
-        known = f"the frame has {len(names)} columns"
-    else:
-        X = np.asarray(X)
-        if isinstance(name, int) and -X.shape[1] <= name < X.shape[1]:
-            return as_floats(X[:, name], str(name))
-        known = f"X has {X.shape[1]} columns, by position"
+def _column(X: Any, name: Any) -> NDArray[np.float64]:
+    """Return a column by its name, or by its place among the features."""
+    features, _ = take_eras(X)
+    names = column_names(features) if is_frame(features) else None
+    if names is None:
+        features = np.asarray(features)
+    width = features.shape[1]
+    if names is not None and name in names:
+        return as_floats(features[name], str(name))
+    if not isinstance(name, str) and -width <= int(name) < width:
+        place = int(name)
+        column = features[:, place] if names is None else features[names[place]]
+        return as_floats(column, str(name))
     raise ValueError(
-        f"color={name!r} is neither 'era', 'target' nor 'familiarity', nor a column: "
-        f"{known}."
+        f"color={name!r} is neither 'era', 'target' nor 'familiarity', nor one of "
+        f"{width} columns of X, by name or position."
     )
 
 

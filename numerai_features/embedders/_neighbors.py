@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._optional import import_optional
+from numerai_features._validation import row_blocks
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ _BLOCK = {"cpu": (128, 32768), "cuda": (4096, 65536)}
 _CAST_BLOCK = 1024, 8192
 _KEPT_BYTES = 1 << 29  # of a table of bytes as floats
 _STRIDES = 32
+_SAMPLED, _TOLERANCE = 32, 1e-3  # of rows, and of their distances, squared
 
 
 def exact_neighbors(
@@ -37,8 +39,8 @@ def exact_neighbors(
     Parameters
     ----------
     Z : ndarray of shape (n_rows, n_axes)
-        Near zero, as is what a mean was taken off, or bytes: distances are found as
-        differences of squares, and those returned are then computed anew.
+        Distances are found as differences of squares, in float64 where float32 would
+        not tell near rows apart; those returned are then computed anew.
     k : int
         Fewer than the rows of any group.
     device : torch.device
@@ -99,24 +101,14 @@ def recall(
         Neighbours are of the same code.
     """
     k, hits = found.shape[1], 0
-    for group in [rows] if codes is None else _same(codes[rows], rows):
-        among = np.arange(len(Z)) if codes is None else _where(codes, codes[group[0]])
+    codes = np.zeros(len(Z), np.int32) if codes is None else codes
+    for code in np.unique(codes[rows]):
+        group, among = rows[codes[rows] == code], np.flatnonzero(codes == code)
         places = np.searchsorted(among, group)
         for block, near in _search(Z[among], k, device, places):
             mine = found[group[block], :, None] == among[near][:, None]
             hits += int(mine.any(axis=2).sum())
     return float(hits / (k * len(rows)))
-
-
-def _where(codes: NDArray[np.int32], code: int) -> NDArray[np.intp]:
-    return np.flatnonzero(codes == code)
-
-
-def _same(
-    codes: NDArray[np.int32], rows: NDArray[np.intp]
-) -> Iterator[NDArray[np.intp]]:
-    for code in np.unique(codes):
-        yield rows[codes == code]
 
 
 def _search(
@@ -127,27 +119,67 @@ def _search(
     update: Callable[[int], object] = lambda pairs: None,
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
     """Yield blocks of (counted) queries, and the k rows that are nearest to each."""
+    if Z.dtype.kind == "f":
+        Z = (Z - Z.mean(axis=0, dtype=np.float64)).astype(np.float32)
+    queries = np.arange(len(Z)) if queries is None else queries
+    yield from _scan(Z, k, device, _precision(Z, k, device), queries, update)
+
+
+def _precision(Z: NDArray[Any], k: int, device: torch.device) -> torch.dtype:
+    """Return what squares are subtracted in: float32 where that tells rows apart."""
     import torch
 
+    norms = np.concatenate(
+        [
+            np.square(Z[rows], dtype=np.float64).sum(axis=1)
+            for rows in row_blocks(*Z.shape)
+        ]
+    )
+    rounding = 2.0**-22 * norms.max()
+    if Z.dtype.kind != "f" and rounding < 1:  # sums of whole numbers are exact
+        return torch.float32
+    sample = np.unique(np.linspace(0, len(Z) - 1, _SAMPLED).astype(np.intp))
+    farthest = np.zeros(len(sample))
+    for block, near in _scan(Z, k, device, torch.float64, sample, lambda pairs: None):
+        gap = Z[sample[block]].astype(np.float64) - Z[near[:, -1]]
+        farthest[block] = (gap * gap).sum(axis=1)
+    close = rounding > _TOLERANCE * np.median(farthest)
+    return torch.float64 if close else torch.float32
+
+
+def _scan(
+    Z: NDArray[Any],
+    k: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    queries: NDArray[np.intp],
+    update: Callable[[int], object],
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+    """Compare all queries with all rows, a block at a time."""
+    import torch
+
+    def beside_squares(start: int) -> torch.Tensor:
+        """Return rows with the sum of their squares as one more column."""
+        x = floats(slice(start, start + columns))
+        return torch.cat([x, (x * x).sum(1, keepdim=True)], dim=1)
+
+    def floats(rows: slice | NDArray[np.intp]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(Z[rows])).to(device, dtype)
+
     n = len(Z)
-    queries = np.arange(n) if queries is None else queries
     kept = Z.dtype.itemsize > 1 or 4 * Z.size <= _KEPT_BYTES
     rows, columns = _BLOCK[device.type] if kept else _CAST_BLOCK
-    buffer = torch.empty(rows * min(columns, n), device=device)
+    buffer = torch.empty(rows * min(columns, n), device=device, dtype=dtype)
     starts = range(0, n, columns)
-    others = [_beside_squares(Z[i:][:columns], device) for i in starts if kept]
+    others = [beside_squares(start) for start in starts if kept]
     for first in range(0, len(queries), rows):
         mine = queries[first : first + rows]
-        x = _floats(Z[mine], device)
+        x = floats(mine)
         # Less its own square, which does not depend on the other row.
         x = torch.cat([-2 * x, torch.ones_like(x[:, :1])], dim=1)
         best: list[torch.Tensor] = []
-        for i, start in enumerate(range(0, n, columns)):
-            part = (
-                others[i]
-                if others
-                else _beside_squares(Z[start : start + columns], device)
-            )
+        for i, start in enumerate(starts):
+            part = others[i] if kept else beside_squares(start)
             distance = buffer[: len(mine) * len(part)].view(len(mine), -1)
             torch.mm(x, part.T, out=distance)
             own = np.flatnonzero((mine >= start) & (mine < start + len(part)))
@@ -162,22 +194,9 @@ def _search(
                 places = places.gather(1, order)
             best = [values, places]
             update(len(mine) * len(part))
-        yield np.arange(first, first + len(mine)), best[1].cpu().numpy()
-
-
-def _beside_squares(block: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Return rows with the sum of their squares as one more column."""
-    import torch
-
-    x = _floats(block, device)
-    return torch.cat([x, (x * x).sum(1, keepdim=True)], dim=1)
-
-
-def _floats(block: NDArray[Any], device: torch.device) -> torch.Tensor:
-    import torch
-
-    tensor = torch.from_numpy(np.ascontiguousarray(block))
-    return tensor.to(device).float()
+        order = best[0].argsort(dim=1)
+        near = best[1].gather(1, order).cpu().numpy()
+        yield np.arange(first, first + len(mine)), near
 
 
 def _smallest(distance: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

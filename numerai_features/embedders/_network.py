@@ -185,7 +185,7 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _check_rows(self, X, eras):
         """Return rows, and their eras or None, for a fitted network."""
-        check_is_fitted(self)
+        check_is_fitted(self, "encoder_")
         X, eras = validate_rows(self, X, eras, reset=False)
         check_missing(X, self.missing)
         return X, eras

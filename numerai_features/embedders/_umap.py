@@ -25,14 +25,14 @@ from numerai_features.embedders import _fuzzy_graph as fuzzy
 from numerai_features.embedders import _network as network
 from numerai_features.embedders._axes import as_in_metric, fit_axes
 from numerai_features.embedders._folding import perceptron_of
-from numerai_features.embedders._holdout import FEWEST_ERAS, hold_out
+from numerai_features.embedders._holdout import FEWEST_ERAS, FEWEST_ROWS, hold_out
 from numerai_features.embedders._landmarks import draw_landmarks
 from numerai_features.embedders._neighbors import (
     approximate_neighbors,
     exact_neighbors,
     recall,
 )
-from numerai_features.encoders import Affine, Encoder, Fill
+from numerai_features.encoders import Affine, Encoder
 
 _LANDMARKS = 100_000
 _MOST_EXACT = 100_000  # rows: some 10 operations a pair and axis
@@ -41,6 +41,10 @@ _HELD_OUT_STEPS = 8
 _OTHERS = 0.5  # rows to be kept apart from, an edge
 _RECALL_ROWS = 200
 _MOST_LABELS, _LABEL_BINS = 50, 10
+_OF_THE_NETWORK = (
+    "umap_", "decoder_", "n_edges_", "neighbor_recall_", "feature_recall_",
+    "history_", "best_epoch_", "n_iter_",
+)  # fmt: skip
 
 
 class UMAPEmbedder(network.NetworkEmbedder):
@@ -72,8 +76,9 @@ class UMAPEmbedder(network.NetworkEmbedder):
         Of the features (of the factors, where ``reduce="factor"``).
     neighbors : {"global", "era"}, default="global"
         Where neighbours are sought: among all landmarks, of which the nearest are
-        often the same stock in weeks around; or within the row's era, of which then
-        all rows are landmarks, and as many eras as `n_landmarks` allows.
+        often the same stock in weeks around; or within the row's era. Then landmarks
+        are all rows of as many eras as `n_landmarks` allows, at even distances; eras of
+        fewer than `n_neighbors` rows are left out. Without eras all rows are one.
     reduce : {"pca", "factor"}, default="pca"
         Axes that neighbours are sought in and the network starts from: principal axes,
         or factors as `FactorAnalysisEmbedder` finds them. None: the features.
@@ -105,8 +110,9 @@ class UMAPEmbedder(network.NetworkEmbedder):
     validation : float, int, splitter or None, default=0.1
         Edges held out to stop by: those of the last share of the eras, or of the last
         so many, with up to 8 eras before them left out, too; without eras, or with
-        less than 5 of them, a random share of the edges. Or a splitter, whose last
-        fold is taken. None: train on all edges, to the last epoch.
+        less than 5 of them, a random share of the edges, and of less than 20 rows none.
+        Or a splitter, whose last fold of the landmarks is taken. None: train on all
+        edges, to the last epoch.
     patience : int, default=5
         Epochs without a lower loss until training stops. None: never.
     batch_size : int, default=512
@@ -153,7 +159,8 @@ class UMAPEmbedder(network.NetworkEmbedder):
     n_landmarks_ : int
         Rows that were looked at.
     n_edges_ : int
-        Edges of the graph.
+        Edges of the graph; this and all below to `n_iter_` are None for another
+        `method`.
     neighbor_recall_ : float
         Share of nearest neighbours on the axes that were found; 1 where exact.
     feature_recall_ : float
@@ -384,7 +391,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
         ndarray of shape (n_rows, n_features), float32
             In the units of the features.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "encoder_")
         if self.decoder_ is None:
             raise ValueError(
                 "inverse_transform needs the network that restores rows: fit with "
@@ -392,10 +399,10 @@ class UMAPEmbedder(network.NetworkEmbedder):
                 f"{self.method!r} and {self.reconstruction_weight}."
             )
         Z = check_array(X, dtype=np.float32, input_name="X")
-        if Z.shape[1] != self.n_components:
+        if Z.shape[1] != self._n_features_out:
             raise ValueError(
                 f"X has {Z.shape[1]} latents, but UMAPEmbedder gives "
-                f"{self.n_components}; pass what transform returned."
+                f"{self._n_features_out}; pass what transform returned."
             )
         return self.decoder_.transform(Z)
 
@@ -435,97 +442,94 @@ class UMAPEmbedder(network.NetworkEmbedder):
         values, labels[known] = np.unique(y[known], return_inverse=True)
         if len(values) > _MOST_LABELS:
             edges = np.quantile(y[known], np.arange(1, _LABEL_BINS) / _LABEL_BINS)
-            labels[known] = np.searchsorted(edges, y[known], side="right")
+            labels[known] = np.searchsorted(np.unique(edges), y[known])
         return labels
 
     def _fit_landmarks(self, X, labels, eras, seed, device):
         by_era = self.neighbors == "era" and eras is not None
         most = _LANDMARKS if self.n_landmarks == "auto" else self.n_landmarks
+        fewest = self.n_neighbors if by_era else None
         with self._stage("landmarks"):
-            rows = draw_landmarks(len(X), eras, most, seed, whole_eras=by_era)
+            rows = draw_landmarks(len(X), eras, most, seed, fewest=fewest)
+            self._check_landmarks(len(rows), by_era)
             eras = None if eras is None else eras.take(rows)
-            self._check_landmarks(eras if by_era else None, len(rows))
             X = np.ascontiguousarray(take_rows(X, rows))
             labels = None if labels is None else labels[rows]
             self.missing_values_ = missing_values(X, self.missing)
         with self._stage("axes"):
-            axes, Z = self._to_axes(X)
+            axes = fit_axes(
+                X, self.reduce, self.n_axes, self.metric, self.missing_values_
+            )
         self.n_landmarks_ = len(rows)
-        self.umap_ = self.decoder_ = None
+        for name in _OF_THE_NETWORK:
+            setattr(self, name, None)
         if self.method != "parametric":
-            self.encoder_ = axes.forward
             with self._stage("layout"):
-                self._fit_other(Z, labels, seed)
+                self.umap_ = self._fit_other(axes, labels, seed)
+            self.encoder_ = axes.forward
             return
         with self._stage("neighbours"):
-            graph = self._make_graph(
-                X, Z, labels, eras if by_era else None, seed, device
-            )
+            groups = eras if by_era else None
+            graph = self._make_graph(X, axes, labels, groups, seed, device)
         self.n_edges_ = len(graph.weights)
         with self._stage("layout"):
-            task, units = self._train(Z, graph, eras, seed, device)
+            task, units = self._train(axes.rows, graph, eras, seed, device)
             self._keep(task, units, X, axes)
 
-    def _check_landmarks(self, eras, n_rows):
+    def _check_landmarks(self, n_rows, by_era):
         """Raise where there are too few rows to have neighbours."""
-        counts = [n_rows] if eras is None else eras.counts
-        fewest = int(np.argmin(counts))
-        if counts[fewest] < self.n_neighbors:
-            where = "landmarks" if eras is None else f"of era {eras.labels[fewest]}"
-            raise ValueError(
-                f"n_neighbors={self.n_neighbors}, the row itself among them, but there "
-                f"are {counts[fewest]} rows {where}. Lower n_neighbors, or pass more "
-                "rows."
-            )
+        if n_rows >= self.n_neighbors:
+            return
+        found = "no era has as many" if by_era else f"there are {n_rows} landmarks"
+        raise ValueError(
+            f"n_neighbors={self.n_neighbors} rows, the row itself among them, but "
+            f"{found}. Lower n_neighbors, or pass more rows."
+        )
 
-    def _to_axes(self, X):
-        """Return the axes, and the rows as the network takes them."""
-        axes = fit_axes(X, self.reduce, self.n_axes, self.metric, self.missing_values_)
-        if self.reduce is None and X.dtype.kind in "iub":
-            return axes, X
-        return axes, axes.forward.transform(X)
-
-    def _make_graph(self, X, Z, labels, eras, seed, device):
-        k = self.n_neighbors - 1
-        centred = self.reduce == "pca"
-        table = as_in_metric(Z, self.metric, centred=centred)
-        codes = None if eras is None else eras.codes
-        if eras is None and len(table) > _MOST_EXACT:
+    def _make_graph(self, X, axes, labels, eras, seed, device):
+        k, table = self.n_neighbors - 1, axes.in_metric()
+        n, codes = len(table), None if eras is None else eras.codes
+        if eras is None and n > _MOST_EXACT:
             index, distance = approximate_neighbors(table, k, seed)
         else:
             groups = None
             if eras is not None:
-                groups = [np.arange(len(Z))[rows] for _, rows in eras.rows_by_era()]
+                groups = [np.arange(n)[rows] for _, rows in eras.rows_by_era()]
             index, distance = exact_neighbors(
                 table, k, device, groups, progress=bool(self.verbose)
             )
-        sample = np.linspace(0, len(Z) - 1, min(len(Z), _RECALL_ROWS)).astype(np.intp)
+        sample = np.linspace(0, n - 1, min(n, _RECALL_ROWS)).astype(np.intp)
         self.neighbor_recall_ = recall(index, table, sample, device, codes)
-        features = (
-            X
-            if X.dtype.kind in "iub"
-            else Encoder([("fill", Fill(self.missing_values_))]).transform(X)
-        )
-        features = as_in_metric(features, self.metric, centred=False)
+        if X.dtype.kind == "f":
+            X = np.where(np.isnan(X), self.missing_values_, X)
+        features = as_in_metric(X, self.metric)
         self.feature_recall_ = recall(index, features, sample, device, codes)
+        if self.metric != "euclidean":  # from chords to 1 less the cosine
+            distance = (distance**2 / 2).astype(np.float32)
         graph = fuzzy.fuzzy_graph(index, distance)
-        if labels is None:
-            return graph
-        return fuzzy.intersect_labels(graph, labels, self.target_weight)
+        if labels is not None:
+            graph = fuzzy.intersect_labels(graph, labels, self.target_weight)
+        if not len(graph.weights):
+            raise ValueError(
+                f"target_weight={self.target_weight} leaves no two neighbours: all "
+                "have other targets. Lower it, or raise n_neighbors."
+            )
+        return graph
 
     def _split(self, graph, n_rows, eras, seed):
         """Return the edges to train on, those held out or None, and the rows seen."""
-        everything = np.arange(n_rows)
-        if self.validation is None:
-            return graph, None, everything
-        by_rows = eras is not None and eras.resolved.sum() >= FEWEST_ERAS
-        if by_rows or hasattr(self.validation, "split"):
-            rows = hold_out(self.validation, n_rows, eras, None, seed)
-            side = np.zeros(n_rows, np.int8)
-            side[rows.train], side[rows.valid] = 1, 2
-            a, b = side[graph.heads], side[graph.tails]
-            train, valid, seen = (a & b) == 1, (a & b > 0) | (a + b == 3), rows.train
-            valid &= ~train
+        every = np.arange(n_rows)
+        by_rows = hasattr(self.validation, "split") or (
+            eras is not None and eras.resolved.sum() >= FEWEST_ERAS
+        )
+        if self.validation is None or (n_rows < FEWEST_ROWS and not by_rows):
+            return graph, None, every
+        if by_rows:
+            rows: Any = hold_out(self.validation, n_rows, eras, None, seed)
+            seen, held = (np.isin(every, part) for part in (rows.train, rows.valid))
+            a, b = graph.heads, graph.tails
+            train, known = seen[a] & seen[b], (seen | held)[a] & (seen | held)[b]
+            valid, every = known & ~train, rows.train
         elif self.validation >= 1:
             raise ValueError(
                 f"validation={self.validation} is a number of eras; it takes "
@@ -534,14 +538,14 @@ class UMAPEmbedder(network.NetworkEmbedder):
         else:
             rng = np.random.default_rng([seed, len(graph.weights)])
             valid = rng.random(len(graph.weights)) < self.validation
-            train, seen = ~valid, everything
+            train = ~valid
         for name, edges in {"train on": train, "hold out": valid}.items():
             if not edges.any():
                 raise ValueError(
                     f"validation={self.validation!r} leaves no edge to {name}. Hold "
                     "out another share, or pass validation=None to train on all."
                 )
-        return graph.take(train), graph.take(valid), seen
+        return graph.take(train), graph.take(valid), every
 
     def _train(self, Z, graph, eras, seed, device):
         """Return the trained networks, and what rows are standardised by."""
@@ -587,8 +591,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
 
     def _keep(self, task, units, X, axes):
         """Keep what is needed of the trained networks, as arrays."""
-        dtype = np.float32 if X.dtype.kind in "iub" else np.float64
-        mean, scale = units
+        dtype, (mean, scale) = axes.dtype, units
         layers: Any = perceptron_of(task.encoder, 0, dtype, mean, scale)
         *steps, (name, last) = layers
         before = Encoder([*axes.forward.steps, *layers])
@@ -612,15 +615,15 @@ class UMAPEmbedder(network.NetworkEmbedder):
             steps.append(("features", axes.back))
         self.decoder_ = Encoder(steps)
 
-    def _fit_other(self, Z, labels, seed):
-        """Lay out by umap-learn or cuML."""
+    def _fit_other(self, axes, labels, seed):
+        """Return a layout by umap-learn or cuML."""
         options = {
             "n_components": self.n_components,
             "n_neighbors": self.n_neighbors,
             "min_dist": self.min_dist,
             "spread": self.spread,
-            "metric": self.metric,
-            "negative_sample_rate": int(self.negative_sample_rate),
+            "metric": axes.metric,
+            "negative_sample_rate": max(1, round(self.negative_sample_rate)),
             "target_weight": self.target_weight,
             "verbose": bool(self.verbose),
         }
@@ -632,7 +635,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
         else:
             umap = import_optional("cuml.manifold", extra="cuml", needed_by=owner)
             options["random_state"] = seed % (1 << 31)
-        self.umap_ = umap.UMAP(**options).fit(np.asarray(Z, np.float32), labels)
+        return umap.UMAP(**options).fit(np.asarray(axes.rows, np.float32), labels)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -648,7 +651,9 @@ class UMAPEmbedder(network.NetworkEmbedder):
 
     @property
     def _n_features_out(self):
-        return self.n_components
+        if self.umap_ is not None:
+            return self.umap_.n_components
+        return super()._n_features_out
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -27,19 +27,38 @@ def test_every_era_gives_as_many_or_all_it_has(sizes, most, seed):
         assert given_.max() - given_[some].min() <= 1
 
 
-@given(SIZES, st.integers(1, 200), st.integers(0, 3))
-def test_whole_eras(sizes, most, seed):
-    eras = make(sizes, seed)
-    rows = draw_landmarks(eras.n_rows, eras, most, seed, whole_eras=True)
+@given(SIZES, st.integers(1, 200), st.integers(1, 31))
+def test_whole_eras(sizes, most, fewest):
+    eras = make(sizes, 0)
+    rows = draw_landmarks(eras.n_rows, eras, most, 0, fewest=fewest)
     given_ = np.bincount(eras.codes[rows], minlength=len(sizes))
-    assert ((given_ == 0) | (given_ == eras.counts)).all()
-    assert len(rows) <= most or (given_ > 0).sum() == 1
+    taken = given_ > 0
+    assert (given_[taken] == eras.counts[taken]).all()
+    assert (eras.counts[taken] >= fewest).all()
+    able = eras.counts[eras.counts >= fewest]
+    assert taken.any() == bool(len(able))
+    if len(able) and able.min() <= most:
+        assert len(rows) <= most
+    elif len(able):
+        assert len(rows) == able.min()
 
 
 def test_whole_eras_are_spread_evenly():
     eras = make([10] * 21, 0)
-    rows = draw_landmarks(210, eras, 50, 0, whole_eras=True)
-    assert list(np.unique(eras.codes[rows])) == [0, 5, 10, 15, 20]
+    rows = draw_landmarks(210, eras, 50, 0, fewest=5)
+    assert list(np.unique(eras.codes[rows])) == [3, 7, 11, 15, 20]
+
+
+def test_a_large_era_does_not_take_the_place_of_all_others():
+    eras = make([5000] + [50] * 40, 0)
+    rows = draw_landmarks(7000, eras, 500, 0, fewest=5)
+    assert len(np.unique(eras.codes[rows])) == 10
+
+
+def test_less_landmarks_than_eras_are_spread_over_them():
+    eras = make([50] * 200, 0)
+    codes = eras.codes[draw_landmarks(10_000, eras, 100, 0)]
+    assert list(np.unique(codes)) == list(range(1, 200, 2))
 
 
 @given(st.integers(2, 100), st.integers(1, 100), st.integers(0, 3))

@@ -4,6 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.decomposition import PCA
 
 from numerai_features.embedders import (
     DAEEmbedder,
@@ -76,6 +77,21 @@ class TestColours:
         np.testing.assert_array_equal(display.values, own[self.chosen(panel)])
         assert display.label == "mine"
 
+    def test_the_live_era_is_grey(self):
+        eras = np.array(["0001", "0002", "X"] * 20)
+        X = np.random.default_rng(0).normal(size=(60, 3))
+        display = LatentMapDisplay.from_estimator(PCA(2).fit(X), X, eras=eras)
+        assert np.isnan(display.values).sum() == 20
+        texts = [t.get_text() for t in display.ax_.get_legend().get_texts()]
+        assert texts == ["1", "2"]
+
+    def test_a_column_of_a_frame_by_position(self, panel):
+        frame = panel.to_frame(targets=[])
+        fitted = FactorAnalysisEmbedder(2).fit(frame)
+        display = LatentMapDisplay.from_estimator(fitted, frame, color=np.int64(3))
+        rows = np.random.default_rng(0).permutation(panel.n_rows)[:5000]
+        np.testing.assert_array_equal(display.values, panel.X[rows, 3])
+
 
 class TestPicture:
     def test_many_values_have_a_scale(self, embedder, panel):
@@ -98,6 +114,13 @@ class TestPicture:
         np.testing.assert_allclose(faces[:10, :3], 0xBB / 255)
         assert len(np.unique(faces[10:], axis=0)) == 20
 
+    def test_nothing_known(self):
+        display = LatentMapDisplay.from_latents(np.zeros((3, 2)), [np.nan, np.inf, 0])
+        assert len(display.ax_.get_legend().get_texts()) == 1
+        none = LatentMapDisplay.from_latents(np.zeros((3, 2)), [np.nan] * 3)
+        assert none.ax_.get_legend() is None
+        assert len(none.figure_.axes) == 1
+
     def test_plain_points(self):
         display = LatentMapDisplay.from_latents(np.zeros((3, 5)))
         assert display.values is None
@@ -116,10 +139,13 @@ class TestValidation:
         [
             ({"eras": None}, "color='era' needs eras"),
             ({"y": None, "color": "target"}, "color='target' needs y"),
-            ({"color": "smart"}, "nor a column: X has 20 columns"),
-            ({"color": 20}, "nor a column: X has 20 columns"),
+            ({"color": "smart"}, "nor one of 20 columns of X"),
+            ({"color": 20}, "nor one of 20 columns of X"),
+            ({"color": True}, r"color must have shape \(2400,\)"),
+            ({"n_rows": 10.5}, r"n_rows must be an int, 1 or more; got 10\.5"),
+            ({"eras": np.ones(3)}, "eras has 3 labels"),
             ({"color": np.zeros(3)}, r"color must have shape \(2400,\)"),
-            ({"n_rows": 0}, "n_rows must be 1 or more"),
+            ({"n_rows": 0}, "n_rows must be an int, 1 or more"),
         ],
     )
     def test_colours(self, embedder, panel, options, match):

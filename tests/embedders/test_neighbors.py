@@ -9,8 +9,8 @@ from scipy.sparse import coo_array
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
+from numerai_features.embedders import UMAPEmbedder, _neighbors
 from numerai_features.embedders import _fuzzy_graph as fuzzy
-from numerai_features.embedders import _neighbors
 from numerai_features.embedders._axes import as_in_metric, fit_axes
 from numerai_features.embedders._neighbors import (
     approximate_neighbors,
@@ -73,6 +73,25 @@ class TestExact:
             _, distance = exact_neighbors(Z, 9, CPU)  # equal ones are in any order
             np.testing.assert_array_equal(distance, expected)
 
+    @pytest.mark.parametrize("shift", [0, 1e2, 1e4, 1e6])
+    def test_far_from_the_mean(self, shift):
+        """Squares are subtracted in float64 where float32 tells no rows apart."""
+        Z = np.random.default_rng(0).normal(size=(900, 5))
+        Z[::2] += shift
+        Z[1::2] -= shift
+        Z = Z.astype(np.float32)
+        index, _ = exact_neighbors(Z, 5, CPU)
+        far, _ = NearestNeighbors(n_neighbors=5).fit(Z.astype(float)).kneighbors()
+        gap = Z[:, None].astype(float) - Z[index]
+        np.testing.assert_allclose(np.linalg.norm(gap, axis=2), far, rtol=1e-3)
+
+    def test_groups_far_from_each_other(self):
+        Z, codes = rows(900), np.arange(900) % 3
+        groups = [np.flatnonzero(codes == c) for c in range(3)]
+        near, _ = exact_neighbors(Z, 4, CPU, groups)
+        moved, _ = exact_neighbors(Z + 1000 * codes[:, None], 4, CPU, groups)
+        assert (near == moved).mean() > 0.99
+
     def test_within_groups(self):
         Z, codes = rows(900), np.random.default_rng(1).integers(0, 3, 900)
         groups = [np.flatnonzero(codes == c) for c in range(3)]
@@ -123,7 +142,7 @@ class TestApproximate:
 class TestRecall:
     def test_of_exact_neighbours_is_1(self):
         Z = rows(600)
-        index, _ = exact_neighbors(Z, 5, CPU)
+        index = NearestNeighbors(n_neighbors=5).fit(Z).kneighbors()[1]
         assert recall(index, Z, np.arange(600), CPU) == 1
 
     def test_of_others_is_0(self):
@@ -157,6 +176,21 @@ class TestFuzzyGraph:
         )
         assert (graph.heads < graph.tails).all()
 
+    def test_of_angles_is_umap_learns(self, umap):
+        """Weights are of 1 less the cosine, not of the chord."""
+        X = np.abs(rows(300)) + 0.1
+        net = UMAPEmbedder(2, metric="cosine", reduce=None, max_epochs=1)
+        net.missing_values_ = np.zeros(12, np.float32)
+        axes = fit_axes(X, None, 9, "cosine", net.missing_values_)
+        graph = net._make_graph(X, axes, None, None, 0, CPU)
+        search = NearestNeighbors(n_neighbors=15, metric="cosine", algorithm="brute")
+        far, near = search.fit(X).kneighbors(X)
+        expected = umap.fuzzy_simplicial_set(
+            X, 15, np.random.RandomState(0), "cosine",
+            knn_indices=near, knn_dists=np.maximum(far, 0).astype(np.float32),
+        )[0]  # fmt: skip
+        np.testing.assert_allclose(dense(graph, 300), expected.toarray(), atol=2e-3)
+
     @pytest.mark.parametrize("weight", [0.3, 0.5, 1.0])
     def test_labels_are_umap_learns(self, umap, digits, weight):
         labels = np.random.default_rng(0).integers(-1, 4, len(digits[0]))
@@ -174,6 +208,16 @@ class TestFuzzyGraph:
         expected = umap.find_ab_params(spread, min_dist)
         np.testing.assert_allclose(fuzzy.curve(min_dist, spread), expected, rtol=1e-6)
 
+    @pytest.mark.parametrize("spread", [0.01, 0.1, 3, 100])
+    @pytest.mark.parametrize("share", [0, 0.1, 0.9, 1])
+    def test_curve_scales_with_the_spread(self, spread, share):
+        a, b = fuzzy.curve(share * spread, spread)
+        unit = fuzzy.curve(share, 1)
+        d = np.linspace(0.1, 3, 20)
+        np.testing.assert_allclose(
+            a * (d * spread) ** (2 * b), unit[0] * d ** (2 * unit[1]), rtol=1e-6
+        )
+
 
 class TestAxes:
     @pytest.mark.parametrize("metric", ["euclidean", "cosine", "correlation"])
@@ -181,8 +225,7 @@ class TestAxes:
         rng = np.random.default_rng(0)
         X = rng.integers(0, 5, (400, 10)).astype(np.int8)
         axes = fit_axes(X, "pca", 10, metric, np.full(10, 2, np.float32))
-        Z = as_in_metric(axes.forward.transform(X), metric, centred=True)
-        index, _ = exact_neighbors(Z, 5, CPU)
+        index, _ = exact_neighbors(axes.in_metric(), 5, CPU)
         search = NearestNeighbors(n_neighbors=5, metric=metric, algorithm="brute")
         far, _ = search.fit(X.astype(float)).kneighbors()
         from scipy.spatial.distance import cdist
@@ -195,10 +238,23 @@ class TestAxes:
         from scipy.spatial.distance import cdist
 
         X = rows(200) + 3
-        unit = as_in_metric(X, metric, centred=False)
+        unit = as_in_metric(X, metric)
         np.testing.assert_allclose(
             cdist(unit, unit) ** 2 / 2, cdist(X, X, metric), atol=1e-5
         )
+
+    @pytest.mark.parametrize("metric", ["cosine", "correlation"])
+    def test_rows_without_length_are_no_hubs(self, metric):
+        X = rows(400, 60)
+        X[:5] = 3 if metric == "correlation" else 0
+        unit = as_in_metric(X, metric)
+        length = np.linalg.norm(unit[5:] - unit[0], axis=1)
+        np.testing.assert_allclose(length, np.sqrt(2), rtol=1e-5)
+        index, _ = exact_neighbors(unit, 10, CPU)
+        assert (index[5:] < 5).mean() < 0.01
+        axes = fit_axes(X, "pca", 60, metric, np.zeros(60, np.float32))
+        index, _ = exact_neighbors(axes.in_metric(), 10, CPU)
+        assert (index[5:] < 5).mean() < 0.01
 
     def test_principal_axes_are_scikit_learns(self):
         from sklearn.decomposition import PCA

@@ -1,0 +1,17 @@
+"""Augmenters: rows to more rows."""
+
+from numerai_features.augmenters._balance import BalanceAugmenter
+from numerai_features.augmenters._checks import check_augmenter
+from numerai_features.augmenters._compose import ComposeAugmenters
+from numerai_features.augmenters._cutout import CutoutAugmenter
+from numerai_features.augmenters._mixup import EraMixupAugmenter
+from numerai_features.augmenters._noise import GaussianNoiseAugmenter
+
+__all__ = [
+    "BalanceAugmenter",
+    "ComposeAugmenters",
+    "CutoutAugmenter",
+    "EraMixupAugmenter",
+    "GaussianNoiseAugmenter",
+    "check_augmenter",
+]

@@ -1,0 +1,200 @@
+"""What augmenters have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from numerai_features._compat import fit_context
+from numerai_features._validation import (
+    as_frame,
+    is_frame,
+    resolve_seed,
+    validate_rows,
+)
+from numerai_features.augmenters._rows import NewRows, Rows
+
+
+class BaseAugmenter(BaseEstimator, ABC):
+    """Rows in, the same rows and new ones out. Think twice before adding to it."""
+
+    __metadata_request__fit_resample = {"eras": True}
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_resample(self, X, y=None, *, eras=None, sample_weight=None):
+        """Return the rows, and new ones behind them.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            Finite numbers or NaN; int8 stays int8. A frame may have a column ``era``.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+            Targets.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels; without them, or a column of them, all rows are one era.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights; a new row has that of the row it is made from.
+
+        Returns
+        -------
+        Resampled
+            ``X, y, eras, sample_weight``, each in the container it came in, None where
+            it did not. The rows that came are first, and as they were.
+        """
+        rows = Rows.read(self, X, y, eras, sample_weight)
+        return rows.append(self.make_rows(rows))
+
+    def make_rows(self, rows: Rows) -> NewRows:
+        """Return the new rows alone, not written yet."""
+        rng = np.random.default_rng(resolve_seed(self.random_state))
+        return self._make_rows(rows, rng)
+
+    def as_sampler(self):
+        """Return an object with `fit_resample` alone, as imblearn's pipelines want it.
+
+        They refuse what can resample and transform, and take ``X, y`` for an answer;
+        eras are a frame's column ``era``.
+
+        Returns
+        -------
+        Sampler
+        """
+        return Sampler(self)
+
+    @abstractmethod
+    def _make_rows(self, rows: Rows, rng: np.random.Generator) -> NewRows:
+        """Return the new rows."""
+
+
+class InPlaceAugmenter(  # type: ignore[call-arg]
+    OneToOneFeatureMixin, TransformerMixin, BaseAugmenter, auto_wrap_output_keys=None
+):
+    """An augmenter that may also change the rows themselves, and leaves y alone."""
+
+    __metadata_request__fit = {"eras": True}
+    __metadata_request__transform = {"eras": True}
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, eras=None):
+        """Check the rows; nothing is learned from them.
+
+        Parameters
+        ----------
+        X, y, eras
+            As in `fit_resample`.
+
+        Returns
+        -------
+        self
+        """
+        validate_rows(self, X, eras, reset=True)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None, *, eras=None):
+        """Return the rows, changed: what a model is trained on.
+
+        Parameters
+        ----------
+        X, y, eras
+            As in `fit_resample`.
+
+        Returns
+        -------
+        array or frame of shape (n_rows, n_features)
+            In the container of X, with its column ``era``.
+        """
+        rows = Rows.read(self, X, None, eras, None)
+        rng = np.random.default_rng(resolve_seed(self.random_state))
+        every = np.arange(len(rows.X))
+        return rows.replaced_by(self._change(rows, every, rng))
+
+    def transform(self, X, *, eras=None):
+        """Return the rows as they are: what is predicted for is never augmented.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        eras : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        array or frame of shape (n_rows, n_features)
+        """
+        check_is_fitted(self)
+        array, _ = validate_rows(self, X, eras, reset=False)
+        X = as_frame(X)
+        return X if is_frame(X) else array
+
+    def _make_rows(self, rows: Rows, rng: np.random.Generator) -> NewRows:
+        return self._change(rows, draw_copies(rows, self.copies, rng), rng)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    @abstractmethod
+    def _change(
+        self, rows: Rows, source: NDArray[np.intp], rng: np.random.Generator
+    ) -> NewRows:
+        """Return changed copies of some rows."""
+
+
+class Sampler(BaseEstimator):
+    """An augmenter as imblearn's pipelines take it.
+
+    Parameters
+    ----------
+    augmenter : augmenter
+    """
+
+    def __init__(self, augmenter):
+        self.augmenter = augmenter
+
+    def fit_resample(self, X, y, **params):
+        """Return the rows and the new ones.
+
+        Parameters
+        ----------
+        X, y
+            As the augmenter takes them.
+        **params
+            Handed on.
+
+        Returns
+        -------
+        X, y
+            As the augmenter returns them.
+        """
+        resampled = self.augmenter.fit_resample(X, y, **params)
+        return resampled.X, resampled.y
+
+
+def draw_copies(
+    rows: Rows, copies: float, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return so many copies of each row; of a fraction random rows, of every era.
+
+    Parameters
+    ----------
+    rows : Rows
+    copies : float
+        New rows for each row.
+    rng : Generator
+    """
+    whole, part = int(copies), copies - int(copies)
+    every = np.tile(np.arange(len(rows.X)), whole)
+    if not part:
+        return every
+    chosen = [
+        np.sort(rng.permutation(mine)[: round(part * len(mine))])
+        for _, mine in rows.by_era()
+    ]
+    return np.concatenate([every, *chosen])

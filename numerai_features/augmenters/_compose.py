@@ -1,0 +1,118 @@
+"""Several augmenters as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from numerai_features._compat import StrOptions, fit_context
+from numerai_features._validation import row_blocks
+from numerai_features.augmenters._base import BaseAugmenter
+from numerai_features.augmenters._rows import NewRows
+
+
+class ComposeAugmenters(BaseAugmenter):
+    """Several augmenters, side by side or one after another.
+
+    Parameters
+    ----------
+    augmenters : list of augmenters
+        Used as clones; each has a seed of its own.
+    order : {"parallel", "chain"}, default="parallel"
+        "parallel": each makes new rows of the rows that came. "chain": each works on
+        what the one before it returned, new rows included.
+
+    Attributes
+    ----------
+    augmenters_ : list of augmenters
+        The clones.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.augmenters import (
+    ...     ComposeAugmenters, CutoutAugmenter, EraMixupAugmenter)
+    >>> X = np.arange(20, dtype=np.int8).reshape(10, 2)
+    >>> both = [CutoutAugmenter(0.5), EraMixupAugmenter(copies=0.5)]
+    >>> ComposeAugmenters(both).fit_resample(X).X.shape
+    (25, 2)
+    >>> ComposeAugmenters(both, order="chain").fit_resample(X).X.shape
+    (30, 2)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "augmenters": [list, tuple],
+        "order": [StrOptions({"parallel", "chain"})],
+    }
+
+    random_state = None
+
+    def __init__(self, augmenters, *, order="parallel"):
+        self.augmenters = augmenters
+        self.order = order
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_resample(self, X, y=None, *, eras=None, sample_weight=None):
+        """Return the rows, and new ones behind them.
+
+        Parameters
+        ----------
+        X, y, eras, sample_weight
+            As the augmenters take them.
+
+        Returns
+        -------
+        Resampled
+            ``X, y, eras, sample_weight``.
+        """
+        if not self.augmenters or not all(
+            isinstance(a, BaseAugmenter) for a in self.augmenters
+        ):
+            raise ValueError(
+                "augmenters must be a list of augmenters of this package, at least "
+                f"one; got {self.augmenters!r}."
+            )
+        self.augmenters_ = [clone(augmenter) for augmenter in self.augmenters]
+        if self.order == "parallel":
+            return super().fit_resample(X, y, eras=eras, sample_weight=sample_weight)
+        rows = (X, y, eras, sample_weight)
+        for augmenter in self.augmenters_:
+            X, y, eras, weights = rows
+            rows = augmenter.fit_resample(X, y, eras=eras, sample_weight=weights)
+        self.n_features_in_ = self.augmenters_[0].n_features_in_
+        return rows
+
+    def _make_rows(self, rows, rng):
+        each = [augmenter.make_rows(rows) for augmenter in self.augmenters_]
+        starts = np.cumsum([0, *(len(new.source) for new in each)])
+        blocks, makers = [], {}
+        for new, start in zip(each, starts, strict=False):
+            own = np.arange(len(new.source))
+            for block in new.blocks or row_blocks(len(own), rows.X.shape[1]):
+                blocks.append(own[block] + start)
+                makers[blocks[-1][0]] = new.features, block
+
+        def features(block):
+            make, local = makers[block[0]]
+            return make(local)
+
+        y = None
+        if rows.y is not None and any(new.y is not None for new in each):
+            y = np.concatenate(
+                [rows.y[new.source] if new.y is None else new.y for new in each]
+            )
+        return NewRows(
+            np.concatenate([new.source for new in each]),
+            features,
+            y,
+            np.concatenate(
+                [new.source if new.eras is None else new.eras for new in each]
+            ),
+            blocks,
+        )

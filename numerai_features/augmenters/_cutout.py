@@ -1,0 +1,128 @@
+"""Cutout: columns of copied rows set to the middle."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from numerai_features._compat import Interval, StrOptions
+from numerai_features._validation import missing_values
+from numerai_features.augmenters._base import InPlaceAugmenter
+from numerai_features.augmenters._rows import NewRows
+
+
+class CutoutAugmenter(InPlaceAugmenter):
+    """Copies of rows in which some columns are set to the middle bin.
+
+    In each era, and for each copy, a random `fraction` of the columns is chosen and set
+    to the middle in all of the era's copied rows: what a model learns must not hang on
+    few columns [1]_. The method is one of Numerai's forum; there it raised the Sharpe
+    ratio and lowered the largest feature exposure.
+
+    Parameters
+    ----------
+    fraction : float, default=0.25
+        Share of the columns, between 0 and 1.
+    copies : float, default=1
+        New rows for each row. Of a part of 1 so many rows of every era are drawn.
+    per : {"era", "row"}, default="era"
+        Whether columns are drawn for an era's copies, or anew for each row.
+    value : "middle" or float, default="middle"
+        What the cells are set to; the middle is bin 2 for integers, a column's median
+        else.
+    random_state : int, RandomState or None, default=None
+        Seed.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+
+    References
+    ----------
+    .. [1] DeVries, T., Taylor, G. W. (2017). Improved regularization of convolutional
+       neural networks with cutout. arXiv:1708.04552.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.augmenters import CutoutAugmenter
+    >>> X = np.array([[0, 4, 1, 3]], dtype=np.int8)
+    >>> CutoutAugmenter(0.5, random_state=0).fit_resample(X).X
+    array([[0, 4, 1, 3],
+           [2, 4, 2, 3]], dtype=int8)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "fraction": [Interval(Real, 0, 1, closed="both")],
+        "copies": [Interval(Real, 0, None, closed="neither")],
+        "per": [StrOptions({"era", "row"})],
+        "value": [StrOptions({"middle"}), Real],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, fraction=0.25, *, copies=1, per="era", value="middle", random_state=None
+    ):
+        self.fraction = fraction
+        self.copies = copies
+        self.per = per
+        self.value = value
+        self.random_state = random_state
+
+    def _change(self, rows, source, rng):
+        X = rows.X
+        width = X.shape[1]
+        n_cut = round(self.fraction * width)
+        value = self._value(X)
+        seed = rng.integers(1 << 63)
+        group = rows.codes[source] + rows.n_eras * _number_of_copy(source)
+        masks = None
+        if self.per == "era":
+            masks = _chosen(np.random.default_rng(seed), group.max() + 1, width, n_cut)
+
+        def features(new):
+            block = X[source[new]]
+            if masks is not None:
+                cut = masks[group[new]]
+            else:
+                own = np.random.default_rng([seed, new.start])
+                cut = _chosen(own, len(block), width, n_cut)
+            np.copyto(block, value, where=cut)
+            return block
+
+        return NewRows(source, features)
+
+    def _value(self, X):
+        if self.value == "middle":
+            return missing_values(X, "middle").astype(X.dtype)
+        value = np.asarray(self.value).astype(X.dtype)
+        if value != self.value:
+            raise ValueError(
+                f"value={self.value} cannot be written to a table of {X.dtype}. Pass a "
+                "whole number in its range, or a table of floats."
+            )
+        return value
+
+
+def _number_of_copy(source):
+    """Return for each new row how many of its source came before."""
+    order = np.argsort(source, kind="stable")
+    ordered = source[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(source)])
+    number = np.empty(len(source), np.intp)
+    number[order] = np.arange(len(source)) - np.repeat(starts, lengths)
+    return number
+
+
+def _chosen(rng, n_groups, width, n_cut):
+    """Return `n_cut` random columns of each group as a mask."""
+    order = np.argsort(rng.random((n_groups, width)), axis=1)
+    masks = np.zeros((n_groups, width), bool)
+    np.put_along_axis(masks, order[:, :n_cut], True, axis=1)
+    return masks

@@ -1,0 +1,94 @@
+"""Copies of rows with normal noise."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from numerai_features._compat import Interval, StrOptions
+from numerai_features.augmenters._base import InPlaceAugmenter
+from numerai_features.augmenters._rows import NewRows
+
+
+class GaussianNoiseAugmenter(InPlaceAugmenter):
+    """Copies of rows with independent normal noise on every cell.
+
+    Integers stay integers: with ``bins="clip"`` a noisy cell is rounded, and kept
+    within its column's range; with ``bins="rank"`` the noisy cells of a column are
+    ranked within their era, and share out the bins that the copied cells had, so that a
+    column's bins are as frequent in each era as they were. One of the methods of
+    Numerai's forum; there it raised mean CORR and lowered the Sharpe ratio a little.
+
+    Parameters
+    ----------
+    sd : float, default=1.2
+        Standard deviation of the noise, in bins: a bin is a quarter where features run
+        from 0 to 1, so that this is the forum's .3.
+    copies : float, default=1
+        New rows for each row. Of a part of 1 so many rows of every era are drawn.
+    bins : {"clip", "rank"}, default="clip"
+        How cells of integers become bins again. Floats stay as they are.
+    random_state : int, RandomState or None, default=None
+        Seed.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.augmenters import GaussianNoiseAugmenter
+    >>> X = np.array([[0, 4, 1, 3]], dtype=np.int8)
+    >>> noisy = GaussianNoiseAugmenter(random_state=0).fit_resample(X).X
+    >>> noisy.dtype, noisy.shape
+    (dtype('int8'), (2, 4))
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "sd": [Interval(Real, 0, None, closed="left")],
+        "copies": [Interval(Real, 0, None, closed="neither")],
+        "bins": [StrOptions({"clip", "rank"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, sd=1.2, *, copies=1, bins="clip", random_state=None):
+        self.sd = sd
+        self.copies = copies
+        self.bins = bins
+        self.random_state = random_state
+
+    def _change(self, rows, source, rng):
+        X, seed = rows.X, rng.integers(1 << 63)
+        whole, by_rank = X.dtype.kind in "iub", self.bins == "rank"
+        low, high = (X.min(axis=0), X.max(axis=0)) if whole else (None, None)
+        codes, blocks = rows.codes[source], None
+        if whole and by_rank:
+            order = np.argsort(codes, kind="stable")
+            blocks = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
+        def features(new):
+            first = new.start if isinstance(new, slice) else new[0]
+            own = np.random.default_rng([seed, first])
+            block = X[source[new]]
+            kind = np.float32 if whole else X.dtype
+            noisy = block + self.sd * own.standard_normal(block.shape, np.float32)
+            if not whole:
+                return noisy.astype(kind)
+            if by_rank:
+                return _ranked_as(noisy, block)
+            return np.clip(np.rint(noisy), low, high).astype(X.dtype)
+
+        return NewRows(source, features, blocks=blocks)
+
+
+def _ranked_as(noisy, block):
+    """Return the cells of each column of `block` in the order of those of `noisy`."""
+    out, order = np.empty_like(block), np.argsort(noisy, axis=0)
+    np.put_along_axis(out, order, np.sort(block, axis=0), axis=0)
+    return out

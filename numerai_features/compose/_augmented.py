@@ -1,0 +1,286 @@
+"""A model that is trained on more rows than it is given."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    RegressorMixin,
+    clone,
+)
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
+
+from numerai_features._compat import HasMethods, fit_context
+from numerai_features._validation import take_eras
+
+
+class _Augmented(MetaEstimatorMixin, BaseEstimator):
+    """What both have in common."""
+
+    __metadata_request__fit = {"eras": True}
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "augmenter": [HasMethods(["fit_resample"])],
+        "keep_era": ["boolean"],
+    }
+
+    def __init__(self, estimator, augmenter, *, keep_era=False):
+        self.estimator = estimator
+        self.augmenter = augmenter
+        self.keep_era = keep_era
+
+    def _fit(self, X, y, eras, sample_weight):
+        takes = partial(has_fit_parameter, self.estimator)
+        if sample_weight is not None and not takes("sample_weight"):
+            raise ValueError(
+                f"sample_weight came, but {type(self.estimator).__name__}.fit takes "
+                "none. Leave it out, or use another estimator."
+            )
+        self.augmenter_ = clone(self.augmenter)
+        rows = self.augmenter_.fit_resample(
+            X, y, eras=eras, sample_weight=sample_weight
+        )
+        table, known = take_eras(rows.X, rows.eras)
+        options = {}
+        if known is not None and takes("eras"):
+            options["eras"] = known
+        if rows.sample_weight is not None:
+            options["sample_weight"] = rows.sample_weight
+        self.n_features_in_ = self.augmenter_.n_features_in_
+        if hasattr(self.augmenter_, "feature_names_in_"):
+            self.feature_names_in_ = self.augmenter_.feature_names_in_
+        table = rows.X if self.keep_era else table
+        self._check_targets(rows.y)
+        self.estimator_ = clone(self.estimator).fit(table, rows.y, **options)
+
+    def _check_targets(self, y):
+        """Raise if the estimator cannot be trained on these."""
+
+    def _ask(self, method, X):
+        check_is_fitted(self)
+        X, _ = (X, None) if self.keep_era else take_eras(X)
+        return getattr(self.estimator_, method)(X)
+
+    def __sklearn_tags__(self):
+        tags, theirs = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.target_tags.multi_output = theirs.target_tags.multi_output
+        tags.input_tags.allow_nan = theirs.input_tags.allow_nan
+        return tags
+
+    def predict(self, X):
+        """Return what the estimator predicts; rows are not augmented.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+        """
+        return self._ask("predict", X)
+
+
+def _can(method):
+    """Return a check whether the estimator has a method."""
+    return available_if(lambda self: hasattr(self.estimator, method))
+
+
+class AugmentedRegressor(RegressorMixin, _Augmented):
+    """A regressor that is trained on its rows and those that an augmenter adds.
+
+    The rows are added inside `fit`, so that any regressor in any pipeline, search or
+    cross-validation can use them: test rows are never augmented, and no new row is made
+    of a test row.
+
+    Parameters
+    ----------
+    estimator : regressor
+        Trained on all rows. Given eras and weights of the new rows, too, where its
+        `fit` takes ``eras`` or ``sample_weight``.
+    augmenter : augmenter
+        Whose ``fit_resample`` adds rows.
+    keep_era : bool, default=False
+        Whether a frame's column ``era`` is handed on: for an estimator that takes it
+        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
+        learn from it.
+
+    Attributes
+    ----------
+    estimator_ : regressor
+        The fitted one.
+    augmenter_ : augmenter
+        What added the rows.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from numerai_features.augmenters import CutoutAugmenter
+    >>> from numerai_features.compose import AugmentedRegressor
+    >>> from numerai_features.datasets import make_era_panel
+    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=50, random_state=0)
+    >>> model = AugmentedRegressor(Ridge(), CutoutAugmenter(random_state=0))
+    >>> model.fit(panel.X, panel.y("target_alpha_20"), eras=panel.eras)
+    AugmentedRegressor(...)
+    >>> model.predict(panel.X).shape
+    (400,)
+    """
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, *, eras=None, sample_weight=None):
+        """Add rows, and train the estimator on all of them.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            Features; a frame may have a column ``era``.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Targets.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights, for an estimator that takes them.
+
+        Returns
+        -------
+        self
+        """
+        self._fit(X, y, eras, sample_weight)
+        return self
+
+
+class AugmentedClassifier(ClassifierMixin, _Augmented):
+    """A classifier that is trained on its rows and those that an augmenter adds.
+
+    As `AugmentedRegressor`, for classes: for augmenters that leave a row's target as it
+    is, or take it from another row.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Trained on all rows. Given eras and weights of the new rows, too, where its
+        `fit` takes ``eras`` or ``sample_weight``.
+    augmenter : augmenter
+        Whose ``fit_resample`` adds rows.
+    keep_era : bool, default=False
+        Whether a frame's column ``era`` is handed on: for an estimator that takes it
+        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
+        learn from it.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, in order.
+    estimator_ : classifier
+        The fitted one; its classes are numbers from 0.
+    augmenter_ : augmenter
+        What added the rows.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from numerai_features.augmenters import BalanceAugmenter
+    >>> from numerai_features.compose import AugmentedClassifier
+    >>> from numerai_features.datasets import make_era_panel
+    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=50, random_state=0)
+    >>> y = panel.y("target_alpha_20") > 0.5
+    >>> model = AugmentedClassifier(LogisticRegression(max_iter=1000),
+    ...                             BalanceAugmenter(1.0, random_state=0))
+    >>> model.fit(panel.X, y, eras=panel.eras).predict_proba(panel.X).shape
+    (400, 2)
+    """
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, *, eras=None, sample_weight=None):
+        """Add rows, and train the estimator on all of them.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            Features; a frame may have a column ``era``.
+        y : array-like of shape (n_rows,)
+            Classes.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights, for an estimator that takes them.
+
+        Returns
+        -------
+        self
+        """
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self._fit(X, codes, eras, sample_weight)
+        return self
+
+    def _check_targets(self, y):
+        if y.dtype.kind != "i":
+            raise ValueError(
+                f"{type(self.augmenter).__name__} makes targets between classes. Use "
+                "AugmentedRegressor, or an augmenter that keeps targets as they are."
+            )
+
+    def predict(self, X):
+        """Return the class of each row; rows are not augmented.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        codes = np.asarray(self._ask("predict", X), np.intp)
+        return self.classes_[codes]
+
+    @_can("predict_proba")
+    def predict_proba(self, X):
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+        """
+        return self._ask("predict_proba", X)
+
+    @_can("decision_function")
+    def decision_function(self, X):
+        """Return what the estimator's ``decision_function`` gives.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_classes)
+        """
+        return self._ask("decision_function", X)

@@ -1,0 +1,322 @@
+"""What each augmenter's new rows are."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numerai_features.augmenters import (
+    BalanceAugmenter,
+    ComposeAugmenters,
+    CutoutAugmenter,
+    EraMixupAugmenter,
+    GaussianNoiseAugmenter,
+)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 5, (1200, 40)).astype(np.int8)
+    X[:, 7] = 3
+    y = rng.choice([0, 0.25, 0.5, 0.75, 1], 1200, p=[0.05, 0.2, 0.5, 0.2, 0.05])
+    return X, y, np.repeat(np.arange(1, 7), 200)
+
+
+def new_rows(augmenter, rows, **options):
+    X, y, eras = rows
+    out = augmenter.fit_resample(X, y, eras=eras, **options)
+    n = len(X)
+    return out.X[n:], out.y[n:], out.eras[n:]
+
+
+class TestCutout:
+    def test_an_era_loses_the_same_columns(self, rows):
+        X, y, eras = rows
+        new, targets, of = new_rows(CutoutAugmenter(0.25, random_state=0), rows)
+        np.testing.assert_array_equal(targets, y)
+        np.testing.assert_array_equal(of, eras)
+        cut = []
+        for era in range(1, 7):
+            mine = eras == era
+            lost = (new[mine] == 2).all(axis=0)
+            assert lost.sum() == 10
+            np.testing.assert_array_equal(new[mine][:, ~lost], X[mine][:, ~lost])
+            cut.append(lost)
+        assert len(np.unique(cut, axis=0)) == 6
+
+    def test_every_copy_loses_others(self, rows):
+        X = rows[0]
+        new, _, _ = new_rows(CutoutAugmenter(0.5, copies=3, random_state=0), rows)
+        assert new.shape == (3600, 40)
+        copies = new.reshape(3, 1200, 40)
+        lost = [(c[:200] == 2).all(axis=0) for c in copies]
+        assert len(np.unique(lost, axis=0)) == 3
+        for copy in copies:
+            assert ((copy == X) | (copy == 2)).all()
+
+    def test_rows_of_their_own(self, rows):
+        X = rows[0]
+        new, _, _ = new_rows(CutoutAugmenter(0.3, per="row", value=4), rows)
+        changed = new != X
+        assert (new[changed] == 4).all()
+        lost = (changed | (new == 4)).sum(axis=1)
+        assert (lost >= 12).all()
+        assert len(np.unique(changed, axis=0)) > 1100
+
+    @pytest.mark.parametrize("fraction", [0, 1])
+    def test_none_and_all(self, rows, fraction):
+        new, _, _ = new_rows(CutoutAugmenter(fraction), rows)
+        np.testing.assert_array_equal(new, 2 if fraction else rows[0])
+
+    def test_part_of_the_rows_of_every_era(self, rows):
+        new, _, of = new_rows(CutoutAugmenter(copies=0.25, random_state=0), rows)
+        assert list(np.bincount(of)[1:]) == [50] * 6
+        assert len(new) == 300
+
+    def test_floats_take_the_median(self):
+        X = np.random.default_rng(0).normal(size=(101, 4))
+        out = CutoutAugmenter(1).fit_resample(X)
+        median = np.median(X, axis=0)
+        np.testing.assert_allclose(out.X[101:], np.tile(median, (101, 1)), rtol=1e-6)
+
+    def test_in_place(self, rows):
+        X, _, eras = rows
+        cutout = CutoutAugmenter(0.25, random_state=0)
+        changed = cutout.fit_transform(X, eras=eras)
+        np.testing.assert_array_equal(changed, new_rows(cutout, rows)[0])
+        np.testing.assert_array_equal(cutout.transform(X), X)
+
+    def test_values_that_do_not_fit(self, rows):
+        with pytest.raises(ValueError, match="cannot be written to a table of int8"):
+            CutoutAugmenter(value=0.5).fit_resample(rows[0])
+
+
+class TestNoise:
+    def test_cells_are_near_and_within_range(self, rows):
+        X = rows[0]
+        new, targets, _ = new_rows(GaussianNoiseAugmenter(0.5, random_state=0), rows)
+        assert new.dtype == np.int8
+        assert (new.min(axis=0) >= X.min(axis=0)).all()
+        assert (new[:, 7] == 3).all()
+        inner = X == 2
+        from scipy.stats import norm
+
+        moved = (new != X)[inner].mean()
+        assert abs(moved - 2 * norm.sf(1)) < 0.01
+        np.testing.assert_array_equal(targets, rows[1])
+
+    def test_ranked_noise_keeps_each_eras_bins(self, rows):
+        X, _, eras = rows
+        new, _, _ = new_rows(
+            GaussianNoiseAugmenter(1.2, bins="rank", random_state=0), rows
+        )
+        for era in range(1, 7):
+            mine = eras == era
+            np.testing.assert_array_equal(
+                np.sort(new[mine], axis=0), np.sort(X[mine], axis=0)
+            )
+        assert 0.5 < (new != X)[:, :7].mean() < 0.8
+        assert np.corrcoef(new[:, 0], X[:, 0])[0, 1] > 0.5
+
+    def test_floats_stay_floats(self):
+        X = np.zeros((4000, 3))
+        out = GaussianNoiseAugmenter(0.3, random_state=0).fit_resample(X)
+        assert abs(out.X[4000:].std() - 0.3) < 0.01
+        assert out.X.dtype == np.float64
+
+    def test_no_noise_is_a_copy(self, rows):
+        np.testing.assert_array_equal(
+            new_rows(GaussianNoiseAugmenter(0), rows)[0], rows[0]
+        )
+
+
+class TestMixup:
+    def test_means_of_two_rows_of_an_era(self):
+        eras = np.repeat([1, 2, 3], 50)
+        X = np.arange(150.0)[:, None] + 1000 * eras[:, None]
+        out = EraMixupAugmenter(random_state=0).fit_resample(X, X[:, 0], eras=eras)
+        new = out.X[150:, 0]
+        np.testing.assert_array_equal(new, out.y[150:])
+        other = 2 * new - X[:, 0]
+        assert np.isin(other, X).all()
+        assert (other != X[:, 0]).all()
+        np.testing.assert_array_equal(other // 1000, eras)
+
+    def test_all_rows_are_partners(self):
+        X = np.arange(150.0)[:, None]
+        out = EraMixupAugmenter(among="all", copies=20, random_state=0).fit_resample(
+            X, eras=np.repeat([1, 2, 3], 50)
+        )
+        other = 2 * out.X[150:, 0] - np.tile(X[:, 0], 20)
+        assert set(other) == set(range(150))
+
+    def test_weights_are_beta(self):
+        X = np.tile([[0.0], [1.0]], (4000, 1))
+        out = EraMixupAugmenter(alpha=0.4, random_state=0).fit_resample(
+            X, eras=np.repeat(np.arange(4000), 2)
+        )
+        share = np.abs(out.X[8000:, 0] - (1 - X[:, 0]))
+        assert share.min() >= 0.5
+        folded = np.random.default_rng(1).beta(0.4, 0.4, 100_000)
+        expected = np.maximum(folded, 1 - folded)
+        for q in (0.1, 0.5, 0.9):
+            assert abs(np.quantile(share, q) - np.quantile(expected, q)) < 0.02
+
+    def test_integers_are_right_in_the_mean(self, rows):
+        X, _, eras = rows
+        out = EraMixupAugmenter(copies=40, random_state=0).fit_resample(X, eras=eras)
+        means = out.X[1200:].reshape(40, 1200, 40).mean(axis=0)
+        era_mean = np.stack([X[eras == e].mean(axis=0) for e in eras])
+        np.testing.assert_allclose(
+            means.mean(axis=0), (X.mean(axis=0) + era_mean.mean(axis=0)) / 2, atol=0.02
+        )
+        assert out.X.dtype == np.int8
+
+    def test_one_row_has_itself(self):
+        out = EraMixupAugmenter().fit_resample(np.ones((1, 2)))
+        np.testing.assert_array_equal(out.X, 1)
+
+
+class TestBalance:
+    @given(st.floats(0.05, 1.0), st.integers(0, 5))
+    def test_bins_are_filled_up(self, ratio, seed):
+        rng = np.random.default_rng(seed)
+        y = rng.choice(5, 300, p=[0.05, 0.2, 0.5, 0.2, 0.05]).astype(float)
+        eras = np.repeat([1, 2, 3], 100)
+        X = np.arange(300.0)[:, None]
+        out = BalanceAugmenter(ratio, random_state=seed).fit_resample(X, y, eras=eras)
+        for era in (1, 2, 3):
+            before = np.bincount(y[eras == era].astype(int), minlength=5)
+            after = np.bincount(out.y[out.eras == era].astype(int), minlength=5)
+            wanted = np.maximum(before, np.round(ratio * before.max()))
+            np.testing.assert_array_equal(after, wanted)
+        source = out.X[300:, 0].astype(int)
+        np.testing.assert_array_equal(out.y[300:], y[source])
+        others = [
+            ((y == y[s]) & (eras != e)).any()
+            for s, e in zip(source, out.eras[300:], strict=True)
+        ]
+        assert ((eras[source] != out.eras[300:]) == others).all()
+
+    def test_unknown_targets_are_left_alone(self):
+        y = np.array([0, 1, 1, 1, np.nan, np.nan])
+        out = BalanceAugmenter(1.0).fit_resample(np.zeros((6, 1)), y)
+        np.testing.assert_array_equal(out.y[6:], [0, 0])
+
+    def test_another_target(self, rows):
+        X, y, eras = rows
+        both = np.column_stack([np.zeros(1200), y])
+        out = BalanceAugmenter(0.5, target=1, random_state=0).fit_resample(
+            X, both, eras=eras
+        )
+        np.testing.assert_array_equal(
+            out.y[:, 1], BalanceAugmenter(0.5, random_state=0).fit_resample(
+                X, y, eras=eras
+            ).y
+        )  # fmt: skip
+
+    def test_refusals(self, rows):
+        X, y, _ = rows
+        with pytest.raises(ValueError, match="needs y, which is None"):
+            BalanceAugmenter().fit_resample(X)
+        with pytest.raises(ValueError, match="target=1, but y has 1 columns"):
+            BalanceAugmenter(target=1).fit_resample(X, y)
+        with pytest.raises(ValueError, match="1200 values; expected bins"):
+            BalanceAugmenter().fit_resample(X, np.arange(1200))
+
+
+class TestCompose:
+    def test_side_by_side_is_each_alone(self, rows):
+        X, y, eras = rows
+        parts = [
+            CutoutAugmenter(0.5, copies=0.5, random_state=1),
+            EraMixupAugmenter(random_state=2),
+            GaussianNoiseAugmenter(bins="rank", random_state=3),
+            BalanceAugmenter(random_state=4),
+        ]
+        out = ComposeAugmenters(parts).fit_resample(X, y, eras=eras)
+        each = [new_rows(part, rows) for part in parts]
+        for i, got in enumerate((out.X, out.y, out.eras)):
+            np.testing.assert_array_equal(
+                got[1200:], np.concatenate([e[i] for e in each])
+            )
+
+    def test_one_after_another(self, rows):
+        X, y, eras = rows
+        parts = [
+            CutoutAugmenter(0.5, random_state=1),
+            EraMixupAugmenter(random_state=2),
+        ]
+        out = ComposeAugmenters(parts, order="chain").fit_resample(X, y, eras=eras)
+        first = parts[0].fit_resample(X, y, eras=eras)
+        second = parts[1].fit_resample(*first[:2], eras=first.eras)
+        for got, expected in zip(out[:3], second[:3], strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+    def test_refusals(self, rows):
+        for wrong in ([], ["cutout"]):
+            with pytest.raises(ValueError, match="augmenters must be a list"):
+                ComposeAugmenters(wrong).fit_resample(rows[0])
+
+
+class TestContainers:
+    @pytest.mark.parametrize("make", [pl.DataFrame, pa.table])
+    def test_other_frames(self, rows, make):
+        X, y, eras = rows
+        columns = {"f0": X[:, 0], "era": eras.astype(str), "f1": X[:, 1]}
+        augmenter = EraMixupAugmenter(random_state=0)
+        out = augmenter.fit_resample(make(columns), y)
+        expected = augmenter.fit_resample(X[:, :2], y, eras=eras)
+        assert isinstance(out.X, type(make(columns)))
+        frame = out.X.to_pandas()
+        assert list(frame.columns) == ["f0", "era", "f1"]
+        np.testing.assert_array_equal(frame[["f0", "f1"]], expected.X)
+        np.testing.assert_array_equal(frame["era"].astype(int), expected.eras)
+        assert frame["f0"].dtype == np.int8
+
+    @pytest.mark.parametrize("augmenter", [CutoutAugmenter(), EraMixupAugmenter()])
+    def test_targets_in_any_container(self, rows, augmenter):
+        X, y, eras = rows
+        for targets in (
+            pl.Series("t", y),
+            pl.DataFrame({"t": y, "u": y}),
+            pa.table({"t": y}),
+            list(y),
+        ):
+            out = augmenter.fit_resample(X, targets, eras=eras).y
+            assert isinstance(
+                out, np.ndarray if isinstance(targets, list) else type(targets)
+            )
+            assert len(out) == 2400
+
+    def test_ids_tell_their_source(self, rows):
+        frame = pd.DataFrame(rows[0][:3], index=["a", "b", "c"])
+        out = CutoutAugmenter(copies=2).fit_resample(frame)
+        assert list(out.X.index) == [
+            "a",
+            "b",
+            "c",
+            "a+1",
+            "b+1",
+            "c+1",
+            "a+2",
+            "b+2",
+            "c+2",
+        ]
+        counted = CutoutAugmenter().fit_resample(frame.reset_index(drop=True))
+        assert isinstance(counted.X.index, pd.RangeIndex)
+        assert len(counted.X.index) == 6
+
+    def test_lengths_are_checked(self, rows):
+        X, y, eras = rows
+        fit = CutoutAugmenter().fit_resample
+        with pytest.raises(ValueError, match="y must have a row for each of 1200"):
+            fit(X, y[:5])
+        with pytest.raises(ValueError, match="eras has 5 labels"):
+            fit(X, y, eras=eras[:5])
+        with pytest.raises(ValueError, match="sample_weight must have shape"):
+            fit(X, y, sample_weight=y[:5])
