@@ -46,9 +46,9 @@ class BaseAugmenter(BaseEstimator, ABC):
             it did not. The rows that came are first, and as they were.
         """
         rows = Rows.read(self, X, y, eras, sample_weight)
-        return rows.append(self.make_rows(rows))
+        return rows.append(self._draw_rows(rows))
 
-    def make_rows(self, rows: Rows) -> NewRows:
+    def _draw_rows(self, rows: Rows) -> NewRows:
         """Return the new rows alone, not written yet."""
         rng = np.random.default_rng(resolve_seed(self.random_state))
         return self._make_rows(rows, rng)

@@ -63,8 +63,14 @@ class ComposeAugmenters(BaseAugmenter):
 
         Parameters
         ----------
-        X, y, eras, sample_weight
-            As the augmenters take them.
+        X : array-like or frame of shape (n_rows, n_features)
+            Finite numbers or NaN; int8 stays int8. A frame may have a column ``era``.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+            Targets.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights.
 
         Returns
         -------
@@ -89,7 +95,7 @@ class ComposeAugmenters(BaseAugmenter):
         return rows
 
     def _make_rows(self, rows, rng):
-        each = [augmenter.make_rows(rows) for augmenter in self.augmenters_]
+        each = [augmenter._draw_rows(rows) for augmenter in self.augmenters_]
         starts = np.cumsum([0, *(len(new.source) for new in each)])
         blocks, makers = [], {}
         for new, start in zip(each, starts, strict=False):

@@ -132,7 +132,8 @@ def _check_varied(X, metric):
     ):
         raise ValueError(
             "metric='correlation' needs rows whose cells differ, but every row of X "
-            f"is constant over its {X.shape[1]} columns. Use metric='euclidean'."
+            f"is constant over its columns (n_features={X.shape[1]}). Use "
+            "metric='euclidean'."
         )
 
 
