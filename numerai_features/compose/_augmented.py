@@ -255,6 +255,24 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         codes = np.asarray(self._ask("predict", X), np.intp)
         return self.classes_[codes]
 
+    def score(self, X, y, sample_weight=None):
+        """Return the share of rows whose class is predicted.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        y : array-like of shape (n_rows,)
+            Classes.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+        """
+        return super().score(X, y, sample_weight)
+
     @_can("predict_proba")
     def predict_proba(self, X):
         """Return the probability of each class.
