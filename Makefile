@@ -44,6 +44,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/supervised.py
 	$(BIN)/python benchmarks/supervised_latents.py
 	$(BIN)/python benchmarks/umap_embedder.py
+	$(BIN)/python benchmarks/augmenters_memory.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -26,6 +26,7 @@ _PUBLIC = {
     "ComposeAugmenters": "augmenters",
     "CutoutAugmenter": "augmenters",
     "DAEEmbedder": "embedders",
+    "DreamAugmenter": "augmenters",
     "EraHoldout": "model_selection",
     "EraKFold": "model_selection",
     "EraLeakageError": "model_selection",

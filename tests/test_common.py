@@ -24,6 +24,7 @@ from numerai_features.augmenters import (
     BalanceAugmenter,
     ComposeAugmenters,
     CutoutAugmenter,
+    DreamAugmenter,
     EraMixupAugmenter,
     GaussianNoiseAugmenter,
     check_augmenter,
@@ -90,6 +91,7 @@ AUGMENTERS = [
     ),
     CutoutAugmenter(random_state=0),
     CutoutAugmenter(0.5, copies=1.5, per="row", random_state=0),
+    DreamAugmenter(DAEEmbedder(3, **FAST), copies=0.5, random_state=0),
     EraMixupAugmenter(random_state=0),
     EraMixupAugmenter(alpha=0.4, among="all", copies=0.5, random_state=0),
     GaussianNoiseAugmenter(random_state=0),
@@ -331,7 +333,11 @@ class TestClasses:
         if hasattr(cls, "split"):
             assert list(cls(purge=1).split(panel.X, panel.y(), panel.eras))
         elif hasattr(cls, "fit_resample"):
-            made = cls([CutoutAugmenter()]) if cls is ComposeAugmenters else cls()
+            needed = {
+                ComposeAugmenters: [[CutoutAugmenter()]],
+                DreamAugmenter: [DAEEmbedder(3, **FAST)],
+            }
+            made = cls(*needed.get(cls, []))
             rows = made.fit_resample(panel.X, panel.y(), eras=panel.eras)
             assert len(rows.X) > panel.n_rows
         elif cls.__name__.startswith("Augmented"):

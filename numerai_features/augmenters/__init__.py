@@ -4,6 +4,7 @@ from numerai_features.augmenters._balance import BalanceAugmenter
 from numerai_features.augmenters._checks import check_augmenter
 from numerai_features.augmenters._compose import ComposeAugmenters
 from numerai_features.augmenters._cutout import CutoutAugmenter
+from numerai_features.augmenters._dream import DreamAugmenter
 from numerai_features.augmenters._mixup import EraMixupAugmenter
 from numerai_features.augmenters._noise import GaussianNoiseAugmenter
 
@@ -11,6 +12,7 @@ __all__ = [
     "BalanceAugmenter",
     "ComposeAugmenters",
     "CutoutAugmenter",
+    "DreamAugmenter",
     "EraMixupAugmenter",
     "GaussianNoiseAugmenter",
     "check_augmenter",

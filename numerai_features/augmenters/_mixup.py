@@ -9,7 +9,7 @@ import numpy as np
 
 from numerai_features._compat import Interval, StrOptions
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies
-from numerai_features.augmenters._rows import NewRows
+from numerai_features.augmenters._rows import NewRows, rounded
 
 
 class EraMixupAugmenter(BaseAugmenter):
@@ -88,8 +88,8 @@ class EraMixupAugmenter(BaseAugmenter):
             if not whole:
                 return mixed
             own = np.random.default_rng([seed, new.start])
-            mixed = np.floor(mixed + own.random(mixed.shape, np.float32))
-            return np.clip(mixed, np.minimum(a, b), np.maximum(a, b)).astype(X.dtype)
+            low, high = np.minimum(a, b), np.maximum(a, b)
+            return rounded(mixed, low, high, own).astype(X.dtype)
 
         y = None
         if rows.y is not None:

@@ -250,3 +250,11 @@ def _more_ids(index: Any, source: NDArray[np.intp]) -> Any:
                 taken.add(name)
         labels = pd.Index(named, dtype=index.dtype, name=index.name)
     return index.append(labels)
+
+
+def rounded(
+    cells: NDArray[Any], low: Any, high: Any, rng: np.random.Generator
+) -> NDArray[Any]:
+    """Return cells as whole numbers, at random up or down: right in the mean."""
+    up = rng.random(cells.shape, np.float32)
+    return np.asarray(np.clip(np.floor(cells + up), low, high))

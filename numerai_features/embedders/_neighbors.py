@@ -67,6 +67,8 @@ def exact_neighbors(
 
 def approximate_neighbors(Z: NDArray[np.float32], k: int, seed: int) -> Neighbors:
     """Return k near other rows, by descent in a graph of neighbours (pynndescent)."""
+    import torch
+
     pynndescent = import_optional(
         "pynndescent", extra="umap", needed_by="UMAPEmbedder with so many landmarks"
     )
@@ -77,7 +79,13 @@ def approximate_neighbors(Z: NDArray[np.float32], k: int, seed: int) -> Neighbor
     own = index == np.arange(len(Z))[:, None]
     own[~own.any(axis=1), -1] = True
     shape = len(Z), k
-    return index[~own].reshape(shape).astype(np.int64), distance[~own].reshape(shape)
+    index = index[~own].reshape(shape).astype(np.int64)
+    distance = distance[~own].reshape(shape)
+    lacking = np.flatnonzero((index < 0).any(axis=1))  # it found too few
+    for block, near in _search(Z, k, torch.device("cpu"), lacking):
+        rows = lacking[block]
+        index[rows], distance[rows] = _by_distance(Z, rows, near)
+    return index, distance
 
 
 def recall(
@@ -122,7 +130,8 @@ def _search(
     if Z.dtype.kind == "f":
         Z = (Z - Z.mean(axis=0, dtype=np.float64)).astype(np.float32)
     queries = np.arange(len(Z)) if queries is None else queries
-    yield from _scan(Z, k, device, _precision(Z, k, device), queries, update)
+    if len(queries):
+        yield from _scan(Z, k, device, _precision(Z, k, device), queries, update)
 
 
 def _precision(Z: NDArray[Any], k: int, device: torch.device) -> torch.dtype:

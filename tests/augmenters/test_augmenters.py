@@ -12,9 +12,11 @@ from numerai_features.augmenters import (
     BalanceAugmenter,
     ComposeAugmenters,
     CutoutAugmenter,
+    DreamAugmenter,
     EraMixupAugmenter,
     GaussianNoiseAugmenter,
 )
+from numerai_features.embedders import DAEEmbedder
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +229,77 @@ class TestBalance:
             BalanceAugmenter(target=1).fit_resample(X, y)
         with pytest.raises(ValueError, match="1200 values; expected bins"):
             BalanceAugmenter().fit_resample(X, np.arange(1200))
+
+
+class TestDream:
+    @pytest.fixture
+    def embedder(self, rows):
+        X, _, eras = rows
+        net = DAEEmbedder(4, hidden=(16,), max_epochs=2, random_state=0)
+        return net.fit(X.astype(float), eras=eras)
+
+    def test_activations_grow(self, rows, embedder):
+        X = rows[0].astype(float)
+        before = (embedder.transform(X) ** 2).sum(axis=1)
+        grown = []
+        for n_steps in (1, 5):
+            dream = DreamAugmenter(embedder, copies=1, n_steps=n_steps)
+            new = dream.fit_resample(X).X[1200:]
+            grown.append((embedder.transform(new) ** 2).sum(axis=1) - before)
+            moved = np.abs(new - X).mean(axis=1)
+            assert (moved <= 0.04 * n_steps * 1.001).all()
+            assert (moved > 0.02 * n_steps).mean() > 0.9
+            assert dream.embedder_ is embedder
+        assert (grown[0] > 0).mean() > 0.99
+        assert (grown[1] > grown[0]).mean() > 0.95
+
+    def test_one_step_is_the_gradient(self, rows, embedder):
+        """By differences, in float64."""
+        X = rows[0][:5].astype(float)
+        new = DreamAugmenter(embedder, copies=1, n_steps=1).fit_resample(X).X[5:]
+        gradient = np.empty_like(X)
+        for j in range(X.shape[1]):
+            sides = []
+            for step in (1e-2, -1e-2):
+                moved = X.copy()
+                moved[:, j] += step
+                sides.append((embedder.encoder_.transform(moved) ** 2).sum(axis=1) / 2)
+            gradient[:, j] = (sides[0] - sides[1]) / 2e-2
+        expected = 0.04 * gradient / np.abs(gradient).mean(axis=1, keepdims=True)
+        np.testing.assert_allclose(new - X, expected, atol=4e-3)
+
+    def test_gaps_stay(self, rows, embedder):
+        X = rows[0].astype(float)
+        X[::5, 3] = np.nan
+        new = DreamAugmenter(embedder, copies=1).fit_resample(X).X[1200:]
+        np.testing.assert_array_equal(np.isnan(new), np.isnan(X))
+
+    def test_an_unfitted_one_is_fitted_to_the_rows(self, rows):
+        net = DAEEmbedder(4, hidden=(16,), max_epochs=1, random_state=0)
+        dream = DreamAugmenter(net, random_state=0)
+        new, _, of = new_rows(dream, rows)
+        assert list(np.bincount(of)[1:]) == [10] * 6
+        assert not hasattr(net, "encoder_")
+        np.testing.assert_array_equal(dream.embedder_.fitted_eras_, np.arange(1, 7))
+        assert new.dtype == np.int8
+
+    def test_other_columns(self, rows, embedder):
+        with pytest.raises(ValueError, match="fitted to 40 features, but X has 7"):
+            DreamAugmenter(embedder).fit_resample(rows[0][:, :7])
+
+
+class TestImblearn:
+    @pytest.mark.parametrize("augmenter", [CutoutAugmenter, EraMixupAugmenter])
+    def test_is_a_step_of_its_pipelines(self, rows, augmenter):
+        pipeline = pytest.importorskip("imblearn.pipeline")
+        from sklearn.linear_model import Ridge
+
+        X, y, _ = rows
+        made = augmenter(random_state=0)
+        model = pipeline.make_pipeline(made.as_sampler(), Ridge()).fit(X, y)
+        both = made.fit_resample(X, y)
+        expected = Ridge().fit(both.X, both.y).predict(X)
+        np.testing.assert_array_equal(model.predict(X), expected)
 
 
 class TestCompose:

@@ -138,6 +138,23 @@ class TestApproximate:
         index, distance = approximate_neighbors(Z, 9, seed=0)
         assert index.shape == distance.shape == (3000, 9)
 
+    def test_rows_that_it_finds_too_few_for(self, monkeypatch):
+        pynndescent = pytest.importorskip("pynndescent")
+        Z = rows(300)
+        far, near = NearestNeighbors(n_neighbors=6).fit(Z).kneighbors(Z)
+        near = near.astype(np.int32)
+        near[::7, 3:], far[::7, 3:] = -1, np.inf
+
+        class Descent:
+            def __init__(self, *args, **options):
+                self.neighbor_graph = near, far.astype(np.float32)
+
+        monkeypatch.setattr(pynndescent, "NNDescent", Descent)
+        index, distance = approximate_neighbors(Z, 5, seed=0)
+        expected = exact_neighbors(Z, 5, CPU)
+        np.testing.assert_array_equal(index, expected[0])
+        np.testing.assert_allclose(distance, expected[1], rtol=1e-5)
+
 
 class TestRecall:
     def test_of_exact_neighbours_is_1(self):

@@ -1,0 +1,144 @@
+"""Rows that a network makes more of what it sees in them."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from numerai_features._compat import HasMethods, Interval
+from numerai_features._validation import missing_values
+from numerai_features.augmenters._base import BaseAugmenter, draw_copies
+from numerai_features.augmenters._rows import NewRows, rounded
+
+
+class DreamAugmenter(BaseAugmenter):
+    r"""Copies of rows, moved so that a network's activations grow.
+
+    With :math:`f` the way from a row to an embedder's latents, a copied row goes a few
+    steps along the gradient of :math:`\tfrac12 \lVert f(x) \rVert^2` [1]_, each
+    normalised by the mean of its absolute values over the row. Its targets are those of
+    the row that it is made from. One of the methods of Numerai's forum.
+
+    Integers are rounded up or down at random such that their mean is right, and kept
+    within their column's range.
+
+    Parameters
+    ----------
+    embedder : estimator
+        With a network whose latents are differentiable, as `DAEEmbedder`,
+        `SupervisedAEMLP` and `UMAPEmbedder` have in ``encoder_``. Used as it is if it
+        is fitted; else a clone is fitted to the rows.
+    copies : float, default=0.05
+        New rows for each row. Of a part of 1 so many rows of every era are drawn.
+    n_steps : int, default=5
+        Steps along the gradient.
+    step : float, default=0.04
+        Mean length of a step in a cell, in bins: the forum's .01 where features run
+        from 0 to 1.
+    random_state : int, RandomState or None, default=None
+        Seed.
+
+    Attributes
+    ----------
+    embedder_ : estimator
+        The fitted one.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+
+    Notes
+    -----
+    A supervised embedder must not have seen the rows that a model is tested on: hand it
+    over unfitted, or fitted to the training rows.
+
+    References
+    ----------
+    .. [1] Mordvintsev, A., Olah, C., Tyka, M. (2015). Inceptionism: going deeper into
+       neural networks. Google Research blog.
+
+    Examples
+    --------
+    >>> from numerai_features.augmenters import DreamAugmenter
+    >>> from numerai_features.datasets import make_era_panel
+    >>> from numerai_features.embedders import DAEEmbedder
+    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
+    ...                           n_factors=4, random_state=0)
+    >>> dae = DAEEmbedder(4, hidden=(16,), max_epochs=2, random_state=0)
+    >>> dreams = DreamAugmenter(dae, copies=0.1, random_state=0)
+    >>> dreams.fit_resample(panel.X, eras=panel.eras).X.shape
+    (880, 20)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "embedder": [HasMethods(["fit", "transform"])],
+        "copies": [Interval(Real, 0, None, closed="neither")],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "step": [Interval(Real, 0, None, closed="neither")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, embedder, *, copies=0.05, n_steps=5, step=0.04, random_state=None
+    ):
+        self.embedder = embedder
+        self.copies = copies
+        self.n_steps = n_steps
+        self.step = step
+        self.random_state = random_state
+
+    def _make_rows(self, rows, rng):
+        X, source = rows.X, draw_copies(rows, self.copies, rng)
+        encoder, seed = self._encoder(rows), rng.integers(1 << 63)
+        fill = missing_values(X, "middle")
+        low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
+
+        def features(new):
+            block = X[source[new]]
+            gaps = np.isnan(block) if X.dtype.kind == "f" else None
+            if gaps is not None:
+                block = np.where(gaps, fill, block)
+            moved = self._dream(block.astype(encoder.dtype), encoder)
+            if gaps is None:
+                own = np.random.default_rng([seed, new.start])
+                return rounded(moved, low, high, own).astype(X.dtype)
+            return np.where(gaps, np.nan, moved).astype(X.dtype)
+
+        return NewRows(source, features)
+
+    def _encoder(self, rows):
+        """Return the way to the latents of the fitted embedder."""
+        self.embedder_ = self.embedder
+        if not hasattr(self.embedder, "encoder_"):
+            eras = None if rows.eras is None else rows.eras.row_numbers
+            y = rows.y
+            if y is not None and y.shape[1] == 1:
+                y = y[:, 0]
+            self.embedder_ = clone(self.embedder).fit(rows.X, y, eras=eras)
+        n_features = self.embedder_.n_features_in_
+        if n_features != rows.X.shape[1]:
+            raise ValueError(
+                f"embedder was fitted to {n_features} features, but X has "
+                f"{rows.X.shape[1]}. Fit it to these columns, or hand it over unfitted."
+            )
+        return self.embedder_.encoder_
+
+    def _dream(self, block, encoder):
+        """Return rows moved along the gradient."""
+        import torch
+        from array_api_compat import torch as xp
+
+        from numerai_features.nn._threads import fixed_threads
+
+        with fixed_threads(0):
+            x = torch.from_numpy(block)
+            for _ in range(self.n_steps):
+                x.requires_grad_()
+                latents = encoder.apply(x, xp)
+                [gradient] = torch.autograd.grad(latents.square().sum() / 2, x)
+                size = gradient.abs().mean(1, keepdim=True)
+                x = x.detach() + self.step * gradient / size.clamp(min=1e-30)
+        return x.numpy()
