@@ -60,10 +60,10 @@ SUPERVISED = [
     SupervisedAEMLP(5, n_models=2, average=0.9, schedule="one-cycle", **NARROW, **FAST),
 ]
 UMAPS = [
-    UMAPEmbedder(2, n_neighbors=4, **FAST),
+    UMAPEmbedder(2, n_neighbors=4, batch_size=64, **FAST),
     UMAPEmbedder(
         3, n_neighbors=5, neighbors="era", metric="correlation", n_landmarks=60,
-        reduce=None, reconstruction_weight=1.0, **FAST,
+        reduce=None, reconstruction_weight=1.0, batch_size=64, **FAST,
     ),
 ]  # fmt: skip
 TRANSFORMERS = [

@@ -114,6 +114,7 @@ class TestExact:
 
 
 class TestApproximate:
+    @pytest.mark.slow  # compiles for 20 s
     def test_finds_most(self):
         pytest.importorskip("pynndescent")
         Z = rows(2500, 6)
@@ -132,6 +133,7 @@ class TestApproximate:
             distance, np.linalg.norm(Z[:, None] - Z[index], axis=2), atol=1e-3
         )
 
+    @pytest.mark.slow
     def test_equal_rows(self):
         pytest.importorskip("pynndescent")
         Z = np.repeat(rows(100, 6), 30, axis=0)

@@ -275,7 +275,10 @@ class TestKept:
 class TestReferenceEquivalence:
     @pytest.mark.parametrize(
         ("data", "n_neighbors", "least"),
-        [(load_digits, 15, 0.95), (load_iris, 10, 0.97)],
+        [
+            pytest.param(load_digits, 15, 0.95, marks=pytest.mark.slow),
+            (load_iris, 10, 0.97),
+        ],
         ids=["digits", "iris"],
     )
     def test_is_as_trustworthy_as_umap_learn_must_be(self, data, n_neighbors, least):
@@ -297,6 +300,7 @@ class TestReferenceEquivalence:
         ours, theirs = (trustworthiness(X, Z, n_neighbors=15) for Z in (ours, theirs))
         assert ours > theirs - 0.01
 
+    @pytest.mark.slow  # compiles for 10 s
     def test_umap_learn_itself(self, rows):
         quiet_umap()
         X = rows.X[:400]
