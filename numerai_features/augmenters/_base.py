@@ -50,8 +50,10 @@ class BaseAugmenter(BaseEstimator, ABC):
 
     def _draw_rows(self, rows: Rows) -> NewRows:
         """Return the new rows alone, not written yet."""
-        rng = np.random.default_rng(resolve_seed(self.random_state))
-        return self._make_rows(rows, rng)
+        return self._make_rows(rows, self._rng())
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng(resolve_seed(self.random_state))
 
     def as_sampler(self):
         """Return an object with `fit_resample` alone, as imblearn's pipelines want it.
@@ -109,9 +111,8 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
             In the container of X, with its column ``era``.
         """
         rows = Rows.read(self, X, None, eras, None)
-        rng = np.random.default_rng(resolve_seed(self.random_state))
         every = np.arange(len(rows.X))
-        return rows.replaced_by(self._change(rows, every, rng))
+        return rows.replaced_by(self._change(rows, every, self._rng()))
 
     def transform(self, X, *, eras=None):
         """Return the rows as they are: what is predicted for is never augmented.

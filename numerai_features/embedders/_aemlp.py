@@ -510,14 +510,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         return table
 
     def _check_parameters(self):
-        hidden = [*self.hidden]
-        if not hidden or not all(
-            isinstance(n, Integral) and int(n) >= 1 for n in hidden
-        ):
-            raise ValueError(
-                "hidden must be widths of layers, such as (896, 448, 448, 256); got "
-                f"{self.hidden!r}."
-            )
+        hidden = network.check_widths(self.hidden, "(896, 448, 448, 256)", fewest=1)
         shares = as_floats(self.dropout, "dropout")
         if (
             shares.shape != (3 + len(hidden),)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._eras import EraIndex
@@ -369,13 +369,7 @@ class DAEEmbedder(network.NetworkEmbedder):
         ndarray of shape (n_rows, n_features), float32
         """
         check_is_fitted(self)
-        Z = check_array(X, dtype=np.float32, input_name="X")
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"X has {Z.shape[1]} latents, but DAEEmbedder gives "
-                f"{self._n_features_out}; pass what transform returned."
-            )
-        return self._decode(Z)
+        return self._decode(self._check_latents(X))
 
     def score_samples(self, X, *, eras=None):
         """Return how familiar each row is: less its mean squared error of restoring.
@@ -450,14 +444,7 @@ class DAEEmbedder(network.NetworkEmbedder):
         return pd.Series(familiarity, index, name="familiarity")
 
     def _check_parameters(self, X):
-        hidden = np.asarray(self.hidden)
-        if hidden.ndim != 1 or not all(
-            isinstance(n, Integral) and int(n) >= 1 for n in self.hidden
-        ):
-            raise ValueError(
-                f"hidden must be widths of layers, such as (256, 128); got "
-                f"{self.hidden!r}."
-            )
+        network.check_widths(self.hidden, "(256, 128)")
         n_features = X.shape[1]
         if self.n_components is not None and self.n_components > n_features:
             raise ValueError(

@@ -18,7 +18,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from numerai_features._compat import HasMethods, Interval, StrOptions
 from numerai_features._optional import import_optional
@@ -190,6 +190,16 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         check_missing(X, self.missing)
         return X, eras
 
+    def _check_latents(self, X):
+        """Return latents that came back, as many a row as `transform` gives."""
+        Z = check_array(X, dtype=np.float32, input_name="X")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {Z.shape[1]} latents, but {type(self).__name__} gives "
+                f"{self._n_features_out}; pass what transform returned."
+            )
+        return Z
+
     @property
     def _n_features_out(self):
         return self.encoder_.n_out(self.n_features_in_)
@@ -199,6 +209,18 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         tags.input_tags.allow_nan = self.missing == "middle"
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def check_widths(hidden: Any, example: str, fewest: int = 0) -> list[int]:
+    """Return widths of layers, or raise; `example` is what they could be."""
+    widths = [*hidden]
+    if len(widths) < fewest or not all(
+        isinstance(n, Integral) and int(n) >= 1 for n in widths
+    ):
+        raise ValueError(
+            f"hidden must be widths of layers, such as {example}; got {hidden!r}."
+        )
+    return widths
 
 
 def column_moments(

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._optional import import_optional
@@ -398,25 +398,14 @@ class UMAPEmbedder(network.NetworkEmbedder):
                 "method='parametric' and reconstruction_weight above 0 (1, say); got "
                 f"{self.method!r} and {self.reconstruction_weight}."
             )
-        Z = check_array(X, dtype=np.float32, input_name="X")
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"X has {Z.shape[1]} latents, but UMAPEmbedder gives "
-                f"{self._n_features_out}; pass what transform returned."
-            )
-        return self.decoder_.transform(Z)
+        return self.decoder_.transform(self._check_latents(X))
 
     def _check_parameters(self):
         if self.min_dist > self.spread:
             raise ValueError(
                 f"min_dist={self.min_dist} must be at most spread={self.spread}."
             )
-        hidden = [*self.hidden]
-        if not all(isinstance(n, Integral) and int(n) >= 1 for n in hidden):
-            raise ValueError(
-                f"hidden must be widths of layers, such as (256, 256); got "
-                f"{self.hidden!r}."
-            )
+        network.check_widths(self.hidden, "(256, 256)")
         if self.method != "parametric" and self.neighbors == "era":
             raise ValueError(
                 f"neighbors='era' needs method='parametric'; {self.method!r} seeks its "
@@ -654,11 +643,6 @@ class UMAPEmbedder(network.NetworkEmbedder):
         if self.umap_ is not None:
             return self.umap_.n_components
         return super()._n_features_out
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = False
-        return tags
 
 
 def _turn(Z):

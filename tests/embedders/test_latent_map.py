@@ -1,6 +1,7 @@
 """The picture of latents."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ mpl.use("Agg")
 @pytest.fixture(autouse=True)
 def close_figures():
     yield
-    mpl.pyplot.close("all")
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ class TestPicture:
         assert display.ax_.get_legend() is None
 
     def test_an_axes_of_ones_own(self, embedder, panel):
-        _, axes = mpl.pyplot.subplots(1, 2)
+        _, axes = plt.subplots(1, 2)
         display = draw(embedder, panel, ax=axes[1])
         assert display.ax_ is axes[1]
         assert display.figure_ is axes[1].figure
