@@ -40,6 +40,7 @@ _PUBLIC = {
     "LatentFeatures": "compose",
     "LatentMapDisplay": "embedders",
     "RepeatedEraKFold": "model_selection",
+    "RidgeMixtureTargets": "augmenters",
     "SupervisedAEMLP": "embedders",
     "UMAPEmbedder": "embedders",
     "check_fitted": "model_selection",

@@ -122,6 +122,37 @@ class EraIndex:
         codes32: NDArray[np.int32] = codes.astype(np.int32)
         return EraIndex(codes32, self.numbers[eras], self.labels[eras], self.named)
 
+    def labels_of(self, numbers: NDArray[np.integer]) -> NDArray[np.object_]:
+        """Return labels, in the style of these, of eras with other numbers.
+
+        Parameters
+        ----------
+        numbers : ndarray of int
+
+        Returns
+        -------
+        ndarray of object, of the shape of `numbers`
+
+        Raises
+        ------
+        ValueError
+            If the labels are dates, or names without numbers.
+        """
+        known = self.labels[self.resolved]
+        like: Any = known[0] if len(known) else "0001"
+        text = like.strip() if isinstance(like, str) else ""
+        match = _NUMBERED.fullmatch(text)
+        if self.named or _is_date(like) or isinstance(like, bytes):
+            raise ValueError(
+                f"New eras need labels with numbers; got {like!r}. Number the eras."
+            )
+        unique, place = np.unique(numbers, return_inverse=True)
+        if match is None:
+            return np.array([type(like)(n) for n in unique], object)[place]
+        prefix, width = match.group(1), len(match.group(2))
+        texts = [f"{prefix}{n:0{width}d}" for n in unique]
+        return np.array(texts, object)[place]
+
     def rows_of(self, eras: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Row indices, ascending, of the eras that the mask `eras` selects."""
         if not self.contiguous:

@@ -27,6 +27,7 @@ from numerai_features.augmenters import (
     DreamAugmenter,
     EraMixupAugmenter,
     GaussianNoiseAugmenter,
+    RidgeMixtureTargets,
     check_augmenter,
 )
 from numerai_features.compose import (
@@ -96,6 +97,8 @@ AUGMENTERS = [
     EraMixupAugmenter(alpha=0.4, among="all", copies=0.5, random_state=0),
     GaussianNoiseAugmenter(random_state=0),
     GaussianNoiseAugmenter(0.5, bins="rank", random_state=0),
+    RidgeMixtureTargets(random_state=0),
+    RidgeMixtureTargets(1.5, n_components=1, random_state=0),
 ]
 # Cells are set to 0: the median, which they are set to else, knows no weights.
 AUGMENTED = [

@@ -7,6 +7,7 @@ from numerai_features.augmenters._cutout import CutoutAugmenter
 from numerai_features.augmenters._dream import DreamAugmenter
 from numerai_features.augmenters._mixup import EraMixupAugmenter
 from numerai_features.augmenters._noise import GaussianNoiseAugmenter
+from numerai_features.augmenters._ridge_mixture import RidgeMixtureTargets
 
 __all__ = [
     "BalanceAugmenter",
@@ -15,5 +16,6 @@ __all__ = [
     "DreamAugmenter",
     "EraMixupAugmenter",
     "GaussianNoiseAugmenter",
+    "RidgeMixtureTargets",
     "check_augmenter",
 ]

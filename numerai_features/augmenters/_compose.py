@@ -113,12 +113,15 @@ class ComposeAugmenters(BaseAugmenter):
             y = np.concatenate(
                 [rows.y[new.source] if new.y is None else new.y for new in each]
             )
+        eras, first = [], 0
+        for new in each:
+            in_era = new.source if new.eras is None else new.eras
+            eras.append(np.where(in_era < 0, in_era + first, in_era))
+            first = min(first, eras[-1].min(initial=0))
         return NewRows(
             np.concatenate([new.source for new in each]),
             features,
             y,
-            np.concatenate(
-                [new.source if new.eras is None else new.eras for new in each]
-            ),
+            np.concatenate(eras),
             blocks,
         )

@@ -60,7 +60,8 @@ class NewRows:
     y : ndarray of shape (n_new, n_targets), default=None
         Targets of their own.
     eras : ndarray of shape (n_new,), default=None
-        Rows whose eras they are in, where these are not their sources'.
+        Rows whose eras they are in, where these are not their sources'; below zero, the
+        number of a new era.
     blocks : sequence of ndarray of int, default=None
         New rows that must be made together; by default as many as fit in the cache.
     """
@@ -142,10 +143,8 @@ class Rows:
         """Return as many other rows in the place of these, in the container of X."""
         table = np.empty_like(self.X, order="C")
         new.write(table)
-        if not is_frame(self.came.X):
-            return table
-        every = np.arange(len(table))
-        return _like_frame(self.came.X, table, every[:0], every[:0])
+        none = np.zeros(0, np.intp)
+        return self._like_frame(table, none, none)
 
     def append(self, new: NewRows) -> Resampled:
         """Return these rows and the new ones, written where they will lie."""
@@ -157,11 +156,42 @@ class Rows:
         came, in_era = self.came, new.source if new.eras is None else new.eras
         weights = came.sample_weight
         return Resampled(
-            _like_frame(came.X, table, new.source, in_era),
+            self._like_frame(table, new.source, in_era),
             _like_targets(came.y, self.y, new),
-            None if came.eras is None else _extended(came.eras, in_era),
+            None if came.eras is None else self._more_eras(came.eras, in_era),
             None if weights is None else np.append(weights, weights[new.source]),
         )
+
+    def _like_frame(
+        self, table: NDArray[Any], source: NDArray[np.intp], in_era: NDArray[np.intp]
+    ) -> Any:
+        """Return the table in the container of X, its column of eras with it."""
+        X = self.came.X
+        if not is_frame(X):
+            return table
+        names = column_names(X)
+        if ERA_COLUMN not in names:
+            return _frame(X, table, names, source)
+        frame = _frame(X, table, [n for n in names if n != ERA_COLUMN], source)
+        eras = self._more_eras(X[ERA_COLUMN], in_era)
+        place = names.index(ERA_COLUMN)
+        if hasattr(frame, "loc"):
+            frame.insert(place, ERA_COLUMN, eras.array)
+            return frame
+        if hasattr(frame, "add_column"):
+            return frame.add_column(place, ERA_COLUMN, [eras])
+        return frame.insert_column(place, eras)
+
+    def _more_eras(self, values: Any, in_era: NDArray[np.intp]) -> Any:
+        """Return labels with those of new rows behind, in their container."""
+        new = in_era < 0
+        out = _extended(values, np.where(new, 0, in_era))
+        if not new.any():
+            return out
+        assert self.eras is not None
+        labels = np.array(out, dtype=object)
+        labels[len(self.X) :][new] = self.eras.labels_of(in_era[new])
+        return _like_labels(out, labels)
 
 
 def _known(values: Any) -> Any:
@@ -177,23 +207,26 @@ def _extended(values: Any, rows: NDArray[np.intp]) -> Any:
     return take_rows(values, np.concatenate([np.arange(count_rows(values)), rows]))
 
 
-def _like_frame(
-    X: Any, table: NDArray[Any], source: NDArray[np.intp], in_era: NDArray[np.intp]
-) -> Any:
-    """Return the table in the container of X, its column of eras with it."""
-    if not is_frame(X):
-        return table
-    names = column_names(X)
-    if ERA_COLUMN not in names:
-        return _frame(X, table, names, source)
-    frame = _frame(X, table, [n for n in names if n != ERA_COLUMN], source)
-    eras, place = _extended(X[ERA_COLUMN], in_era), names.index(ERA_COLUMN)
-    if hasattr(frame, "loc"):
-        frame.insert(place, ERA_COLUMN, eras.array)
-        return frame
-    if hasattr(frame, "add_column"):
-        return frame.add_column(place, ERA_COLUMN, [eras])
-    return frame.insert_column(place, eras)
+def _like_labels(like: Any, labels: NDArray[np.object_]) -> Any:
+    """Return labels in the container and, where it holds them, the type of others."""
+    if isinstance(like, np.ndarray):
+        made = np.array(labels.tolist(), object if like.dtype == object else None)
+        return made.astype(like.dtype) if like.dtype.kind in "if" else made
+    if hasattr(like, "iloc"):
+        import pandas as pd
+
+        dtype: Any = like.dtype
+        if isinstance(dtype, pd.CategoricalDtype):
+            more = pd.unique(labels[~np.isin(labels, list(dtype.categories))])
+            dtype = pd.CategoricalDtype([*more, *dtype.categories], dtype.ordered)
+        return type(like)(labels, like.index, dtype, like.name)
+    if hasattr(like, "to_frame"):
+        return type(like)(like.name, labels.tolist(), like.dtype)
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(like.type):
+        return pa.array(labels.tolist()).dictionary_encode()
+    return pa.array(labels.tolist(), like.type)
 
 
 def _like_targets(y: Any, table: NDArray[np.float64] | None, new: NewRows) -> Any:
@@ -206,6 +239,8 @@ def _like_targets(y: Any, table: NDArray[np.float64] | None, new: NewRows) -> An
             out.index = _more_ids(y.index, new.source)
         return out
     both = np.concatenate([table, new.y])
+    if _holds(getattr(y, "dtype", None), new.y):
+        both = both.astype(y.dtype)
     if is_frame(y):
         return _frame(y, both, column_names(y), new.source)
     if hasattr(y, "iloc"):
@@ -213,6 +248,13 @@ def _like_targets(y: Any, table: NDArray[np.float64] | None, new: NewRows) -> An
     if hasattr(y, "to_frame"):
         return type(y)(y.name, both[:, 0])
     return both[:, 0] if np.ndim(y) == 1 else both
+
+
+def _holds(dtype: Any, values: NDArray[Any]) -> bool:
+    """Whether a type is one of numpy's for such numbers."""
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "fiu":
+        return False
+    return dtype.kind == "f" or bool((values == np.rint(values)).all())
 
 
 def _frame(

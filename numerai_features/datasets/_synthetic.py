@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._bins import FEATURE_SHARES, TARGET_SHARES, bin_rows
 from numerai_features.datasets._panel import EraPanel
 from numerai_features.datasets._panel_writer import PanelWriter
 
@@ -25,8 +26,6 @@ from numerai_features.datasets._panel_writer import PanelWriter
 _CORRELATION_SD = 0.0122
 _CORRELATION_MEAN = 0.0049
 
-_FEATURE_SHARES = (0.2, 0.2, 0.2, 0.2, 0.2)
-_TARGET_SHARES = (0.05, 0.2, 0.5, 0.2, 0.05)
 _TARGET_ATTENUATION = 0.9412  # correlation of a normal with its five bins
 _DAYS_PER_ERA = 5
 _LONG_HORIZON = 12  # eras: Numerai's 60 trading days
@@ -149,9 +148,9 @@ def make_era_panel(
             start, stop = stop, stop + int(counts[era])
             stocks = np.sort(row_rng.choice(n_stocks, stop - start, replace=False))
             stocks = row_rng.permutation(stocks)
-            bins = _bin_rows(world.views(*state, stocks), _FEATURE_SHARES)
+            bins = bin_rows(world.views(*state, stocks), FEATURE_SHARES)
             bins[first_era > era] = 2
-            y = _bin_rows(market.returns(era, *state, stocks), _TARGET_SHARES)
+            y = bin_rows(market.returns(era, *state, stocks), TARGET_SHARES)
             factors[start:stop] = world.factors(*state, stocks).T
             ids = [f"n{i:015x}" for i in id_rng.integers(0, 1 << 60, stop - start)]
             writer.write(slice(start, stop), bins.T, era + 1, y.T / np.float32(4), ids)
@@ -263,7 +262,7 @@ def _calibrate(
     volatility = rng.lognormal(0, 0.4, 3 * n_factors)
     sample = np.arange(_CALIBRATION_STOCKS)
     state = next(world.states(rng, len(sample), 1))
-    bins = _bin_rows(world.views(*state, sample), _FEATURE_SHARES)
+    bins = bin_rows(world.views(*state, sample), FEATURE_SHARES)
     signals = world.signals(*state, sample)[: 2 * n_factors]
     scores = (bins - np.float32(2)) / np.float32(np.sqrt(2))
     loading = np.zeros((len(bins), 3 * n_factors))
@@ -423,17 +422,3 @@ def _step(
     shock *= np.sqrt(1 - memory**2)
     shock += memory * state
     return shock
-
-
-def _bin_rows(
-    values: NDArray[np.float32], shares: tuple[float, ...]
-) -> NDArray[np.int8]:
-    """Rank each row of `values` into bins that hold the given shares of it."""
-    n = values.shape[1]
-    cuts = np.round(np.cumsum(shares[:-1]) * n).astype(int)
-    cuts = np.minimum(cuts, n - 1)
-    edges = np.partition(values, cuts, axis=1)[:, cuts]
-    bins = np.zeros(values.shape, np.int8)
-    for j in range(len(cuts)):
-        bins += values >= edges[:, j : j + 1]
-    return bins

@@ -1,0 +1,113 @@
+"""A mixture of normal distributions that is factored once, and drawn from often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAST_SPREAD = 1e-7  # of the widest direction's: less is rounding
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Shares, means and Cholesky factors of normal distributions.
+
+    Attributes
+    ----------
+    shares : ndarray of shape (n_components,)
+    means : ndarray of shape (n_components, n)
+    factors : ndarray of shape (n_components, n, r)
+        Each times its transpose is a covariance.
+    """
+
+    shares: NDArray[np.float64]
+    means: NDArray[np.float64]
+    factors: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, fitted: Any) -> Mixture:
+        """Return what scikit-learn fitted, with full covariances."""
+        factors = np.linalg.cholesky(fitted.covariances_)
+        return cls(fitted.weights_, fitted.means_, factors)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean over all components, of shape (n,)."""
+        return np.asarray(self.shares @ self.means)
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """Covariance within and between components, (n, n)."""
+        wide = np.concatenate(
+            [self.factors, (self.means - self.mean)[:, :, None]], axis=2
+        )
+        wide = np.concatenate(np.sqrt(self.shares)[:, None, None] * wide, axis=1)
+        return np.asarray(wide @ wide.T)
+
+    def mapped(
+        self, matrix: NDArray[np.float64], shift: NDArray[np.float64]
+    ) -> Mixture:
+        """Return the mixture of ``matrix @ x + shift``."""
+        return Mixture(
+            self.shares, self.means @ matrix.T + shift, matrix @ self.factors
+        )
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return draws of shape (n, n_features)."""
+        component = rng.choice(len(self.shares), n, p=self.shares)
+        noise = rng.standard_normal((n, self.factors.shape[2]))
+        out = self.means[component]
+        for k in np.unique(component):
+            mine = component == k
+            out[mine] += noise[mine] @ self.factors[k].T
+        return out
+
+
+def fit_mixture(
+    rows: NDArray[np.float64], n_components: int, noise: NDArray[np.float64], seed: int
+) -> tuple[Mixture, Any]:
+    """Fit a Bayesian mixture whose mean and covariance are those of the rows.
+
+    It is fitted in the directions in which rows vary, each of unit variance. A
+    variational posterior is shrunk; a linear map gives it the rows' moments back.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n)
+    n_components : int
+        At most; not more than rows.
+    noise : ndarray of shape (n,)
+        Standard deviation, above 0, of what will be added to draws later: they vary as
+        much less.
+    seed : int
+
+    Returns
+    -------
+    mixture : Mixture
+    fitted : BayesianGaussianMixture or None
+        None if all rows are the same.
+    """
+    from sklearn.mixture import BayesianGaussianMixture
+
+    n = len(rows)
+    center = rows.mean(axis=0)
+    u, s, vt = np.linalg.svd((rows - center) / noise, full_matrices=False)
+    r = int((s > _LEAST_SPREAD * max(s[0], np.abs(center / noise).max())).sum())
+    if r == 0:
+        return Mixture(np.ones(1), center[None], np.zeros((1, len(center), 0))), None
+    # scikit-learn divides the prior's scatter by its degrees of freedom.
+    fitted = BayesianGaussianMixture(
+        n_components=min(n_components, n),
+        covariance_prior=r * np.eye(r),
+        degrees_of_freedom_prior=r,
+        max_iter=2000,
+        random_state=seed,
+    ).fit(u[:, :r] * np.sqrt(n))
+    white = Mixture.of(fitted)
+    sd = np.sqrt(np.maximum(s[:r] ** 2 / n - 1, 0))
+    back = noise[:, None] * vt[:r].T * sd
+    back = back @ np.linalg.inv(np.linalg.cholesky(white.covariance))
+    return white.mapped(back, center - back @ white.mean), fitted

@@ -1,0 +1,313 @@
+"""New targets for the rows of an era."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from numerai_features._compat import Interval
+from numerai_features._validation import as_slice, missing_values, row_blocks
+from numerai_features.augmenters._base import BaseAugmenter, draw_copies
+from numerai_features.augmenters._mixture import fit_mixture
+from numerai_features.augmenters._rows import NewRows
+from numerai_features.augmenters._target_bins import TargetBins
+from numerai_features.moments import EraMoments
+
+_MOST_FACTORS = 50
+_ROWS_A_FACTOR = 10  # of the smallest era, where the number of factors is not told
+_LEAST_ROWS = 2  # of an era, a factor and a target
+_FEWEST_ERAS = 3
+_LEAST_VARIANCE = 1e-6  # of the largest axis's: less is rounding
+
+
+class RidgeMixtureTargets(BaseAugmenter):
+    r"""Copies of rows with synthetic targets: as if other weeks had come of them.
+
+    In each era a ridge regression of the target on the era's factors :math:`u_e`: the
+    features on the principal axes of all eras' correlations within eras, uncorrelated
+    and of unit variance in the era. Its coefficients are correlations,
+    :math:`w_e = u_e^\top y_e / n_e`, times a constant that its penalty decides and that
+    drops out: there is no penalty to choose. A Bayesian mixture of normal distributions
+    is fitted to the :math:`w_e`. Draws :math:`w^*` from it make targets
+    :math:`u_e w^* / \rho + \varepsilon`, which are ranked into the target's bins:
+    :math:`\varepsilon` is normal noise, uncorrelated with the factors in the era, that
+    makes their variance one, and :math:`\rho` the correlation of a normal number with
+    its bin. So the features' correlations with new targets have the mean and the
+    covariance over eras that those with the fitted targets have, as far as they lie in
+    the factors. One of the methods of Numerai's forum.
+
+    Parameters
+    ----------
+    copies : float, default=1
+        New rows for each row; each copy of an era has targets of its own. Of a part of
+        1 so many rows of every era are drawn.
+    synthetic_eras : int, default=0
+        Wholly new eras: as many rows as an era has in the median, drawn from all rows,
+        with targets of their own. Their numbers are -1, -2 and so on, before all eras
+        that came, so that nothing that holds out the last eras holds them out.
+    n_factors : int, default=None
+        Axes that the targets are regressed on. None: 50, or the features' rank or a
+        tenth of the smallest era's rows where that is less. An era must have at least
+        two rows for each factor and each target.
+    n_components : int, default=3
+        Components of the mixture, at most: one for each regime.
+    random_state : int, RandomState or None, default=None
+        Seed.
+
+    Attributes
+    ----------
+    axes_ : ndarray of shape (n_features, n_factors)
+        Features, less their era's mean, times these are factors of unit variance.
+    coef_ : ndarray of shape (n_fitted_eras, n_targets, n_factors)
+        Correlations of targets with factors in each era: coefficients of ridge
+        regressions, but for a constant. In directions in which an era does not vary,
+        as where features are missing, those of another era.
+    fitted_eras_ : ndarray of shape (n_fitted_eras,)
+        Numbers of the eras in which at least half of the rows have each target.
+    mixture_ : BayesianGaussianMixture or None
+        Fitted to `coef_` in the directions in which they vary, each of unit variance;
+        None if they do not.
+    n_factors_ : int
+        Number of factors.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+
+    Notes
+    -----
+    Targets are ranked into the values that the target has, as often as it has them: for
+    Numerai's 0, .25, .5, .75 and 1 that is 5, 20, 50, 20 and 5 % of an era. Those of
+    more than 50 values are ranked into Numerai's bins. Several targets are drawn
+    together and correlate as those that came.
+
+    The mixture's variational posterior is mapped to the mean and covariance of the
+    coefficients. Each covariance is factored once, and a draw is a product with it.
+
+    Examples
+    --------
+    >>> from numerai_features.augmenters import RidgeMixtureTargets
+    >>> from numerai_features.datasets import make_era_panel
+    >>> panel, _ = make_era_panel(n_eras=20, rows_per_era=100, random_state=0)
+    >>> y = panel.y("target_alpha_20")
+    >>> more = RidgeMixtureTargets(copies=2, synthetic_eras=3, random_state=0)
+    >>> rows = more.fit_resample(panel.X, y, eras=panel.eras)
+    >>> rows.X.shape
+    (6300, 60)
+    >>> rows.eras[-1], more.coef_.shape
+    (-3, (20, 1, 10))
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "copies": [Interval(Real, 0, None, closed="left")],
+        "synthetic_eras": [Interval(Integral, 0, None, closed="left")],
+        "n_factors": [Interval(Integral, 1, None, closed="left"), None],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        copies=1,
+        *,
+        synthetic_eras=0,
+        n_factors=None,
+        n_components=3,
+        random_state=None,
+    ):
+        self.copies = copies
+        self.synthetic_eras = synthetic_eras
+        self.n_factors = n_factors
+        self.n_components = n_components
+        self.random_state = random_state
+
+    def _make_rows(self, rows, rng):
+        self._check(rows)
+        self._fill = missing_values(rows.X, "middle")
+        self._fit_axes(rows)
+        self._fit_coefficients(rows, rng)
+        self._fit_mixture(rows, int(rng.integers(1 << 31)))
+        parts = [self._copy(rows, rng)] if self.copies else []
+        last = min(0, int(rows.eras.numbers[0]))
+        for i in range(1, self.synthetic_eras + 1):
+            parts.append(self._mix(rows, last - i, rng))
+        source, y, eras = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return NewRows(source, lambda new: rows.X[source[new]], y, eras)
+
+    def _copy(self, rows, rng):
+        """Return sources of copies, their targets and eras."""
+        n = len(rows.X)
+        source = draw_copies(rows, self.copies, rng)
+        whole, part = divmod(len(source), n)
+        y = np.empty((whole + bool(part), n, rows.y.shape[1]))
+        for _, mine in rows.by_era():
+            y[:, mine] = self._draw_targets(self._factors(rows.X, mine), len(y), rng)
+        y = y.reshape(-1, y.shape[2])
+        chosen = np.append(np.arange(whole * n), whole * n + source[whole * n :])
+        return source, y[chosen], source
+
+    def _mix(self, rows, number, rng):
+        """Return sources of a new era, its targets and its number."""
+        size = int(np.median(rows.eras.counts))
+        mine = rng.choice(len(rows.X), size, replace=False, shuffle=False)
+        [y] = self._draw_targets(self._factors(rows.X, mine), 1, rng)
+        return mine, y, np.full(size, number)
+
+    def _check(self, rows):
+        """Raise if there is nothing to fit or to make."""
+        if rows.y is None:
+            raise ValueError(
+                "RidgeMixtureTargets needs y, which is None. Pass targets."
+            )
+        if np.isinf(rows.y).any():
+            raise ValueError("y contains infinity. Set such rows to NaN, or drop them.")
+        if rows.eras is None:
+            raise ValueError(
+                "RidgeMixtureTargets needs eras, which are None: it fits a regression "
+                "to each. Pass eras=, or a frame with a column 'era'."
+            )
+        if not self.copies and not self.synthetic_eras:
+            raise ValueError("copies and synthetic_eras are both 0: set one of them.")
+
+    def _fit_axes(self, rows):
+        """Find principal axes of the features' correlations within eras."""
+        moments = EraMoments.from_rows(rows.X, rows.eras, fill=self._fill)
+        covariance = moments.within().covariance()
+        sd = np.sqrt(np.diag(covariance))
+        scale = np.divide(1, sd, out=np.zeros_like(sd), where=sd > 0)
+        values, vectors = np.linalg.eigh(scale[:, None] * covariance * scale)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        rank = int((values > _LEAST_VARIANCE * max(values[0], 1e-30)).sum())
+        if rank == 0:
+            raise ValueError("X does not vary within eras: there are no factors.")
+        smallest, n_targets = int(rows.eras.counts.min()), rows.y.shape[1]
+        wanted = self.n_factors
+        if wanted is None:
+            wanted = min(_MOST_FACTORS, max(1, smallest // _ROWS_A_FACTOR))
+        d = self.n_factors_ = min(wanted, rank)
+        least = _LEAST_ROWS * (d + n_targets)
+        if smallest < least:
+            label = rows.eras.labels[rows.eras.counts.argmin()]
+            raise ValueError(
+                f"Era {label!r} has {smallest} rows; n_factors={d} and {n_targets} "
+                f"targets need at least {least}. Lower n_factors, or leave the era out."
+            )
+        self.axes_ = scale[:, None] * vectors[:, :d] / np.sqrt(values[:d])
+
+    def _factors(self, X, mine):
+        """Return some rows on the axes nearest to the common ones that are their own.
+
+        Uncorrelated, of unit variance: less where they vary in fewer directions.
+        """
+        axes = self.axes_.astype(np.float32)
+        z = np.empty((len(mine), axes.shape[1]), np.float32)
+        for part in row_blocks(len(mine), X.shape[1]):
+            block = X[as_slice(mine[part])]
+            if X.dtype.itemsize > 1:
+                # Wide numbers may be large: their differences are taken first.
+                block = np.nan_to_num(block - self._fill)
+            z[part] = block.astype(np.float32, copy=False) @ axes
+        z -= z.mean(axis=0)
+        variance, turn = np.linalg.eigh((z.T @ z / len(z)).astype(np.float64))
+        kept = variance > _LEAST_VARIANCE * max(variance[-1], 1e-30)
+        variance, turn = variance[kept], turn[:, kept]
+        return z @ (turn / np.sqrt(variance) @ turn.T).astype(np.float32)
+
+    def _fit_coefficients(self, rows, rng):
+        """Regress each era's targets, and see how they are binned and correlate."""
+        y = rows.y
+        self._bins = [TargetBins.of(column) for column in y.T]
+        for j, bins in enumerate(self._bins):
+            if len(bins.values) < 2:
+                raise ValueError(
+                    f"Column {j} of y has {len(bins.values)} distinct values; a "
+                    "target must have two at least. Leave it out."
+                )
+        coefs, directions, eras = [], [], []
+        joint = np.zeros((2, y.shape[1], y.shape[1]))
+        for code, mine in rows.by_era():
+            scores, known = _standardized(y[mine])
+            joint += scores.T @ scores, known.T @ known
+            if (2 * known.sum(axis=0) < len(mine)).any() or not scores.any(
+                axis=0
+            ).all():
+                continue
+            u = self._factors(rows.X, mine)
+            coefs.append((u.T @ scores / known.sum(axis=0)).T)
+            directions.append(u.T @ u / len(u))
+            eras.append(rows.eras.numbers[code])
+        if len(coefs) < _FEWEST_ERAS:
+            raise ValueError(
+                f"{len(coefs)} eras have each target in at least half of their rows; "
+                f"{_FEWEST_ERAS} are needed. Pass more eras."
+            )
+        self.coef_ = _completed(np.stack(coefs), np.stack(directions), rng)
+        self.fitted_eras_ = np.array(eras)
+        observed = joint[0] / np.maximum(joint[1], 1)
+        self._correlation = np.eye(y.shape[1])
+        for i, j in np.argwhere(~np.eye(y.shape[1], dtype=bool)):
+            self._correlation[i, j] = self._bins[i].latent_correlation(
+                self._bins[j], observed[i, j]
+            )
+
+    def _fit_mixture(self, rows, seed):
+        """Fit the mixture to the coefficients, less what ranking will add to them."""
+        lost = np.array([1 - bins.hermite[0] ** 2 for bins in self._bins])
+        noise = np.sqrt(lost * (1 / rows.eras.counts).mean())
+        self._mixture, self.mixture_ = fit_mixture(
+            self.coef_.reshape(len(self.coef_), -1),
+            self.n_components,
+            np.repeat(noise, self.n_factors_),
+            seed,
+        )
+
+    def _draw_targets(self, u, n_draws, rng):
+        """Return targets of rows with such factors, (n_draws, n, n_targets)."""
+        attenuation = np.array([bins.hermite[0] for bins in self._bins])
+        coefs = self._mixture.draw(n_draws, rng).reshape(n_draws, len(attenuation), -1)
+        out = np.empty((n_draws, len(u), len(attenuation)))
+        for drawn, coef in zip(out, coefs, strict=True):
+            signal = u @ (coef.T / attenuation)
+            signal /= np.maximum(1, signal.std(axis=0))
+            left = self._correlation - signal.T @ signal / len(u)
+            values, vectors = np.linalg.eigh(left)
+            spread = vectors * np.sqrt(np.maximum(values, 0))
+            noise = rng.standard_normal((len(u), len(spread)), np.float32)
+            noise -= noise.mean(axis=0)
+            noise -= u @ (u.T @ noise / len(u))
+            noise = _white(noise)
+            numbers = signal + noise @ spread.T
+            for j, bins in enumerate(self._bins):
+                drawn[:, j] = bins.rank(numbers[:, j])
+        return out
+
+
+def _white(noise):
+    """Return columns turned and scaled to be uncorrelated, of unit variance."""
+    factor = np.linalg.cholesky(noise.T.astype(np.float64) @ noise / len(noise))
+    return np.linalg.solve(factor, noise.T).T
+
+
+def _completed(coefs, directions, rng):
+    """Return coefficients, with others' where an era does not vary.
+
+    As where features are missing in early eras: zeros would be taken for the truth.
+    """
+    varied = np.trace(directions, axis1=1, axis2=2)
+    whole = np.flatnonzero(varied > varied.max() - 0.5)
+    for era in np.flatnonzero(varied <= varied.max() - 0.5):
+        other = coefs[rng.choice(whole)]
+        coefs[era] += other - other @ directions[era]
+    return coefs
+
+
+def _standardized(y):
+    """Return targets of mean 0 and variance 1, 0 where unknown, and which are known."""
+    known = ~np.isnan(y)
+    count = np.maximum(known.sum(axis=0), 1)
+    y = np.where(known, y, 0)
+    y = np.where(known, y - y.sum(axis=0) / count, 0)
+    sd = np.sqrt((y**2).sum(axis=0) / count)
+    return np.divide(y, sd, out=np.zeros_like(y), where=sd > 0), known.astype(float)

@@ -1,0 +1,73 @@
+"""The bins of a target, and what ranking into them does to normal numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from numerai_features._bins import TARGET_SHARES, TARGET_VALUES, bin_rows
+
+MOST_BINS = 50
+_N_TERMS = 200  # of a bin's Hermite series
+
+
+@dataclass(frozen=True)
+class TargetBins:
+    """Values that a target takes, and how often.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_bins,)
+        Ascending.
+    shares : ndarray of shape (n_bins,)
+        Of the rows; they sum to 1.
+    """
+
+    values: NDArray[np.float64]
+    shares: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, y: NDArray[np.float64]) -> TargetBins:
+        """Return a target's own bins, or Numerai's five if it is not in bins."""
+        values, counts = np.unique(y[~np.isnan(y)], return_counts=True)
+        if len(values) > MOST_BINS:
+            return cls(np.array(TARGET_VALUES), np.array(TARGET_SHARES))
+        return cls(values, counts / counts.sum())
+
+    def rank(self, numbers: NDArray[Any]) -> NDArray[np.float64]:
+        """Return numbers, ranked into the bins."""
+        return np.asarray(self.values[bin_rows(numbers[None], tuple(self.shares))[0]])
+
+    @cached_property
+    def sd(self) -> float:
+        """Standard deviation."""
+        mean = self.shares @ self.values
+        return float(np.sqrt(self.shares @ (self.values - mean) ** 2))
+
+    @cached_property
+    def hermite(self) -> NDArray[np.float64]:
+        r"""Coefficients of binning a normal number, of length 1 in all but rounding.
+
+        Of unit-variance bins on :math:`He_k / \sqrt{k!}` for k from 1. The first is the
+        correlation of a normal number with its bin.
+        """
+        cuts = norm.ppf(np.cumsum(self.shares[:-1]))
+        jumps = np.diff(self.values) * norm.pdf(cuts)
+        last, now = np.zeros_like(cuts), np.ones_like(cuts)
+        terms = []
+        for k in range(1, _N_TERMS + 1):
+            terms.append(jumps @ now / np.sqrt(k))
+            last, now = now, (cuts * now - np.sqrt(k - 1) * last) / np.sqrt(k)
+        return np.array(terms) / self.sd
+
+    def latent_correlation(self, other: TargetBins, observed: float) -> float:
+        """Return how normal numbers correlate whose bins correlate as observed."""
+        grid = np.linspace(-1, 1, 401)
+        powers = grid[:, None] ** np.arange(1, _N_TERMS + 1)
+        binned = powers @ (self.hermite * other.hermite)
+        return float(np.interp(observed, binned, grid))
