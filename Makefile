@@ -45,6 +45,9 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/supervised_latents.py
 	$(BIN)/python benchmarks/umap_embedder.py
 	$(BIN)/python benchmarks/augmenters_memory.py
+	$(BIN)/python benchmarks/augmenters.py
+	$(BIN)/pip install -q $(PIP_ARGS) --no-deps numerblox==1.6.1
+	$(BIN)/python benchmarks/ridge_mixture.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

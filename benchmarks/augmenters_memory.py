@@ -23,6 +23,7 @@ ARMS = {
         copies=0.5, bins="rank", random_state=0
     ),
     "mixup": augmenters.EraMixupAugmenter(copies=0.5, random_state=0),
+    "targets": augmenters.RidgeMixtureTargets(0.5, random_state=0),
     "balance": augmenters.BalanceAugmenter(0.4, random_state=0),
 }
 

@@ -1,6 +1,6 @@
 """Synthetic targets beside NumerBlox's, at 500 features.
 
-    pip install --no-deps numerblox
+    pip install --no-deps numerblox==1.6.1
     python benchmarks/ridge_mixture.py [--eras 20] [--rows 5000] [--features 500]
 
 Each arm in a fresh process, for NumerBlox sets scikit-learn's global configuration. It

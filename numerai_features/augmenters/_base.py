@@ -16,7 +16,7 @@ from numerai_features._validation import (
     resolve_seed,
     validate_rows,
 )
-from numerai_features.augmenters._rows import NewRows, Rows
+from numerai_features.augmenters._rows import NewRows, Resampled, Rows
 
 
 class BaseAugmenter(BaseEstimator, ABC):
@@ -45,6 +45,9 @@ class BaseAugmenter(BaseEstimator, ABC):
             ``X, y, eras, sample_weight``, each in the container it came in, None where
             it did not. The rows that came are first, and as they were.
         """
+        return self._resample(X, y, eras, sample_weight)
+
+    def _resample(self, X, y, eras, sample_weight) -> Resampled:
         rows = Rows.read(self, X, y, eras, sample_weight)
         return rows.append(self._draw_rows(rows))
 

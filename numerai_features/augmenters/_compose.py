@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from numerai_features._compat import StrOptions, fit_context
+from numerai_features._compat import StrOptions
 from numerai_features._validation import row_blocks
 from numerai_features.augmenters._base import BaseAugmenter
 from numerai_features.augmenters._rows import NewRows
@@ -57,26 +57,7 @@ class ComposeAugmenters(BaseAugmenter):
         self.augmenters = augmenters
         self.order = order
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit_resample(self, X, y=None, *, eras=None, sample_weight=None):
-        """Return the rows, and new ones behind them.
-
-        Parameters
-        ----------
-        X : array-like or frame of shape (n_rows, n_features)
-            Finite numbers or NaN; int8 stays int8. A frame may have a column ``era``.
-        y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
-            Targets.
-        eras : array-like of shape (n_rows,), default=None
-            Era labels.
-        sample_weight : array-like of shape (n_rows,), default=None
-            Weights.
-
-        Returns
-        -------
-        Resampled
-            ``X, y, eras, sample_weight``.
-        """
+    def _resample(self, X, y, eras, sample_weight):
         if not self.augmenters or not all(
             isinstance(a, BaseAugmenter) for a in self.augmenters
         ):
@@ -86,7 +67,7 @@ class ComposeAugmenters(BaseAugmenter):
             )
         self.augmenters_ = [clone(augmenter) for augmenter in self.augmenters]
         if self.order == "parallel":
-            return super().fit_resample(X, y, eras=eras, sample_weight=sample_weight)
+            return super()._resample(X, y, eras, sample_weight)
         rows = (X, y, eras, sample_weight)
         for augmenter in self.augmenters_:
             X, y, eras, weights = rows
