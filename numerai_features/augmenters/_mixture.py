@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_DIRECTIONS = 50  # that regimes are told apart in
 _LEAST_SPREAD = 1e-7  # of the widest direction's: less is rounding
 
 
@@ -55,6 +56,14 @@ class Mixture:
             self.shares, self.means @ matrix.T + shift, matrix @ self.factors
         )
 
+    def widened(self, n: int) -> Mixture:
+        """Return the mixture with n more features: independent standard normal."""
+        means = np.pad(self.means, ((0, 0), (0, n)))
+        factors = np.pad(self.factors, ((0, 0), (0, n), (0, n)))
+        new = np.arange(self.means.shape[1], means.shape[1])
+        factors[:, new, new] = 1
+        return Mixture(self.shares, means, factors)
+
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return draws of shape (n, n_features)."""
         component = rng.choice(len(self.shares), n, p=self.shares)
@@ -71,8 +80,9 @@ def fit_mixture(
 ) -> tuple[Mixture, Any]:
     """Fit a Bayesian mixture whose mean and covariance are those of the rows.
 
-    It is fitted in the directions in which rows vary, each of unit variance. A
-    variational posterior is shrunk; a linear map gives it the rows' moments back.
+    It is fitted in the directions in which rows vary most, each of unit variance; in
+    all others one normal distribution will do. A variational posterior is shrunk; a
+    linear map gives it the rows' moments back.
 
     Parameters
     ----------
@@ -98,16 +108,17 @@ def fit_mixture(
     r = int((s > _LEAST_SPREAD * max(s[0], np.abs(center / noise).max())).sum())
     if r == 0:
         return Mixture(np.ones(1), center[None], np.zeros((1, len(center), 0))), None
+    lead = min(r, _MOST_DIRECTIONS)
     # scikit-learn divides the prior's scatter by its degrees of freedom.
     fitted = BayesianGaussianMixture(
         n_components=min(n_components, n),
-        covariance_prior=r * np.eye(r),
-        degrees_of_freedom_prior=r,
+        covariance_prior=lead * np.eye(lead),
+        degrees_of_freedom_prior=lead,
         max_iter=2000,
         random_state=seed,
-    ).fit(u[:, :r] * np.sqrt(n))
-    white = Mixture.of(fitted)
+    ).fit(u[:, :lead] * np.sqrt(n))
+    mixed = Mixture.of(fitted)
+    whiten = np.linalg.inv(np.linalg.cholesky(mixed.covariance))
+    white = mixed.mapped(whiten, -whiten @ mixed.mean).widened(r - lead)
     sd = np.sqrt(np.maximum(s[:r] ** 2 / n - 1, 0))
-    back = noise[:, None] * vt[:r].T * sd
-    back = back @ np.linalg.inv(np.linalg.cholesky(white.covariance))
-    return white.mapped(back, center - back @ white.mean), fitted
+    return white.mapped(noise[:, None] * vt[:r].T * sd, center), fitted

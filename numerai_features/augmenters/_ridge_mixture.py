@@ -67,8 +67,8 @@ class RidgeMixtureTargets(BaseAugmenter):
     fitted_eras_ : ndarray of shape (n_fitted_eras,)
         Numbers of the eras in which at least half of the rows have each target.
     mixture_ : BayesianGaussianMixture or None
-        Fitted to `coef_` in the directions in which they vary, each of unit variance;
-        None if they do not.
+        Fitted to `coef_` in the directions in which they vary most, 50 at most, each of
+        unit variance; None if they do not vary.
     n_factors_ : int
         Number of factors.
     n_features_in_ : int

@@ -489,10 +489,12 @@ class UMAPEmbedder(network.NetworkEmbedder):
             )
         sample = np.linspace(0, n - 1, min(n, _RECALL_ROWS)).astype(np.intp)
         self.neighbor_recall_ = recall(index, table, sample, device, codes)
-        if X.dtype.kind == "f":
-            X = np.where(np.isnan(X), self.missing_values_, X)
-        features = as_in_metric(X, self.metric)
-        self.feature_recall_ = recall(index, features, sample, device, codes)
+        self.feature_recall_ = self.neighbor_recall_
+        if axes.back is not None:
+            if X.dtype.kind == "f":
+                X = np.where(np.isnan(X), self.missing_values_, X)
+            features = as_in_metric(X, self.metric)
+            self.feature_recall_ = recall(index, features, sample, device, codes)
         if self.metric != "euclidean":  # from chords to 1 less the cosine
             distance = (distance**2 / 2).astype(np.float32)
         graph = fuzzy.fuzzy_graph(index, distance)
