@@ -158,7 +158,10 @@ def main():
         tables = real(args) if name == "real" else synthetic(name, args)
         each = []
         for seed, *rows in tables:
-            each.append(run(args.arms, seed, *rows))
+            scores = run(args.arms, seed, *rows)
+            if name != "real":
+                scores.index += 10_000 * seed  # another world: another time
+            each.append(scores)
             means = each[-1]["corr"].mean()
             told = "  ".join(f"{arm} {means[arm]:.4f}" for arm in args.arms)
             print(f"{name}, seed {seed}: {told}", flush=True)

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 FEATURE_SHARES = (0.2, 0.2, 0.2, 0.2, 0.2)
 TARGET_SHARES = (0.05, 0.2, 0.5, 0.2, 0.05)
-TARGET_VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def bin_rows(values: NDArray[Any], shares: Sequence[float]) -> NDArray[np.int8]:
-    """Rank each row of `values` into bins that hold the given shares of it."""
+    """Rank each row of `values` into bins that hold the given shares of it.
+
+    A bin whose share rounds to no place at all is empty.
+    """
     n = values.shape[1]
     cuts = np.round(np.cumsum(shares[:-1]) * n).astype(int)
-    cuts = np.minimum(cuts, n - 1)
+    cuts = cuts[cuts < n]
     edges = np.partition(values, cuts, axis=1)[:, cuts]
     bins = np.zeros(values.shape, np.int8)
     for j in range(len(cuts)):

@@ -99,6 +99,7 @@ AUGMENTERS = [
     GaussianNoiseAugmenter(0.5, bins="rank", random_state=0),
     RidgeMixtureTargets(random_state=0),
     RidgeMixtureTargets(1.5, n_components=1, random_state=0),
+    RidgeMixtureTargets(0, synthetic_eras=2, random_state=0),
 ]
 # Cells are set to 0: the median, which they are set to else, knows no weights.
 AUGMENTED = [

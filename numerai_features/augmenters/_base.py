@@ -184,7 +184,8 @@ class Sampler(BaseEstimator):
 def draw_copies(
     rows: Rows, copies: float, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Return so many copies of each row; of a fraction random rows, of every era.
+    """Return so many copies of each row; of a fraction random rows, one at least, of
+    every era.
 
     Parameters
     ----------
@@ -193,12 +194,16 @@ def draw_copies(
         New rows for each row.
     rng : Generator
     """
-    whole, part = int(copies), copies - int(copies)
-    every = np.tile(np.arange(len(rows.X)), whole)
-    if not part:
+    every = np.tile(np.arange(len(rows.X)), int(copies))
+    if copies == int(copies):
         return every
     chosen = [
-        np.sort(rng.permutation(mine)[: round(part * len(mine))])
+        np.sort(rng.permutation(mine)[: n_of_part(copies, len(mine))])
         for _, mine in rows.by_era()
     ]
     return np.concatenate([every, *chosen])
+
+
+def n_of_part(copies: float, n: int) -> int:
+    """Return how many of n rows are drawn beyond whole copies: at least one."""
+    return max(1, round((copies - int(copies)) * n))

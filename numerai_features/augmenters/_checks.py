@@ -8,16 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from numerai_features._eras import encode_eras
 from numerai_features._validation import ERA_COLUMN
 
 
 def check_augmenter(augmenter: Any) -> None:
     """Check that an augmenter keeps to the contract.
 
-    Rows that came are first, and as they were; a new row has an era, a weight, targets
-    and an id; the table's type stays; the same seed gives the same rows, whatever the
-    container; nothing of the caller's is changed, nor the global random numbers. One
-    that cannot do without eras says that it "needs eras".
+    Rows that came are first, and as they were; a new row has an era, one that came or
+    one before them, a weight, targets and an id; the table's type stays; the same seed
+    gives the same rows, whatever the container; nothing of the caller's is changed, nor
+    the global random numbers. One that cannot do without eras says that it "needs
+    eras".
 
     Parameters
     ----------
@@ -80,7 +82,9 @@ def _check_arrays(augmenter: Any, X: Any, y: Any, eras: Any, weights: Any) -> No
     _require(len(out.X) > n, "There are no new rows.")
     _require(out.X.dtype == X.dtype, f"{X.dtype} came, {out.X.dtype} was returned.")
     _require(out.y.shape[1:] == y.shape[1:], "Targets are missing.")
-    _require(np.isin(out.eras, eras).all(), "There are eras that did not come.")
+    others = encode_eras(out.eras[~np.isin(out.eras, eras)]).numbers
+    first = encode_eras(eras).numbers[0]
+    _require((others < first).all(), "New eras are not before those that came.")
     _require(np.isfinite(out.sample_weight).all(), "Weights are not finite.")
     low, high = X.min(axis=0), X.max(axis=0)
     if X.dtype.kind in "iub":

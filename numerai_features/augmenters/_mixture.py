@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST_DIRECTIONS = 50  # that regimes are told apart in
+_DIGITS = 6  # rows that differ by less, of unit variance, are the same
 _LEAST_SPREAD = 1e-7  # of the widest direction's: less is rounding
 
 
@@ -88,7 +89,7 @@ def fit_mixture(
     ----------
     rows : ndarray of shape (n_rows, n)
     n_components : int
-        At most; not more than rows.
+        At most; not more than distinct rows.
     noise : ndarray of shape (n,)
         Standard deviation, above 0, of what will be added to draws later: they vary as
         much less.
@@ -109,14 +110,16 @@ def fit_mixture(
     if r == 0:
         return Mixture(np.ones(1), center[None], np.zeros((1, len(center), 0))), None
     lead = min(r, _MOST_DIRECTIONS)
+    leading = u[:, :lead] * np.sqrt(n)
+    n_kinds = len(np.unique(leading.round(_DIGITS), axis=0))
     # scikit-learn divides the prior's scatter by its degrees of freedom.
     fitted = BayesianGaussianMixture(
-        n_components=min(n_components, n),
+        n_components=min(n_components, n_kinds),
         covariance_prior=lead * np.eye(lead),
         degrees_of_freedom_prior=lead,
         max_iter=2000,
         random_state=seed,
-    ).fit(u[:, :lead] * np.sqrt(n))
+    ).fit(leading)
     mixed = Mixture.of(fitted)
     whiten = np.linalg.inv(np.linalg.cholesky(mixed.covariance))
     white = mixed.mapped(whiten, -whiten @ mixed.mean).widened(r - lead)

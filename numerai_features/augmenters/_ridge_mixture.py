@@ -9,7 +9,7 @@ import numpy as np
 
 from numerai_features._compat import Interval
 from numerai_features._validation import as_slice, missing_values, row_blocks
-from numerai_features.augmenters._base import BaseAugmenter, draw_copies
+from numerai_features.augmenters._base import BaseAugmenter, draw_copies, n_of_part
 from numerai_features.augmenters._mixture import fit_mixture
 from numerai_features.augmenters._rows import NewRows
 from numerai_features.augmenters._target_bins import TargetBins
@@ -19,6 +19,8 @@ _MOST_FACTORS = 50
 _ROWS_A_FACTOR = 10  # of the smallest era, where the number of factors is not told
 _LEAST_ROWS = 2  # of an era, a factor and a target
 _FEWEST_ERAS = 3
+_MOST_SIGNAL = 0.999  # standard deviation, of 1
+_ROUNDING = 1e-9  # of a target's size: less is constant
 _LEAST_VARIANCE = 1e-6  # of the largest axis's: less is rounding
 
 
@@ -42,15 +44,16 @@ class RidgeMixtureTargets(BaseAugmenter):
     ----------
     copies : float, default=1
         New rows for each row; each copy of an era has targets of its own. Of a part of
-        1 so many rows of every era are drawn.
+        1 so many rows of every era are drawn, with the targets of a whole copy.
     synthetic_eras : int, default=0
         Wholly new eras: as many rows as an era has in the median, drawn from all rows,
         with targets of their own. Their numbers are -1, -2 and so on, before all eras
         that came, so that nothing that holds out the last eras holds them out.
     n_factors : int, default=None
         Axes that the targets are regressed on. None: 50, or the features' rank or a
-        tenth of the smallest era's rows where that is less. An era must have at least
-        two rows for each factor and each target.
+        tenth of the median era's rows where that is less. An era with fewer than two
+        rows for each factor and each target is not fitted, and its new targets have
+        their correlations in the mean alone.
     n_components : int, default=3
         Components of the mixture, at most: one for each regime.
     random_state : int, RandomState or None, default=None
@@ -80,11 +83,16 @@ class RidgeMixtureTargets(BaseAugmenter):
     -----
     Targets are ranked into the values that the target has, as often as it has them: for
     Numerai's 0, .25, .5, .75 and 1 that is 5, 20, 50, 20 and 5 % of an era. Those of
-    more than 50 values are ranked into Numerai's bins. Several targets are drawn
-    together and correlate as those that came.
+    more than 50 values are ranked into the means of 50 bins of the same size. Several
+    targets are drawn together and correlate as those that came. Every new row has
+    targets, also those of eras that came without.
 
     The mixture's variational posterior is mapped to the mean and covariance of the
-    coefficients. Each covariance is factored once, and a draw is a product with it.
+    coefficients, less what ranking adds to them. It cannot take off more than is there:
+    where eras are fewer than factors times targets, and bins are coarse, drawn
+    correlations vary more than fitted ones (by a third, for a binary target, ten eras
+    of 400 rows and 24 factors). Each covariance is factored once, and a draw is a
+    product with it.
 
     Examples
     --------
@@ -125,35 +133,39 @@ class RidgeMixtureTargets(BaseAugmenter):
 
     def _make_rows(self, rows, rng):
         self._check(rows)
-        self._fill = missing_values(rows.X, "middle")
         self._fit_axes(rows)
         self._fit_coefficients(rows, rng)
         self._fit_mixture(rows, int(rng.integers(1 << 31)))
-        parts = [self._copy(rows, rng)] if self.copies else []
-        last = min(0, int(rows.eras.numbers[0]))
-        for i in range(1, self.synthetic_eras + 1):
-            parts.append(self._mix(rows, last - i, rng))
-        source, y, eras = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return NewRows(source, lambda new: rows.X[source[new]], y, eras)
-
-    def _copy(self, rows, rng):
-        """Return sources of copies, their targets and eras."""
-        n = len(rows.X)
-        source = draw_copies(rows, self.copies, rng)
-        whole, part = divmod(len(source), n)
-        y = np.empty((whole + bool(part), n, rows.y.shape[1]))
-        for _, mine in rows.by_era():
-            y[:, mine] = self._draw_targets(self._factors(rows.X, mine), len(y), rng)
-        y = y.reshape(-1, y.shape[2])
-        chosen = np.append(np.arange(whole * n), whole * n + source[whole * n :])
-        return source, y[chosen], source
-
-    def _mix(self, rows, number, rng):
-        """Return sources of a new era, its targets and its number."""
+        n, copied = len(rows.X), draw_copies(rows, self.copies, rng)
         size = int(np.median(rows.eras.counts))
-        mine = rng.choice(len(rows.X), size, replace=False, shuffle=False)
-        [y] = self._draw_targets(self._factors(rows.X, mine), 1, rng)
-        return mine, y, np.full(size, number)
+        y = np.empty((len(copied) + self.synthetic_eras * size, rows.y.shape[1]))
+        source, in_era = (np.empty(len(y), np.intp) for _ in range(2))
+        source[: len(copied)] = in_era[: len(copied)] = copied
+        if self.copies:
+            self._copy(rows, copied, y, rng)
+        last = min(0, int(rows.eras.numbers[0]))
+        for i in range(self.synthetic_eras):
+            new = slice(len(copied) + i * size, len(copied) + (i + 1) * size)
+            source[new] = rng.choice(n, size, replace=False, shuffle=False)
+            in_era[new] = last - i - 1
+            [y[new]] = self._draw_targets(self._factors(rows.X, source[new]), 1, rng)
+        return NewRows(source, lambda new: rows.X[source[new]], y, in_era)
+
+    def _copy(self, rows, source, y, rng):
+        """Write the targets of copies: whole ones, and of a part of each era's rows."""
+        n = len(rows.X)
+        whole = len(source) // n
+        start = whole * n
+        for _, mine in rows.by_era():
+            drawn = self._draw_targets(
+                self._factors(rows.X, mine), -(-len(source) // n), rng
+            )
+            for copy in range(whole):
+                y[copy * n + mine] = drawn[copy]
+            if len(drawn) > whole:
+                part = slice(start, start + n_of_part(self.copies, len(mine)))
+                y[part] = drawn[whole][np.searchsorted(mine, source[part])]
+                start = part.stop
 
     def _check(self, rows):
         """Raise if there is nothing to fit or to make."""
@@ -170,10 +182,16 @@ class RidgeMixtureTargets(BaseAugmenter):
             )
         if not self.copies and not self.synthetic_eras:
             raise ValueError("copies and synthetic_eras are both 0: set one of them.")
+        if self.synthetic_eras:
+            rows.eras.labels_of(np.array([-1]))
 
     def _fit_axes(self, rows):
         """Find principal axes of the features' correlations within eras."""
-        moments = EraMoments.from_rows(rows.X, rows.eras, fill=self._fill)
+        fill = missing_values(rows.X, "middle")
+        moments = EraMoments.from_rows(rows.X, rows.eras, fill=fill)
+        # Wide numbers may be large: what is left of them fits float32.
+        self._center = moments.total().mean
+        self._fill = fill - self._center
         covariance = moments.within().covariance()
         sd = np.sqrt(np.diag(covariance))
         scale = np.divide(1, sd, out=np.zeros_like(sd), where=sd > 0)
@@ -182,34 +200,31 @@ class RidgeMixtureTargets(BaseAugmenter):
         rank = int((values > _LEAST_VARIANCE * max(values[0], 1e-30)).sum())
         if rank == 0:
             raise ValueError("X does not vary within eras: there are no factors.")
-        smallest, n_targets = int(rows.eras.counts.min()), rows.y.shape[1]
         wanted = self.n_factors
         if wanted is None:
-            wanted = min(_MOST_FACTORS, max(1, smallest // _ROWS_A_FACTOR))
+            typical = int(np.median(rows.eras.counts))
+            wanted = min(_MOST_FACTORS, max(1, typical // _ROWS_A_FACTOR))
         d = self.n_factors_ = min(wanted, rank)
-        least = _LEAST_ROWS * (d + n_targets)
-        if smallest < least:
-            label = rows.eras.labels[rows.eras.counts.argmin()]
-            raise ValueError(
-                f"Era {label!r} has {smallest} rows; n_factors={d} and {n_targets} "
-                f"targets need at least {least}. Lower n_factors, or leave the era out."
-            )
+        self._least_rows = _LEAST_ROWS * (d + rows.y.shape[1])
         self.axes_ = scale[:, None] * vectors[:, :d] / np.sqrt(values[:d])
 
     def _factors(self, X, mine):
         """Return some rows on the axes nearest to the common ones that are their own.
 
-        Uncorrelated, of unit variance: less where they vary in fewer directions.
+        Uncorrelated, of unit variance: less where they vary in fewer directions. Of too
+        few rows, which would fit anything, on the common ones.
         """
         axes = self.axes_.astype(np.float32)
         z = np.empty((len(mine), axes.shape[1]), np.float32)
         for part in row_blocks(len(mine), X.shape[1]):
             block = X[as_slice(mine[part])]
             if X.dtype.itemsize > 1:
-                # Wide numbers may be large: their differences are taken first.
-                block = np.nan_to_num(block - self._fill)
+                block = block - self._center
+                block = np.where(np.isnan(block), self._fill, block)
             z[part] = block.astype(np.float32, copy=False) @ axes
         z -= z.mean(axis=0)
+        if len(z) < self._least_rows:
+            return z
         variance, turn = np.linalg.eigh((z.T @ z / len(z)).astype(np.float64))
         kept = variance > _LEAST_VARIANCE * max(variance[-1], 1e-30)
         variance, turn = variance[kept], turn[:, kept]
@@ -230,18 +245,19 @@ class RidgeMixtureTargets(BaseAugmenter):
         for code, mine in rows.by_era():
             scores, known = _standardized(y[mine])
             joint += scores.T @ scores, known.T @ known
-            if (2 * known.sum(axis=0) < len(mine)).any() or not scores.any(
-                axis=0
-            ).all():
+            count = known.sum(axis=0)
+            few = (2 * count < len(mine)).any() or len(mine) < self._least_rows
+            if few or not scores.any(axis=0).all():
                 continue
             u = self._factors(rows.X, mine)
-            coefs.append((u.T @ scores / known.sum(axis=0)).T)
+            coefs.append((u.T @ scores / count).T)
             directions.append(u.T @ u / len(u))
             eras.append(rows.eras.numbers[code])
         if len(coefs) < _FEWEST_ERAS:
             raise ValueError(
-                f"{len(coefs)} eras have each target in at least half of their rows; "
-                f"{_FEWEST_ERAS} are needed. Pass more eras."
+                f"{len(coefs)} eras have {self._least_rows} rows or more, half of them "
+                f"or more with each target, and none constant; {_FEWEST_ERAS} are "
+                f"needed. Pass more eras, or lower n_factors={self.n_factors_}."
             )
         self.coef_ = _completed(np.stack(coefs), np.stack(directions), rng)
         self.fitted_eras_ = np.array(eras)
@@ -270,14 +286,15 @@ class RidgeMixtureTargets(BaseAugmenter):
         out = np.empty((n_draws, len(u), len(attenuation)))
         for drawn, coef in zip(out, coefs, strict=True):
             signal = u @ (coef.T / attenuation)
-            signal /= np.maximum(1, signal.std(axis=0))
+            # Some noise is left, that tells rows apart which have the same features.
+            signal /= np.maximum(1, signal.std(axis=0) / _MOST_SIGNAL)
             left = self._correlation - signal.T @ signal / len(u)
             values, vectors = np.linalg.eigh(left)
             spread = vectors * np.sqrt(np.maximum(values, 0))
             noise = rng.standard_normal((len(u), len(spread)), np.float32)
-            noise -= noise.mean(axis=0)
-            noise -= u @ (u.T @ noise / len(u))
-            noise = _white(noise)
+            if len(u) >= self._least_rows:
+                noise -= noise.mean(axis=0)
+                noise = _white(noise - u @ (u.T @ noise / len(u)))
             numbers = signal + noise @ spread.T
             for j, bins in enumerate(self._bins):
                 drawn[:, j] = bins.rank(numbers[:, j])
@@ -308,6 +325,8 @@ def _standardized(y):
     known = ~np.isnan(y)
     count = np.maximum(known.sum(axis=0), 1)
     y = np.where(known, y, 0)
+    size = np.abs(y).max(axis=0)
     y = np.where(known, y - y.sum(axis=0) / count, 0)
     sd = np.sqrt((y**2).sum(axis=0) / count)
-    return np.divide(y, sd, out=np.zeros_like(y), where=sd > 0), known.astype(float)
+    varies = sd > _ROUNDING * size
+    return np.divide(y, sd, out=np.zeros_like(y), where=varies), known.astype(float)

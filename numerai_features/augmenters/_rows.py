@@ -16,11 +16,15 @@ from numerai_features._validation import (
     as_frame,
     check_weights,
     column_names,
-    count_rows,
     is_frame,
     row_blocks,
-    take_rows,
     validate_rows,
+)
+from numerai_features.augmenters._containers import (
+    longer,
+    longer_frame,
+    longer_targets,
+    with_labels,
 )
 
 
@@ -117,6 +121,8 @@ class Rows:
                     f"y must have a row for each of {len(array)} rows of X; got shape "
                     f"{targets.shape}."
                 )
+            if not targets.size:
+                raise ValueError("y has no columns. Pass None, or targets.")
             targets = targets.reshape(len(array), -1)
         return cls(array, targets, index, Resampled(X, y, eras, weights))
 
@@ -157,7 +163,7 @@ class Rows:
         weights = came.sample_weight
         return Resampled(
             self._like_frame(table, new.source, in_era),
-            _like_targets(came.y, self.y, new),
+            None if came.y is None else longer_targets(came.y, new.source, new.y),
             None if came.eras is None else self._more_eras(came.eras, in_era),
             None if weights is None else np.append(weights, weights[new.source]),
         )
@@ -171,8 +177,8 @@ class Rows:
             return table
         names = column_names(X)
         if ERA_COLUMN not in names:
-            return _frame(X, table, names, source)
-        frame = _frame(X, table, [n for n in names if n != ERA_COLUMN], source)
+            return longer_frame(X, table, names, source)
+        frame = longer_frame(X, table, [n for n in names if n != ERA_COLUMN], source)
         eras = self._more_eras(X[ERA_COLUMN], in_era)
         place = names.index(ERA_COLUMN)
         if hasattr(frame, "loc"):
@@ -185,113 +191,22 @@ class Rows:
     def _more_eras(self, values: Any, in_era: NDArray[np.intp]) -> Any:
         """Return labels with those of new rows behind, in their container."""
         new = in_era < 0
-        out = _extended(values, np.where(new, 0, in_era))
+        out = longer(values, np.where(new, 0, in_era))
         if not new.any():
             return out
         assert self.eras is not None
         labels = np.array(out, dtype=object)
         labels[len(self.X) :][new] = self.eras.labels_of(in_era[new])
-        return _like_labels(out, labels)
+        return with_labels(out, labels)
 
 
 def _known(values: Any) -> Any:
     """Return a frame or series as it is, and all else as an array."""
     values = as_frame(values)
-    if values is None or is_frame(values) or hasattr(values, "to_frame"):
+    series = hasattr(values, "iloc") or hasattr(values, "to_arrow")
+    if values is None or is_frame(values) or series:
         return values
     return np.asarray(values)
-
-
-def _extended(values: Any, rows: NDArray[np.intp]) -> Any:
-    """Return values with those of `rows` once more behind, in their container."""
-    return take_rows(values, np.concatenate([np.arange(count_rows(values)), rows]))
-
-
-def _like_labels(like: Any, labels: NDArray[np.object_]) -> Any:
-    """Return labels in the container and, where it holds them, the type of others."""
-    if isinstance(like, np.ndarray):
-        made = np.array(labels.tolist(), object if like.dtype == object else None)
-        return made.astype(like.dtype) if like.dtype.kind in "if" else made
-    if hasattr(like, "iloc"):
-        import pandas as pd
-
-        dtype: Any = like.dtype
-        if isinstance(dtype, pd.CategoricalDtype):
-            more = pd.unique(labels[~np.isin(labels, list(dtype.categories))])
-            dtype = pd.CategoricalDtype([*more, *dtype.categories], dtype.ordered)
-        return type(like)(labels, like.index, dtype, like.name)
-    if hasattr(like, "to_frame"):
-        return type(like)(like.name, labels.tolist(), like.dtype)
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(like.type):
-        return pa.array(labels.tolist()).dictionary_encode()
-    return pa.array(labels.tolist(), like.type)
-
-
-def _like_targets(y: Any, table: NDArray[np.float64] | None, new: NewRows) -> Any:
-    """Return targets with those of the new rows, in their container."""
-    if y is None or table is None:
-        return None
-    if new.y is None:
-        out = _extended(y, new.source)
-        if hasattr(out, "iloc"):
-            out.index = _more_ids(y.index, new.source)
-        return out
-    both = np.concatenate([table, new.y])
-    if _holds(getattr(y, "dtype", None), new.y):
-        both = both.astype(y.dtype)
-    if is_frame(y):
-        return _frame(y, both, column_names(y), new.source)
-    if hasattr(y, "iloc"):
-        return type(y)(both[:, 0], _more_ids(y.index, new.source), name=y.name)
-    if hasattr(y, "to_frame"):
-        return type(y)(y.name, both[:, 0])
-    return both[:, 0] if np.ndim(y) == 1 else both
-
-
-def _holds(dtype: Any, values: NDArray[Any]) -> bool:
-    """Whether a type is one of numpy's for such numbers."""
-    if not isinstance(dtype, np.dtype) or dtype.kind not in "fiu":
-        return False
-    return dtype.kind == "f" or bool((values == np.rint(values)).all())
-
-
-def _frame(
-    like: Any, table: NDArray[Any], names: list[Any], source: NDArray[np.intp]
-) -> Any:
-    """Return a table as a frame; of pandas it is not copied."""
-    if hasattr(like, "loc"):
-        index = _more_ids(like.index, source)
-        return type(like)(table, index=index, columns=names, copy=False)
-    columns = {name: table[:, j] for j, name in enumerate(names)}
-    if hasattr(like, "column_names"):
-        return type(like).from_pydict(columns)
-    return type(like)(columns)
-
-
-def _more_ids(index: Any, source: NDArray[np.intp]) -> Any:
-    """Return an index with labels for new rows: an id's first copy is "id+1"."""
-    import pandas as pd
-
-    if isinstance(index, pd.RangeIndex):
-        stop = index.start + index.step * (len(index) + len(source))
-        return pd.RangeIndex(index.start, stop, index.step, name=index.name)
-    labels = index.take(source)
-    if pd.api.types.is_string_dtype(index.dtype):
-        copies = pd.Series(source).groupby(source).cumcount() + 1
-        # Rows that were added before have such ids already.
-        added = index.str.contains("+", regex=False)
-        taken = set(index[added.astype(bool)])
-        named = []
-        for label, i in zip(labels, copies, strict=True):
-            while (name := f"{label}+{i}") in taken:
-                i += 1
-            named.append(name)
-            if taken:
-                taken.add(name)
-        labels = pd.Index(named, dtype=index.dtype, name=index.name)
-    return index.append(labels)
 
 
 def rounded(

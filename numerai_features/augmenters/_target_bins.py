@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from numerai_features._bins import TARGET_SHARES, TARGET_VALUES, bin_rows
+from numerai_features._bins import bin_rows
 
 MOST_BINS = 50
 _N_TERMS = 200  # of a bin's Hermite series
@@ -33,10 +33,13 @@ class TargetBins:
 
     @classmethod
     def of(cls, y: NDArray[np.float64]) -> TargetBins:
-        """Return a target's own bins, or Numerai's five if it is not in bins."""
-        values, counts = np.unique(y[~np.isnan(y)], return_counts=True)
+        """Return a target's own bins: if they are many, 50 of the same size."""
+        y = np.sort(y[~np.isnan(y)])
+        values, counts = np.unique(y, return_counts=True)
         if len(values) > MOST_BINS:
-            return cls(np.array(TARGET_VALUES), np.array(TARGET_SHARES))
+            parts = np.array_split(y, MOST_BINS)
+            values = np.array([part.mean() for part in parts])
+            counts = np.array([len(part) for part in parts])
         return cls(values, counts / counts.sum())
 
     def rank(self, numbers: NDArray[Any]) -> NDArray[np.float64]:

@@ -366,6 +366,71 @@ class TestContainers:
             )
             assert len(out) == 2400
 
+    @pytest.mark.parametrize(
+        ("make", "kind"),
+        [
+            (lambda y: y.astype(np.float32), np.dtype("float32")),
+            (lambda y: pd.Series(y, dtype="Float32"), pd.Float32Dtype()),
+            (lambda y: pd.DataFrame({"t": y, "t2": y}, dtype=np.float32)["t2"],
+             np.dtype("float32")),
+            (lambda y: pl.Series("t", y, dtype=pl.Float32), pl.Float32),
+            (lambda y: pd.Series((4 * y).astype(int), dtype="Int64"), None),
+            (lambda y: pd.Series(y).astype("category"), None),
+            (lambda y: (y > 0.5), None),
+        ],
+    )  # fmt: skip
+    def test_types_of_targets(self, rows, make, kind):
+        """Averages are no whole numbers, nor categories: those become floats."""
+        X, y, eras = rows
+        targets = make(y)
+        out = EraMixupAugmenter(random_state=0).fit_resample(X, targets, eras=eras).y
+        if kind is not None:
+            assert out.dtype == kind
+        np.testing.assert_array_equal(
+            np.asarray(out[:1200], float), np.asarray(targets, float)
+        )
+        assert not np.isnan(np.asarray(out, float)).any()
+
+    def test_types_of_columns(self, rows):
+        X, y, eras = rows
+        columns = {"a": y.astype(np.float32), "b": 4 * y, "c": (4 * y).astype(np.int16)}
+        for make in (pd.DataFrame, pl.DataFrame, pa.table):
+            out = (
+                EraMixupAugmenter(random_state=0)
+                .fit_resample(X, make(columns), eras=eras)
+                .y
+            )
+            assert str(
+                out["a"].dtype if make is not pa.table else out["a"].type
+            ).lower() in ("float32", "float")
+            np.testing.assert_array_equal(np.asarray(out["c"])[:1200], columns["c"])
+            np.testing.assert_allclose(out["c"], out["b"])
+
+    def test_unknown_targets_stay_unknown(self, rows):
+        X, y, eras = rows
+        for targets in (
+            pl.Series("t", [None, *y[1:]]),
+            pl.DataFrame({"t": [None, *y[1:]]}),
+        ):
+            out = (
+                EraMixupAugmenter(random_state=0).fit_resample(X, targets, eras=eras).y
+            )
+            out = out if isinstance(out, pl.Series) else out["t"]
+            assert out[:1200].null_count() == 1
+            assert out[:1200].is_nan().sum() == 0
+
+    def test_an_index_of_several_levels(self, rows):
+        X, _, eras = rows
+        index = pd.MultiIndex.from_arrays([eras, np.arange(1200)])
+        out = CutoutAugmenter().fit_resample(pd.DataFrame(X, index=index))
+        assert out.X.index.nlevels == 2
+
+    def test_a_few_copies(self, rows):
+        """One of every era at least."""
+        X, y, eras = rows
+        for augmenter in (CutoutAugmenter(copies=1e-6), EraMixupAugmenter(copies=1e-6)):
+            assert len(augmenter.fit_resample(X, y, eras=eras).X) == 1206
+
     def test_ids_tell_their_source(self, rows):
         frame = pd.DataFrame(rows[0][:3], index=["a", "b", "c"])
         out = CutoutAugmenter(copies=2).fit_resample(frame)
@@ -389,6 +454,8 @@ class TestContainers:
         fit = CutoutAugmenter().fit_resample
         with pytest.raises(ValueError, match="y must have a row for each of 1200"):
             fit(X, y[:5])
+        with pytest.raises(ValueError, match="y has no columns"):
+            fit(X, y[:, None][:, :0])
         with pytest.raises(ValueError, match="eras has 5 labels"):
             fit(X, y, eras=eras[:5])
         with pytest.raises(ValueError, match="sample_weight must have shape"):

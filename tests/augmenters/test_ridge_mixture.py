@@ -130,9 +130,9 @@ class TestBins:
         bins = TargetBins.of(y)
         np.testing.assert_array_equal(bins.values, [0, 1 / 6, 1])
         np.testing.assert_allclose(bins.shares, [1 / 3, 1 / 2, 1 / 6])
-        np.testing.assert_array_equal(
-            TargetBins.of(np.arange(99.0)).shares, TARGET_SHARES
-        )
+        many = TargetBins.of(np.arange(100.0))
+        np.testing.assert_allclose(many.values, np.arange(0.5, 100, 2))
+        np.testing.assert_allclose(many.shares, 1 / 50)
 
 
 @pytest.fixture(scope="module")
@@ -256,15 +256,69 @@ class TestTargets:
         assert more.n_factors_ == 22
         np.testing.assert_array_equal(out.X[panel.n_rows :], X)
 
-    def test_far_from_zero(self, panel):
-        X = panel.X.astype(float)
-        far = X + 1e9
+    @pytest.mark.parametrize("dtype", [np.int64, np.int32, float])
+    def test_far_from_zero(self, panel, dtype):
+        far = panel.X.astype(dtype) + 10**9
         y, eras = panel.y(), panel.eras
-        a, b = (
-            RidgeMixtureTargets(random_state=0).fit_resample(x, y, eras=eras).y
-            for x in (X, far)
+        found = []
+        for X in (panel.X, far):
+            more = RidgeMixtureTargets(random_state=0)
+            out = more.fit_resample(X, y, eras=eras)
+            found.append((more.coef_, out.y))
+        np.testing.assert_allclose(found[1][0], found[0][0], atol=1e-5)
+        assert (found[0][1] != found[1][1]).mean() < 0.01
+
+    def test_eras_of_few_rows(self, panel):
+        """They are not fitted, and are given targets nevertheless."""
+        rows = np.r_[:4000, 4000:4003, 4400:4407]
+        X, y, eras = panel.X[rows], panel.y()[rows].copy(), panel.eras[rows]
+        y[-7:] = np.nan
+        more = RidgeMixtureTargets(500, random_state=0)
+        out = more.fit_resample(X, y, eras=eras)
+        np.testing.assert_array_equal(more.fitted_eras_, np.arange(1, 11))
+        assert more.n_factors_ == 24
+        new = out.y[len(X) :].reshape(500, -1)
+        assert np.isfinite(new).all()
+        fitted = correlations(X[:4000], y[:4000], eras[:4000]).mean(axis=0)
+        few = X[-7:] - X[-7:].mean(axis=0)
+        drawn = few.T @ new[:, -7:].mean(axis=0)
+        assert np.corrcoef(drawn, few.T @ few @ fitted)[0, 1] > 0.3
+
+    def test_rare_values_stay_rare(self, panel):
+        y = panel.y().copy()
+        y[5], y[1000] = 1.5, -0.5
+        out = RidgeMixtureTargets(random_state=0).fit_resample(
+            panel.X, y, eras=panel.eras
         )
-        assert (a != b).mean() < 1e-3
+        new = out.y[panel.n_rows :]
+        assert new.max() == 1
+        assert new.min() == 0
+
+    def test_targets_that_are_not_in_bins(self, panel):
+        rng = np.random.default_rng(0)
+        y = 0.01 * (panel.y() + rng.normal(size=panel.n_rows)) + 7
+        out = RidgeMixtureTargets(random_state=0).fit_resample(
+            panel.X, y, eras=panel.eras
+        )
+        before, after = np.split(out.y, 2)
+        for q in (0.1, 0.5, 0.9):
+            assert abs(np.quantile(before, q) - np.quantile(after, q)) < 0.002
+
+    def test_features_that_tell_the_target(self, panel):
+        X = np.maximum(panel.y(), 0.25)[:, None]
+        out = RidgeMixtureTargets(n_components=1, random_state=0).fit_resample(
+            X, panel.y(), eras=panel.eras
+        )
+        _, counts = np.unique(out.y[panel.n_rows :], return_counts=True)
+        np.testing.assert_array_equal(counts, np.array([20, 80, 200, 80, 20]) * 60)
+
+    def test_eras_that_are_alike(self, panel):
+        """Fewer kinds of them than components: nothing to warn of."""
+        some = panel.eras <= 3
+        X, y = np.tile(panel.X[some], (2, 1)), np.tile(panel.y()[some], 2)
+        more = RidgeMixtureTargets(n_components=5, random_state=0)
+        more.fit_resample(X, y, eras=np.repeat(np.arange(6), 400))
+        assert more.mixture_.n_components == 3
 
     def test_refusals(self, panel):
         X, y, eras = panel.X, panel.y(), panel.eras
@@ -277,17 +331,22 @@ class TestTargets:
             fit(X, np.where(y > 0.9, np.inf, y), eras=eras)
         with pytest.raises(ValueError, match="1 distinct values"):
             fit(X, np.ones(len(X)), eras=eras)
+        with pytest.raises(ValueError, match="and none constant"):
+            fit(X, eras / 60, eras=eras)
         with pytest.raises(ValueError, match="0 distinct values"):
             fit(X, np.full(len(X), np.nan), eras=eras)
-        with pytest.raises(ValueError, match="2 eras have each target"):
+        with pytest.raises(ValueError, match="2 eras have 50 rows or more"):
             fit(X, np.where(eras > 2, np.nan, y), eras=eras)
         with pytest.raises(ValueError, match="does not vary within eras"):
             fit(np.ones_like(X), y, eras=eras)
         with pytest.raises(ValueError, match="both 0"):
             RidgeMixtureTargets(0).fit_resample(X, y, eras=eras)
-        some = np.r_[:800, 800:803]
-        with pytest.raises(ValueError, match=r"Era 3 has 3 rows; n_factors=1 and 1"):
-            fit(X[some], y[some], eras=eras[some])
+        with pytest.raises(ValueError, match="0 eras have 402 rows or more"):
+            RidgeMixtureTargets(n_factors=200).fit_resample(
+                np.tile(X, 10) + np.random.default_rng(0).random((len(X), 240)),
+                y,
+                eras=eras,
+            )
 
 
 class TestSyntheticEras:
@@ -313,14 +372,33 @@ class TestSyntheticEras:
             assert len(np.unique(rows)) == 400
             assert len(np.unique(panel.eras[rows])) > 50
 
-    @pytest.mark.parametrize("dtype", [np.int16, np.uint8, float, object])
-    def test_number_types(self, panel, dtype):
+    @pytest.mark.parametrize("dtype", [np.int16, np.int8, np.uint8, float, object])
+    @pytest.mark.parametrize("make", [np.asarray, pd.Series, pd.Index])
+    def test_number_types(self, panel, dtype, make):
         eras = panel.eras.astype(dtype)
-        more = RidgeMixtureTargets(0, synthetic_eras=1, random_state=0)
-        out = more.fit_resample(panel.X, panel.y(), eras=eras)
-        assert out.eras[-1] == -1
-        expected = np.int64 if dtype is np.uint8 else dtype
-        assert out.eras.dtype == expected
+        more = RidgeMixtureTargets(0, synthetic_eras=130, random_state=0)
+        out = more.fit_resample(panel.X, panel.y(), eras=make(eras))
+        np.testing.assert_array_equal(np.unique(out.eras)[:131], [*range(-130, 0), 1])
+        if make is not pd.Index:
+            assert type(out.eras) is type(make(eras))
+        if make is np.asarray:
+            small = dtype in (np.uint8, np.int8)
+            assert out.eras.dtype == (np.int64 if small else dtype)
+
+    @pytest.mark.parametrize("dtype", [pl.Int8, pl.UInt8, pl.Int64, pl.Float32])
+    def test_number_types_of_polars(self, panel, dtype):
+        more = RidgeMixtureTargets(0, synthetic_eras=130, random_state=0)
+        eras = pl.Series("era", panel.eras, dtype=dtype)
+        out = more.fit_resample(panel.X, panel.y(), eras=eras).eras
+        assert isinstance(out, pl.Series)
+        assert out.unique().sort()[:131].to_list() == [*range(-130, 0), 1]
+
+    def test_categories_are_in_order(self, panel):
+        eras = pd.Series(panel.eras).map("{:04d}".format).astype("category")
+        more = RidgeMixtureTargets(0, synthetic_eras=3, random_state=0)
+        out = more.fit_resample(panel.X, panel.y(), eras=eras.cat.as_ordered()).eras
+        assert list(out.cat.categories[:4]) == ["-003", "-002", "-001", "0001"]
+        assert out.cat.ordered
 
     @pytest.mark.parametrize(
         "make",
