@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,7 +17,7 @@ from numerai_features.augmenters._target_bins import TargetBins
 from numerai_features.moments import EraMoments
 
 _MOST_FACTORS = 50
-_ROWS_A_FACTOR = 10  # of the smallest era, where the number of factors is not told
+_ROWS_A_FACTOR = 10  # of the median era, where the number of factors is not told
 _LEAST_ROWS = 2  # of an era, a factor and a target
 _FEWEST_ERAS = 3
 _MOST_SIGNAL = 0.999  # standard deviation, of 1
@@ -68,7 +69,8 @@ class RidgeMixtureTargets(BaseAugmenter):
         regressions, but for a constant. In directions in which an era does not vary,
         as where features are missing, those of another era.
     fitted_eras_ : ndarray of shape (n_fitted_eras,)
-        Numbers of the eras in which at least half of the rows have each target.
+        Numbers of the eras that were fitted: with rows enough, of which at least half
+        have each target.
     mixture_ : BayesianGaussianMixture or None
         Fitted to `coef_` in the directions in which they vary most, 50 at most, each of
         unit variance; None if they do not vary.
@@ -154,15 +156,14 @@ class RidgeMixtureTargets(BaseAugmenter):
     def _copy(self, rows, source, y, rng):
         """Write the targets of copies: whole ones, and of a part of each era's rows."""
         n = len(rows.X)
-        whole = len(source) // n
+        whole = int(self.copies)
+        n_draws = whole + (self.copies > whole)
         start = whole * n
         for _, mine in rows.by_era():
-            drawn = self._draw_targets(
-                self._factors(rows.X, mine), -(-len(source) // n), rng
-            )
+            drawn = self._draw_targets(self._factors(rows.X, mine), n_draws, rng)
             for copy in range(whole):
                 y[copy * n + mine] = drawn[copy]
-            if len(drawn) > whole:
+            if n_draws > whole:
                 part = slice(start, start + n_of_part(self.copies, len(mine)))
                 y[part] = drawn[whole][np.searchsorted(mine, source[part])]
                 start = part.stop
@@ -263,15 +264,15 @@ class RidgeMixtureTargets(BaseAugmenter):
         self.fitted_eras_ = np.array(eras)
         observed = joint[0] / np.maximum(joint[1], 1)
         self._correlation = np.eye(y.shape[1])
-        for i, j in np.argwhere(~np.eye(y.shape[1], dtype=bool)):
-            self._correlation[i, j] = self._bins[i].latent_correlation(
-                self._bins[j], observed[i, j]
-            )
+        for a, b in combinations(range(y.shape[1]), 2):
+            latent = self._bins[a].latent_correlation(self._bins[b], observed[a, b])
+            self._correlation[a, b] = self._correlation[b, a] = latent
 
     def _fit_mixture(self, rows, seed):
         """Fit the mixture to the coefficients, less what ranking will add to them."""
         lost = np.array([1 - bins.hermite[0] ** 2 for bins in self._bins])
-        noise = np.sqrt(lost * (1 / rows.eras.counts).mean())
+        fitted = np.isin(rows.eras.numbers, self.fitted_eras_)
+        noise = np.sqrt(lost * (1 / rows.eras.counts[fitted]).mean())
         self._mixture, self.mixture_ = fit_mixture(
             self.coef_.reshape(len(self.coef_), -1),
             self.n_components,

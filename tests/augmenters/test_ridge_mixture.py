@@ -237,6 +237,21 @@ class TestTargets:
         shares = np.unique(last, return_counts=True)[1] / len(last)
         np.testing.assert_allclose(shares, TARGET_SHARES, atol=0.02)
 
+    def test_nearly_a_copy_more(self, panel):
+        """Of rows in any order: as many as whole copies, each with a row's own target.
+
+        Which the features tell, here.
+        """
+        order = np.random.default_rng(0).permutation(panel.n_rows)
+        y, eras = panel.y()[order], panel.eras[order]
+        X = np.maximum(y, 0.25)[:, None]
+        out = RidgeMixtureTargets(1.9999, n_components=1, random_state=0).fit_resample(
+            X, y, eras=eras
+        )
+        assert len(out.X) == 3 * panel.n_rows
+        for part in np.split(np.arange(panel.n_rows, 3 * panel.n_rows), 2):
+            assert np.corrcoef(out.X[part, 0], out.y[part])[0, 1] > 0.9
+
     def test_classes_stay_classes(self, panel):
         y = (4 * panel.y()).astype(int)
         more = RidgeMixtureTargets(random_state=0)
