@@ -106,7 +106,7 @@ class RidgeMixtureTargets(BaseAugmenter):
     >>> rows = more.fit_resample(panel.X, y, eras=panel.eras)
     >>> rows.X.shape
     (6300, 60)
-    >>> rows.eras[-1], more.coef_.shape
+    >>> int(rows.eras[-1]), more.coef_.shape
     (-3, (20, 1, 10))
     """
 
