@@ -29,6 +29,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+from supervised_latents import PURGE, TARGET, tree
 
 from numerai_features import (
     AugmentedRegressor,
@@ -40,7 +41,6 @@ from numerai_features import (
     RidgeMixtureTargets,
     SupervisedAEMLP,
     make_era_panel,
-    make_lightgbm,
 )
 from numerai_features.metrics import (
     era_scores,
@@ -49,7 +49,7 @@ from numerai_features.metrics import (
     summarize_scores,
 )
 
-TARGET, PURGE, BLOCK = "target_alpha_20", 8, 8
+BLOCK = 8
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -98,9 +98,7 @@ def run(arms, seed, X, y, eras):
     for train, test in EraWalkForward(2, purge=PURGE).split(X, groups=eras):
         predicted = {}
         for arm in arms:
-            model = make_lightgbm(
-                "small", n_estimators=500, learning_rate=0.04, random_state=seed
-            )
+            model = tree(seed)
             augmenter, options = ARMS[arm](seed), {}
             if augmenter is not None:
                 model = AugmentedRegressor(model, augmenter)

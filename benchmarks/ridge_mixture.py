@@ -20,12 +20,12 @@ is from the mixture's, relative to it; and whether the caller's frame was change
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 
 import numpy as np
 import pandas as pd
+from _memory import measure
 
 from numerai_features import make_era_panel
 
@@ -108,12 +108,9 @@ def main():
     args = parser.parse_args()
     if args.arm:
         panel, _ = make_era_panel(args.eras, args.rows, args.features, random_state=0)
-        return print(json.dumps(ARMS[args.arm](panel)))
-    told = {}
-    for arm in ARMS:
-        command = [sys.executable, __file__, "--arm", arm, *sys.argv[1:]]
-        lines = subprocess.run(command, check=True, capture_output=True, text=True)
-        told[arm] = json.loads(lines.stdout.splitlines()[-1])
+        print("ready", flush=True)
+        return print("done", json.dumps(ARMS[args.arm](panel)), flush=True)
+    told = {arm: measure(__file__, "--arm", arm, *sys.argv[1:]) for arm in ARMS}
     theirs, n = told["numerblox"], args.features
     print(f"{args.eras} eras x {args.rows} rows x {n} features")
     print(f"{'':28}{'ours':>10}{'NumerBlox':>12}{'ratio':>9}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 FEATURE_SHARES = (0.2, 0.2, 0.2, 0.2, 0.2)
 TARGET_SHARES = (0.05, 0.2, 0.5, 0.2, 0.05)
+MOST_BINS = 50  # a target of more values is not in bins
 
 
 def bin_rows(values: NDArray[Any], shares: Sequence[float]) -> NDArray[np.int8]:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from numerai_features._bins import MOST_BINS
 from numerai_features._compat import Interval
 from numerai_features.augmenters._base import BaseAugmenter
 from numerai_features.augmenters._rows import NewRows
-
-_MOST_BINS = 50
 
 
 class BalanceAugmenter(BaseAugmenter):
@@ -70,9 +69,9 @@ class BalanceAugmenter(BaseAugmenter):
         y = self._target(rows)
         known = ~np.isnan(y)
         values, bins = np.unique(y[known], return_inverse=True)
-        if len(values) > _MOST_BINS:
+        if len(values) > MOST_BINS:
             raise ValueError(
-                f"y has {len(values)} values; expected bins, at most {_MOST_BINS}. "
+                f"y has {len(values)} values; expected bins, at most {MOST_BINS}. "
                 "Cut it into bins first."
             )
         places, codes = np.flatnonzero(known), rows.codes[known]
@@ -90,14 +89,11 @@ class BalanceAugmenter(BaseAugmenter):
                 source.append(rng.choice(others, n))
                 into.append(np.full(n, places[codes == code][0]))
         taken = np.concatenate(source)
-        features = lambda new: rows.X[taken[new]]  # noqa: E731
-        return NewRows(taken, features, eras=np.concatenate(into))
+        eras = np.concatenate(into)
+        return NewRows(taken, lambda new: rows.X[taken[new]], eras=eras)
 
     def _target(self, rows):
-        if rows.y is None:
-            raise ValueError("BalanceAugmenter needs y, which is None. Pass a target.")
-        if self.target >= rows.y.shape[1]:
-            raise ValueError(
-                f"target={self.target}, but y has {rows.y.shape[1]} columns."
-            )
-        return rows.y[:, self.target]
+        y = self._require_targets(rows)
+        if self.target >= y.shape[1]:
+            raise ValueError(f"target={self.target}, but y has {y.shape[1]} columns.")
+        return y[:, self.target]

@@ -55,6 +55,13 @@ class BaseAugmenter(BaseEstimator, ABC):
         """Return the new rows alone, not written yet."""
         return self._make_rows(rows, self._rng())
 
+    def _require_targets(self, rows: Rows) -> NDArray[np.float64]:
+        if rows.y is None:
+            raise ValueError(
+                f"{type(self).__name__} needs y, which is None. Pass targets."
+            )
+        return rows.y
+
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng(resolve_seed(self.random_state))
 

@@ -164,7 +164,7 @@ def more_ids(index: Any, source: NDArray[np.intp]) -> Any:
     labels = index.take(source)
     texts = pd.api.types.is_string_dtype(index.dtype)
     if texts and not isinstance(index, pd.MultiIndex):
-        copies = pd.Series(source).groupby(source).cumcount() + 1
+        copies = number_of_copy(source) + 1
         # Rows that were added before have such ids already.
         added = index.str.contains("+", regex=False)
         taken = set(index[added.astype(bool)])
@@ -177,3 +177,14 @@ def more_ids(index: Any, source: NDArray[np.intp]) -> Any:
                 taken.add(name)
         labels = pd.Index(named, dtype=index.dtype, name=index.name)
     return index.append(labels)
+
+
+def number_of_copy(source: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return for each new row how many of its source came before."""
+    order = np.argsort(source, kind="stable")
+    ordered = source[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(source)])
+    number = np.empty(len(source), np.intp)
+    number[order] = np.arange(len(source)) - np.repeat(starts, lengths)
+    return number

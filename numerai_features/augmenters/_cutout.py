@@ -10,6 +10,7 @@ import numpy as np
 from numerai_features._compat import Interval, StrOptions
 from numerai_features._validation import missing_values
 from numerai_features.augmenters._base import InPlaceAugmenter
+from numerai_features.augmenters._containers import number_of_copy
 from numerai_features.augmenters._rows import NewRows
 
 
@@ -80,7 +81,7 @@ class CutoutAugmenter(InPlaceAugmenter):
         n_cut = round(self.fraction * width)
         value = self._value(X)
         seed = rng.integers(1 << 63)
-        group = rows.codes[source] + rows.n_eras * _number_of_copy(source)
+        group = rows.codes[source] + rows.n_eras * number_of_copy(source)
         masks = None
         if self.per == "era":
             masks = _chosen(np.random.default_rng(seed), group.max() + 1, width, n_cut)
@@ -107,17 +108,6 @@ class CutoutAugmenter(InPlaceAugmenter):
                 "whole number in its range, or a table of floats."
             )
         return value
-
-
-def _number_of_copy(source):
-    """Return for each new row how many of its source came before."""
-    order = np.argsort(source, kind="stable")
-    ordered = source[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    lengths = np.diff(np.r_[starts, len(source)])
-    number = np.empty(len(source), np.intp)
-    number[order] = np.arange(len(source)) - np.repeat(starts, lengths)
-    return number
 
 
 def _chosen(rng, n_groups, width, n_cut):

@@ -170,11 +170,7 @@ class RidgeMixtureTargets(BaseAugmenter):
 
     def _check(self, rows):
         """Raise if there is nothing to fit or to make."""
-        if rows.y is None:
-            raise ValueError(
-                "RidgeMixtureTargets needs y, which is None. Pass targets."
-            )
-        if np.isinf(rows.y).any():
+        if np.isinf(self._require_targets(rows)).any():
             raise ValueError("y contains infinity. Set such rows to NaN, or drop them.")
         if rows.eras is None:
             raise ValueError(
@@ -270,7 +266,7 @@ class RidgeMixtureTargets(BaseAugmenter):
 
     def _fit_mixture(self, rows, seed):
         """Fit the mixture to the coefficients, less what ranking will add to them."""
-        lost = np.array([1 - bins.hermite[0] ** 2 for bins in self._bins])
+        lost = np.array([1 - bins.attenuation**2 for bins in self._bins])
         fitted = np.isin(rows.eras.numbers, self.fitted_eras_)
         noise = np.sqrt(lost * (1 / rows.eras.counts[fitted]).mean())
         self._mixture, self.mixture_ = fit_mixture(
@@ -282,7 +278,7 @@ class RidgeMixtureTargets(BaseAugmenter):
 
     def _draw_targets(self, u, n_draws, rng):
         """Return targets of rows with such factors, (n_draws, n, n_targets)."""
-        attenuation = np.array([bins.hermite[0] for bins in self._bins])
+        attenuation = np.array([bins.attenuation for bins in self._bins])
         coefs = self._mixture.draw(n_draws, rng).reshape(n_draws, len(attenuation), -1)
         out = np.empty((n_draws, len(u), len(attenuation)))
         for drawn, coef in zip(out, coefs, strict=True):

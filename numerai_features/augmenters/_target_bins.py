@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from numerai_features._bins import bin_rows
+from numerai_features._bins import MOST_BINS, bin_rows
 
-MOST_BINS = 50
 _N_TERMS = 200  # of a bin's Hermite series
 
 
@@ -56,8 +55,7 @@ class TargetBins:
     def hermite(self) -> NDArray[np.float64]:
         r"""Coefficients of binning a normal number, of length 1 in all but rounding.
 
-        Of unit-variance bins on :math:`He_k / \sqrt{k!}` for k from 1. The first is the
-        correlation of a normal number with its bin.
+        Of unit-variance bins on :math:`He_k / \sqrt{k!}` for k from 1.
         """
         cuts = norm.ppf(np.cumsum(self.shares[:-1]))
         jumps = np.diff(self.values) * norm.pdf(cuts)
@@ -67,6 +65,11 @@ class TargetBins:
             terms.append(jumps @ now / np.sqrt(k))
             last, now = now, (cuts * now - np.sqrt(k - 1) * last) / np.sqrt(k)
         return np.array(terms) / self.sd
+
+    @property
+    def attenuation(self) -> float:
+        """Correlation of a normal number with its bin."""
+        return float(self.hermite[0])
 
     def latent_correlation(self, other: TargetBins, observed: float) -> float:
         """Return how normal numbers correlate whose bins correlate as observed."""

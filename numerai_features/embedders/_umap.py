@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._bins import MOST_BINS
 from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._optional import import_optional
 from numerai_features._validation import (
@@ -40,7 +41,7 @@ _STEPS_AN_EPOCH = 25
 _HELD_OUT_STEPS = 8
 _OTHERS = 0.5  # rows to be kept apart from, an edge
 _RECALL_ROWS = 200
-_MOST_LABELS, _LABEL_BINS = 50, 10
+_LABEL_BINS = 10
 _OF_THE_NETWORK = (
     "umap_", "decoder_", "n_edges_", "neighbor_recall_", "feature_recall_",
     "history_", "best_epoch_", "n_iter_",
@@ -429,7 +430,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
         known = ~np.isnan(y)
         labels = np.full(n_rows, -1)
         values, labels[known] = np.unique(y[known], return_inverse=True)
-        if len(values) > _MOST_LABELS:
+        if len(values) > MOST_BINS:
             edges = np.quantile(y[known], np.arange(1, _LABEL_BINS) / _LABEL_BINS)
             labels[known] = np.searchsorted(np.unique(edges), y[known])
         return labels

@@ -113,7 +113,7 @@ class TestBins:
         for shares in (TARGET_SHARES, (0.1, 0.3, 0.6)):
             bins = TargetBins(np.arange(len(shares)) * 0.3, np.array(shares))
             expected = np.corrcoef(x, bins.rank(x))[0, 1]
-            assert abs(bins.hermite[0] - expected) < 1e-4
+            assert abs(bins.attenuation - expected) < 1e-4
 
     @pytest.mark.parametrize("r", [-0.7, 0.0, 0.2, 0.5, 0.9])
     def test_correlation_of_two_before_they_are_binned(self, r):
