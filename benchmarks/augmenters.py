@@ -74,7 +74,7 @@ ARMS = {
 
 def synthetic(structure, args):
     for seed in args.seeds:
-        panel, _ = make_era_panel(
+        panel = make_era_panel(
             args.eras, args.rows, args.features, 16, structure=structure,
             random_state=seed,
         )  # fmt: skip

@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--tight", type=float, default=1e-4)
     args = parser.parse_args()
     k = args.factors
-    panel, _ = make_era_panel(
+    panel = make_era_panel(
         args.rows // 1000, 1000, args.features, k, random_state=0, missing_share=0
     )
     X = panel.X

@@ -30,7 +30,7 @@ def models():
 
 
 def panels(horizon, purge, seed):
-    whole, _ = make_era_panel(
+    whole = make_era_panel(
         N_TRAIN + purge + N_FRESH, 400, 100, 12, horizon=horizon, random_state=seed
     )
     return whole.select(last=N_TRAIN), whole.select(first=N_TRAIN + purge + 1)

@@ -37,9 +37,10 @@ def explained(train, test, factors_train, factors_test):
 
 
 def compare(structure, size, seed, settings, arms):
-    panel, factors = make_era_panel(
-        structure=structure, random_state=seed, **SIZES[size]
+    panel, truth = make_era_panel(
+        structure=structure, return_truth=True, random_state=seed, **SIZES[size]
     )
+    factors = truth.factors
     eras = panel.eras
     last = eras.max()
     train, test = eras <= 0.7 * last - 4, eras > 0.7 * last

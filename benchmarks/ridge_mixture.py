@@ -107,7 +107,7 @@ def main():
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.arm:
-        panel, _ = make_era_panel(args.eras, args.rows, args.features, random_state=0)
+        panel = make_era_panel(args.eras, args.rows, args.features, random_state=0)
         print("ready", flush=True)
         return print("done", json.dumps(ARMS[args.arm](panel)), flush=True)
     told = {arm: measure(__file__, "--arm", arm, *sys.argv[1:]) for arm in ARMS}

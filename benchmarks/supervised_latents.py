@@ -100,7 +100,7 @@ def main():
     test, train, penalty = {a: [] for a in arms}, {a: [] for a in arms}, None
     for seed in args.seeds:
         start = time.perf_counter()
-        panel, _ = make_era_panel(
+        panel = make_era_panel(
             args.eras, args.rows, args.features, 16, random_state=seed
         )
         splitter = EraWalkForward(args.folds, purge=PURGE)

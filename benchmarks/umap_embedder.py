@@ -40,7 +40,7 @@ def make_data(folder, n_rows, structure):
     from numerai_features import make_era_panel
 
     per_era = n_rows // FITTED_ERAS
-    panel, _ = make_era_panel(
+    panel = make_era_panel(
         FITTED_ERAS + GAP + UNSEEN_ERAS, per_era, N_FEATURES, N_FACTORS,
         structure=structure, random_state=0,
     )  # fmt: skip

@@ -27,7 +27,7 @@ class Fold:
 
 
 def main(n_folds=4):
-    panel, _ = make_era_panel(n_eras=80, rows_per_era=200, random_state=0)
+    panel = make_era_panel(n_eras=80, rows_per_era=200, random_state=0)
     X, y, eras = panel.X, panel.y(TARGET), panel.eras
     [(train, test)] = EraHoldout(0.25, target=TARGET).split(X, groups=eras)
     folds = EraKFold(n_folds, target=TARGET)

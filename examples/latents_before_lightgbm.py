@@ -21,7 +21,7 @@ TARGET = "target_alpha_20"
 
 
 def main():
-    panel, _ = make_era_panel(n_eras=80, rows_per_era=200, random_state=0)
+    panel = make_era_panel(n_eras=80, rows_per_era=200, random_state=0)
     X, y = panel.to_frame(targets=[]), panel.y(TARGET)
     holdout = EraHoldout(0.25, target=TARGET)
     [(train, test)] = holdout.split(X, groups=panel.eras)

@@ -17,7 +17,7 @@ from numerai_features.metrics import summarize_scores
 
 
 def main():
-    panel, _ = make_era_panel(n_eras=80, rows_per_era=200, random_state=0)
+    panel = make_era_panel(n_eras=80, rows_per_era=200, random_state=0)
     main_target, other = "target_alpha_20", "target_alpha_60"
     y = np.column_stack([panel.y(main_target), panel.y(other)])
     # A 60-day target reaches further: purge for the longer one.

@@ -18,7 +18,7 @@ TARGET = "target_alpha_20"
 
 
 def main(n_trials=8):
-    panel, _ = make_era_panel(n_eras=60, rows_per_era=100, random_state=0)
+    panel = make_era_panel(n_eras=60, rows_per_era=100, random_state=0)
     X, y = panel.to_frame(targets=[]), panel.y(TARGET)
     folds = EraWalkForward(2, target=TARGET)
     corr = make_era_scorer("corr")

@@ -43,7 +43,7 @@ _PUBLIC = {
     "RidgeMixtureTargets": "augmenters",
     "SupervisedAEMLP": "embedders",
     "UMAPEmbedder": "embedders",
-    "check_fitted": "model_selection",
+    "check_fitted_eras": "model_selection",
     "check_splits": "model_selection",
     "cross_val_predict_eras": "model_selection",
     "era_scores": "metrics",

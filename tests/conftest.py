@@ -12,7 +12,7 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def panel():
     """A small synthetic panel."""
-    return make_era_panel(n_eras=30, rows_per_era=80, n_features=20, random_state=0)[0]
+    return make_era_panel(n_eras=30, rows_per_era=80, n_features=20, random_state=0)
 
 
 @pytest.fixture(scope="session")

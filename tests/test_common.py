@@ -98,7 +98,7 @@ AUGMENTERS = [
     GaussianNoiseAugmenter(random_state=0),
     GaussianNoiseAugmenter(0.5, bins="rank", random_state=0),
     RidgeMixtureTargets(random_state=0),
-    RidgeMixtureTargets(1.5, n_components=1, random_state=0),
+    RidgeMixtureTargets(1.5, n_regimes=1, random_state=0),
     RidgeMixtureTargets(0, synthetic_eras=2, random_state=0),
 ]
 # Cells are set to 0: the median, which they are set to else, knows no weights.
@@ -194,7 +194,7 @@ def test_scikit_learns_checks(estimator):
 
 @pytest.fixture(scope="module")
 def toy():
-    return make_era_panel(n_eras=6, rows_per_era=40, n_features=12, random_state=3)[0]
+    return make_era_panel(n_eras=6, rows_per_era=40, n_features=12, random_state=3)
 
 
 def containers(panel):

@@ -60,7 +60,7 @@ def with_blocks(language):
 def download(tmp_path_factory):
     """A folder of files as Numerai writes them, with synthetic rows."""
     folder = tmp_path_factory.mktemp("v5.3")
-    panel, _ = make_era_panel(n_eras=64, rows_per_era=60, n_features=40, random_state=1)
+    panel = make_era_panel(n_eras=64, rows_per_era=60, n_features=40, random_state=1)
     frame = panel.to_frame().rename(columns=NUMERAIS_NAMES)
     frame["target"] = frame["target_ender_60"]
     for name, first, last in (("train", 1, 40), ("validation", 41, 64)):

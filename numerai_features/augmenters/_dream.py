@@ -65,7 +65,7 @@ class DreamAugmenter(BaseAugmenter):
     >>> from numerai_features.augmenters import DreamAugmenter
     >>> from numerai_features.datasets import make_era_panel
     >>> from numerai_features.embedders import DAEEmbedder
-    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
     ...                           n_factors=4, random_state=0)
     >>> dae = DAEEmbedder(4, hidden=(16,), max_epochs=2, random_state=0)
     >>> dreams = DreamAugmenter(dae, copies=0.1, random_state=0)

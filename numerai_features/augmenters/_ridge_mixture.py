@@ -55,7 +55,7 @@ class RidgeMixtureTargets(BaseAugmenter):
         tenth of the median era's rows where that is less. An era with fewer than two
         rows for each factor and each target is not fitted, and its new targets have
         their correlations in the mean alone.
-    n_components : int, default=3
+    n_regimes : int, default=3
         Components of the mixture, at most: one for each regime.
     random_state : int, RandomState or None, default=None
         Seed.
@@ -100,7 +100,7 @@ class RidgeMixtureTargets(BaseAugmenter):
     --------
     >>> from numerai_features.augmenters import RidgeMixtureTargets
     >>> from numerai_features.datasets import make_era_panel
-    >>> panel, _ = make_era_panel(n_eras=20, rows_per_era=100, random_state=0)
+    >>> panel = make_era_panel(n_eras=20, rows_per_era=100, random_state=0)
     >>> y = panel.y("target_alpha_20")
     >>> more = RidgeMixtureTargets(copies=2, synthetic_eras=3, random_state=0)
     >>> rows = more.fit_resample(panel.X, y, eras=panel.eras)
@@ -114,7 +114,7 @@ class RidgeMixtureTargets(BaseAugmenter):
         "copies": [Interval(Real, 0, None, closed="left")],
         "synthetic_eras": [Interval(Integral, 0, None, closed="left")],
         "n_factors": [Interval(Integral, 1, None, closed="left"), None],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_regimes": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     }
 
@@ -124,13 +124,13 @@ class RidgeMixtureTargets(BaseAugmenter):
         *,
         synthetic_eras=0,
         n_factors=None,
-        n_components=3,
+        n_regimes=3,
         random_state=None,
     ):
         self.copies = copies
         self.synthetic_eras = synthetic_eras
         self.n_factors = n_factors
-        self.n_components = n_components
+        self.n_regimes = n_regimes
         self.random_state = random_state
 
     def _make_rows(self, rows, rng):
@@ -271,7 +271,7 @@ class RidgeMixtureTargets(BaseAugmenter):
         noise = np.sqrt(lost * (1 / rows.eras.counts[fitted]).mean())
         self._mixture, self.mixture_ = fit_mixture(
             self.coef_.reshape(len(self.coef_), -1),
-            self.n_components,
+            self.n_regimes,
             np.repeat(noise, self.n_factors_),
             seed,
         )

@@ -225,7 +225,7 @@ def _make_splitter(cv: dict[str, Any]) -> Any:
     apart = {"purge": cv["purge"], "embargo": cv["embargo"]}
     if cv["scheme"] == "k-fold":
         return EraKFold(cv["n_splits"], **apart)
-    window = {name: cv[name] for name in ("chunk", "max_train_eras")}
+    window = {name: cv[name] for name in ("test_eras", "max_train_eras")}
     return EraWalkForward(cv["n_splits"], **window, **apart)
 
 

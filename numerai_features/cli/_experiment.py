@@ -194,7 +194,7 @@ def _check_data(tables: dict[str, Any], file: Path, problems: Problems) -> None:
 def _check_folds(tables: dict[str, Any], problems: Problems) -> None:
     cv = tables["cv"]
     if cv["scheme"] == "k-fold":
-        for name in ("chunk", "max_train_eras"):
+        for name in ("test_eras", "max_train_eras"):
             if cv[name] is not None:
                 message = 'goes with scheme = "walk-forward"; got scheme = "k-fold".'
                 problems.append((("cv", name), message))

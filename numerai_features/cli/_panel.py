@@ -107,7 +107,7 @@ def _make_synthetic(experiment: Experiment, folder: Path) -> None:
     settings = dict(experiment["data"]["synthetic"])
     if isinstance(settings["rows_per_era"], list):
         settings["rows_per_era"] = tuple(settings["rows_per_era"])
-    panel, _ = make_era_panel(**settings)
+    panel = make_era_panel(**settings)
     features = None if chosen == "all" else chosen
     every = experiment["data"]["every"]
     panel.select(every=every, features=features).save(folder, overwrite=True)

@@ -279,7 +279,7 @@ EXPERIMENT = Table(
                     default="walk-forward",
                     choices=("walk-forward", "k-fold"),
                 ),
-                "chunk": Field(
+                "test_eras": Field(
                     "eras of a walk-forward test block, instead of n_splits",
                     (int,),
                     minimum=1,

@@ -132,7 +132,7 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
     >>> from numerai_features.augmenters import CutoutAugmenter
     >>> from numerai_features.compose import AugmentedRegressor
     >>> from numerai_features.datasets import make_era_panel
-    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=50, random_state=0)
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=50, random_state=0)
     >>> model = AugmentedRegressor(Ridge(), CutoutAugmenter(random_state=0))
     >>> model.fit(panel.X, panel.y("target_alpha_20"), eras=panel.eras)
     AugmentedRegressor(...)
@@ -200,7 +200,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
     >>> from numerai_features.augmenters import BalanceAugmenter
     >>> from numerai_features.compose import AugmentedClassifier
     >>> from numerai_features.datasets import make_era_panel
-    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=50, random_state=0)
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=50, random_state=0)
     >>> y = panel.y("target_alpha_20") > 0.5
     >>> model = AugmentedClassifier(LogisticRegression(max_iter=1000),
     ...                             BalanceAugmenter(1.0, random_state=0))

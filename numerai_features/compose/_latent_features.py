@@ -89,7 +89,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     >>> from numerai_features.compose import LatentFeatures
     >>> from numerai_features.datasets import make_era_panel
     >>> from numerai_features.embedders import FactorAnalysisEmbedder
-    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
     ...                           random_state=0)
     >>> latents = LatentFeatures(FactorAnalysisEmbedder(3), quantize="uint8")
     >>> table = latents.fit_transform(panel.to_frame(targets=[]))

@@ -4,12 +4,13 @@ from numerai_features.datasets._metadata import NumeraiMetadata
 from numerai_features.datasets._panel import EraPanel
 from numerai_features.datasets._panel_writer import PanelWriter
 from numerai_features.datasets._parquet import read_numerai
-from numerai_features.datasets._synthetic import make_era_panel
+from numerai_features.datasets._synthetic import SyntheticTruth, make_era_panel
 
 __all__ = [
     "EraPanel",
     "NumeraiMetadata",
     "PanelWriter",
+    "SyntheticTruth",
     "make_era_panel",
     "read_numerai",
 ]

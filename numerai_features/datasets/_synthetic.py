@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._bins import FEATURE_SHARES, TARGET_SHARES, bin_rows
-from numerai_features.datasets._panel import EraPanel
 from numerai_features.datasets._panel_writer import PanelWriter
 
 # Feature-target correlations of 120 real eras x 310 features, less the sampling noise
@@ -35,6 +34,19 @@ _FAMILY_NOISE = 0.15
 _CALIBRATION_STOCKS = 20_000
 
 
+@dataclass(frozen=True)
+class SyntheticTruth:
+    """What is behind a synthetic panel, known for every row.
+
+    Attributes
+    ----------
+    factors : ndarray of shape (n_rows, n_factors), float32
+        The true factors of each row.
+    """
+
+    factors: NDArray[np.float32]
+
+
 def make_era_panel(
     n_eras: int = 40,
     rows_per_era: int | tuple[int, int] = 300,
@@ -48,9 +60,10 @@ def make_era_panel(
     missing_share: float = 0.1,
     path: str | Path | None = None,
     overwrite: bool = False,
+    return_truth: bool = False,
     random_state: Any = None,
-) -> tuple[EraPanel, NDArray[np.float32]]:
-    r"""Make a synthetic Numerai panel, and the factors behind it.
+) -> Any:
+    r"""Make a synthetic Numerai panel whose factors are known.
 
     Stocks have factor exposures :math:`z` and, for each feature, a part of its own
     :math:`u`; both are first-order autoregressive from week to week (coefficients .9
@@ -102,6 +115,8 @@ def make_era_panel(
         Where to write the panel era by era; in memory if None.
     overwrite : bool, default=False
         Whether a panel at `path` may be replaced.
+    return_truth : bool, default=False
+        Whether to return what is behind the panel, too.
     random_state : int, Generator, RandomState or None, default=None
         Seed.
 
@@ -109,14 +124,16 @@ def make_era_panel(
     -------
     panel : EraPanel
         Rows by era. ``panel.info`` tells the horizon of each target in eras.
-    factors : ndarray of shape (n_rows, n_factors), float32
-        The true factors of each row.
+    truth : SyntheticTruth
+        What is behind the panel, only with ``return_truth=True``: ``truth.factors`` are
+        the true factors of each row.
 
     Examples
     --------
     >>> from numerai_features.datasets import make_era_panel
-    >>> panel, factors = make_era_panel(n_eras=3, rows_per_era=50, random_state=0)
-    >>> panel.X.shape, factors.shape
+    >>> panel, truth = make_era_panel(n_eras=3, rows_per_era=50, return_truth=True,
+    ...                               random_state=0)
+    >>> panel.X.shape, truth.factors.shape
     ((150, 60), (150, 8))
     >>> panel.target_names
     ['target_alpha_20', 'target_alpha_60', 'target_bravo_20', 'target_bravo_60']
@@ -154,7 +171,7 @@ def make_era_panel(
             factors[start:stop] = world.factors(*state, stocks).T
             ids = [f"n{i:015x}" for i in id_rng.integers(0, 1 << 60, stop - start)]
             writer.write(slice(start, stop), bins.T, era + 1, y.T / np.float32(4), ids)
-    return writer.panel, factors
+    return (writer.panel, SyntheticTruth(factors)) if return_truth else writer.panel
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
     --------
     >>> from numerai_features.datasets import make_era_panel
     >>> from numerai_features.embedders import SupervisedAEMLP
-    >>> panel, _ = make_era_panel(n_eras=30, rows_per_era=50, n_features=20,
+    >>> panel = make_era_panel(n_eras=30, rows_per_era=50, n_features=20,
     ...                           n_factors=4, random_state=0)
     >>> net = SupervisedAEMLP(4, hidden=(16, 8), dropout=(0, 0, 0, 0, 0),
     ...                       max_epochs=2, random_state=0)

@@ -174,7 +174,7 @@ class DAEEmbedder(network.NetworkEmbedder):
     --------
     >>> from numerai_features.datasets import make_era_panel
     >>> from numerai_features.embedders import DAEEmbedder
-    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
     ...                           n_factors=4, random_state=0)
     >>> dae = DAEEmbedder(4, hidden=(32,), max_epochs=3, random_state=0)
     >>> dae.fit(panel.X, eras=panel.eras).transform(panel.X).shape

@@ -54,8 +54,8 @@ class FactorAnalysisEmbedder(
     rotation : {None, "varimax"}, default=None
         Rotation of the loadings; it changes neither the likelihood nor what a linear
         map of all the factors can express.
-    center : {"global", "era"}, default="global"
-        "global": rows less the mean of all rows. "era": rows less the mean of their
+    center : {"all", "era"}, default="all"
+        "all": rows less the mean of all rows. "era": rows less the mean of their
         own era, in `fit` and in `transform`; then a row's factors depend on the rows
         of its era that come with it, and whole eras must be transformed.
     missing : {"middle", "raise"}, default="middle"
@@ -114,7 +114,7 @@ class FactorAnalysisEmbedder(
     --------
     >>> from numerai_features.datasets import make_era_panel
     >>> from numerai_features.embedders import FactorAnalysisEmbedder
-    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
     ...                           n_factors=4, random_state=0)
     >>> embedder = FactorAnalysisEmbedder(n_components=4).fit(panel.X, eras=panel.eras)
     >>> embedder.transform(panel.X).shape
@@ -131,7 +131,7 @@ class FactorAnalysisEmbedder(
     _parameter_constraints: dict[str, list[Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "rotation": [StrOptions({"varimax"}), None],
-        "center": [StrOptions({"global", "era"})],
+        "center": [StrOptions({"all", "era"})],
         "missing": [StrOptions({"middle", "raise"})],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -142,7 +142,7 @@ class FactorAnalysisEmbedder(
         n_components=None,
         *,
         rotation=None,
-        center="global",
+        center="all",
         missing="middle",
         tol=1e-10,
         max_iter=1000,
@@ -293,7 +293,7 @@ class FactorAnalysisEmbedder(
         ndarray of shape (n_rows, n_components), float32
         """
         X, eras = self._check_transform(X, eras)
-        if self.center == "global":
+        if self.center == "all":
             return self.encoder_.transform(X)
         # The encoder is affine: centring its output centres its input.
         Z = self.encoder_.transform(X, out=np.empty((len(X), self.n_components_)))

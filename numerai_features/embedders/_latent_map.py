@@ -58,7 +58,7 @@ class LatentMapDisplay:
     --------
     >>> from numerai_features.datasets import make_era_panel
     >>> from numerai_features.embedders import FactorAnalysisEmbedder, LatentMapDisplay
-    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, random_state=0)
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=100, random_state=0)
     >>> embedder = FactorAnalysisEmbedder(2).fit(panel.X)
     >>> display = LatentMapDisplay.from_estimator(
     ...     embedder, panel.X, eras=panel.eras, color="era", n_rows=500)

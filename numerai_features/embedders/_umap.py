@@ -75,7 +75,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
         Scale of the layout.
     metric : {"euclidean", "correlation", "cosine"}, default="euclidean"
         Of the features (of the factors, where ``reduce="factor"``).
-    neighbors : {"global", "era"}, default="global"
+    neighbors : {"all", "era"}, default="all"
         Where neighbours are sought: among all landmarks, of which the nearest are
         often the same stock in weeks around; or within the row's era. Then landmarks
         are all rows of as many eras as `n_landmarks` allows, at even distances; eras of
@@ -208,7 +208,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
     --------
     >>> from numerai_features.datasets import make_era_panel
     >>> from numerai_features.embedders import UMAPEmbedder
-    >>> panel, _ = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=100, n_features=20,
     ...                           n_factors=4, random_state=0)
     >>> umap = UMAPEmbedder(4, max_epochs=2, random_state=0)
     >>> umap.fit(panel.X, eras=panel.eras).transform(panel.X).shape
@@ -221,7 +221,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
         "min_dist": [Interval(Real, 0, None, closed="left")],
         "spread": [Interval(Real, 0, None, closed="neither")],
         "metric": [StrOptions({"euclidean", "correlation", "cosine"})],
-        "neighbors": [StrOptions({"global", "era"})],
+        "neighbors": [StrOptions({"all", "era"})],
         "reduce": [StrOptions({"pca", "factor"}), None],
         "n_axes": [network.POSITIVE],
         "n_landmarks": [
@@ -252,7 +252,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
         min_dist=0.0,
         spread=1.0,
         metric="euclidean",
-        neighbors="global",
+        neighbors="all",
         reduce="pca",
         n_axes=100,
         n_landmarks="auto",

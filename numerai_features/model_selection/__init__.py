@@ -2,7 +2,7 @@
 
 from numerai_features._eras import EraLeakageError, EraLeakageWarning
 from numerai_features.model_selection._checks import (
-    check_fitted,
+    check_fitted_eras,
     check_splits,
     overlapping_eras,
 )
@@ -23,7 +23,7 @@ __all__ = [
     "EraWalkForward",
     "LeakageEstimate",
     "RepeatedEraKFold",
-    "check_fitted",
+    "check_fitted_eras",
     "check_splits",
     "cross_val_predict_eras",
     "measure_leakage",

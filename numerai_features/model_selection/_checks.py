@@ -138,7 +138,7 @@ def check_splits(
     return pd.DataFrame(table).astype("Int64").rename_axis("fold")
 
 
-def check_fitted(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
+def check_fitted_eras(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
     """Tell which parts of a fitted estimator have seen eras that are to be scored.
 
     Walks a Pipeline, `LatentFeatures`, a FrozenEstimator, a finished search and the
@@ -166,10 +166,10 @@ def check_fitted(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
     Examples
     --------
     >>> from numerai_features import FactorAnalysisEmbedder, make_era_panel
-    >>> from numerai_features.model_selection import check_fitted
-    >>> panel, _ = make_era_panel(n_eras=20, rows_per_era=50, random_state=0)
+    >>> from numerai_features.model_selection import check_fitted_eras
+    >>> panel = make_era_panel(n_eras=20, rows_per_era=50, random_state=0)
     >>> fa = FactorAnalysisEmbedder(3).fit(panel.X, eras=panel.eras)
-    >>> report = check_fitted(fa, range(19, 30), horizon=4)
+    >>> report = check_fitted_eras(fa, range(19, 30), horizon=4)
     >>> print(report.drop(columns="estimator").T)
                             factoranalysisembedder
     n_fitted                                    20

@@ -82,7 +82,7 @@ def measure_leakage(
     >>> from sklearn.pipeline import make_pipeline
     >>> from numerai_features import LatentFeatures, make_era_panel
     >>> from numerai_features.model_selection import EraKFold, measure_leakage
-    >>> panel, _ = make_era_panel(n_eras=60, rows_per_era=60, random_state=0)
+    >>> panel = make_era_panel(n_eras=60, rows_per_era=60, random_state=0)
     >>> model = make_pipeline(LatentFeatures(), KNeighborsRegressor(20))
     >>> leakage = measure_leakage(
     ...     model, panel.to_frame(targets=[]), panel.y("target_alpha_60"),

@@ -126,7 +126,7 @@ def cross_val_predict_eras(
     >>> from numerai_features import LatentFeatures, make_era_panel
     >>> from numerai_features.model_selection import (
     ...     EraWalkForward, cross_val_predict_eras)
-    >>> panel, _ = make_era_panel(n_eras=40, rows_per_era=50, random_state=0)
+    >>> panel = make_era_panel(n_eras=40, rows_per_era=50, random_state=0)
     >>> model = make_pipeline(LatentFeatures(), Ridge())
     >>> out = cross_val_predict_eras(
     ...     model, panel.to_frame(targets=[]), panel.y("target_alpha_20"),

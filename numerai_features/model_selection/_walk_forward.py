@@ -21,9 +21,9 @@ class EraWalkForward(BaseEraSplitter):
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds where `chunk` is None: the eras are cut into ``n_splits + 1``
-        blocks, and every block but the first is tested once.
-    chunk : int, default=None
+        Number of folds where `test_eras` is None: the eras are cut into
+        ``n_splits + 1`` blocks, and every block but the first is tested once.
+    test_eras : int, default=None
         Length of a block in era numbers, from the first era on; then the data give
         the number of folds. Numerai's own models use 156, see `numerai`.
     max_train_eras : int, default=None
@@ -43,7 +43,7 @@ class EraWalkForward(BaseEraSplitter):
     >>> import numpy as np
     >>> from numerai_features.model_selection import EraWalkForward
     >>> eras = np.arange(1, 13)
-    >>> for train, test in EraWalkForward(chunk=4, purge=1).split_eras(eras):
+    >>> for train, test in EraWalkForward(test_eras=4, purge=1).split_eras(eras):
     ...     print(train, test)
     [1 2 3] [5 6 7 8]
     [1 2 3 4 5 6 7] [ 9 10 11 12]
@@ -51,7 +51,7 @@ class EraWalkForward(BaseEraSplitter):
 
     _parameter_constraints: dict[str, list[Any]] = {
         "n_splits": [Interval(Integral, 1, None, closed="left")],
-        "chunk": [Interval(Integral, 1, None, closed="left"), None],
+        "test_eras": [Interval(Integral, 1, None, closed="left"), None],
         "max_train_eras": [Interval(Integral, 1, None, closed="left"), None],
         **BaseEraSplitter._parameter_constraints,
     }
@@ -60,7 +60,7 @@ class EraWalkForward(BaseEraSplitter):
         self,
         n_splits=5,
         *,
-        chunk=None,
+        test_eras=None,
         max_train_eras=None,
         purge="auto",
         embargo=0,
@@ -68,7 +68,7 @@ class EraWalkForward(BaseEraSplitter):
         target=None,
     ):
         self.n_splits = n_splits
-        self.chunk = chunk
+        self.test_eras = test_eras
         self.max_train_eras = max_train_eras
         self.purge = purge
         self.embargo = embargo
@@ -103,7 +103,7 @@ class EraWalkForward(BaseEraSplitter):
         train 1..296, test 313..468
         train 1..452, test 469..574
         """
-        return cls(**{"chunk": NUMERAI_CHUNK, "target": target, **params})
+        return cls(**{"test_eras": NUMERAI_CHUNK, "target": target, **params})
 
     def get_n_splits(self, X=None, y=None, groups=None):
         """Return the number of folds.
@@ -111,36 +111,37 @@ class EraWalkForward(BaseEraSplitter):
         Parameters
         ----------
         X : array-like or frame, default=None
-            A frame's column ``era`` is looked at where `chunk` is given.
+            A frame's column ``era`` is looked at where `test_eras` is given.
         y : array-like of shape (n_rows,), default=None
             The target; eras that are not resolved are not counted.
         groups : array-like of shape (n_rows,), default=None
-            Era labels, needed where `chunk` is given and X has none.
+            Era labels, needed where `test_eras` is given and X has none.
 
         Returns
         -------
         int
         """
         self._validate_params()
-        if self.chunk is None:
+        if self.test_eras is None:
             return self.n_splits
         _, numbers = self._resolved(self._eras(X, groups), y)
         return len(self._blocks(numbers)) - 1
 
     def _blocks(self, numbers):
         """Return the first era number of every block."""
-        if self.chunk is None:
+        if self.test_eras is None:
             if self.n_splits + 1 > len(numbers):
                 raise ValueError(
                     f"n_splits={self.n_splits} needs at least {self.n_splits + 1} "
                     f"resolved eras; got {len(numbers)}."
                 )
             return np.array([b[0] for b in np.array_split(numbers, self.n_splits + 1)])
-        _, first = np.unique((numbers - numbers[0]) // self.chunk, return_index=True)
+        block = (numbers - numbers[0]) // self.test_eras
+        _, first = np.unique(block, return_index=True)
         if len(first) < 2:
             raise ValueError(
-                f"chunk={self.chunk} leaves no block to test: the eras go from "
-                f"{numbers[0]} to {numbers[-1]}. Use a shorter chunk."
+                f"test_eras={self.test_eras} leaves no block to test: the eras go from "
+                f"{numbers[0]} to {numbers[-1]}. Lower it."
             )
         return numbers[first]
 

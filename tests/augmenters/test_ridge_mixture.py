@@ -137,12 +137,12 @@ class TestBins:
 
 @pytest.fixture(scope="module")
 def panel():
-    return make_era_panel(60, 400, 24, 6, missing_share=0, random_state=0)[0]
+    return make_era_panel(60, 400, 24, 6, missing_share=0, random_state=0)
 
 
 class TestTargets:
     def test_correlations_have_the_same_mean_and_covariance(self):
-        panel, _ = make_era_panel(200, 400, 24, 6, random_state=0)
+        panel = make_era_panel(200, 400, 24, 6, random_state=0)
         more = RidgeMixtureTargets(3, random_state=0)
         out = more.fit_resample(panel.X, panel.y(), eras=panel.eras)
         fitted, *drawn = (
@@ -173,7 +173,7 @@ class TestTargets:
 
     def test_features_that_are_missing_in_early_eras(self):
         """They vary as much as in the eras that have them."""
-        panel, _ = make_era_panel(100, 400, 12, 4, missing_share=0, random_state=0)
+        panel = make_era_panel(100, 400, 12, 4, missing_share=0, random_state=0)
         X = panel.X.copy()
         X[panel.eras <= 50, :3] = 2
         more = RidgeMixtureTargets(10, random_state=0)
@@ -245,7 +245,7 @@ class TestTargets:
         order = np.random.default_rng(0).permutation(panel.n_rows)
         y, eras = panel.y()[order], panel.eras[order]
         X = np.maximum(y, 0.25)[:, None]
-        out = RidgeMixtureTargets(1.9999, n_components=1, random_state=0).fit_resample(
+        out = RidgeMixtureTargets(1.9999, n_regimes=1, random_state=0).fit_resample(
             X, y, eras=eras
         )
         assert len(out.X) == 3 * panel.n_rows
@@ -321,7 +321,7 @@ class TestTargets:
 
     def test_features_that_tell_the_target(self, panel):
         X = np.maximum(panel.y(), 0.25)[:, None]
-        out = RidgeMixtureTargets(n_components=1, random_state=0).fit_resample(
+        out = RidgeMixtureTargets(n_regimes=1, random_state=0).fit_resample(
             X, panel.y(), eras=panel.eras
         )
         _, counts = np.unique(out.y[panel.n_rows :], return_counts=True)
@@ -331,7 +331,7 @@ class TestTargets:
         """Fewer kinds of them than components: nothing to warn of."""
         some = panel.eras <= 3
         X, y = np.tile(panel.X[some], (2, 1)), np.tile(panel.y()[some], 2)
-        more = RidgeMixtureTargets(n_components=5, random_state=0)
+        more = RidgeMixtureTargets(n_regimes=5, random_state=0)
         more.fit_resample(X, y, eras=np.repeat(np.arange(6), 400))
         assert more.mixture_.n_components == 3
 

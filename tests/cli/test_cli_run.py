@@ -274,7 +274,7 @@ def test_old_lightgbm_gets_one_array_of_the_same_values():
     ("old", "new", "title"),
     [
         ("n_splits = 2", "scheme = 'k-fold'\nn_splits = 2", "k-fold, 30 eras"),
-        ("n_splits = 2", "chunk = 8\nmax_train_eras = 6", "walk-forward, 22 eras"),
+        ("n_splits = 2", "test_eras = 8\nmax_train_eras = 6", "walk-forward, 22 eras"),
         ("seed = 3", "seed = 3\nlatents.random_columns = false", "20 eras"),
         ("[model]", "[model]\nlibrary = 'xgboost'", "20 eras"),
         ("[cv]", "[features]\nset = ['feature_0003', 'feature_0001']\n[cv]", "20 eras"),
@@ -299,7 +299,7 @@ def test_baseline_alone_has_no_differences(tmp_path):
 
 def test_too_few_eras_for_intervals_are_told(tmp_path):
     text = EXPERIMENT.replace("n_eras = 30", "n_eras = 13").replace(
-        "n_splits = 2", "n_splits = 2\nchunk = 9"
+        "n_splits = 2", "n_splits = 2\ntest_eras = 9"
     )
     told = run(tmp_path, text)
     assert (

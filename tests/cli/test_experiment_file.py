@@ -58,8 +58,8 @@ def parquet(tmp_path):
             r"line 2: cv\.scheme: got .*\"k-fold\"\. Did you mean",
         ),
         (
-            "[cv]\nscheme = 'k-fold'\nchunk = 4",
-            r"line 3: cv\.chunk: goes with scheme =",
+            "[cv]\nscheme = 'k-fold'\ntest_eras = 4",
+            r"line 3: cv\.test_eras: goes with scheme =",
         ),
         (
             "[cv]\nscheme = 'k-fold'\nn_splits = 1",
@@ -292,7 +292,7 @@ def test_synthetic_table_is_the_signature_of_make_era_panel():
     ours = {name: field.default for name, field in fields.items()}
     theirs = {n: p.default for n, p in signature.items() if n in ours}
     assert ours == theirs
-    assert set(signature) - set(ours) == {"path", "overwrite"}
+    assert set(signature) - set(ours) == {"path", "overwrite", "return_truth"}
 
 
 def test_the_example_is_right(write, tmp_path):
@@ -305,7 +305,7 @@ def test_the_example_is_right(write, tmp_path):
     assert list(experiment.embedders) == ["fa", "fa_varimax", "dae"]
     assert experiment["data"]["metadata"] == str(folder / "features.json")
     # what has no comment that says otherwise is a default
-    written = tomllib.loads(re.sub(r"\n(every|set|chunk|params) .*", "", text))
+    written = tomllib.loads(re.sub(r"\n(every|set|test_eras|params) .*", "", text))
     for name in ("features", "cv", "latents", "model"):
         for key, field in EXPERIMENT.tables[name].fields.items():
             assert written[name].get(key, field.default) == field.default

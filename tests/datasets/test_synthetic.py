@@ -32,7 +32,7 @@ def large():
             n_features=100,
             n_factors=12,
             random_state=seed,
-        )[0]
+        )
         for seed in range(3)
     ]
 
@@ -86,7 +86,7 @@ class TestRows:
             )
 
     def test_missing_features_are_two_for_whole_first_eras(self):
-        panel, _ = make_era_panel(20, 50, 50, missing_share=0.2, random_state=0)
+        panel = make_era_panel(20, 50, 50, missing_share=0.2, random_state=0)
         constant = np.array(
             [(panel.X[panel.eras == e] == 2).all(axis=0) for e in range(1, 21)]
         )
@@ -95,9 +95,10 @@ class TestRows:
         assert (np.diff(constant.astype(int), axis=0) <= 0).all()
 
     def test_factors_are_behind_the_features(self):
-        panel, factors = make_era_panel(
-            10, 1000, 40, 4, missing_share=0, random_state=0
+        panel, truth = make_era_panel(
+            10, 1000, 40, 4, missing_share=0, return_truth=True, random_state=0
         )
+        factors = truth.factors
         design = np.column_stack([panel.X, np.ones(panel.n_rows)])
         fit, *_ = np.linalg.lstsq(design, factors, rcond=None)
         left = (factors - design @ fit).var(axis=0) / factors.var(axis=0)
@@ -106,7 +107,7 @@ class TestRows:
 
     def test_groups_are_correlated_and_none_is_not(self):
         def correlations(structure):
-            panel, _ = make_era_panel(
+            panel = make_era_panel(
                 5, 2000, 100, structure=structure, missing_share=0, random_state=0
             )
             return np.abs(np.corrcoef(panel.X.T) - np.eye(100))
@@ -118,9 +119,11 @@ class TestRows:
         assert none.mean() < 0.03  # sampling noise
 
     def test_curved_factors_bend_the_features(self):
-        panel, factors = make_era_panel(
-            5, 2000, 60, 3, structure="curved", missing_share=0, random_state=0
-        )
+        panel, truth = make_era_panel(
+            5, 2000, 60, 3, structure="curved", missing_share=0, return_truth=True,
+            random_state=0,
+        )  # fmt: skip
+        factors = truth.factors
         x = panel.X - panel.X.mean(axis=0)
 
         def explained(design):
@@ -134,7 +137,8 @@ class TestRows:
         assert ((bent - linear) > 0.1).sum() > 15
 
     def test_stocks_change_slowly(self):
-        _, factors = make_era_panel(2, 400, 20, 3, random_state=0)
+        _, truth = make_era_panel(2, 400, 20, 3, return_truth=True, random_state=0)
+        factors = truth.factors
         # Four in five stocks are in an era: nearest factors of the next era are close.
         a, b = factors[:400], factors[400:]
         nearest = np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2)).min(axis=1)
@@ -143,17 +147,17 @@ class TestRows:
         assert np.median(nearest) < 0.95 * np.median(random)
 
     def test_ragged_eras(self):
-        panel, factors = make_era_panel(12, (30, 60), random_state=0)
+        panel, truth = make_era_panel(12, (30, 60), return_truth=True, random_state=0)
         counts = np.unique(panel.eras, return_counts=True)[1]
         assert counts.min() >= 30
         assert counts.max() <= 60
         assert len(set(counts)) > 3
-        assert len(factors) == panel.n_rows == counts.sum()
+        assert len(truth.factors) == panel.n_rows == counts.sum()
 
 
 @pytest.mark.parametrize("horizon", [4, 12])
 def test_windows_overlap_for_as_many_eras_as_the_horizon(horizon):
-    panel, _ = make_era_panel(
+    panel = make_era_panel(
         120, 600, 40, 6, horizon=horizon, missing_share=0, random_state=0
     )
     name = panel.target_names[0]
@@ -169,15 +173,16 @@ def test_windows_overlap_for_as_many_eras_as_the_horizon(horizon):
 
 
 def test_the_same_seed_gives_the_same_panel_on_disk_and_in_memory(tmp_path):
-    memory, factors = make_era_panel(6, 40, random_state=7)
-    disk, again = make_era_panel(6, 40, path=tmp_path / "p", random_state=7)
+    options = {"return_truth": True, "random_state": 7}
+    memory, truth = make_era_panel(6, 40, **options)
+    disk, again = make_era_panel(6, 40, path=tmp_path / "p", **options)
     assert isinstance(disk, EraPanel)
     assert disk.path == tmp_path / "p"
     for name in ("X", "eras", "targets", "ids"):
         np.testing.assert_array_equal(getattr(disk, name), getattr(memory, name))
-    np.testing.assert_array_equal(factors, again)
+    np.testing.assert_array_equal(truth.factors, again.factors)
     assert disk.info == memory.info
-    other, _ = make_era_panel(6, 40, random_state=8)
+    other = make_era_panel(6, 40, random_state=8)
     assert (other.X != memory.X).mean() > 0.5
     assert len(np.unique(memory.ids)) == memory.n_rows
 
@@ -186,8 +191,8 @@ def test_the_same_seed_gives_the_same_panel_on_disk_and_in_memory(tmp_path):
     "seed", [np.random.default_rng(0), np.random.RandomState(0), None]
 )
 def test_random_states(seed):
-    a, _ = make_era_panel(2, 30, random_state=seed)
-    b, _ = make_era_panel(2, 30, random_state=seed)
+    a = make_era_panel(2, 30, random_state=seed)
+    b = make_era_panel(2, 30, random_state=seed)
     assert not np.array_equal(a.X, b.X)
 
 

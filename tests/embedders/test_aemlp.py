@@ -46,7 +46,7 @@ def make_net(**options):
 
 @pytest.fixture(scope="module")
 def rows():
-    panel, _ = make_era_panel(
+    panel = make_era_panel(
         n_eras=40, rows_per_era=60, n_features=24, n_factors=4, random_state=2
     )
     return panel

@@ -31,7 +31,7 @@ SMALL = {"hidden": (24, 12), "max_epochs": 4, "random_state": 0}
 
 @pytest.fixture(scope="module")
 def rows():
-    panel, _ = make_era_panel(
+    panel = make_era_panel(
         n_eras=20, rows_per_era=100, n_features=30, n_factors=4, random_state=1
     )
     return panel
@@ -181,7 +181,7 @@ class TestReproducibility:
             import os, signal
             from numerai_features import DAEEmbedder, make_era_panel
             from numerai_features.nn import _training
-            panel, _ = make_era_panel(n_eras=20, rows_per_era=100, n_features=30,
+            panel = make_era_panel(n_eras=20, rows_per_era=100, n_features=30,
                                       n_factors=4, random_state=1)
             step = _training.Trainer._take_step
             def killed(self, batch):
@@ -302,7 +302,7 @@ class TestTransform:
 
 class TestFamiliarity:
     def test_shuffled_columns_are_unfamiliar(self):
-        panel, _ = make_era_panel(n_eras=40, rows_per_era=300, random_state=0)
+        panel = make_era_panel(n_eras=40, rows_per_era=300, random_state=0)
         train, test = panel.eras <= 28, panel.eras > 32
         dae = DAEEmbedder(random_state=0).fit(panel.X[train], eras=panel.eras[train])
         assert separation(dae, panel.X[test]) > 0.95

@@ -15,11 +15,11 @@ from numerai_features.moments import EraMoments, Moments
 
 @pytest.fixture(scope="module")
 def rows():
-    panel, factors = make_era_panel(
+    panel, truth = make_era_panel(
         n_eras=20, rows_per_era=200, n_features=40, n_factors=5, missing_share=0,
-        random_state=1,
+        return_truth=True, random_state=1,
     )  # fmt: skip
-    return panel.X, panel.eras, factors
+    return panel.X, panel.eras, truth.factors
 
 
 def twin(fitted):
@@ -127,7 +127,7 @@ class TestProperties:
         np.testing.assert_array_equal(parts.fitted_eras_, whole.fitted_eras_)
 
     def test_partial_fit_with_features_that_start_late(self):
-        X = make_era_panel(random_state=0, missing_share=0.3)[0].X
+        X = make_era_panel(random_state=0, missing_share=0.3).X
         whole, parts = FactorAnalysisEmbedder(8).fit(X), FactorAnalysisEmbedder(8)
         for part in np.array_split(X, 4):
             parts.partial_fit(part)

@@ -29,7 +29,7 @@ SPLITTERS = [
     EraKFold(3, shuffle=True, chunk=5, purge=2, random_state=0),
     RepeatedEraKFold(2, n_repeats=3, purge=2, random_state=0),
     EraWalkForward(3, purge=2),
-    EraWalkForward(chunk=8, max_train_eras=10, purge=2),
+    EraWalkForward(test_eras=8, max_train_eras=10, purge=2),
     EraHoldout(purge=2),
     CombinatorialPurgedEraCV(4, 2, purge=2),
 ]
@@ -106,7 +106,7 @@ KINDS = {
     "walk forward, chunks": st.tuples(
         st.builds(
             EraWalkForward,
-            chunk=st.integers(2, 14),
+            test_eras=st.integers(2, 14),
             max_train_eras=maybe(st.integers(3, 20)),
             **distances(3),
         ),
@@ -224,7 +224,7 @@ class TestProperties:
                 RepeatedEraKFold(2, n_repeats=1, random_state=0, **distance),
                 EraWalkForward(1, **distance),
                 EraWalkForward(n_eras - 1, **distance),
-                EraWalkForward(chunk=1, **distance),
+                EraWalkForward(test_eras=1, **distance),
                 EraHoldout(0.5, **distance),
                 EraHoldout(1, **distance),
                 CombinatorialPurgedEraCV(2, 1, **distance),
@@ -307,7 +307,7 @@ class TestProperties:
                 name: value * factor
                 for name, value in splitter.get_params().items()
                 if value is not None
-                and name in ("purge", "embargo", "chunk", "max_train_eras")
+                and name in ("purge", "embargo", "chunk", "test_eras", "max_train_eras")
             }
         )
         eras = np.array(eras)
@@ -322,7 +322,8 @@ class TestProperties:
     @given(data=st.data())
     def test_without_distances_only_the_order_counts(self, kind, data):
         splitter, eras = data.draw(KINDS[kind])
-        near = {"purge": 0, "embargo": 0, "chunk": None, "max_train_eras": None}
+        near = {"purge": 0, "embargo": 0, "chunk": None, "test_eras": None}
+        near["max_train_eras"] = None
         splitter.set_params(**{k: near[k] for k in near if k in splitter.get_params()})
         got = folds(splitter, eras)
         ranks = [[np.searchsorted(eras, part) for part in fold] for fold in got]
@@ -750,8 +751,8 @@ def test_impossible_splits_are_told(splitter, eras, message):
 @pytest.mark.parametrize(
     ("splitter", "eras", "message"),
     [
-        (EraWalkForward(chunk=5), ["X", "X"], "at least two resolved eras; got 0"),
-        (EraWalkForward(chunk=0), [1, 2, 3], "'chunk' parameter of EraWalkForward"),
+        (EraWalkForward(test_eras=5), ["X", "X"], "at least two resolved eras; got 0"),
+        (EraWalkForward(test_eras=0), [1, 2, 3], "'test_eras' parameter of EraWalk"),
         (EraWalkForward(0), [1, 2, 3], "'n_splits' parameter of EraWalkForward"),
         (EraKFold(0), [1, 2, 3], "'n_splits' parameter of EraKFold"),
         (CombinatorialPurgedEraCV(-3, 1), [1, 2], "'n_groups' parameter of"),

@@ -27,7 +27,7 @@ from numerai_features.model_selection import (
     EraKFold,
     EraLeakageError,
     EraWalkForward,
-    check_fitted,
+    check_fitted_eras,
     check_splits,
     overlapping_eras,
 )
@@ -252,7 +252,7 @@ class TestCheckFitted:
             StandardScaler(),
             Ridge(),
         ).fit(frame.iloc[past], y[past])
-        report = check_fitted(model, range(20, 31), 4)
+        report = check_fitted_eras(model, range(20, 31), 4)
         parts = ["", ".a", ".b"]
         assert list(report.index) == [f"pipeline.latentfeatures{p}" for p in parts]
         assert list(report["estimator"])[1:] == ["FactorAnalysisEmbedder"] * 2
@@ -269,31 +269,31 @@ class TestCheckFitted:
     def test_within_the_horizon_and_beyond(self, panel, first, horizon, leaks):
         past = panel.eras <= 20
         fa = FactorAnalysisEmbedder(2).fit(panel.X[past], eras=panel.eras[past])
-        report = check_fitted(fa, [f"{first:04d}"], horizon)
+        report = check_fitted_eras(fa, [f"{first:04d}"], horizon)
         assert report["leaks"].tolist() == [leaks]
 
     def test_frozen_and_searched(self, frame, panel):
         frozen = FrozenEstimator(LatentFeatures(FactorAnalysisEmbedder(2)).fit(frame))
-        report = check_fitted(make_pipeline(frozen, Ridge()), [30], 4)
+        report = check_fitted_eras(make_pipeline(frozen, Ridge()), [30], 4)
         assert len(report) == 2
         assert report["leaks"].all()
         model = make_pipeline(LatentFeatures(FactorAnalysisEmbedder(2)), Ridge())
         search = GridSearchCV(model, {"ridge__alpha": [1, 2]}, cv=CV)
-        report = check_fitted(search.fit(frame, panel.y()), ["X"], 4)
+        report = check_fitted_eras(search.fit(frame, panel.y()), ["X"], 4)
         assert "gridsearchcv.best_estimator_.latentfeatures" in report.index
         assert not report["leaks"].any()
 
     def test_fitted_without_eras_is_unknown(self, panel):
         fa = FactorAnalysisEmbedder(2).fit(panel.X)
-        report = check_fitted(fa, [1], 4)
+        report = check_fitted_eras(fa, [1], 4)
         assert report["leaks"].tolist() == [pd.NA]
 
     def test_names_without_numbers_are_unknown(self, panel):
         fa = FactorAnalysisEmbedder(2).fit(panel.X, eras=panel.eras)
-        assert check_fitted(fa, ["spring"], 4)["leaks"].tolist() == [pd.NA]
+        assert check_fitted_eras(fa, ["spring"], 4)["leaks"].tolist() == [pd.NA]
 
     def test_what_keeps_no_eras_is_not_told(self, panel):
-        report = check_fitted(Ridge().fit(panel.X, panel.y()), [1], 4)
+        report = check_fitted_eras(Ridge().fit(panel.X, panel.y()), [1], 4)
         assert len(report) == 0
         assert "leaks" in report
 
@@ -302,4 +302,4 @@ class TestCheckFitted:
         used = FactorAnalysisEmbedder(2).fit(panel.X, eras=panel.eras)
         past = (panel.eras <= 10).nonzero()[0]
         fitted = LatentFeatures(used).fit(frame.iloc[past])
-        assert not check_fitted(fitted, [20], 4)["leaks"].any()
+        assert not check_fitted_eras(fitted, [20], 4)["leaks"].any()

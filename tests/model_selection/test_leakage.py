@@ -16,7 +16,7 @@ from numerai_features.model_selection import (
 
 @pytest.fixture(scope="module")
 def long_panel():
-    return make_era_panel(n_eras=60, rows_per_era=60, n_features=20, random_state=0)[0]
+    return make_era_panel(n_eras=60, rows_per_era=60, n_features=20, random_state=0)
 
 
 def out_of_fold(model, panel, y, cv):

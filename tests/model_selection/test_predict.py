@@ -352,7 +352,7 @@ class TestCall:
     def test_the_default_splitter_purges_sixteen(self):
         from numerai_features.datasets import make_era_panel
 
-        panel, _ = make_era_panel(n_eras=60, rows_per_era=20, random_state=0)
+        panel = make_era_panel(n_eras=60, rows_per_era=20, random_state=0)
         out = predict(Ridge(), panel.X, panel.y(), panel.eras, cv=None)
         expected = predict(Ridge(), panel.X, panel.y(), panel.eras, cv=EraKFold())
         pd.testing.assert_frame_equal(out, expected)

@@ -46,7 +46,7 @@ class TestEraWalkForward:
         for era in eras:
             blocks.setdefault((era - eras[0]) // chunk, []).append(era)
         _, *expected = blocks.values()
-        cv = EraWalkForward(chunk=chunk, purge=0)
+        cv = EraWalkForward(test_eras=chunk, purge=0)
         if not expected:
             with pytest.raises(ValueError, match="leaves no block to test"):
                 ends(cv, eras)
@@ -75,7 +75,7 @@ class TestEraWalkForward:
                 np.testing.assert_array_equal(a, b)
 
     def test_the_window_slides(self):
-        cv = EraWalkForward(chunk=10, max_train_eras=12, purge=3)
+        cv = EraWalkForward(test_eras=10, max_train_eras=12, purge=3)
         assert ends(cv, range(1, 41)) == [
             ((1, 7), (11, 20)),
             ((6, 17), (21, 30)),
@@ -83,11 +83,11 @@ class TestEraWalkForward:
         ]
 
     def test_chunks_win_over_n_splits(self):
-        cv = EraWalkForward(2, chunk=10, purge=0)
+        cv = EraWalkForward(2, test_eras=10, purge=0)
         assert cv.get_n_splits(groups=range(40)) == len(ends(cv, range(40))) == 3
 
     def test_a_chunk_without_eras_is_no_fold(self):
-        cv = EraWalkForward(chunk=10, purge=2)
+        cv = EraWalkForward(test_eras=10, purge=2)
         eras = [*range(1, 15), *range(45, 55)]
         assert ends(cv, eras) == [
             ((1, 8), (11, 14)),
@@ -98,18 +98,19 @@ class TestEraWalkForward:
 
     def test_every_fourth_era_purges_by_number(self):
         eras = np.arange(1, 401, 4)
-        train, test = next(iter(EraWalkForward(chunk=200, purge=8).split_eras(eras)))
+        cv = EraWalkForward(test_eras=200, purge=8)
+        train, test = next(iter(cv.split_eras(eras)))
         assert test[0] == 201
         assert train[-1] == 189  # 193 and 197 are within 8 of 201
 
     def test_the_number_of_folds_needs_the_eras_only_with_chunks(self):
         assert EraWalkForward(4).get_n_splits() == 4
         with pytest.raises(ValueError, match="splits by era, but got none"):
-            EraWalkForward(chunk=10).get_n_splits(np.ones((9, 1)))
+            EraWalkForward(test_eras=10).get_n_splits(np.ones((9, 1)))
         frame = pd.DataFrame({"era": range(40)})
-        assert EraWalkForward(chunk=10).get_n_splits(frame) == 3
+        assert EraWalkForward(test_eras=10).get_n_splits(frame) == 3
         y = np.where(np.arange(40) < 30, 0.5, np.nan)
-        assert EraWalkForward(chunk=10).get_n_splits(frame, y) == 2
+        assert EraWalkForward(test_eras=10).get_n_splits(frame, y) == 2
 
 
 class TestNumerai:
@@ -124,7 +125,7 @@ class TestNumerai:
             ((1, 468 - purge), (469, 574)),
         ]
         assert ends(cv, np.arange(1, 575)) == expected
-        assert ends(EraWalkForward(chunk=156, purge=purge), np.arange(1, 575)) == (
+        assert ends(EraWalkForward(test_eras=156, purge=purge), np.arange(1, 575)) == (
             expected
         )
         assert cv.get_n_splits(groups=np.arange(1, 575)) == 3
@@ -141,9 +142,11 @@ class TestNumerai:
 
         assert first(purge=4) == ((1, 152), (157, 312))
         assert first(horizon=12) == ((1, 144), (157, 312))
-        assert first(chunk=100) == ((1, 84), (101, 200))
-        assert first(chunk=100, max_train_eras=50) == ((35, 84), (101, 200))
-        by_number = EraWalkForward.numerai("target_ender_60", chunk=None, n_splits=1)
+        assert first(test_eras=100) == ((1, 84), (101, 200))
+        assert first(test_eras=100, max_train_eras=50) == ((35, 84), (101, 200))
+        by_number = EraWalkForward.numerai(
+            "target_ender_60", test_eras=None, n_splits=1
+        )
         assert ends(by_number, np.arange(1, 575)) == [((1, 271), (288, 574))]
 
     def test_a_subclass_stays_one(self):
@@ -196,11 +199,11 @@ class TestEraHoldout:
             "n_splits=3 needs at least 4 resolved eras; got 2",
         ),
         (
-            EraWalkForward(chunk=9, purge=0),
-            "chunk=9 leaves no block to test: the eras go from 1 to 2",
+            EraWalkForward(test_eras=9, purge=0),
+            "test_eras=9 leaves no block to test: the eras go from 1 to 2",
         ),
         (EraWalkForward(0), "'n_splits' parameter of EraWalkForward"),
-        (EraWalkForward(chunk=0), "'chunk' parameter of EraWalkForward"),
+        (EraWalkForward(test_eras=0), "'test_eras' parameter of EraWalkForward"),
         (EraWalkForward(max_train_eras=0), "'max_train_eras' parameter of EraWalk"),
         (EraHoldout(2, purge=0), "test_size=2 leaves no era to train on: 2 of 2"),
         (EraHoldout(0.6, purge=0), r"test_size=0\.6 leaves no era to train on: 2 of 2"),

@@ -54,7 +54,7 @@ def test_swapped_cells():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_embedder(precision):
     """The table lies on the GPU; what is fitted transforms without it."""
-    panel, _ = make_era_panel(
+    panel = make_era_panel(
         n_eras=20, rows_per_era=100, n_features=30, n_factors=4, random_state=1
     )
     options = {"hidden": (24, 12), "max_epochs": 10, "random_state": 0, "n_models": 2}
