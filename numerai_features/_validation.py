@@ -332,6 +332,21 @@ def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float
     return np.asarray(y)
 
 
+def target_names(y: Any) -> list[str] | None:
+    """Return what targets are called: columns of a frame, or the name of a series.
+
+    Returns
+    -------
+    list of str or None
+        None if they have no names.
+    """
+    y = as_frame(y)
+    if is_frame(y):
+        return [str(name) for name in column_names(y)]
+    name = getattr(y, "name", None)
+    return [str(name)] if name not in (None, "") else None
+
+
 def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
     """Return weights as float64, or None."""
     if sample_weight is None:

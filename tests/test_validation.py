@@ -13,6 +13,7 @@ from numerai_features._validation import (
     missing_values,
     take_eras,
     take_rows,
+    target_names,
     validate_rows,
     validate_target,
 )
@@ -205,3 +206,22 @@ def test_nullable_columns_have_nan():
 def test_what_is_no_number_is_named(values):
     with pytest.raises(ValueError, match="weights must be numbers, or NaN: could not"):
         as_floats(values, "weights")
+
+
+@pytest.mark.parametrize(
+    ("y", "names"),
+    [
+        (pd.DataFrame({"a": [0.0], "b": [1.0]}), ["a", "b"]),
+        (pl.DataFrame({"a": [0.0], "b": [1.0]}), ["a", "b"]),
+        (pa.table({"a": [0.0]}), ["a"]),
+        (pd.Series([0.0], name="a"), ["a"]),
+        (pl.Series("a", [0.0]), ["a"]),
+        (pd.Series([0.0], name=0), ["0"]),
+        (pd.Series([0.0]), None),
+        (pl.Series([0.0]), None),
+        (np.zeros(1), None),
+        (None, None),
+    ],
+)
+def test_names_of_targets(y, names):
+    assert target_names(y) == names
