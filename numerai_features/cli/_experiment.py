@@ -281,10 +281,7 @@ def _resolve(
     tables: dict[str, Any], file: Path, output: str | os.PathLike[str] | None
 ) -> None:
     """Fill in the defaults that depend on other fields, and make paths absolute."""
-    from numerai_features.model_selection._horizon import (
-        LONGEST_PURGE,
-        purge_of_target,
-    )
+    from numerai_features._horizon import purge_of_targets
 
     place = file.absolute().parent
     data, cv = tables["data"], tables["cv"]
@@ -298,7 +295,7 @@ def _resolve(
     panel = place / data["panel"] if data["panel"] else Path(folder) / "panel"
     data["panel"] = os.path.abspath(panel)
     if cv["purge"] == "auto":
-        cv["purge"] = purge_of_target(tables["targets"]["main"]) or LONGEST_PURGE
+        cv["purge"] = purge_of_targets([tables["targets"]["main"]])
 
 
 def _metadata(data: dict[str, Any], chosen: Any, place: Path) -> str | None:
