@@ -11,7 +11,7 @@ from numerai_features._compat import Interval, StrOptions
 from numerai_features._validation import missing_values
 from numerai_features.augmenters._base import InPlaceAugmenter
 from numerai_features.augmenters._containers import number_of_copy
-from numerai_features.augmenters._rows import NewRows
+from numerai_features.augmenters._new_rows import NewRows
 
 
 class CutoutAugmenter(InPlaceAugmenter):

@@ -12,6 +12,7 @@ from sklearn.base import TransformerMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._bins import N_BINS
 from numerai_features._cache import fingerprint, open_memory
 from numerai_features._compat import (
     BaseComposition,
@@ -30,8 +31,6 @@ from numerai_features._validation import (
     validate_rows,
 )
 from numerai_features.encoders import Quantize
-
-_N_BINS_INT8 = 5
 
 
 class LatentFeatures(TransformerMixin, BaseComposition):
@@ -290,7 +289,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
     @property
     def _n_bins(self):
-        return _N_BINS_INT8 if self.quantize == "int8" else self.n_bins
+        return N_BINS if self.quantize == "int8" else self.n_bins
 
     def _list_embedders(self):
         """Return the embedders with their names, having checked them."""

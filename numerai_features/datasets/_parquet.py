@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._validation import ERA_COLUMN, MIDDLE_BIN
+from numerai_features._validation import ERA_COLUMN, fill_missing
 from numerai_features.datasets._metadata import (
     NumeraiMetadata,
     check_known,
     near_names,
 )
 from numerai_features.datasets._panel import EraPanel
-from numerai_features.datasets._panel_checks import N_BINS, to_int32
+from numerai_features.datasets._panel_checks import to_int32
 from numerai_features.datasets._panel_files import PathLike
 from numerai_features.datasets._panel_select import select_eras
 from numerai_features.datasets._panel_writer import PanelWriter
@@ -499,7 +500,7 @@ class _Batch:
         """Return a column's bins, the middle one where it is missing, and where."""
         values = self._numbers(name, column)
         gaps = np.isnan(values)
-        values = np.where(gaps, MIDDLE_BIN, values)
+        values = fill_missing(values, MIDDLE_BIN)
         bad = (values < 0) | (values >= N_BINS) | (values != np.floor(values))
         if bad.any():
             self._raise_value(name, values, int(np.argmax(bad)))

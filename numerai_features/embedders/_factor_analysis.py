@@ -16,11 +16,13 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._bins import MIDDLE_BIN
 from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._validation import (
     check_missing,
     check_weights,
+    fill_missing,
     known_numbers,
     missing_values,
     names_only,
@@ -272,7 +274,7 @@ class FactorAnalysisEmbedder(
             names = names_only(list(feature_names))
             validate_data(self, names, reset=True, skip_check_array=True)
         self.n_features_in_ = n_features
-        self.missing_values_ = np.full(n_features, 2, np.float32)
+        self.missing_values_ = np.full(n_features, MIDDLE_BIN, np.float32)
         self._solve(moments)
         self.moments_ = moments
         self.fitted_eras_ = getattr(moments, "numbers", None)
@@ -446,8 +448,7 @@ class FactorAnalysisEmbedder(
             require_eras(eras, self.fitted_eras_ is not None, type(self).__name__)
 
     def _filled(self, block) -> NDArray[np.float64]:
-        block = block.astype(np.float64)
-        return np.where(np.isnan(block), self.missing_values_, block)
+        return fill_missing(block.astype(np.float64), self.missing_values_)
 
     def _centres(self, X, eras):
         """Return a function from rows to their eras' means, or None for the global."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from numerai_features._eras import EraIndex, encode_eras, era_label
 from numerai_features._validation import (
     column_names,
+    fill_missing,
     frame_to_array,
     has_nan,
     is_frame,
@@ -256,9 +257,7 @@ class _Features:
 
     def __getitem__(self, rows: _Rows) -> NDArray[Any]:
         block = self.array[rows]
-        if self.fill is None:
-            return block
-        return np.where(np.isnan(block), self.fill, block)
+        return block if self.fill is None else fill_missing(block, self.fill)
 
 
 def _score_eras(
