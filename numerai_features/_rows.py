@@ -42,12 +42,15 @@ class Rows:
         None if none came. Grouping is done by `era_index`, which is always there.
     weights : ndarray of shape (n_rows,), float64, or None
         None if none came: then all rows weigh the same.
+    target_names : list of str or None
+        What the targets are called, where they had names.
     """
 
     X: Any
     y: NDArray[np.float64] | None = None
     eras: EraIndex | None = None
     weights: NDArray[np.float64] | None = None
+    target_names: list[str] | None = None
 
     @classmethod
     def read(
@@ -91,7 +94,8 @@ class Rows:
         """
         table, index = validate_rows(estimator, X, eras, reset=reset, min_rows=min_rows)
         weights = check_weights(sample_weight, len(table))
-        return cls(table, _read_targets(y, len(table)), index, weights)
+        targets = _read_targets(y, len(table))
+        return cls(table, targets, index, weights, target_names(y))
 
     @property
     def n_rows(self) -> int:
@@ -146,6 +150,7 @@ class Rows:
             None if self.y is None else self.y[rows],
             None if self.eras is None else self.eras.take(rows),
             None if self.weights is None else self.weights[rows],
+            self.target_names,
         )
 
 

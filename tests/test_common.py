@@ -53,12 +53,14 @@ from numerai_features.model_selection import (
 FAST = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
 DAES = [
     DAEEmbedder(**FAST),
-    DAEEmbedder(features="deep", n_models=2, batching="era", mask_head=True, **FAST),
+    DAEEmbedder(output="deep", n_models=2, batching="era", mask_head=True, **FAST),
 ]
 NARROW = {"decoder_units": 6, "dropout": (0.1,) * 4}
 SUPERVISED = [
     SupervisedAEMLP(5, **NARROW, **FAST),
-    SupervisedAEMLP(5, n_models=2, average=0.9, schedule="one-cycle", **NARROW, **FAST),
+    SupervisedAEMLP(
+        5, n_models=2, ema_decay=0.9, schedule="one-cycle", **NARROW, **FAST
+    ),
 ]
 UMAPS = [
     UMAPEmbedder(2, n_neighbors=4, batch_size=64, **FAST),

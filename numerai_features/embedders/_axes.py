@@ -82,12 +82,12 @@ def fit_axes(
     moments = Moments.from_rows(X)
     covariance, mean = moments.covariance(), moments.mean
     if kind == "factor":
-        forward = _factors(X, covariance, n_axes)
+        axes = _factors(moments, covariance, n_axes)
     else:
         weight, shift = _principal(covariance, mean, n_axes, metric)
         axes = Affine(weight.astype(dtype), (-shift @ weight).astype(dtype))
-        forward = Encoder([*filled.steps, ("axes", axes)])
-    back = _back(forward.steps[-1][1], covariance, mean)
+    forward = Encoder([*filled.steps, ("axes", axes)])
+    back = _back(axes, covariance, mean)
     left = "cosine" if (kind, metric) == ("pca", "correlation") else metric
     return Axes(forward, back, forward.transform(X), dtype, left)
 
@@ -156,7 +156,8 @@ def _principal(covariance, mean, n_axes, metric):
     return weight, shift
 
 
-def _factors(X, covariance, n_axes):
+def _factors(moments, covariance, n_axes):
+    """Return the way to the posterior means of factors."""
     from threadpoolctl import threadpool_limits
 
     from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
@@ -164,7 +165,9 @@ def _factors(X, covariance, n_axes):
 
     with threadpool_limits(1, "blas"):  # the same bits, as above
         n_factors = min(n_axes, rank(covariance))
-        return FactorAnalysisEmbedder(n_factors).fit(X).encoder_
+        fitted = FactorAnalysisEmbedder.from_moments(moments, n_components=n_factors)
+    [(_, factors)] = fitted.encoder_.steps[1:]
+    return factors
 
 
 def _back(to_axes, covariance, mean):
@@ -173,3 +176,15 @@ def _back(to_axes, covariance, mean):
     at_mean = mean @ W + to_axes.bias
     back = np.linalg.lstsq(W.T @ covariance @ W, W.T @ covariance, rcond=None)[0]
     return Affine(back.astype(np.float32), mean - at_mean @ back)
+
+
+def principal_turn(Z):
+    """Return principal axes of rows, by descending variance, and their mean."""
+    import torch
+
+    Z = torch.from_numpy(Z).double()
+    mean = Z.mean(0)
+    _, axes = torch.linalg.eigh((Z - mean).T @ (Z - mean))
+    axes = axes.flip(1)
+    strongest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+    return (axes * strongest.sign()).numpy(), mean.numpy()

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from dataclasses import field
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._eras import EraIndex
-from numerai_features._validation import (
-    check_missing,
-    check_weights,
-    has_nan,
-    known_numbers,
-    missing_values,
-    resolve_seed,
-    row_blocks,
-    validate_rows,
-)
-from numerai_features.embedders import _network as network
-from numerai_features.embedders._folding import decoder_of, encoder_of
-from numerai_features.embedders._holdout import hold_out
-from numerai_features.encoders import Concatenate, Encoder, Fill
+from numerai_features._rows import Rows
+from numerai_features._validation import check_missing, row_blocks
+from numerai_features.embedders._columns import Columns
+from numerai_features.embedders._course import Fitted
+from numerai_features.embedders._network import NetworkEmbedder, check_widths
+from numerai_features.embedders._training_parameters import NOT_NEGATIVE, POSITIVE
 
 _ROWS_PER_ERA = 500  # tell an era's mean score to a twentieth of the rows' spread
 
 
-class DAEEmbedder(network.NetworkEmbedder):
+class DAEEmbedder(NetworkEmbedder):
     r"""Latent features of a denoising autoencoder.
 
     A network restores rows from copies of which some cells were corrupted [1]_. What it
@@ -65,91 +60,26 @@ class DAEEmbedder(network.NetworkEmbedder):
         added to the loss).
     dropout : float, default=0.0
         Of the hidden layers.
-    features : {"code", "deep"}, default="code"
+    output : {"code", "deep"}, default="code"
         What `transform` gives: the code, or the activations of all hidden layers with
         the code in the middle (the deep stack).
-    validation : float, int, splitter or None, default=0.1
-        What is held out to stop by: the last share of the eras, or the last so many,
-        with up to 16 eras before them left out, too. Without eras, or with less than 5
-        of them, a random share of the rows; of less than 20 rows none. Or a splitter,
-        whose last fold is taken (``EraHoldout(0.2, purge=4)``). None: train on all
-        rows, to the last epoch.
     monitor : {"valid_loss", "valid_r2"}, default="valid_loss"
         What tells the best epoch: the loss, with noise drawn once, or the share of the
         variance of intact rows that is restored.
-    patience : int, default=10
-        Epochs without a better `monitor` until training stops. None: never.
-    batching : {"rows", "era"}, default="rows"
-        Batches of random rows, or of all rows of one era.
-    batch_size : int or "auto", default="auto"
-        Rows a batch. "auto": a fiftieth of the training rows, between 256 and 4096.
-    max_epochs : int, default=30
-        Most passes over the rows.
-    learning_rate : float, default=0.003
-        Of AdamW; the largest of the schedule.
-    schedule : {"one-cycle", "constant"}, default="one-cycle"
-        "one-cycle": up within 30 % of the steps, then down to nearly nothing.
-    weight_decay : float, default=0.0
-        Of the layers' matrices.
-    clip_norm : float, default=None
-        Largest norm of the gradient.
-    average : float, default=None
-        Decay, near 1, of an exponential average of the weights over steps, which is
-        then what is judged and kept.
-    n_models : int, default=1
-        Networks of other seeds, trained as one; their latents stand side by side.
-    missing : {"middle", "raise"}, default="middle"
-        NaN becomes the column's median learned in `fit` (bin 2 for int8) and does not
-        count in the loss, or is an error.
-    device : str, default="auto"
-        "cpu", "cuda", "cuda:1" ...; "auto": a GPU if there is one.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        What matrix products are made in while training. "auto": bfloat16 on GPUs and
-        CPUs (with AMX) that multiply it faster.
-    checkpoint : path, default=None
-        Folder for training states; needs an int `random_state`. A fit that was cut
-        off, and is called again with the same parameters and rows, goes on from the
-        last one; a fit that ends removes it.
-    checkpoint_every : float, default=60
-        Seconds between two states.
-    log_dir : path, default=None
-        Folder for TensorBoard.
-    random_state : int, RandomState or None, default=None
-        Seed of weights, order and noise. The same seed gives the same latents to the
-        bit on the same machine.
-    verbose : int, default=0
-        Whether to show a progress bar.
 
     Attributes
     ----------
-    encoder_ : Encoder
-        What `transform` runs.
     decoders_ : list of Encoder
-        For each model from its code back to the features.
+        For each network the way from its code back to the features.
     mean_, scale_ : ndarray of shape (n_features,)
         What columns are standardised by: mean and standard deviation of the training
         rows, 0 for a constant; of int8 bins one deviation for all columns.
-    history_ : list of dict
-        A record an epoch: learning rate, seconds, and one number a model of
-        ``train_loss``, ``valid_loss``, ``valid_r2``.
-    best_epoch_ : ndarray of shape (n_models,)
-        The epoch, from 1, whose weights each model has.
-    n_iter_ : int
-        Number of epochs.
     era_scores_ : ndarray of shape (n_eras,) or None
         Mean `score_samples` of each fitted era, of up to 500 rows of it.
     n_components_ : int
         The resolved width of the code.
-    fitted_eras_ : ndarray of shape (n_eras,) or None
-        Era numbers seen in fit, None if no eras were given.
-    state_ : dict of str to ndarray
+    states_ : list of dict of str to ndarray
         The networks' weights, from which `partial_fit` goes on.
-    missing_values_ : ndarray of shape (n_features,)
-        What stands in for NaN.
-    n_features_in_ : int
-        Number of features seen in fit.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
 
     See Also
     --------
@@ -183,113 +113,29 @@ class DAEEmbedder(network.NetworkEmbedder):
     array(['daeembedder0', 'daeembedder1'], dtype=object)
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
-        "n_components": [network.POSITIVE, None],
+    n_components: int | None = field(default=None, kw_only=False)
+    hidden: Sequence[int] = (256, 128)
+    activation: str = "silu"
+    noise: str = "swap"
+    noise_level: float = 0.08
+    emphasis: float | None = None
+    mask_head: bool = False
+    dropout: float = 0.0
+    output: str = "code"
+    monitor: str = "valid_loss"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [POSITIVE, None],
         "hidden": ["array-like"],
         "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid", "identity"})],
         "noise": [StrOptions({"swap", "masking", "cutout", "gaussian", "relative"})],
-        "noise_level": [Interval(Real, 0, None, closed="left")],
+        "noise_level": [NOT_NEGATIVE],
         "emphasis": [Interval(Real, 0, 1, closed="both"), None],
         "mask_head": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "features": [StrOptions({"code", "deep"})],
+        "output": [StrOptions({"code", "deep"})],
         "monitor": [StrOptions({"valid_loss", "valid_r2"})],
-        **network.TRAINING,
     }
-
-    def __init__(
-        self,
-        n_components=None,
-        *,
-        hidden=(256, 128),
-        activation="silu",
-        noise="swap",
-        noise_level=0.08,
-        emphasis=None,
-        mask_head=False,
-        dropout=0.0,
-        features="code",
-        validation=0.1,
-        monitor="valid_loss",
-        patience=10,
-        batching="rows",
-        batch_size="auto",
-        max_epochs=30,
-        learning_rate=0.003,
-        schedule="one-cycle",
-        weight_decay=0.0,
-        clip_norm=None,
-        average=None,
-        n_models=1,
-        missing="middle",
-        device="auto",
-        precision="auto",
-        checkpoint=None,
-        checkpoint_every=60,
-        log_dir=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.n_components = n_components
-        self.hidden = hidden
-        self.activation = activation
-        self.noise = noise
-        self.noise_level = noise_level
-        self.emphasis = emphasis
-        self.mask_head = mask_head
-        self.dropout = dropout
-        self.features = features
-        self.validation = validation
-        self.monitor = monitor
-        self.patience = patience
-        self.batching = batching
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.average = average
-        self.n_models = n_models
-        self.missing = missing
-        self.device = device
-        self.precision = precision
-        self.checkpoint = checkpoint
-        self.checkpoint_every = checkpoint_every
-        self.log_dir = log_dir
-        self.random_state = random_state
-        self.verbose = verbose
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, eras=None, sample_weight=None):
-        """Train the network on rows.
-
-        Parameters
-        ----------
-        X : array-like or frame of shape (n_rows, n_features)
-            Finite numbers or NaN. int8 stays int8. A frame's column ``era`` is taken
-            out, and used.
-        y : Ignored
-            Present for API consistency.
-        eras : array-like of shape (n_rows,), default=None
-            Era labels; the last eras are held out (`validation`).
-        sample_weight : array-like of shape (n_rows,), default=None
-            Weights of the rows in the loss; rows of weight zero are left out.
-
-        Returns
-        -------
-        self
-        """
-        X, eras = validate_rows(self, X, eras, reset=True, min_rows=2)
-        weights = check_weights(sample_weight, len(X))
-        self._check_parameters(X)
-        counted = None if weights is None else weights > 0
-        self.missing_values_ = missing_values(X, self.missing, counted)
-        self.fitted_eras_ = known_numbers(eras)
-        self._dtype = np.float32 if X.dtype.kind in "iub" else np.float64
-        self._n_fits = 0
-        self._train(X, eras, weights, state=None)
-        return self
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, *, eras=None, sample_weight=None):
@@ -310,35 +156,20 @@ class DAEEmbedder(network.NetworkEmbedder):
         """
         if not hasattr(self, "encoder_"):
             return self.fit(X, y, eras=eras, sample_weight=sample_weight)
-        X, eras = validate_rows(self, X, eras, reset=False, min_rows=2)
-        check_missing(X, self.missing)
-        self._check_parameters(X)
-        seen = known_numbers(eras)
+        rows = Rows.read(self, X, None, eras, sample_weight, reset=False, min_rows=2)
+        check_missing(rows.X, self.missing)
+        self._check_parameters(rows)
+        columns = Columns(self.mean_, self.scale_, self.missing_values_, self._dtype)
+        start = {"states": self.states_, "n_fits": self._n_fits + 1}
+        among = np.flatnonzero(rows.counted)
+        fitted = self._train(rows, among, columns=columns, **start)
+        seen = fitted.attributes["fitted_eras_"]
         if seen is not None and self.fitted_eras_ is not None:
             seen = np.union1d(self.fitted_eras_, seen)
-        # Rows without eras could be of any era, so then none are known.
-        self.fitted_eras_ = seen if self.fitted_eras_ is not None else None
-        weights = check_weights(sample_weight, len(X))
-        self._n_fits += 1
-        self._train(X, eras, weights, state=self.state_)
-        return self
-
-    def transform(self, X, *, eras=None):
-        """Return the code of each row, or all hidden activations.
-
-        Parameters
-        ----------
-        X : array-like or frame of shape (n_rows, n_features)
-            The features of fit.
-        eras : Ignored
-            A row's latents depend on that row alone.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_features_out), float32
-        """
-        X, _ = self._check_rows(X, eras)
-        return self.encoder_.transform(X)
+        else:  # rows without eras could be of any era, so then none are known
+            seen = None
+        fitted.attributes.update(fitted_eras_=seen, _n_fits=start["n_fits"])
+        return self._assign(fitted)
 
     def reconstruct(self, X, *, eras=None):
         """Return the rows as the network restores them; the mean over its models.
@@ -443,9 +274,9 @@ class DAEEmbedder(network.NetworkEmbedder):
         index = pd.Index(eras.labels, name="era")
         return pd.Series(familiarity, index, name="familiarity")
 
-    def _check_parameters(self, X):
-        network.check_widths(self.hidden, "(256, 128)")
-        n_features = X.shape[1]
+    def _check_parameters(self, rows):
+        check_widths(self.hidden, "(256, 128)")
+        n_features = rows.X.shape[1]
         if self.n_components is not None and self.n_components > n_features:
             raise ValueError(
                 f"n_components={self.n_components} must be at most n_features="
@@ -464,76 +295,50 @@ class DAEEmbedder(network.NetworkEmbedder):
                 "'masking' or 'cutout'."
             )
 
-    def _train(self, X, eras, weights, state):
-        """Train from fresh weights, or from `state`; set what is fitted."""
-        from numerai_features.nn._parallel import agree, process_group
+    def _make_task(self, course):
+        from numerai_features.nn._autoencoder import Autoencoder, Corruption, Denoising
 
-        device = network.resolve_device(self.device)
-        with process_group(device):
-            seed = agree(resolve_seed(self.random_state), device)
-            stack = self._train_stack(X, eras, weights, state, seed, device)
-        self._keep(stack.cpu())
-        self.era_scores_ = None
-        if eras is not None:
-            self.era_scores_ = self._era_means(X, eras, sample=True)
-
-    def _train_stack(self, X, eras, weights, state, seed, device):
-        """Return the trained networks."""
-        import torch
-
-        from numerai_features.nn._autoencoder import Autoencoder, Denoising
-        from numerai_features.nn._batches import Table
-
-        rows = hold_out(self.validation, len(X), eras, weights, seed)
-        if state is None:
-            self.mean_, self.scale_ = network.column_moments(X, rows.train, weights)
-            self.n_components_ = self.n_components or min(30, X.shape[1])
-        seeds = network.model_seeds(seed, self.n_models, self._n_fits)
-        table = Table(X, self.mean_, self.scale_, device)
-        batches, held_out = self._make_batches(table, seeds, rows, eras, weights)
-        k = self.n_components_
-        widths = [X.shape[1], *self.hidden, k, *reversed(self.hidden), X.shape[1]]
-        work = network.operations(widths, batches.rows_per_step)
-        stack = Autoencoder(
-            seeds, table, self.hidden, k, self.activation, self.dropout,
-            self.mask_head, network.resolve_precision(self.precision, device, work),
-        )  # fmt: skip
-        if state is not None:
-            stack.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
-        task = Denoising(
-            stack,
-            self._make_corruption(table),
-            0.5 if self.emphasis is None else self.emphasis,
-            n_varying=table.n_varying,
-            has_missing=has_nan(X),
-        ).to(device)
-        labels = None if eras is None else eras.row_numbers
-        known = (X, labels, weights, self._n_fits, state)
-        self._run(task, batches, held_out, *known, operations=work)
-        return stack
-
-    def _make_corruption(self, table):
-        from numerai_features.nn._autoencoder import Corruption
-
+        table = course.table
+        network = Autoencoder(
+            table,
+            self.hidden,
+            self.n_components or min(30, table.n_features),
+            self.activation,
+            self.dropout,
+            self.mask_head,
+        )
         relative = self.noise == "relative"
         kind = "gaussian" if relative else self.noise
-        middle = table.as_taken(self.missing_values_)
-        return Corruption(kind, self.noise_level, relative, middle)
+        return Denoising(
+            network,
+            Corruption(kind, self.noise_level, relative, course.middle),
+            0.5 if self.emphasis is None else self.emphasis,
+            n_varying=table.n_varying,
+            has_missing=course.has_missing,
+        )
 
-    def _keep(self, stack):
-        """Keep what is needed of trained networks, as arrays."""
-        self.state_ = {k: v.numpy().copy() for k, v in stack.state_dict().items()}
-        deep = self.features == "deep"
-        blocks = [*stack.encoder, *stack.decoder] if deep else stack.encoder
-        branches, self.decoders_ = [], []
-        units = {"mean": self.mean_, "scale": self.scale_, "dtype": self._dtype}
-        for model in range(self.n_models):
-            branches.append(encoder_of(blocks, model, deep=deep, **units))
-            decoder = decoder_of(stack.decoder, stack.output, model, **units)
-            self.decoders_.append(decoder)
-        models = [("models", Concatenate(tuple(branches)))]
-        steps = models if len(branches) > 1 else branches[0].steps
-        self.encoder_ = Encoder([("fill", Fill(self.missing_values_)), *steps])
+    def _encoder_of(self, task, course):
+        columns, deep = course.columns, self.output == "deep"
+        return task.network.code(columns.units, columns.dtype, deep=deep)
+
+    def _keep(self, tasks, course):
+        columns, networks = course.columns, [task.network for task in tasks]
+        kept = super()._keep(tasks, course)
+        kept |= {
+            "mean_": columns.mean,
+            "scale_": columns.scale,
+            "n_components_": self.n_components or min(30, len(columns.mean)),
+            "decoders_": [n.decoding(columns.units, columns.dtype) for n in networks],
+            "states_": [_arrays(task) for task in tasks],
+            "era_scores_": None,
+            "_dtype": columns.dtype,
+            "_n_fits": 0,
+        }
+        if course.rows.eras is not None:
+            fitted = copy.copy(self)._assign(Fitted(kept, course.train))
+            means = fitted._era_means(course.rows.X, course.rows.eras, sample=True)
+            kept["era_scores_"] = means
+        return kept
 
     def _decode(self, Z):
         """Return the mean over models of what their decoders make of the codes."""
@@ -547,7 +352,7 @@ class DAEEmbedder(network.NetworkEmbedder):
     def _codes(self, Z):
         """Yield each model's code from all latents."""
         width = Z.shape[1] // len(self.decoders_)
-        first = 0 if self.features == "code" else sum(self.hidden)
+        first = 0 if self.output == "code" else sum(self.hidden)
         for start in range(first, Z.shape[1], width):
             yield Z[:, start : start + self.n_components_]
 
@@ -575,3 +380,8 @@ class DAEEmbedder(network.NetworkEmbedder):
                 rows = index[chosen]
             means[code] = self._score_rows(X[rows]).mean()
         return means
+
+
+def _arrays(module):
+    """Return the weights and moments of a module."""
+    return {name: t.numpy().copy() for name, t in module.state_dict().items()}

@@ -1,85 +1,87 @@
-"""What embedders that train a network share; torch is imported where it is used."""
+"""How every network embedder is fitted; torch is imported where it is used.
+
+`NetworkEmbedder` conducts: rows are read, some of them held out, columns measured,
+batches cut, a task made for each network and trained, and its numpy form kept. A leaf
+says what is its own: its parameters, `_make_task` and `_encoder_of`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from itertools import pairwise
-from numbers import Integral, Real
-from os import PathLike
+from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from numerai_features._compat import HasMethods, Interval, StrOptions
+from numerai_features._compat import fit_context
 from numerai_features._optional import import_optional
+from numerai_features._rows import Rows
 from numerai_features._validation import (
-    as_slice,
     check_missing,
-    row_blocks,
-    take_rows,
+    known_numbers,
+    missing_values,
+    resolve_seed,
     validate_rows,
 )
-from numerai_features.embedders._holdout import Holdout
+from numerai_features.embedders._columns import Columns, column_moments
+from numerai_features.embedders._course import Course, Fitted
+from numerai_features.embedders._cross_fit import cross_fit_folds, cross_fit_latents
+from numerai_features.embedders._holdout import hold_out
+from numerai_features.embedders._training_parameters import TrainingParameters
+from numerai_features.encoders import Concatenate, Encoder, Fill
 
 if TYPE_CHECKING:
     import torch
 
+    from numerai_features.nn._task import Task
+    from numerai_features.nn._training import Trainer
 
 _SAMPLED_ROWS = 1000
 _HELD_OUT_BATCH = 4096
 _STEPS_AN_EPOCH = 50  # fewer, larger batches learn no more from few rows
 _SMALLEST_BATCH, _LARGEST_BATCH = 256, 4096
 
-POSITIVE = Interval(Integral, 1, None, closed="left")
 
-TRAINING: dict[str, list[Any]] = {
-    "validation": [
-        Interval(Real, 0, 1, closed="neither"),
-        POSITIVE,
-        HasMethods(["split"]),
-        None,
-    ],
-    "patience": [POSITIVE, None],
-    "batching": [StrOptions({"rows", "era"})],
-    "batch_size": [POSITIVE, StrOptions({"auto"})],
-    "max_epochs": [POSITIVE],
-    "learning_rate": [Interval(Real, 0, None, closed="neither")],
-    "schedule": [StrOptions({"one-cycle", "constant"})],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "average": [Interval(Real, 0, 1, closed="neither"), None],
-    "n_models": [POSITIVE],
-    "missing": [StrOptions({"middle", "raise"})],
-    "device": [str],
-    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-    "checkpoint": [str, PathLike, None],
-    "checkpoint_every": [Interval(Real, 0, None, closed="left")],
-    "log_dir": [str, PathLike, None],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-}
-"""What parameters of training may be."""
-
-
-class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """What embedders that train a network have in common: how they are trained."""
+class NetworkEmbedder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainingParameters, abstract=True
+):
+    """What embedders that train a network have in common: how they are fitted."""
 
     __metadata_request__fit = {"eras": True}
     __metadata_request__partial_fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
 
-    _parameter_constraints = TRAINING
+    monitor = "valid_loss"  # a parameter of leaves that tell more metrics
 
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, eras=None, sample_weight=None):
+        """Train the network on rows.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            Finite numbers or NaN. int8 stays int8. A frame's column ``era`` is taken
+            out, and used.
+        y : Ignored
+            Present for API consistency.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels; the last eras are held out (`validation`).
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows in the loss; rows of weight zero are left out.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(self._read(X, y, eras, sample_weight))
+
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the network and return the rows' latents.
 
@@ -92,70 +94,226 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         -------
         ndarray of shape (n_rows, n_features_out), float32
         """
-        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
-        return fitted.transform(X, eras=eras)
+        return self._fit_transform(self._read(X, y, eras, sample_weight))
 
-    def _make_batches(self, table, seeds, rows: Holdout, eras, weights, targets=None):
+    def transform(self, X, *, eras=None):
+        """Return the latents of each row.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        eras : Ignored
+            A row's latents depend on that row alone.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features_out), float32
+        """
+        X, _ = self._check_rows(X, eras)
+        return self.encoder_.transform(X)
+
+    # --- what a leaf says ------------------------------------------------------------
+
+    def _check_parameters(self, rows: Rows) -> None:
+        """Raise where parameters do not go together, or not with the rows."""
+
+    def _learnable(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which rows can be trained on."""
+        return rows.counted
+
+    def _make_task(self, course: Course) -> Task:
+        """Return one network with its loss; its weights are drawn afterwards."""
+        raise NotImplementedError
+
+    def _encoder_of(self, task: Any, course: Course) -> Encoder:
+        """Return the trained network as steps from rows without gaps to latents."""
+        raise NotImplementedError
+
+    # --- how it goes -----------------------------------------------------------------
+
+    def _read(self, X, y, eras, sample_weight) -> Rows:
+        """Return the rows, checked; a leaf that sees labels reads y, too."""
+        rows = Rows.read(self, X, None, eras, sample_weight, min_rows=2)
+        self._check_parameters(rows)
+        return rows
+
+    def _fit(self, rows: Rows):
+        return self._assign(self._train(rows, np.flatnonzero(self._learnable(rows))))
+
+    def _fit_transform(self, rows: Rows):
+        """Fit, and return latents; cross-fitted ones if that is asked for."""
+        splitter = getattr(self, "cross_fit", None)
+        among = np.flatnonzero(self._learnable(rows))
+        folds = [] if splitter is None else cross_fit_folds(splitter, rows, among)
+        final = self._train(rows, among)
+        latents = self._assign(final).encoder_.transform(rows.X)
+        if splitter is None:
+            return latents
+        width = self._n_features_out // self.n_models
+        return cross_fit_latents(self._train, rows, folds, final, latents, width)
+
+    def _assign(self, fitted: Fitted):
+        for name, value in fitted.attributes.items():
+            setattr(self, name, value)
+        return self
+
+    def _train(self, rows: Rows, among: NDArray[np.intp], **start: Any) -> Fitted:
+        """Return what training on some of the rows gives; nothing is set.
+
+        Parameters
+        ----------
+        rows : Rows
+        among : ndarray of int
+            Those to train on and to hold out from, ascending.
+        **start
+            What `_prepare` and `_train_tasks` begin with, of an earlier fit.
+        """
+        from numerai_features.nn._device import resolve_device
+        from numerai_features.nn._parallel import agree, process_group
+
+        device = resolve_device(self.device)
+        with process_group(device):
+            seed = agree(resolve_seed(self.random_state), device)
+            course = self._prepare(rows, among, seed, device, **start)
+            tasks, told = self._train_tasks(course, seed, **start)
+        eras = None if rows.eras is None else rows.eras.take(among)
+        attributes = {
+            "fitted_eras_": known_numbers(eras),
+            "missing_values_": course.columns.fill,
+            **told,
+            **self._keep(tasks, course),
+        }
+        return Fitted(attributes, course.train)
+
+    def _prepare(
+        self,
+        rows: Rows,
+        among: NDArray[np.intp],
+        seed: int,
+        device: torch.device,
+        columns: Columns | None = None,
+        **_: Any,
+    ) -> Course:
+        """Return what to train on: some rows to learn from, some held out."""
+        from numerai_features.nn._batches import Table
+
+        X, weights = rows.X, rows.weights
+        train, valid = hold_out(self.validation, rows, among, seed)
+        if columns is None:
+            counted = np.zeros(len(X), bool)
+            counted[among] = True
+            fill = missing_values(X, self.missing, counted)
+            dtype = np.float32 if X.dtype.kind in "iub" else np.float64
+            columns = Columns(*column_moments(X, train, weights), fill, dtype)
+        light = None if weights is None else weights / weights[train].mean()
+        table = Table(X, *columns.units, device, light, rows.y)
+        labels = None if rows.eras is None else rows.eras.row_numbers
+        key = (X, rows.y, labels, weights, train, valid)
+        return Course(rows, table, columns, train, valid, key)
+
+    def _make_batches(self, course: Course, seed: int, task: Task) -> tuple[Any, Any]:
         """Return the batches to train on, and those held out or None."""
         from numerai_features.nn._batches import EraBatches, HeldOutBatches, RowBatches
 
-        light = None
-        if weights is not None:
-            light = np.asarray(weights / weights[rows.train].mean(), np.float32)
-        codes = None if eras is None else eras.codes
+        table, train = course.table, course.train
+        codes = None if course.rows.eras is None else course.rows.eras.codes
         held_out = None
-        if rows.valid is not None:
-            # What is told of targets is told of eras.
-            each = None if targets is None else codes
-            held_out = HeldOutBatches(
-                table, seeds, rows.valid, _HELD_OUT_BATCH, light, targets, each
-            )
+        if course.valid is not None:
+            eras = codes if task.judges_eras else None
+            held_out = HeldOutBatches(table, seed, course.valid, _HELD_OUT_BATCH, eras)
         if self.batching == "era" and codes is not None:
-            return EraBatches(table, seeds, rows.train, codes, light, targets), held_out
-        batch_size = self.batch_size
+            return EraBatches(table, seed, train, codes), held_out
+        batch_size: Any = self.batch_size
         if batch_size == "auto":
-            wanted = len(rows.train) // _STEPS_AN_EPOCH
+            wanted = len(train) // _STEPS_AN_EPOCH
             batch_size = min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH)
-        each = [rows.train] * len(seeds)
-        return RowBatches(table, seeds, each, batch_size, light, targets), held_out
+        return RowBatches(table, seed, train, batch_size), held_out
 
-    def _run(self, task, batches, held_out, *contents, operations) -> None:
-        """Train, and set what is told of it; `contents` is what a run depends on."""
-        from numerai_features.nn._checkpoint import Checkpoint
-        from numerai_features.nn._settings import Settings
+    def _train_tasks(
+        self,
+        course: Course,
+        seed: int,
+        states: list[dict[str, NDArray[Any]]] | None = None,
+        n_fits: int = 0,
+        **_: Any,
+    ) -> tuple[list[Task], dict[str, Any]]:
+        """Return the trained networks on the CPU, and what is told of their training.
+
+        They begin with fresh weights, or with `states`; `n_fits` is how many fits came
+        before, which draws other numbers.
+        """
+        import torch
+
+        from numerai_features.nn._device import operations
+        from numerai_features.nn._ensemble import train_all
+        from numerai_features.nn._layers import initialize
         from numerai_features.nn._threads import fixed_threads
+
+        trainers = []
+        for model, own in enumerate(model_seeds(seed, self.n_models, n_fits)):
+            # Torch's own layers draw their weights from the global generator.
+            with torch.random.fork_rng(devices=[]):
+                task = self._make_task(course)
+            initialize(task, own)
+            if states is not None:
+                state = {k: torch.tensor(v) for k, v in states[model].items()}
+                task.load_state_dict(state)
+            batches, held_out = self._make_batches(course, own, task)
+            work = operations(task, batches.rows_per_step)
+            key = (*course.key, n_fits, states)
+            task = task.to(course.table.device)
+            trainers.append(
+                self._make_trainer(task, batches, held_out, work, model, key)
+            )
+        with fixed_threads(work):
+            train_all(trainers)
+        told = {
+            "history_": _side_by_side([t.history for t in trainers]),
+            "best_epoch_": np.array([t.best_epoch for t in trainers]),
+            "n_iter_": max(len(t.history) for t in trainers),
+        }
+        return [t.task.cpu() for t in trainers], told
+
+    def _make_trainer(self, task, batches, held_out, work, model, key) -> Trainer:
+        from numerai_features.nn._checkpoint import Checkpoint
+        from numerai_features.nn._device import resolve_precision
+        from numerai_features.nn._optimizer import TrainingSettings
         from numerai_features.nn._training import Trainer
 
-        settings = Settings(
-            max_epochs=self.max_epochs,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
-            average=self.average,
-            patience=self.patience,
-            monitor=self.monitor,
+        names = [
+            "max_epochs", "learning_rate", "schedule", "weight_decay", "clip_norm",
+            "ema_decay", "patience", "monitor",
+        ]  # fmt: skip
+        device = next(task.parameters()).device
+        settings = TrainingSettings(
+            **{name: getattr(self, name) for name in names},
+            dtype=resolve_precision(self.precision, device, work),
         )
         checkpoint = None
         if self.checkpoint is not None:
-            file = self._checkpoint_file(*contents)
+            file = self._checkpoint_file(model, *key)
             checkpoint = Checkpoint(file, self.checkpoint_every)
-        with fixed_threads(operations):
-            trainer = Trainer(
-                task,
-                batches,
-                settings,
-                held_out=held_out,
-                checkpoint=checkpoint,
-                report=None if self.log_dir is None else self._make_report(),
-                progress=bool(self.verbose),
-            )
-            self.history_ = trainer.run()
-        self.best_epoch_ = trainer.best_epoch
-        self.n_iter_ = len(self.history_)
+        return Trainer(
+            task,
+            batches,
+            settings,
+            held_out=held_out,
+            checkpoint=checkpoint,
+            report=None if self.log_dir is None else self._make_report(model),
+            progress=bool(self.verbose),
+        )
 
-    def _checkpoint_file(self, *contents) -> Path:
-        """Return the file of a run, named by all that it depends on."""
+    def _keep(self, tasks: list[Any], course: Course) -> dict[str, Any]:
+        """Return what is kept of trained networks: their latents stand side by side."""
+        fill = Fill(course.columns.fill)
+        branches = [self._encoder_of(task, course) for task in tasks]
+        models = [("models", Concatenate(tuple(branches)))]
+        steps = models if len(branches) > 1 else branches[0].steps
+        return {"encoder_": Encoder([("fill", fill), *steps])}
+
+    def _checkpoint_file(self, model: int, *key: Any) -> Path:
+        """Return the file of one network's run, named by all that it depends on."""
         if not isinstance(self.random_state, Integral):
             raise ValueError(
                 "checkpoint needs an int random_state, by which a fit that was cut off "
@@ -163,11 +321,11 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             )
         unseen = ("checkpoint", "checkpoint_every", "log_dir", "verbose")
         params = {k: v for k, v in self.get_params().items() if k not in unseen}
-        name = joblib.hash((params, [_sample(c) for c in contents]))
+        name = joblib.hash((params, [_sample(part) for part in key]))
         owner = type(self).__name__
-        return Path(self.checkpoint) / f"{owner}-{name}.safetensors"
+        return Path(self.checkpoint) / f"{owner}-{name}-{model + 1}.safetensors"
 
-    def _make_report(self):
+    def _make_report(self, model: int) -> Callable[[dict[str, Any]], None]:
         """Return what writes an epoch's record for TensorBoard."""
         owner = f"{type(self).__name__}(log_dir=)"
         import_optional("tensorboard", extra="tensorboard", needed_by=owner)
@@ -177,9 +335,8 @@ class NetworkEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             # Opened anew: a fit that is cut off leaves nothing open.
             with SummaryWriter(os.fspath(self.log_dir)) as writer:
                 for name, value in record.items():
-                    for model, one in enumerate(np.atleast_1d(value)):
-                        tag = f"{name}/model {model + 1}" if self.n_models > 1 else name
-                        writer.add_scalar(tag, one, record["epoch"])
+                    tag = f"{name}/model {model + 1}" if self.n_models > 1 else name
+                    writer.add_scalar(tag, value, record["epoch"])
 
         return report
 
@@ -223,133 +380,26 @@ def check_widths(hidden: Any, example: str, fewest: int = 0) -> list[int]:
     return widths
 
 
-def column_moments(
-    X: NDArray[Any], rows: NDArray[np.intp], weights: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each column's mean, and the scale that it is divided by.
-
-    That is the standard deviation of its known cells; of bytes, which are bins, one for
-    all columns: a feature that is missing (bin 2) in most of the training eras varies
-    little in them, and would else weigh far too much in those where it is there.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, n_features)
-    rows : ndarray of int
-        Which rows count.
-    weights : ndarray of shape (n_rows,) or None
-
-    Returns
-    -------
-    mean, scale : ndarray of shape (n_features,), float64
-        A scale is 0 where the column is constant.
-    """
-    n_features = X.shape[1]
-    shift = _first_known(X, rows)  # sums of squares near zero keep their digits
-    total, first, second = np.zeros((3, n_features))
-    for block, mine in blocks_of(X, rows):
-        w = np.ones(len(block)) if weights is None else weights[mine]
-        block = block.astype(np.float64) - shift
-        if X.dtype.kind == "f":
-            known = ~np.isnan(block)
-            total += w @ known
-            block[~known] = 0
-        else:
-            total += w.sum()
-        first += w @ block
-        second += w @ (block * block)
-    total = np.maximum(total, np.finfo(float).tiny)
-    mean = first / total
-    variance = second / total - mean**2
-    # What rounding leaves of a constant column is not a variance.
-    variance[variance <= 1e-12 * np.maximum(second / total, 1e-300)] = 0
-    if X.dtype.itemsize == 1 and variance.any():
-        variance[variance > 0] = variance[variance > 0].mean()
-    return mean + shift, np.sqrt(variance)
-
-
-def _first_known(X: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    head = np.asarray(X[rows[:256]], np.float64)
-    shift = head[0].copy()
-    for row in head[1:]:
-        gaps = np.isnan(shift)
-        if not gaps.any():
-            break
-        shift[gaps] = row[gaps]
-    return np.asarray(np.nan_to_num(shift))
-
-
-def blocks_of(
-    X: NDArray[Any], rows: NDArray[np.intp]
-) -> Iterator[tuple[NDArray[Any], slice | NDArray[np.intp]]]:
-    """Yield some rows of a table a block at a time, and which they are."""
-    for part in row_blocks(len(rows), X.shape[1]):
-        mine = as_slice(rows[part])
-        yield take_rows(X, mine), mine
-
-
-def model_seeds(seed: int, n_models: int, call: int = 0) -> list[int]:
+def model_seeds(seed: int, n_models: int, n_fits: int = 0) -> list[int]:
     """Return a seed for each model; the first ones do not depend on how many."""
     return [
-        int(np.random.SeedSequence([seed, call, m]).generate_state(1, np.uint64)[0])
+        int(np.random.SeedSequence([seed, n_fits, m]).generate_state(1, np.uint64)[0])
         for m in range(n_models)
     ]
 
 
-def resolve_device(device: str) -> torch.device:
-    """Return the device; "auto" is the GPU that torch sees, else the CPU."""
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}."
-        ) from error
-    if found.type not in ("cpu", "cuda"):
-        raise ValueError(
-            f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}."
-        )
-    if found.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError(
-                f"device={device!r}, but torch sees no CUDA GPU. Use device='auto'."
-            )
-        if ":" not in device:
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return found
-
-
-def operations(widths: list[int], rows_per_step: float) -> float:
-    """Return the floating-point operations of a training step.
-
-    Two for each weight and row in the forward pass, and for each of two gradients.
-    """
-    return 6 * rows_per_step * sum(n * m for n, m in pairwise(widths))
-
-
-def resolve_precision(precision: str, device: torch.device, work: float) -> torch.dtype:
-    """Return what matrix products are made in.
-
-    "auto" is bfloat16 where it pays: on GPUs since Ampere, and on CPUs with AMX if a
-    step is `work` for several threads.
-    """
-    import torch
-
-    from numerai_features.nn._threads import WORTH_IT
-
-    if precision != "auto":
-        chosen: torch.dtype = getattr(torch, precision)
-        return chosen
-    if device.type == "cuda":
-        capable = torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if capable else torch.float32
-    if work < WORTH_IT:
-        return torch.float32
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if capabilities.get("amx_bf16") else torch.float32
+def _side_by_side(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return a record an epoch, with a number of each model; NaN once it has ended."""
+    longest = max(histories, key=len)
+    return [
+        {
+            name: value
+            if name in ("epoch", "learning_rate")
+            else [h[i][name] if i < len(h) else float("nan") for h in histories]
+            for name, value in record.items()
+        }
+        for i, record in enumerate(longest)
+    ]
 
 
 def _sample(content: Any) -> Any:

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from numerai_features.encoders import Concatenate, Encoder
 from numerai_features.nn import _noise
 from numerai_features.nn._batches import Batch, Table
 from numerai_features.nn._draws import Draws
-from numerai_features.nn._layers import Block, StackedLinear, Standardized
+from numerai_features.nn._layers import (
+    Block,
+    Linear,
+    Standardized,
+    Steps,
+    Units,
+    affine,
+    as_array,
+)
 from numerai_features.nn._losses import linear_squared_error, squared_error
+from numerai_features.nn._task import Task
 
 
 class Autoencoder(nn.Module):
-    """F - hidden - code - mirrored hidden - F, for each of several models.
+    """F - hidden - code - mirrored hidden - F.
 
     Every layer but the output is followed by batch normalisation, so that the code has
     unit variance; the code has no activation.
 
     Parameters
     ----------
-    seeds : sequence of int
-        One a model: its initial weights.
     table : Table
         Gives the number of features, and their means and standard deviations.
     hidden : sequence of int
@@ -39,49 +48,38 @@ class Autoencoder(nn.Module):
         Of the hidden units.
     mask_head : bool
         Whether a second output tells which cells were corrupted.
-    dtype : torch.dtype
-        What products are made in.
     """
 
     def __init__(
         self,
-        seeds: Sequence[int],
         table: Table,
         hidden: Sequence[int],
         n_components: int,
         activation: str,
         dropout: float = 0.0,
         mask_head: bool = False,
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         n_features = table.n_features
-
-        def linear(name: int, n_in: int, n_out: int, bias: bool) -> StackedLinear:
-            return StackedLinear(seeds, name, n_in, n_out, bias=bias, dtype=dtype)
-
         widths = [n_features, *hidden, n_components, *reversed(hidden)]
         blocks = []
         for i, (n_in, n_out) in enumerate(pairwise(widths)):
-            plain = linear(i, n_in, n_out, bias=False)
-            first = Standardized(plain, table.center, table.scale) if i == 0 else None
+            linear: Any = Linear(n_in, n_out, bias=False)
+            if i == 0:
+                linear = Standardized(linear, table.center, table.scale)
             is_code = i == len(hidden)
             name = "identity" if is_code else activation
-            blocks.append(Block(first or plain, name, 0.0 if is_code else dropout))
+            blocks.append(Block(linear, name, 0.0 if is_code else dropout))
         for block, _ in pairwise(blocks):
             if block.activation == "identity":
                 # The next normalisation takes a shift out again; its gradient would be
                 # nothing but rounding, from which Adam makes steps of full length.
                 block.norm.beta.requires_grad_(False)
         n_encoder = len(hidden) + 1
-        self.encoder = nn.ModuleList(blocks[:n_encoder])
-        self.decoder = nn.ModuleList(blocks[n_encoder:])
-        self.output = linear(len(blocks), widths[-1], n_features, bias=True)
-        self.mask_output = (
-            linear(len(blocks) + 1, widths[-1], n_features, bias=True)
-            if mask_head
-            else None
-        )
+        self.encoder: Any = nn.ModuleList(blocks[:n_encoder])
+        self.decoder: Any = nn.ModuleList(blocks[n_encoder:])
+        self.output = Linear(widths[-1], n_features)
+        self.mask_output = Linear(widths[-1], n_features) if mask_head else None
 
     @property
     def first(self) -> Standardized:
@@ -90,11 +88,43 @@ class Autoencoder(nn.Module):
         assert isinstance(layer, Standardized)
         return layer
 
-    def below_output(self, x: Tensor, draws: Draws | None) -> Tensor:
-        """Map rows (M, B, F) to the last hidden layer, (M, B, n)."""
+    def below_output(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+        """Map rows of the table, (B, F), to the last hidden layer, (B, n)."""
         for block in (*self.encoder, *self.decoder):
             x = block(x, draws)
         return x
+
+    def code(self, units: Units, dtype: Any, *, deep: bool = False) -> Encoder:
+        """Return the way from rows as they are to the code.
+
+        Parameters
+        ----------
+        units : tuple of ndarray
+            What columns are standardised by.
+        dtype : numpy dtype
+            Of the arrays.
+        deep : bool, default=False
+            Whether to give the activations of all blocks, side by side, not the
+            code's alone.
+        """
+        blocks = [*self.encoder, *self.decoder] if deep else [*self.encoder]
+        steps: Steps = []
+        for i, block in reversed([*enumerate(blocks)]):
+            own = block.steps(f"layer{i}", dtype, units if i == 0 else None)
+            if steps and deep:
+                steps = [(f"deep{i}", Concatenate((Encoder([]), Encoder(steps))))]
+            steps = [*own, *steps]
+        return Encoder(steps)
+
+    def decoding(self, units: Units, dtype: Any) -> Encoder:
+        """Return the way from the code back to rows as they are."""
+        mean, scale = units
+        steps: Steps = []
+        for i, block in enumerate(self.decoder):
+            steps += block.steps(f"layer{i}", dtype)
+        weight, bias = as_array(self.output.weight).T, as_array(self.output.bias)
+        output = affine(weight * scale, bias * scale + mean, dtype)
+        return Encoder([*steps, ("output", output)])
 
 
 @dataclass(frozen=True)
@@ -118,21 +148,23 @@ class Corruption:
     relative: bool
     middle: Tensor
 
-    def __call__(self, batch: Batch, center: Tensor, scale: Tensor) -> Tensor:
-        """Return this process's rows, corrupted."""
-        middle = self.middle.to(batch.x)
+    def __call__(
+        self, x: Tensor, draws: Draws, center: Tensor, scale: Tensor
+    ) -> Tensor:
+        """Return rows of the table, corrupted."""
+        middle = self.middle.to(x)
         if self.kind == "swap":
-            return _noise.swap(batch.x, self.level, batch.draws)
+            return _noise.swap(x, self.level, draws)
         if self.kind == "masking":
-            return _noise.mask(batch.x, self.level, middle, batch.draws)
+            return _noise.mask(x, self.level, middle, draws)
         if self.kind == "cutout":
-            return _noise.cut_out(batch.x, self.level, middle, batch.draws)
+            return _noise.cut_out(x, self.level, middle, draws)
         return _noise.add_gaussian(
-            batch.x.float(), self.level, center, scale, batch.draws, self.relative
+            x.float(), self.level, center, scale, draws, self.relative
         )
 
 
-class Denoising(nn.Module):
+class Denoising(Task):
     """The loss of restoring rows from their corrupted copies.
 
     Mean squared error of the standardised cells of columns that vary; a missing cell
@@ -167,83 +199,66 @@ class Denoising(nn.Module):
         self.corruption = corruption
         self.emphasis = emphasis
         self.mask_weight = mask_weight
-        n_features = network.first.center.shape[1]
+        n_features = len(network.first.center)
         self.n_varying = max(1, n_features if n_varying is None else n_varying)
         self.has_missing = has_missing
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss of this process's rows over all rows' weight, (M,)."""
-        filled = self._filled(batch)
-        corrupted = self._corrupted(filled)
+        """Return the loss of this process's rows over all rows' weight."""
+        x, corrupted = self._rows(batch)
         h = self.network.below_output(corrupted, batch.draws)
-        dtype = self.network.output.dtype
-        loss = self._loss(batch, filled.x, corrupted, h, dtype)
-        return loss / (batch.total * self.n_varying)
+        return self._loss(batch, x, corrupted, h) / (batch.total * self.n_varying)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return sums over rows, each (M,), that `metrics` takes when added."""
-        filled = self._filled(batch)
-        corrupted = self._corrupted(filled)
-        h = self.network.below_output(corrupted, None)
-        loss = self._loss(batch, filled.x, corrupted, h, torch.float32)
-        h = self.network.below_output(filled.x, None)
+        """Return sums over rows that `metrics` takes when added."""
+        x, corrupted = self._rows(batch)
+        h = self.network.below_output(corrupted)
+        loss = self._loss(batch, x, corrupted, h)
+        h = self.network.below_output(x)
         if self.has_missing:
             t, known = self._target(batch)
             error = squared_error(self.network.output(h), t, known)
             variance = squared_error(torch.zeros_like(t), t, known)
         else:
-            error = self._plain(filled, h, torch.float32)
-            variance = self._squares(filled)
+            error, variance = self._plain(batch, h), self._squares(batch)
         cells = batch.total * self.n_varying
         return {"loss": loss, "error": error, "variance": variance, "cells": cells}
 
-    @staticmethod
-    def metrics(sums: dict[str, Tensor]) -> dict[str, Tensor]:
+    def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss, and the share of variance restored from intact rows."""
         return {
             "loss": sums["loss"] / sums["cells"],
             "r2": 1 - sums["error"] / sums["variance"],
         }
 
-    def _filled(self, batch: Batch) -> Batch:
-        if not self.has_missing:
-            return batch
-        middle = self.corruption.middle.to(batch.x)
-        return replace(batch, x=torch.where(batch.x.isnan(), middle, batch.x))
+    def _rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the rows without gaps, and corrupted."""
+        x, first = batch.x, self.network.first
+        if self.has_missing:
+            x = torch.where(x.isnan(), self.corruption.middle.to(x), x)
+        return x, self.corruption(x, batch.draws, first.center, first.scale)
 
-    def _corrupted(self, filled: Batch) -> Tensor:
-        first = self.network.first
-        return self.corruption(filled, first.center, first.scale)
-
-    def _loss(
-        self,
-        batch: Batch,
-        x: Tensor,
-        corrupted: Tensor,
-        h: Tensor,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def _loss(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
         if self.network.mask_output or self.has_missing or self.emphasis != 0.5:
-            return self._dense(batch, x, corrupted, h)
-        return self._plain(batch, h, dtype)
+            return self._by_cell(batch, x, corrupted, h)
+        return self._plain(batch, h)
 
-    def _plain(self, batch: Batch, h: Tensor, dtype: torch.dtype) -> Tensor:
+    def _plain(self, batch: Batch, h: Tensor) -> Tensor:
         """Return the loss with the same weight for all cells of a row."""
         first, output = self.network.first, self.network.output
-        assert output.bias is not None
         loss = linear_squared_error(
             h, output.weight, output.bias, batch.x,
-            first.center, first.scale, batch.weight, dtype,
+            first.center, first.scale, batch.weight,
         )  # fmt: skip
         return loss + self._squares(batch)
 
     def _squares(self, batch: Batch) -> Tensor:
-        """Return the sum over rows of their squared cells, (M,)."""
-        w = batch.weight
-        return (batch.squares if w is None else batch.squares * w).sum(1)
+        """Return the sum over rows of their squared cells."""
+        w, squares = batch.weight, batch.squares
+        return (squares if w is None else squares * w).sum()
 
-    def _dense(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
+    def _by_cell(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
         """Return the loss with a weight for each cell."""
         t, known = self._target(batch)
         weights = known
@@ -254,16 +269,15 @@ class Denoising(nn.Module):
         loss = squared_error(self.network.output(h), t, weights)
         if self.network.mask_output is not None:
             surprise = F.binary_cross_entropy_with_logits(
-                self.network.mask_output(h), changed, weight=known, reduction="none"
+                self.network.mask_output(h), changed, weight=known, reduction="sum"
             )
-            loss = loss + self.mask_weight * surprise.sum((1, 2))
+            loss = loss + self.mask_weight * surprise
         return loss
 
     def _target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the standardised rows, and the weight of each cell if they differ."""
-        first = self.network.first
-        t = (batch.x.float() - first.center[:, None]) / first.scale[:, None]
-        weights = None if batch.weight is None else batch.weight[..., None]
+        t = self.network.first.standardize(batch.x)
+        weights = None if batch.weight is None else batch.weight[:, None]
         if self.has_missing:
             known = (~t.isnan()).float()
             t = t.nan_to_num(0.0)

@@ -1,13 +1,11 @@
 """Batches from a table that stays one byte a cell.
 
-A table is gathered by rows where the network is; nothing is cast before that. Every
-model of a stack has batches of its own: ``(n_models, n_rows, n_features)``.
+A table is gathered by rows where the network is; nothing is cast before that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +30,7 @@ _UPLOAD_BYTES = 64 << 20
 
 
 class Table:
-    """Rows of features, bytes or floats, to be gathered on a device.
+    """Rows to be gathered on a device: features, bytes or floats, and what goes along.
 
     Parameters
     ----------
@@ -43,6 +41,10 @@ class Table:
         Mean and standard deviation of each column; 0 for one that is constant.
     device : torch.device
         A GPU that has room for it keeps the table; else its rows are sent as needed.
+    weights : ndarray of shape (n_rows,), default=None
+        Of the rows in losses.
+    targets : ndarray of shape (n_rows, n_targets), default=None
+        NaN where they are not known.
     """
 
     def __init__(
@@ -51,9 +53,15 @@ class Table:
         center: NDArray[np.float64],
         scale: NDArray[np.float64],
         device: torch.device,
+        weights: NDArray[np.floating] | None = None,
+        targets: NDArray[np.floating] | None = None,
     ) -> None:
         self.X = X
         self.device = device
+        self.weights, self.targets = (
+            None if values is None else np.asarray(values, np.float32)
+            for values in (weights, targets)
+        )
         self.in_bytes = X.dtype in _BYTES
         self.n_varying = int((scale > 0).sum())
         self.varies = torch.as_tensor(scale > 0, dtype=torch.float32)
@@ -96,14 +104,16 @@ class Table:
         return torch.as_tensor(values, dtype=torch.float32)
 
     def take(self, rows: NDArray[np.intp]) -> Tensor:
-        """Return rows (n_models, n) as a tensor (n_models, n, n_features)."""
+        """Return the features of some rows, (n, n_features)."""
         if self._resident is not None:
-            index = torch.from_numpy(rows.flatten()).to(self.device)
-            taken = self._resident.index_select(0, index)
-        else:
-            taken = torch.from_numpy(self._gather(rows.reshape(-1)))
-            taken = taken.to(self.device, non_blocking=True)
-        return taken.view(*rows.shape, self.n_features)
+            index = torch.from_numpy(np.array(rows)).to(self.device)
+            return self._resident.index_select(0, index)
+        taken = torch.from_numpy(self._gather(rows))
+        return taken.to(self.device, non_blocking=True)
+
+    def values(self, values: NDArray[Any], rows: NDArray[np.intp]) -> Tensor:
+        """Return what some rows have of an array with one item a row."""
+        return torch.from_numpy(values[rows]).to(self.device)
 
     def _gather(self, rows: NDArray[np.intp]) -> NDArray[Any]:
         out = np.empty((len(rows), self.n_features), self.X.dtype)
@@ -130,187 +140,126 @@ class Table:
         return resident
 
 
-@dataclass(frozen=True)
 class Batch:
     """Rows of one step.
 
+    Parameters
+    ----------
+    table : Table
+    rows : ndarray of int
+        All rows of the step.
+    draws : Draws
+        Random numbers for them; ``draws.own`` tells which are this process's.
+
     Attributes
     ----------
-    x : Tensor of shape (n_models, n_own, n_features)
-        The rows of this process.
-    draws : Draws
-        Random numbers for them; ``draws.own`` tells which rows of the step they are.
-    weight : Tensor of shape (n_models, n_own) or None
+    x : Tensor of shape (n_own, n_features)
+        The rows of this process, as the table has them.
+    weight : Tensor of shape (n_own,) or None
         Their weights.
-    total : Tensor of shape (n_models,)
+    total : Tensor
         Sum of the weights of all rows of the step.
-    squares : Tensor of shape (n_models, n_own)
-        Sum of squares of each own row's standardised cells.
-    y : Tensor of shape (n_models, n_own, n_targets) or None
+    y : Tensor of shape (n_own, n_targets) or None
         Targets; NaN where they are not known.
     """
 
-    x: Tensor
-    draws: Draws
-    weight: Tensor | None
-    total: Tensor
-    squares: Tensor
-    y: Tensor | None = None
-
-    def model(self, number: int) -> Batch:
-        """Return what one model is given."""
-        own = slice(number, number + 1)
-        return Batch(
-            self.x[own],
-            self.draws.model(number),
-            None if self.weight is None else self.weight[own],
-            self.total[own],
-            self.squares[own],
-            None if self.y is None else self.y[own],
-        )
-
-
-class _Batches:
-    """What all ways to cut a table into batches share."""
-
-    def __init__(
-        self,
-        table: Table,
-        seeds: Sequence[int],
-        weights: NDArray[np.float32] | None,
-        targets: NDArray[np.float32] | None,
-    ) -> None:
-        self.table = table
-        self.seeds = tuple(seeds)
-        self.weights = weights
-        self.targets = targets
-
-    n_rows: int  # of an epoch
-    n_steps: int
+    def __init__(self, table: Table, rows: NDArray[np.intp], draws: Draws) -> None:
+        self.draws = draws
+        self._table, self._rows = table, rows[draws.own]
+        self.x = table.take(self._rows)
+        self.total = torch.tensor(float(len(rows)), device=table.device)
+        self.weight = self.y = None
+        if table.weights is not None:
+            weights = table.values(table.weights, rows)
+            self.total, self.weight = weights.sum(), weights[draws.own]
+        if table.targets is not None:
+            self.y = table.values(table.targets, self._rows)
 
     @property
-    def rows_per_step(self) -> float:
-        """Mean rows of a step, of all models."""
-        return len(self.seeds) * self.n_rows / self.n_steps
-
-    def _batch(
-        self, rows: NDArray[np.intp], stream: int, step: int, own: slice
-    ) -> Batch:
-        table = self.table
-        draws = Draws(self.seeds, stream, step, rows.shape[1], own, table.device)
-        total = torch.full((len(rows),), float(rows.shape[1]), device=table.device)
-        weight = None
-        if self.weights is not None:
-            taken = torch.from_numpy(self.weights[rows]).to(table.device)
-            total, weight = taken.sum(1), taken[:, own]
-        mine = rows[:, own]
-        squares = torch.from_numpy(table.squares[mine]).to(table.device)
-        y = None
-        if self.targets is not None:
-            y = torch.from_numpy(self.targets[mine]).to(table.device)
-        return Batch(table.take(mine), draws, weight, total, squares, y)
+    def squares(self) -> Tensor:
+        """Sum of squares of each own row's standardised cells, (n_own,)."""
+        return self._table.values(self._table.squares, self._rows)
 
 
-class RowBatches(_Batches):
+class RowBatches:
     """Random rows; every row once an epoch, batches of sizes that differ by one.
 
     Parameters
     ----------
     table : Table
-    seeds : sequence of int
-        One a model: the order of its rows.
-    rows : sequence of ndarray of int
-        The training rows of each model. Where one has fewer than another, its rows
-        begin anew.
+    seed : int
+        Of the rows' order, and of the draws.
+    rows : ndarray of int
+        Those to train on.
     batch_size : int
         Most rows a batch, over all processes.
-    weights : ndarray of shape (n_rows,), default=None
-    targets : ndarray of shape (n_rows, n_targets), default=None
     """
 
     def __init__(
-        self,
-        table: Table,
-        seeds: Sequence[int],
-        rows: Sequence[NDArray[np.intp]],
-        batch_size: int,
-        weights: NDArray[np.float32] | None = None,
-        targets: NDArray[np.float32] | None = None,
+        self, table: Table, seed: int, rows: NDArray[np.intp], batch_size: int
     ) -> None:
-        super().__init__(table, seeds, weights, targets)
-        self.rows = rows
-        self.n_rows = max(map(len, rows))
-        self.n_steps = -(-self.n_rows // batch_size)
+        self.table, self.seed, self.rows = table, seed, rows
+        self.n_steps = -(-len(rows) // batch_size)
+        self.rows_per_step = len(rows) / self.n_steps
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `first` on."""
-        order = np.stack(
-            [
-                np.resize(numpy_generator(s, ORDER, number).permutation(r), self.n_rows)
-                for s, r in zip(self.seeds, self.rows, strict=True)
-            ]
-        )
+        order = numpy_generator(self.seed, ORDER, number).permutation(self.rows)
         for step in range(first, self.n_steps):
-            start = step * self.n_rows // self.n_steps
-            stop = (step + 1) * self.n_rows // self.n_steps
-            own = share_of(stop - start)
-            rows = order[:, start:stop]
-            yield self._batch(rows, TRAINING, number * self.n_steps + step, own)
+            start = step * len(order) // self.n_steps
+            stop = (step + 1) * len(order) // self.n_steps
+            rows = order[start:stop]
+            place = number * self.n_steps + step
+            yield _to_train_on(self.table, self.seed, place, rows)
 
 
-class EraBatches(_Batches):
-    """One era a batch, all its rows; eras in random order, the same for all models.
+class EraBatches:
+    """One era a batch, all its rows; eras in random order.
 
     Parameters
     ----------
     table : Table
-    seeds : sequence of int
-        The first tells the order of the eras.
+    seed : int
+        Of the eras' order, and of the draws.
     rows : ndarray of int
+        Those to train on.
     eras : ndarray of shape (n_rows,)
         Era codes of the table's rows.
-    weights : ndarray of shape (n_rows,), default=None
-    targets : ndarray of shape (n_rows, n_targets), default=None
     """
 
     def __init__(
         self,
         table: Table,
-        seeds: Sequence[int],
+        seed: int,
         rows: NDArray[np.intp],
         eras: NDArray[np.int32],
-        weights: NDArray[np.float32] | None = None,
-        targets: NDArray[np.float32] | None = None,
     ) -> None:
-        super().__init__(table, seeds, weights, targets)
-        self.eras = np.split(*_by_era(rows, eras))
-        self.n_rows = len(rows)
+        self.table, self.seed = table, seed
+        self.eras = _by_era(rows, eras)
         self.n_steps = len(self.eras)
+        self.rows_per_step = len(rows) / self.n_steps
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `first` on."""
-        order = numpy_generator(self.seeds[0], ORDER, number).permutation(self.n_steps)
+        order = numpy_generator(self.seed, ORDER, number).permutation(self.n_steps)
         for step in range(first, self.n_steps):
-            era = self.eras[order[step]]
-            rows = np.broadcast_to(era, (len(self.seeds), len(era)))
-            own = share_of(len(era))
-            yield self._batch(rows, TRAINING, number * self.n_steps + step, own)
+            rows = self.eras[order[step]]
+            place = number * self.n_steps + step
+            yield _to_train_on(self.table, self.seed, place, rows)
 
 
-class HeldOutBatches(_Batches):
-    """The same rows for every model in the same order, with the same draws each time.
+class HeldOutBatches:
+    """The same rows in the same order, with the same draws each time.
 
     Every process goes over all of them.
 
     Parameters
     ----------
     table : Table
-    seeds : sequence of int
-        One a model.
+    seed : int
+        Of the draws.
     rows : ndarray of int
     batch_size : int
-    weights : ndarray of shape (n_rows,), default=None
-    targets : ndarray of shape (n_rows, n_targets), default=None
     eras : ndarray of shape (n_rows,), default=None
         Era codes of the table's rows: makes an era a batch, whatever its size.
     """
@@ -318,30 +267,32 @@ class HeldOutBatches(_Batches):
     def __init__(
         self,
         table: Table,
-        seeds: Sequence[int],
+        seed: int,
         rows: NDArray[np.intp],
         batch_size: int,
-        weights: NDArray[np.float32] | None = None,
-        targets: NDArray[np.float32] | None = None,
         eras: NDArray[np.int32] | None = None,
     ) -> None:
-        super().__init__(table, seeds, weights, targets)
+        self.table, self.seed = table, seed
         cuts = np.arange(batch_size, len(rows), batch_size)
-        if eras is not None:
-            rows, cuts = _by_era(rows, eras)
-        self.rows, self._cuts = rows, cuts
+        self.parts = np.split(rows, cuts) if eras is None else _by_era(rows, eras)
 
     def __iter__(self) -> Iterator[Batch]:
         start = 0
-        for mine in np.split(self.rows, self._cuts):
-            rows = np.broadcast_to(mine, (len(self.seeds), len(mine)))
-            yield self._batch(rows, VALIDATION, start, slice(0, len(mine)))
-            start += len(mine)
+        for rows in self.parts:
+            draws = Draws(
+                self.seed, VALIDATION, start, len(rows), device=self.table.device
+            )
+            yield Batch(self.table, rows, draws)
+            start += len(rows)
 
 
-def _by_era(
-    rows: NDArray[np.intp], eras: NDArray[np.int32]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows in era order, and where one era ends and the next begins."""
+def _to_train_on(table: Table, seed: int, step: int, rows: NDArray[np.intp]) -> Batch:
+    """Return the rows of one step, counted from the first epoch's, in our share."""
+    own = share_of(len(rows))
+    return Batch(table, rows, Draws(seed, TRAINING, step, len(rows), own, table.device))
+
+
+def _by_era(rows: NDArray[np.intp], eras: NDArray[np.int32]) -> list[NDArray[np.intp]]:
+    """Return the rows of each era, in order."""
     order = rows[np.argsort(eras[rows], kind="stable")]
-    return order, np.flatnonzero(np.diff(eras[order])) + 1
+    return np.split(order, np.flatnonzero(np.diff(eras[order])) + 1)

@@ -8,7 +8,7 @@ device's own generator draws for all rows of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -28,8 +28,8 @@ class Draws:
 
     Parameters
     ----------
-    seeds : sequence of int
-        One a model.
+    seed : int
+        The model's.
     stream, step : int
         What the numbers are for, and how many batches came before.
     n_rows : int
@@ -42,18 +42,17 @@ class Draws:
 
     def __init__(
         self,
-        seeds: Sequence[int],
+        seed: int,
         stream: int,
         step: int,
         n_rows: int,
         own: slice | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self.seeds = tuple(seeds)
         self.n_rows = n_rows
         self.own = own or slice(0, n_rows)
         self.device = device or torch.device("cpu")
-        self._key = (stream, step)
+        self._key = (seed, stream, step)
         self._calls = 0
         self._rngs: dict[tuple[int, ...], np.random.Generator] = {}
 
@@ -62,26 +61,16 @@ class Draws:
         """Rows of this process."""
         return int(self.own.stop - self.own.start)
 
-    def model(self, number: int) -> Draws:
-        """Return the draws of one model."""
-        seeds = self.seeds[number : number + 1]
-        return Draws(seeds, *self._key, self.n_rows, self.own, self.device)
-
     def bytes(self, width: int) -> Tensor:
-        """Return uint8 of shape (n_models, n_own, width)."""
+        """Return uint8 of shape (n_own, width)."""
         if self.device.type != "cpu":
-            return torch.stack(
-                [
-                    torch.randint(
-                        0, 256, (self.n_rows, width), dtype=torch.uint8,
-                        device=self.device, generator=generator,
-                    )[self.own]
-                    for generator in self.generators()
-                ]
-            )  # fmt: skip
-        out = np.empty((len(self.seeds), self.n_own, width), np.uint8)
-        for model, rows, rng in self.blocks():
-            cells = out[model, rows]
+            return torch.randint(
+                0, 256, (self.n_rows, width), dtype=torch.uint8,
+                device=self.device, generator=self.generator(),
+            )[self.own]  # fmt: skip
+        out = np.empty((self.n_own, width), np.uint8)
+        for rows, rng in self.blocks():
+            cells = out[rows]
             words = rng.bit_generator.random_raw(-(-cells.size // 8))
             cells[:] = words.view(np.uint8)[: cells.size].reshape(cells.shape)
         return torch.from_numpy(out)
@@ -89,63 +78,55 @@ class Draws:
     def chosen(
         self, share: float, width: int, dtype: torch.dtype = torch.bool
     ) -> Tensor:
-        """Return which cells of (n_models, n_own, width) are chosen, each with `share`.
+        """Return which cells of (n_own, width) are chosen, each with `share`.
 
         A byte has 256 thresholds: the one above or below ``256 * share`` is drawn a
         step, so that the rate is `share` on the mean. Ones and zeros of another type
         cost no more than booleans.
         """
-        level = 256 * share + np.array([rng.random() for rng in self.models()])
-        thresholds = torch.as_tensor(level // 1, dtype=torch.int16)
+        threshold = int(256 * share + self.rng.random())
         cells = self.bytes(width)
-        if (thresholds > 255).any():
-            cells = cells.to(torch.int16)
-        below = thresholds.to(cells.device, cells.dtype)[:, None, None]
         out = torch.empty(cells.shape, dtype=dtype, device=cells.device)
+        if threshold > 255:
+            return out.fill_(1)
+        below = torch.tensor(threshold, dtype=torch.uint8, device=cells.device)
         return torch.lt(cells, below, out=out)
 
     def normal(self, width: int) -> Tensor:
-        """Return standard normal float32 of shape (n_models, n_own, width).
+        """Return standard normal float32 of shape (n_own, width).
 
         On the CPU the quantile of 16 random bits: 65,536 values of unit variance.
         """
         if self.device.type != "cpu":
-            return torch.stack(
-                [
-                    torch.randn(
-                        (self.n_rows, width), device=self.device, generator=generator
-                    )[self.own]
-                    for generator in self.generators()
-                ]
-            )
+            size, generator = (self.n_rows, width), self.generator()
+            cells = torch.randn(size, device=self.device, generator=generator)
+            return cells[self.own]
         words = self.bytes(2 * width).numpy().view(np.uint16)
         return torch.from_numpy(_normal_quantiles().take(words))
 
-    def models(self) -> list[np.random.Generator]:
-        """Return a generator a model, the same in every process."""
-        return [self._rng(seed) for seed in self.seeds]
+    @property
+    def rng(self) -> np.random.Generator:
+        """A generator of what is drawn once a batch: the same in every process."""
+        return self._rng()
 
-    def blocks(self) -> Iterator[tuple[int, slice, np.random.Generator]]:
-        """Yield (model, rows counted from our first, generator) for our own blocks."""
+    def blocks(self) -> Iterator[tuple[slice, np.random.Generator]]:
+        """Yield (rows counted from our first, generator) for our own blocks."""
         first = self.own.start
-        for model, seed in enumerate(self.seeds):
-            for start in range(first, self.own.stop, BLOCK):
-                stop = min(start + BLOCK, self.own.stop)
-                rng = self._rng(seed, start // BLOCK)
-                yield model, slice(start - first, stop - first), rng
+        for start in range(first, self.own.stop, BLOCK):
+            stop = min(start + BLOCK, self.own.stop)
+            yield slice(start - first, stop - first), self._rng(start // BLOCK)
 
-    def generators(self) -> Iterator[torch.Generator]:
-        """Yield a generator on the device for each model."""
+    def generator(self) -> torch.Generator:
+        """Return a new generator on the device, for all rows of the batch."""
         self._calls += 1
-        for seed in self.seeds:
-            yield torch_generator(self.device, seed, *self._key, self._calls)
+        return torch_generator(self.device, *self._key, self._calls)
 
-    def _rng(self, seed: int, *block: int) -> np.random.Generator:
-        """Return the generator of a model, or of a block of its rows, as it stands."""
-        if (seed, *block) not in self._rngs:
+    def _rng(self, *block: int) -> np.random.Generator:
+        """Return the generator of the batch, or of a block of rows, as it stands."""
+        if block not in self._rngs:
             key = (*self._key, 1 + len(block), *block)
-            self._rngs[seed, *block] = numpy_generator(seed, *key)
-        return self._rngs[seed, *block]
+            self._rngs[block] = numpy_generator(*key)
+        return self._rngs[block]
 
 
 def numpy_generator(seed: int, *key: int) -> np.random.Generator:

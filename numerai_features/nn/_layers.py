@@ -1,23 +1,30 @@
-"""Layers for ``n_models`` models of one shape, computed at once.
+"""Layers: torch's own, and those whose torch form is slower or forgets the seed.
 
-Every parameter and buffer has the models as its first axis, so that an optimiser step,
-a copy of the best weights or an average is that of each model alone. Shapes in
-comments: M models, B rows, n units.
+Shapes in comments: B rows, F features, n units. A layer tells its numpy form by
+``steps``, which an `Encoder` runs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from numerai_features.encoders import Activation, Affine, Step
 from numerai_features.nn._draws import INITIAL, Draws, torch_generator
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._products import table_product
+from numerai_features.nn._products import in_float32, table_product
+
+Array = NDArray[np.float64]
+Units = tuple[Array, Array]
+"""What columns are standardised by: mean and scale, which is 0 for a constant one."""
+Steps = list[tuple[str, Step]]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -28,46 +35,42 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class StackedLinear(nn.Module):
-    """``x @ weight + bias`` for each model.
+@torch.no_grad()
+def initialize(module: nn.Module, seed: int) -> None:
+    """Draw a module's initial weights, each from its own name and the seed.
+
+    Matrices are uniform within one over the root of what comes in, as torch draws
+    those of its linear layers; biases are zero; all else stays as it was made. So it
+    matters neither in which order layers are made nor what torch's global generator
+    was at.
 
     Parameters
     ----------
-    seeds : sequence of int
-        One a model.
-    name : int
-        Tells this layer's initial weights from another's.
-    n_in, n_out : int
-        Units.
-    bias : bool, default=True
-    dtype : torch.dtype, default=torch.float32
-        What the product is made in; parameters and results are float32.
+    module : nn.Module
+        On the CPU.
+    seed : int
     """
+    for name, parameter in module.named_parameters():
+        if parameter.ndim >= 2:
+            key = tuple(name.encode())
+            generator = torch_generator(parameter.device, seed, INITIAL, *key)
+            bound = 1 / math.sqrt(parameter[0].numel())
+            parameter.uniform_(-bound, bound, generator=generator)
+        elif name.rpartition(".")[2].startswith("bias"):
+            parameter.zero_()
 
-    def __init__(
-        self,
-        seeds: Sequence[int],
-        name: int,
-        n_in: int,
-        n_out: int,
-        *,
-        bias: bool = True,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt(n_in)
-        weight = torch.empty(len(seeds), n_in, n_out)
-        for model, seed in enumerate(seeds):
-            generator = torch_generator(torch.device("cpu"), seed, INITIAL, name)
-            weight[model].uniform_(-bound, bound, generator=generator)
-        self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(torch.zeros(len(seeds), n_out)) if bias else None
-        self.dtype = dtype
+
+class Linear(nn.Linear):
+    """Torch's linear layer, which waits for `initialize` and gives float32."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: torch would take the numbers from its global generator."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (M, B, n_in) to (M, B, n_out)."""
-        y = torch.bmm(x.to(self.dtype), self.weight.to(self.dtype)).float()
-        return y if self.bias is None else y.add_(self.bias[:, None])
+        """Map (B, n_in) to (B, n_out)."""
+        return super().forward(x).float()
 
 
 class Standardized(nn.Module):
@@ -77,24 +80,24 @@ class Standardized(nn.Module):
     row: the table stays as it is, bins or floats.
     """
 
-    def __init__(self, linear: StackedLinear, center: Tensor, scale: Tensor) -> None:
+    center: Tensor  # (F,)
+    scale: Tensor  # (F,)
+
+    def __init__(self, linear: nn.Linear, center: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.linear = linear
-        n_models = linear.weight.shape[0]
-        self.register_buffer("center", center.expand(n_models, -1).clone())
-        self.register_buffer("scale", scale.expand(n_models, -1).clone())
-
-    center: Tensor  # (M, F)
-    scale: Tensor  # (M, F)
+        self.register_buffer("center", center.clone())
+        self.register_buffer("scale", scale.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (M, B, F) to (M, B, n_out)."""
-        linear = self.linear
-        # Rounded before both products, or what is taken off would not be what is in.
-        weight = (linear.weight / self.scale[..., None]).to(linear.dtype).float()
-        y = table_product(x, weight, linear.dtype)
-        y = y.sub_(torch.bmm(self.center[:, None], weight))
-        return y if linear.bias is None else y.add_(linear.bias[:, None])
+        """Map rows of the table, (B, F), to (B, n_out)."""
+        matrix = self.linear.weight.T / self.scale[:, None]
+        y = table_product(x, matrix, self.center)
+        return y if self.linear.bias is None else y + self.linear.bias
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """Return rows of the table standardised, (B, F)."""
+        return (x.float() - self.center) / self.scale
 
 
 class _Normalize(torch.autograd.Function):
@@ -107,33 +110,32 @@ class _Normalize(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ones = x.new_ones(1, 1, x.shape[1]).expand(x.shape[0], -1, -1)  # (M, 1, B)
-        sums = torch.cat([torch.bmm(ones, x), torch.bmm(ones, x * x)], dim=1)
-        sums = torch.cat([sums, torch.full_like(sums[:, :1], x.shape[1])], dim=1)
-        sums = sum_over_processes(sums)
-        n = sums[:, 2:]  # (M, 1, n)
-        mean = sums[:, :1] / n
-        variance = (sums[:, 1:2] / n - mean * mean).clamp_(min=0)
+        ones = x.new_ones(1, len(x))
+        sums = torch.cat([ones @ x, ones @ (x * x)])
+        sums = torch.cat([sums, torch.full_like(sums[:1], len(x))])
+        total, squares, n = sum_over_processes(sums)  # each (n,)
+        mean = total / n
+        variance = (squares / n - mean * mean).clamp_(min=0)
         inverse = torch.rsqrt(variance + eps)
-        scale = gamma[:, None] * inverse
+        scale = gamma * inverse
         ctx.save_for_backward(x, mean, inverse, scale, n)
-        y = torch.addcmul(beta[:, None] - mean * scale, x, scale)
+        y = torch.addcmul(beta - mean * scale, x, scale)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, mean, inverse, scale, n = ctx.saved_tensors
-        ones = dy.new_ones(1, 1, dy.shape[1]).expand(dy.shape[0], -1, -1)
-        own = torch.cat([torch.bmm(ones, dy), torch.bmm(ones, dy * x)], dim=1)
-        sums = sum_over_processes(own.clone())
-        dgamma = (sums[:, 1:] - mean * sums[:, :1]) * inverse
+        ones = dy.new_ones(1, len(dy))
+        own = torch.cat([ones @ dy, ones @ (dy * x)])
+        total, products = sum_over_processes(own.clone())
+        dgamma = (products - mean * total) * inverse
         slope = -scale * inverse * dgamma / n
-        constant = -scale * sums[:, :1] / n - slope * mean
+        constant = -scale * total / n - slope * mean
         dx = torch.addcmul(constant, x, slope).addcmul_(dy, scale)
         # Parameters' gradients are summed over processes with all others.
-        dgamma = (own[:, 1] - mean[:, 0] * own[:, 0]) * inverse[:, 0]
-        return dx, dgamma, own[:, 0], None
+        dgamma = (own[1] - mean * own[0]) * inverse
+        return dx, dgamma, own[0], None
 
 
 class Norm(nn.Module):
@@ -141,18 +143,18 @@ class Norm(nn.Module):
 
     eps = 1e-5
     momentum = 0.1
-    mean: Tensor  # (M, n)
-    variance: Tensor  # (M, n)
+    mean: Tensor  # (n,)
+    variance: Tensor  # (n,)
 
-    def __init__(self, n_models: int, n: int) -> None:
+    def __init__(self, n: int) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(torch.ones(n_models, n))
-        self.beta = nn.Parameter(torch.zeros(n_models, n))
-        self.register_buffer("mean", torch.zeros(n_models, n))
-        self.register_buffer("variance", torch.ones(n_models, n))
+        self.gamma = nn.Parameter(torch.ones(n))
+        self.beta = nn.Parameter(torch.zeros(n))
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("variance", torch.ones(n))
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """Return the factor and the shift, each (M, n), that it is after training."""
+        """Return the factor and the shift, each (n,), that it is after training."""
         scale = self.gamma * self._inverse(self.variance)
         return scale, self.beta - self.mean * scale
 
@@ -164,13 +166,14 @@ class BatchNorm(Norm):
     """Batch normalisation: by the batch's moments in training, then by running ones."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (M, B, n) to the same."""
+        """Map (B, n) to the same."""
         if not self.training:
             scale, shift = self.affine()
-            return torch.addcmul(shift[:, None], x, scale[:, None])
-        y, mean, variance = _Normalize.apply(x, self.gamma, self.beta, self.eps)  # type: ignore[no-untyped-call]
-        self.mean.lerp_(mean[:, 0], self.momentum)
-        self.variance.lerp_(variance[:, 0], self.momentum)
+            return torch.addcmul(shift, x, scale)
+        with in_float32(x):
+            y, mean, variance = _Normalize.apply(x, self.gamma, self.beta, self.eps)  # type: ignore[no-untyped-call]
+        self.mean.lerp_(mean, self.momentum)
+        self.variance.lerp_(variance, self.momentum)
         return y  # type: ignore[no-any-return]
 
 
@@ -182,32 +185,86 @@ class Dropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor, draws: Draws | None) -> Tensor:
-        """Map (M, B, n) to the same; without `draws`, or not in training, as it is."""
+        """Map (B, n) to the same; without `draws`, or not in training, as it is."""
         if not self.training or draws is None or not self.share:
             return x
-        kept = draws.chosen(1 - self.share, x.shape[2], torch.float32)
+        kept = draws.chosen(1 - self.share, x.shape[1], torch.float32)
         return x * kept.mul_(1 / (1 - self.share))
 
 
 class Block(nn.Module):
-    """Linear layer, batch normalisation, activation, dropout."""
+    """Linear layer, batch normalisation, activation, dropout.
+
+    Parameters
+    ----------
+    linear : Linear or Standardized
+        Without bias: the normalisation would take it out again.
+    activation : str
+        A name of `ACTIVATIONS`.
+    dropout : float, default=0.0
+    """
 
     def __init__(
-        self,
-        linear: StackedLinear | Standardized,
-        activation: str,
-        dropout: float = 0.0,
+        self, linear: nn.Linear | Standardized, activation: str, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        inner = linear.linear if isinstance(linear, Standardized) else linear
-        n_models, _, n_out = inner.weight.shape
         self.linear = linear
-        self.norm = BatchNorm(n_models, n_out)
+        self.norm = BatchNorm(_weight_of(linear).shape[0])
         self.activation = activation
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, draws: Draws | None = None) -> Tensor:
-        """Map (M, B, n_in) to (M, B, n_out)."""
+        """Map (B, n_in) to (B, n_out)."""
         y = ACTIVATIONS[self.activation](self.norm(self.linear(x)))
         dropped: Tensor = self.dropout(y, draws)
         return dropped
+
+    def steps(self, name: str, dtype: Any, units: Units | None = None) -> Steps:
+        """Return what the block is after training, its normalisation folded in.
+
+        Parameters
+        ----------
+        name : str
+            Of the steps.
+        dtype : numpy dtype
+            Of the arrays.
+        units : tuple of ndarray, default=None
+            What columns are standardised by, for a first layer.
+        """
+        factor, shift = map(as_array, self.norm.affine())
+        weight = as_array(_weight_of(self.linear)).T
+        if units is not None:
+            weight, constant = of_raw_rows(weight, units)
+            shift = shift + constant * factor
+        steps: Steps = [(name, affine(weight * factor, shift, dtype))]
+        if self.activation != "identity":
+            steps.append((f"{name}_{self.activation}", Activation(self.activation)))
+        return steps
+
+
+def of_raw_rows(weight: Array, units: Units) -> tuple[Array, Array]:
+    """Return matrix and constant that do to rows what `weight` does to standardised.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_features, n)
+    units : tuple of ndarray
+    """
+    mean, scale = units
+    weight = weight / np.where(scale > 0, scale, 1.0)[:, None]
+    return weight, -mean @ weight
+
+
+def affine(weight: Array, bias: Array, dtype: Any) -> Affine:
+    """Return a step ``x @ weight + bias`` whose arrays have this type."""
+    return Affine(weight.astype(dtype), bias.astype(dtype))
+
+
+def as_array(tensor: Tensor) -> Array:
+    """Return a tensor's numbers as float64."""
+    return np.asarray(tensor.detach().double().numpy())
+
+
+def _weight_of(layer: nn.Linear | Standardized) -> Tensor:
+    """Return the matrix (n_out, n_in)."""
+    return (layer.linear if isinstance(layer, Standardized) else layer).weight

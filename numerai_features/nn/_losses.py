@@ -1,7 +1,7 @@
-"""Reconstruction losses, for ``n_models`` models at once.
+"""Losses of restoring rows and of predicting targets, and CORR of an era.
 
-Names: M models, B rows, F features, k units below the output; x the table as it is
-stored, t = (x - center) / scale the standardised target, r = h @ weight + bias the
+Names: B rows, F features, k units below the output, T targets; x the table as it is
+stored, t = (x - center) / scale the standardised target, r = h @ weight.T + bias the
 reconstruction, w a weight a row.
 """
 
@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from numerai_features.nn._parallel import n_processes, sum_over_processes
-from numerai_features.nn._products import ready, table_times, table_transposed_times
+from numerai_features.nn._products import (
+    in_float32,
+    product_dtype,
+    ready,
+    table_times,
+    table_transposed_times,
+)
 
 _TINY = 1e-12
 
@@ -24,56 +30,53 @@ class _LinearSquaredError(torch.autograd.Function):
 
     With V the weight, b the bias::
 
-        sum_ij w_i (r - t)_ij^2 = sum_i w_i h_i' (V V') h_i + 2 w_i h_i' (V b)
-                                - 2 w_i h_i' (V t_i) - 2 w_i t_i' b + w_i b'b
+        sum_ij w_i (r - t)_ij^2 = sum_i w_i h_i' (V'V) h_i + 2 w_i h_i' (V'b)
+                                - 2 w_i h_i' (V't_i) - 2 w_i t_i'b + w_i b'b
                                 + w_i t_i't_i
 
-    needs x in two products only, ``x @ V'`` and ``h' @ x``, which are its gradients,
+    needs x in two products only, ``x @ V`` and ``x.T @ h``, which are its gradients,
     too: three products of B x F x k become two, and no table of B x F is written.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        h: Tensor,  # (M, B, k)
-        weight: Tensor,  # (M, k, F)
-        bias: Tensor,  # (M, F)
-        x: Tensor,  # (M, B, F)
-        center: Tensor,  # (M, F)
-        scale: Tensor,  # (M, F)
-        w: Tensor | None,  # (M, B)
+        h: Tensor,  # (B, k)
+        weight: Tensor,  # (F, k)
+        bias: Tensor,  # (F,)
+        x: Tensor,  # (B, F)
+        center: Tensor,  # (F,)
+        scale: Tensor,  # (F,)
+        w: Tensor | None,  # (B,)
         dtype: torch.dtype,
     ) -> Tensor:
         x = ready(x, dtype)
-        rows = h.new_ones(1, 1).expand(h.shape[:2]) if w is None else w
-        hw = h if w is None else h * w[..., None]  # (M, B, k)
-        total = rows.sum(1)[:, None, None]
-        matrix = (weight / scale[:, None]).to(dtype).float().mT  # (M, F, k)
-        # V (b - t) is u - q, the part of t that is x / scale being q, (M, B, k).
+        rows = h.new_ones(len(h)) if w is None else w
+        hw = h if w is None else h * w[:, None]  # (B, k)
+        total = rows.sum()
+        matrix = (weight / scale[:, None]).to(dtype).float()  # (F, k)
+        # V'(b - t) is u - q, the part of t that is x / scale being q, (B, k).
         q = table_times(x, matrix)
-        u = torch.bmm(bias[:, None], weight.mT) + torch.bmm(center[:, None], matrix)
-        s = torch.bmm(rows[:, None], h)  # sum of w h, (M, 1, k)
-        loss = _dot(s, u) - _dot(hw, q)
-        dh = torch.baddbmm(u - q, h, torch.bmm(weight, weight.mT))  # V (r - t)
+        u = bias @ weight + center @ matrix  # (k,)
+        s = rows @ h  # sum of w h, (k,)
+        loss = s @ u - _dot(hw, q)
+        dh = torch.addmm(u - q, h, weight.T @ weight)  # V'(r - t)
         loss = loss + _dot(hw, dh)
-        dh = dh if w is None else dh.mul_(w[..., None])
-        sums = table_transposed_times(x, torch.cat([hw, rows[..., None]], 2))
-        sums = sums.mT  # h'x and sum of w x, (M, k + 1, F)
-        t = (sums[:, -1:] - total * center[:, None]) / scale[:, None]  # of w t
-        loss = loss + total[:, 0, 0] * bias.square().sum(1) - 2 * _dot(t, bias[:, None])
-        hx = (sums[:, :-1] - s.mT * center[:, None]) / scale[:, None]  # (M, k, F)
-        dweight = torch.bmm(torch.bmm(hw.mT, h), weight)
-        dweight = dweight.addcmul_(s.mT, bias[:, None]).sub_(hx)
-        dbias = torch.bmm(s, weight) + total * bias[:, None] - t
+        dh = dh if w is None else dh.mul_(w[:, None])
+        # x'h and the sum of w x, (F, k + 1)
+        sums = table_transposed_times(x, torch.cat([hw, rows[:, None]], 1))
+        t = (sums[:, -1] - total * center) / scale  # sum of w t, (F,)
+        loss = loss + total * (bias @ bias) - 2 * (t @ bias)
+        hx = torch.addr(sums[:, :-1], center, s, alpha=-1) / scale[:, None]  # (F, k)
+        dweight = torch.addmm(torch.outer(bias, s), weight, hw.T @ h).sub_(hx)
+        dbias = weight @ s + total * bias - t
         ctx.save_for_backward(dh, dweight, dbias)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        dh, dweight, dbias = ctx.saved_tensors
-        twice = 2 * grad[:, None, None]
-        dbias = (dbias * twice)[:, 0]
-        return dh * twice, dweight * twice, dbias, None, None, None, None, None
+        dh, dweight, dbias = (2 * grad * part for part in ctx.saved_tensors)
+        return dh, dweight, dbias, None, None, None, None, None
 
 
 def linear_squared_error(
@@ -84,39 +87,38 @@ def linear_squared_error(
     center: Tensor,
     scale: Tensor,
     w: Tensor | None = None,
-    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return the sum of squared errors of ``h @ weight + bias``, but for a constant.
+    """Return the sum of squared errors of a linear output, but for a constant.
 
     The constant is the sum of the squared targets; no gradient depends on it.
 
     Parameters
     ----------
-    h : Tensor of shape (M, B, k)
-        Below the output.
-    weight, bias : Tensor of shape (M, k, F) and (M, F)
-    x : Tensor of shape (M, B, F)
+    h : Tensor of shape (B, k)
+        Below the output ``h @ weight.T + bias``.
+    weight, bias : Tensor of shape (F, k) and (F,)
+    x : Tensor of shape (B, F)
         The table, bytes or floats.
-    center, scale : Tensor of shape (M, F)
+    center, scale : Tensor of shape (F,)
         The target is ``(x - center) / scale``.
-    w : Tensor of shape (M, B), default=None
+    w : Tensor of shape (B,), default=None
         Weights of the rows.
-    dtype : torch.dtype, default=torch.float32
-        What the products with x are made in.
 
     Returns
     -------
-    Tensor of shape (M,), float32
+    Tensor, float32
     """
-    loss: Tensor = _LinearSquaredError.apply(  # type: ignore[no-untyped-call]
-        h, weight, bias, x, center, scale, w, dtype
-    )
+    dtype = product_dtype(x.device)
+    with in_float32(x):
+        loss: Tensor = _LinearSquaredError.apply(  # type: ignore[no-untyped-call]
+            h, weight, bias, x, center, scale, w, dtype
+        )
     return loss
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sum of a * b for each model, (M,), in one pass."""
-    return torch.bmm(a.reshape(len(a), 1, -1), b.reshape(len(b), -1, 1))[:, 0, 0]
+    """Return the sum of a * b in one pass."""
+    return a.reshape(-1) @ b.reshape(-1)
 
 
 class _SquaredError(torch.autograd.Function):
@@ -124,27 +126,25 @@ class _SquaredError(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, r: Tensor, t: Tensor, weights: Tensor | None) -> Tensor:
-        gap = r.float() - t
+        gap = r - t
         grad = gap if weights is None else gap * weights
-        loss = (grad * gap).sum((1, 2))
         ctx.save_for_backward(grad)
-        ctx.dtype = r.dtype
-        return loss
+        return (grad * gap).sum()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (gap,) = ctx.saved_tensors
-        return (gap * (2 * grad[:, None, None])).to(ctx.dtype), None, None
+        return gap * (2 * grad), None, None
 
 
 def squared_error(r: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the sum over rows and features of weighted squared errors, (M,).
+    """Return the sum over rows and features of weighted squared errors.
 
     Parameters
     ----------
-    r, t : Tensor of shape (M, B, F)
+    r, t : Tensor of shape (B, F)
         Reconstruction and target.
-    weights : Tensor broadcasting to (M, B, F), default=None
+    weights : Tensor broadcasting to (B, F), default=None
     """
     loss: Tensor = _SquaredError.apply(r, t, weights)  # type: ignore[no-untyped-call]
     return loss
@@ -164,17 +164,17 @@ def target_loss(
         less the correlation over all rows of the batch, an era, as it is, or after
         both sides' deviations from their mean are raised to the power of 1.5, as
         Numerai's CORR does (which also makes the predictions' ranks normal).
-    p, y : Tensor of shape (M, B, T)
+    p, y : Tensor of shape (B, T)
         NaN of y do not count.
-    w : Tensor of shape (M, B) or None
+    w : Tensor of shape (B,) or None
         Weights of the rows.
 
     Returns
     -------
-    value, count : Tensor of shape (M,)
+    value, count : Tensor
     """
     known = ~y.isnan()
-    weights = known.float() if w is None else known * w[..., None]
+    weights = known.float() if w is None else known * w[:, None]
     y = y.nan_to_num(0.0)
     if kind == "mse":
         errors = (p - y).square()
@@ -182,26 +182,26 @@ def target_loss(
         errors = F.binary_cross_entropy_with_logits(p, y, reduction="none")
     else:
         return _correlation_loss(p, y, weights, 1.5 if kind == "numerai_corr" else 1.0)
-    return (errors * weights).sum((1, 2)), weights.sum((1, 2))
+    return (errors * weights).sum(), weights.sum()
 
 
 def _correlation_loss(
     p: Tensor, y: Tensor, weights: Tensor, power: float
 ) -> tuple[Tensor, Tensor]:
-    n = _everywhere(weights.sum(1, keepdim=True)).clamp(min=_TINY)  # (M, 1, T)
+    n = _everywhere(weights.sum(0)).clamp(min=_TINY)  # (T,)
 
     def scaled(x: Tensor) -> Tensor:
-        x = x - _everywhere((weights * x).sum(1, keepdim=True)) / n
-        variance = _everywhere((weights * x * x).sum(1, keepdim=True)) / n
+        x = x - _everywhere((weights * x).sum(0)) / n
+        variance = _everywhere((weights * x * x).sum(0)) / n
         return x * torch.rsqrt(variance + _TINY)
 
     a, b = scaled(p), scaled(y)
     if power != 1:
         a, b = (scaled(_signed_power(x, power)) for x in (a, b))
-    r = _everywhere((weights * a * b).sum(1, keepdim=True))[:, 0] / n[:, 0]  # (M, T)
+    r = _everywhere((weights * a * b).sum(0)) / n  # (T,)
     # A target without known cells, or the same for all rows, tells nothing.
-    tells = (_everywhere((weights * b * b).sum(1)) > 0).float()
-    loss = 1 - (r * tells).sum(1) / tells.sum(1).clamp(min=1)
+    tells = (_everywhere((weights * b * b).sum(0)) > 0).float()
+    loss = 1 - (r * tells).sum() / tells.sum().clamp(min=1)
     # Each process has the whole loss; what they return is added up.
     share = 1 / n_processes()
     return loss - (1 - share) * loss.detach(), torch.full_like(loss, share).detach()
@@ -223,21 +223,18 @@ def era_corr(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
     Parameters
     ----------
-    p, y : Tensor of shape (M, B)
+    p, y : Tensor of shape (B,)
     """
-    count, corr = p.new_zeros(2, len(p))
-    for model in range(len(p)):
-        known = ~y[model].isnan()
-        target, values = y[model][known].double(), p[model][known].double()
-        if len(target) < 2 or (target == target[0]).all():
-            continue
-        rank = values.argsort().argsort().double()
-        normal = torch.special.ndtri((rank + 0.5) / len(rank))
-        a, b = (_signed_power(x - x.mean(), 1.5) for x in (normal, target))
-        a, b = a - a.mean(), b - b.mean()
-        count[model] = 1
-        corr[model] = (a @ b / (a.norm() * b.norm() + _TINY)).float()
-    return count, corr
+    known = ~y.isnan()
+    target, values = y[known].double(), p[known].double()
+    if len(target) < 2 or (target == target[0]).all():
+        return p.new_zeros(()), p.new_zeros(())
+    rank = values.argsort().argsort().double()
+    normal = torch.special.ndtri((rank + 0.5) / len(rank))
+    a, b = (_signed_power(x - x.mean(), 1.5) for x in (normal, target))
+    a, b = a - a.mean(), b - b.mean()
+    corr = a @ b / (a.norm() * b.norm() + _TINY)
+    return p.new_ones(()), corr.float()
 
 
 def _signed_power(x: Tensor, power: float) -> Tensor:

@@ -1,7 +1,6 @@
 """Corruption of a batch of rows, cell by cell.
 
-Tables are ``(n_models, n_rows, n_features)``; every model has rows and noise of its
-own. None of the functions changes what it is given.
+Tables are ``(n_rows, n_features)``. None of the functions changes what it is given.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ def swap(x: Tensor, share: float, draws: Draws) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor of shape (n_models, n_own, n_features)
+    x : Tensor of shape (n_own, n_features)
     share : float
         Probability that a cell is replaced.
     draws : Draws
 
     Returns
     -------
-    Tensor of shape (n_models, n_own, n_features)
+    Tensor of shape (n_own, n_features)
     """
     if draws.n_rows < 2 or share <= 0:
         return x.clone()
@@ -42,28 +41,24 @@ def swap(x: Tensor, share: float, draws: Draws) -> Tensor:
     own = torch.arange(draws.own.start, draws.own.stop, device=x.device)
     first = own // BLOCK * BLOCK
     length = (draws.n_rows - first).clamp(max=BLOCK)  # of each row's block
-    chosen = draws.chosen(share, x.shape[2])
-    shift = torch.stack(
-        [
-            torch.rand((draws.n_rows, x.shape[2]), device=x.device, generator=g)
-            for g in draws.generators()
-        ]
-    )[:, draws.own]
+    chosen = draws.chosen(share, x.shape[1])
+    size, generator = (draws.n_rows, x.shape[1]), draws.generator()
+    shift = torch.rand(size, device=x.device, generator=generator)[draws.own]
     shift = 1 + (shift * (length[:, None] - 1)).long()  # 1 .. length - 1, or 1
     donors = (own - first)[:, None] + shift
     donors = first[:, None] + donors % length[:, None] - draws.own.start
-    return torch.where(chosen, x.gather(1, donors), x)
+    return torch.where(chosen, x.gather(0, donors), x)
 
 
 def _exchange(x: Tensor, share: float, draws: Draws) -> Tensor:
-    n_features = x.shape[2]
+    n_features = x.shape[1]
     rate = -np.log1p(-share) / 2
     low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     source = x.contiguous().numpy()
     out = source.copy()
-    for model, rows, rng in draws.blocks():
-        before = source[model, rows].reshape(-1)
-        after = out[model, rows].reshape(-1)
+    for rows, rng in draws.blocks():
+        before = source[rows].reshape(-1)
+        after = out[rows].reshape(-1)
         n_rows = rows.stop - rows.start
         if n_rows < 2:
             continue
@@ -92,13 +87,13 @@ def mask(x: Tensor, share: float, middle: Tensor, draws: Draws) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor of shape (n_models, n_own, n_features)
+    x : Tensor of shape (n_own, n_features)
     share : float
     middle : Tensor of shape (n_features,)
         In the type of x.
     draws : Draws
     """
-    return torch.where(draws.chosen(share, x.shape[2]), middle, x)
+    return torch.where(draws.chosen(share, x.shape[1]), middle, x)
 
 
 def cut_out(x: Tensor, share: float, middle: Tensor, draws: Draws) -> Tensor:
@@ -106,18 +101,17 @@ def cut_out(x: Tensor, share: float, middle: Tensor, draws: Draws) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor of shape (n_models, n_own, n_features)
+    x : Tensor of shape (n_own, n_features)
     share : float
-        Share of the columns, drawn for each model.
+        Share of the columns.
     middle : Tensor of shape (n_features,)
         In the type of x.
     draws : Draws
     """
-    n_models, _, n_features = x.shape
-    cut = torch.zeros(n_models, 1, n_features, dtype=torch.bool)
-    for model, rng in enumerate(draws.models()):
-        n_cut = int(share * n_features + rng.random())
-        cut[model, 0, rng.permutation(n_features)[:n_cut]] = True
+    n_features = x.shape[1]
+    n_cut = int(share * n_features + draws.rng.random())
+    cut = torch.zeros(n_features, dtype=torch.bool)
+    cut[draws.rng.permutation(n_features)[:n_cut]] = True
     return torch.where(cut.to(x.device), middle, x)
 
 
@@ -128,16 +122,14 @@ def add_gaussian(
 
     Parameters
     ----------
-    x : Tensor of shape (n_models, n_own, n_features), float
+    x : Tensor of shape (n_own, n_features), float
     level : float
         Standard deviation of the noise, in those of the column.
-    center, scale : Tensor of shape (n_models, n_features)
+    center, scale : Tensor of shape (n_features,)
         Mean and standard deviation of each column.
     draws : Draws
     relative : bool
         Multiply the noise by the scaled value, as the forum's variant does.
     """
-    noise = draws.normal(x.shape[2]).mul_(level)
-    if relative:
-        return noise.mul_(x - center[:, None]).add_(x)
-    return noise.mul_(scale[:, None]).add_(x)
+    noise = draws.normal(x.shape[1]).mul_(level)
+    return noise.mul_(x - center if relative else scale).add_(x)

@@ -1,4 +1,4 @@
-"""Products of a table of rows with matrices, for ``n_models`` models at once.
+"""Products of a table of rows with a matrix.
 
 Where the CPU multiplies bytes fast (VNNI, AMX) a float matrix is written as
 ``scale * (d0 + 256 d1 + 65536 d2)``, and the table is multiplied with the three planes
@@ -26,36 +26,59 @@ _MOST_CELLS = 1 << 20  # of int32, 4 MB: what does not stay in the cache is slow
 _MOST_TERMS = (1 << 31) // (128 * 128) - 1  # whose sum an int32 holds
 
 
+def product_dtype(device: torch.device) -> torch.dtype:
+    """Return what products are made in: what autocast says, float32 without it."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.float32
+
+
+def in_float32(x: Tensor) -> torch.autocast:
+    """Return a context in which products with `x` are made as they are written."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class _TableProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, matrix: Tensor, center: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
         x = ready(x, dtype)
-        ctx.save_for_backward(x, matrix)
-        return table_times(x, matrix)
+        ctx.save_for_backward(x, matrix, center)
+        y = table_times(x, matrix)
+        if center is not None:
+            # Rounded as in the product, or what is taken off would not be what is in.
+            y.sub_(center @ matrix.to(dtype).float())
+        return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        x, matrix = ctx.saved_tensors
-        dx = torch.bmm(dy, matrix.mT) if ctx.needs_input_grad[0] else None
-        return dx, table_transposed_times(x, dy), None
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix, center = ctx.saved_tensors
+        dx = dy @ matrix.T if ctx.needs_input_grad[0] else None
+        dmatrix = table_transposed_times(x, dy)
+        if center is not None:
+            dmatrix = torch.addr(dmatrix, center, dy.sum(0), alpha=-1)
+        return dx, dmatrix, None, None
 
 
-def table_product(x: Tensor, matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``x @ matrix``, which knows its gradients.
+def table_product(x: Tensor, matrix: Tensor, center: Tensor | None = None) -> Tensor:
+    """Return ``(x - center) @ matrix``, which knows its gradients.
 
     Parameters
     ----------
-    x : Tensor of shape (M, B, F)
+    x : Tensor of shape (B, F)
         Rows of the table, bytes or floats.
-    matrix : Tensor of shape (M, F, n), float32
-    dtype : torch.dtype
-        What the product is made in.
+    matrix : Tensor of shape (F, n), float32
+    center : Tensor of shape (F,), default=None
+        Zero by default.
 
     Returns
     -------
-    Tensor of shape (M, B, n), float32
+    Tensor of shape (B, n), float32
     """
-    y: Tensor = _TableProduct.apply(x, matrix, dtype)  # type: ignore[no-untyped-call]
+    dtype = product_dtype(x.device)
+    with in_float32(x):
+        y: Tensor = _TableProduct.apply(x, matrix, center, dtype)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -67,7 +90,7 @@ def ready(x: Tensor, dtype: torch.dtype) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor of shape (M, B, F)
+    x : Tensor of shape (B, F)
     dtype : torch.dtype
         float32 or bfloat16.
     """
@@ -76,8 +99,8 @@ def ready(x: Tensor, dtype: torch.dtype) -> Tensor:
         and x.dtype == torch.int8
         and x.device.type == "cpu"
         # A single row or column transposed has strides that torch._int_mm misreads.
-        and 1 < min(x.shape[1:])
-        and max(x.shape[1:]) <= _MOST_TERMS
+        and 1 < min(x.shape)
+        and max(x.shape) <= _MOST_TERMS
         and _multiplies_bytes()
     )
     return x if in_digits else x.to(dtype)
@@ -88,51 +111,49 @@ def table_times(x: Tensor, matrix: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : Tensor of shape (M, B, F)
+    x : Tensor of shape (B, F)
         Rows that are `ready`.
-    matrix : Tensor of shape (M, F, n), float32
+    matrix : Tensor of shape (F, n), float32
 
     Returns
     -------
-    Tensor of shape (M, B, n)
+    Tensor of shape (B, n)
     """
     if x.dtype != torch.int8:
-        return torch.bmm(x, matrix.to(x.dtype)).float()
-    n = matrix.shape[2]
-    out = matrix.new_empty(*x.shape[:2], n)
-    for rows, columns, y in zip(x, matrix, out, strict=True):
-        digits, scale = _digits(columns)
-        planes = digits.view(-1, n, _N_BYTES)[..., :3].transpose(1, 2)
-        planes = planes.reshape(-1, 3 * n)
-        step = max(256, _MOST_CELLS // (3 * n))
-        for block, part in zip(rows.split(step), y.split(step), strict=True):
-            _join(torch._int_mm(block, planes).view(-1, 3, n), scale, part)
+        return (x @ matrix.to(x.dtype)).float()
+    n = matrix.shape[1]
+    out = matrix.new_empty(len(x), n)
+    digits, scale = _digits(matrix)
+    planes = digits.view(-1, n, _N_BYTES)[..., :3].transpose(1, 2).reshape(-1, 3 * n)
+    step = max(256, _MOST_CELLS // (3 * n))
+    parts = zip(torch.split(x, step), torch.split(out, step), strict=True)
+    for block, part in parts:
+        _join(torch._int_mm(block, planes).view(-1, 3, n), scale, part)
     return out
 
 
 def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
-    """Return ``x.mT @ matrix`` in float32.
+    """Return ``x.T @ matrix`` in float32.
 
     Parameters
     ----------
-    x : Tensor of shape (M, B, F)
+    x : Tensor of shape (B, F)
         Rows that are `ready`.
-    matrix : Tensor of shape (M, B, n), float32
+    matrix : Tensor of shape (B, n), float32
 
     Returns
     -------
-    Tensor of shape (M, F, n)
+    Tensor of shape (F, n)
     """
     if x.dtype != torch.int8:
-        # This way round it takes half the time of x.mT @ matrix.
-        return torch.bmm(matrix.mT.to(x.dtype), x).mT.float()
-    n = matrix.shape[2]
-    out = matrix.new_empty(len(x), x.shape[2], n)
-    for rows, columns, y in zip(x, matrix, out, strict=True):
-        digits, scale = _digits(columns)
-        # Planes side by side would be less work, but for putting them there.
-        products = torch._int_mm(rows.T, digits).view(-1, n, _N_BYTES)
-        _join(products.transpose(1, 2), scale, y)
+        # This way round it takes half the time of x.T @ matrix.
+        return (matrix.T.to(x.dtype) @ x).T.float()
+    n = matrix.shape[1]
+    out = matrix.new_empty(x.shape[1], n)
+    digits, scale = _digits(matrix)
+    # Planes side by side would be less work, but for putting them there.
+    products = torch._int_mm(x.T, digits).view(-1, n, _N_BYTES)
+    _join(products.transpose(1, 2), scale, out)
     return out
 
 

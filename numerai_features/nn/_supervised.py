@@ -17,10 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from numerai_features.encoders import Activation, Concatenate, Encoder
 from numerai_features.nn._batches import Batch, Table
 from numerai_features.nn._draws import Draws
 from numerai_features.nn._layers import (
@@ -28,39 +31,45 @@ from numerai_features.nn._layers import (
     BatchNorm,
     Block,
     Dropout,
+    Linear,
     Norm,
-    StackedLinear,
+    Steps,
+    Units,
+    affine,
+    as_array,
+    of_raw_rows,
 )
 from numerai_features.nn._losses import era_corr, linear_squared_error, target_loss
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._products import table_product
+from numerai_features.nn._products import in_float32, table_product
+from numerai_features.nn._task import Task
 
 Part = tuple[Tensor, Tensor]
-"""A sum over rows, and what it is divided by, each (M,)."""
+"""A sum over rows, and what it is divided by."""
 
 
 class TableNorm(Norm):
     """Batch normalisation of the table's columns.
 
-    It gives, for each model, what a column has to be multiplied with, and what is then
-    added: ``norm(x) = x * factor + shift``.
+    It gives what a column has to be multiplied with, and what is then added:
+    ``norm(x) = x * factor + shift``.
     """
 
     # Of the table's variance: a column that hardly varies where it was trained on, as
     # one that is missing in early eras, would else be huge where it does.
     least_variance = 0.01
-    center: Tensor  # (M, F), of the whole table
+    center: Tensor  # (F,), of the whole table
     scale: Tensor
     varies: Tensor  # 0 for a constant column
 
-    def __init__(self, n_models: int, table: Table) -> None:
-        super().__init__(n_models, table.n_features)
-        self.register_buffer("center", table.center.expand(n_models, -1).clone())
-        self.register_buffer("scale", table.scale.expand(n_models, -1).clone())
-        self.register_buffer("varies", table.varies.expand(n_models, -1).clone())
+    def __init__(self, table: Table) -> None:
+        super().__init__(table.n_features)
+        self.register_buffer("center", table.center.clone())
+        self.register_buffer("scale", table.scale.clone())
+        self.register_buffer("varies", table.varies.clone())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the factor, the shift, and the variance of columns, each (M, F)."""
+        """Return the factor, the shift, and the variance of columns, each (F,)."""
         mean, variance = self.mean, self.variance
         if self.training:
             mean, variance = self._moments(x)
@@ -76,13 +85,14 @@ class TableNorm(Norm):
     @torch.no_grad()
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the batch's means and variances in units of the table's."""
-        ones = torch.ones(len(x), 1, x.shape[1], device=x.device)
-        gaps = x.float() - self.center[:, None]
-        sums = torch.cat([torch.bmm(ones, gaps), torch.bmm(ones, gaps * gaps)], dim=1)
-        n = torch.full_like(sums[:, :1], x.shape[1])
-        sums = sum_over_processes(torch.cat([sums, n], dim=1))
-        mean, square = sums[:, 0] / sums[:, 2], sums[:, 1] / sums[:, 2]
-        variance = (square - mean * mean).clamp_(min=0)
+        ones = torch.ones(1, len(x), device=x.device)
+        gaps = x.float() - self.center
+        with in_float32(x):
+            sums = torch.cat([ones @ gaps, ones @ (gaps * gaps)])
+        sums = torch.cat([sums, torch.full_like(sums[:1], len(x))])
+        total, squares, n = sum_over_processes(sums)
+        mean = total / n
+        variance = (squares / n - mean * mean).clamp_(min=0)
         return mean / self.scale, variance / self.scale.square()
 
 
@@ -92,7 +102,7 @@ class TableNormAgain(Norm):
     def forward(
         self, first: TableNorm, factor: Tensor, shift: Tensor, variance: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the factor and the shift of both normalisations of a column, (M, F).
+        """Return the factor and the shift of both normalisations of a column, (F,).
 
         In training the batch's mean of a normalised column is its beta, and its
         variance ``gamma^2 v / (v + eps)``.
@@ -108,12 +118,10 @@ class TableNormAgain(Norm):
 
 
 class SupervisedAutoencoder(nn.Module):
-    """The network, for each of several models.
+    """The network.
 
     Parameters
     ----------
-    seeds : sequence of int
-        One a model: its initial weights.
     table : Table
         Gives the number of features, and their means and standard deviations.
     n_targets : int
@@ -125,61 +133,50 @@ class SupervisedAutoencoder(nn.Module):
         Units of the layers between features and code, and the second prediction.
     activation : str
         A name of `ACTIVATIONS`.
-    noise : float
+    noise_level : float
         Standard deviation, in those of the columns.
     dropout : sequence of float
         Of the code, of the decoder's units, of features and code, and of each of the
-        hidden layers.
-    dtype : torch.dtype
-        What products are made in.
+        hidden units.
     """
 
     def __init__(
         self,
-        seeds: Sequence[int],
         table: Table,
         n_targets: int,
         n_components: int,
         decoder_units: int,
         hidden: Sequence[int],
         activation: str,
-        noise: float,
+        noise_level: float,
         dropout: Sequence[float],
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        n_models, n_features = len(seeds), table.n_features
-        k, names = n_components, iter(range(1 << 10))
-
-        def linear(n_in: int, n_out: int, bias: bool = False) -> StackedLinear:
-            return StackedLinear(
-                seeds, next(names), n_in, n_out, bias=bias, dtype=dtype
-            )
-
-        self.noise, self.dtype = noise, dtype
+        n_features, k = table.n_features, n_components
+        self.noise_level = noise_level
         self.activation = activation
         self.act = ACTIVATIONS[activation]
         code_share, decoder_share, wide_share, *shares = dropout
-        self.table_norm = TableNorm(n_models, table)
-        self.encode = linear(n_features, k)
-        self.encode_norm = BatchNorm(n_models, k)
+        self.table_norm = TableNorm(table)
+        self.encode = Linear(n_features, k, bias=False)
+        self.encode_norm = BatchNorm(k)
         self.code_dropout = Dropout(code_share)
-        self.restore = linear(k, n_features, bias=True)
-        self.decoder = linear(n_features, decoder_units)
-        self.decoder_norm = BatchNorm(n_models, decoder_units)
+        self.restore = Linear(k, n_features)
+        self.decoder = Linear(n_features, decoder_units, bias=False)
+        self.decoder_norm = BatchNorm(decoder_units)
         self.decoder_dropout = Dropout(decoder_share)
-        self.decoder_head = linear(decoder_units, n_targets, bias=True)
-        self.wide_table_norm = TableNormAgain(n_models, n_features)
-        self.wide_code_norm = BatchNorm(n_models, k)
+        self.decoder_head = Linear(decoder_units, n_targets)
+        self.wide_table_norm = TableNormAgain(n_features)
+        self.wide_code_norm = BatchNorm(k)
         self.wide_dropout = Dropout(wide_share)
-        self.wide = linear(n_features + k, hidden[0])
-        self.wide_norm = BatchNorm(n_models, hidden[0])
+        self.wide = Linear(n_features + k, hidden[0], bias=False)
+        self.wide_norm = BatchNorm(hidden[0])
         self.wide_out_dropout = Dropout(shares[0])
-        self.blocks = nn.ModuleList(
-            Block(linear(n_in, n_out), activation, share)
+        self.blocks: Any = nn.ModuleList(
+            Block(Linear(n_in, n_out, bias=False), activation, share)
             for (n_in, n_out), share in zip(pairwise(hidden), shares[1:], strict=True)
         )
-        self.head = linear(hidden[-1], n_targets, bias=True)
+        self.head = Linear(hidden[-1], n_targets)
         # The next normalisation takes a shift out again; its gradient would be nothing
         # but rounding, from which Adam makes steps of full length.
         self.table_norm.beta.requires_grad_(False)
@@ -193,42 +190,42 @@ class SupervisedAutoencoder(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (M, B, F)
+        x : Tensor of shape (B, F)
         draws : Draws, default=None
             In training: for noise and dropout; none without.
 
         Returns
         -------
-        code : Tensor of shape (M, B, k)
-        dropped : Tensor of shape (M, B, k)
+        code : Tensor of shape (B, k)
+        dropped : Tensor of shape (B, k)
             The code as the decoder has it: ``restore(dropped)`` are the restored rows.
-        first, second : Tensor of shape (M, B, n_targets)
+        first, second : Tensor of shape (B, n_targets)
             What the decoder's and the last layer predict.
         """
         factor, shift, variance = self.table_norm(x)
-        encoded = self._normalized_product(x, factor, shift, self.encode.weight)
-        if self.training and draws is not None and self.noise:
+        encoded = self._normalized_product(x, factor, shift, self.encode.weight.T)
+        if self.training and draws is not None and self.noise_level:
             encoded = encoded + self._noise(draws)
         code = self.act(self.encode_norm(encoded))
 
         dropped = self.code_dropout(code, draws)
         # Two linear layers, one after the other, are one.
-        through = torch.bmm(self.restore.weight, self.decoder.weight)
-        assert self.restore.bias is not None
-        again = torch.bmm(self.restore.bias[:, None], self.decoder.weight)
-        d = self.act(self.decoder_norm(torch.bmm(dropped, through) + again))
+        with in_float32(code):
+            through = self.decoder.weight @ self.restore.weight
+            constant = self.decoder.weight @ self.restore.bias
+            d = nn.functional.linear(dropped, through, constant)
+        d = self.act(self.decoder_norm(d))
         first = self.decoder_head(self.decoder_dropout(d, draws))
 
         factor, shift = self.wide_table_norm(self.table_norm, factor, shift, variance)
-        n_features = x.shape[2]
-        top, below = self.wide.weight[:, :n_features], self.wide.weight[:, n_features:]
+        n_features = x.shape[1]
+        top, below = self.wide.weight.T[:n_features], self.wide.weight.T[n_features:]
         kept = None
         if self.training and draws is not None and self.wide_dropout.share:
             kept = draws.chosen(1 - self.wide_dropout.share, n_features, x.dtype)
         wide = self._normalized_product(x, factor, shift, top, kept)
         side = self.wide_dropout(self.wide_code_norm(code), draws)
-        wide = wide + torch.bmm(side.to(self.dtype), below.to(self.dtype)).float()
-        h = self.act(self.wide_norm(wide))
+        h = self.act(self.wide_norm(wide + (side @ below).float()))
         h = self.wide_out_dropout(h, draws)
         for block in self.blocks:
             h = block(h, draws)
@@ -243,30 +240,78 @@ class SupervisedAutoencoder(nn.Module):
         kept: Tensor | None = None,
     ) -> Tensor:
         """Return ``(x * factor + shift) @ weight``, dropped cells being zero."""
-        matrix = factor[..., None] * weight
+        matrix = factor[:, None] * weight
         if kept is None:
-            y = table_product(x, matrix, self.dtype)
-            return y + torch.bmm(shift[:, None], weight)
+            with in_float32(x):
+                constant = shift @ weight
+            return table_product(x, matrix) + constant
         grow = 1 / (1 - self.wide_dropout.share)
-        y = table_product(x * kept, grow * matrix, self.dtype)
-        return y + table_product(kept, grow * shift[..., None] * weight, self.dtype)
+        y = table_product(x * kept, grow * matrix)
+        return y + table_product(kept, grow * shift[:, None] * weight)
 
     def _noise(self, draws: Draws) -> Tensor:
-        """Return what normal noise on every cell adds to the encoder, (M, B, k).
+        """Return what normal noise on every cell adds to the encoder, (B, k).
 
-        Sums of F normal numbers times weights: as normal, with covariance W'W, of which
-        the square root is k x k.
+        Sums of F normal numbers times weights W': as normal, with covariance W W', of
+        which the square root is k x k.
         """
-        weight = self.encode.weight.double()
-        gram = torch.bmm(weight.mT, weight)
-        # W'W has fewer ranks than columns where there are fewer features than units.
-        ridge = 1e-9 * gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-        root = torch.linalg.cholesky(gram + (ridge + 1e-30) * eye).float()
-        return torch.bmm(draws.normal(weight.shape[2]) * self.noise, root.mT)
+        weight = self.encode.weight.double()  # (k, F)
+        gram = weight @ weight.T
+        # It has fewer ranks than columns where there are fewer features than units.
+        ridge = 1e-9 * gram.diagonal().mean() + 1e-30
+        eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        root = torch.linalg.cholesky(gram + ridge * eye).float()
+        with in_float32(root):
+            noise: Tensor = (draws.normal(len(root)) * self.noise_level) @ root.T
+        return noise
+
+    def steps(
+        self, units: Units, dtype: Any, *, sigmoid: bool
+    ) -> tuple[Encoder, Encoder]:
+        """Return the ways from rows as they are to the code, and to the prediction.
+
+        Parameters
+        ----------
+        units : tuple of ndarray
+            What columns are standardised by.
+        dtype : numpy dtype
+            Of the arrays.
+        sigmoid : bool
+            Whether predictions are shares.
+        """
+        weight, wide = as_array(self.encode.weight).T, as_array(self.wide.weight).T
+        n_features = len(weight)
+        factor, shift = map(as_array, self.table_norm.affine())
+        again, moved = map(as_array, self.wide_table_norm.affine())
+
+        matrix, constant = of_raw_rows(factor[:, None] * weight, units)
+        constant = constant + shift @ weight
+        a, b = map(as_array, self.encode_norm.affine())
+        steps: Steps = [("code", affine(matrix * a, constant * a + b, dtype))]
+        code = Encoder([*steps, ("code_act", Activation(self.activation))])
+
+        top, below = np.split(wide, [n_features])
+        matrix, constant = of_raw_rows((again * factor)[:, None] * top, units)
+        constant = constant + (again * shift + moved) @ top
+        a, b = map(as_array, self.wide_code_norm.affine())
+        constant = constant + b @ below
+        matrix = np.concatenate([matrix, a[:, None] * below])
+        a, b = map(as_array, self.wide_norm.affine())
+        steps = [
+            ("beside", Concatenate((Encoder([]), code))),
+            ("wide", affine(matrix * a, constant * a + b, dtype)),
+            ("wide_act", Activation(self.activation)),
+        ]
+        for i, block in enumerate(self.blocks):
+            steps += block.steps(f"layer{i}", dtype)
+        head = as_array(self.head.weight).T, as_array(self.head.bias)
+        steps.append(("head", affine(*head, dtype)))
+        if sigmoid:
+            steps.append(("sigmoid", Activation("sigmoid")))
+        return code, Encoder(steps)
 
 
-class Supervising(nn.Module):
+class Supervising(Task):
     """The losses of restoring rows and of predicting targets twice.
 
     Parameters
@@ -287,6 +332,8 @@ class Supervising(nn.Module):
         first target.
     """
 
+    falling = frozenset({"loss", "first", "restored"})
+
     def __init__(
         self,
         network: SupervisedAutoencoder,
@@ -301,31 +348,30 @@ class Supervising(nn.Module):
         self.network = network
         self.loss, self.weights = loss, tuple(weights)
         self.middle, self.n_varying = middle, max(1, n_varying)
-        self.has_missing, self.has_eras = has_missing, has_eras
+        self.has_missing, self.judges_eras = has_missing, has_eras
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss of this process's rows over all rows' weight, (M,)."""
+        """Return the loss of this process's rows over all rows' weight."""
         restored, first, second, _ = self._parts(batch)
         losses = [restored[0] / restored[1]]
         losses += [own / sum_over_processes(n.clone()) for own, n in (first, second)]
         weighted = [w * loss for w, loss in zip(self.weights, losses, strict=True)]
-        return torch.stack(weighted).sum(0)
+        return torch.stack(weighted).sum()
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return sums over rows, each (M,), that `metrics` takes when added."""
+        """Return sums over rows that `metrics` takes when added."""
         restored, first, second, p = self._parts(batch)
         assert batch.y is not None
         sums = {}
-        if self.has_eras:
-            sums["eras"], sums["corr"] = era_corr(p[..., 0], batch.y[..., 0])
+        if self.judges_eras:
+            sums["eras"], sums["corr"] = era_corr(p[:, 0], batch.y[:, 0])
         parts = {"restored": restored, "first": first, "loss": second}
         for name, (value, n) in parts.items():
             sums |= {name: value, f"{name}_n": n}
         return sums
 
-    @staticmethod
-    def metrics(sums: dict[str, Tensor]) -> dict[str, Tensor]:
+    def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the last layer's loss, the two others, and the mean CORR of eras."""
         names = ("loss", "first", "restored")
         losses = {name: sums[name] / sums[f"{name}_n"] for name in names}
@@ -334,27 +380,20 @@ class Supervising(nn.Module):
         return losses
 
     def _parts(self, batch: Batch) -> tuple[Part, Part, Part, Tensor]:
-        x, squares, network = batch.x, batch.squares, self.network
+        x, network, w = batch.x, self.network, batch.weight
         norm, restore = network.table_norm, network.restore
         if self.has_missing:
             x = torch.where(x.isnan(), self.middle.to(x), x)
-            t = (x - norm.center[:, None]) / norm.scale[:, None]
-            squares = t.square().sum(2)
-        draws = batch.draws if self.training else None
-        _, dropped, p, q = network(x, draws)
-        assert restore.bias is not None
-        assert batch.y is not None
+            squares = ((x - norm.center) / norm.scale).square().sum(1)
+        else:
+            squares = batch.squares
+        _, dropped, p, q = network(x, batch.draws if self.training else None)
         restored = linear_squared_error(
-            dropped, restore.weight, restore.bias, x,
-            norm.center, norm.scale, batch.weight,
-            network.dtype if self.training else torch.float32,
-        )  # fmt: skip
-        restored = restored + _weighted(squares, batch.weight).sum(1)
+            dropped, restore.weight, restore.bias, x, norm.center, norm.scale, w
+        )
+        restored = restored + (squares if w is None else squares * w).sum()
+        assert batch.y is not None
         first, second = (
             target_loss(self.loss, head, batch.y, batch.weight) for head in (p, q)
         )
         return (restored, batch.total * self.n_varying), first, second, q
-
-
-def _weighted(x: Tensor, weight: Tensor | None) -> Tensor:
-    return x if weight is None else x * weight

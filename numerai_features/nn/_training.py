@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from numerai_features.nn import _parallel
 from numerai_features.nn._checkpoint import Checkpoint
-from numerai_features.nn._settings import (
-    DivergedError,
-    Settings,
+from numerai_features.nn._optimizer import (
+    TrainingSettings,
     learning_rate,
     make_optimizer,
 )
-from numerai_features.nn._stack import Stack
+from numerai_features.nn._task import Task
 
 State = dict[str, Tensor]
+Record = dict[str, Any]
 
 
 class Batches(Protocol):
-    """What the loop trains on: batches that give one ``model(number)`` its part."""
+    """What the loop trains on."""
 
     n_steps: int
 
@@ -34,36 +32,20 @@ class Batches(Protocol):
         """Yield the batches of an epoch, from step `first` on."""
 
 
-class Task(Protocol):
-    """A module that knows its loss, and how good it is on rows held out."""
-
-    def __call__(self, batch: Any) -> Tensor:
-        """Return each model's loss, (n_models,); processes' losses are summed."""
-
-    def evaluate(self, batch: Any) -> State:
-        """Return sums over a batch, each (n_models,)."""
-
-    def metrics(self, sums: State) -> State:
-        """Return metrics from the sums over all batches, each (n_models,)."""
-
-
-_FALLING = {"loss"}  # of which less is better
-
-
 class Trainer:
-    """Train a stack of models, each kept at its best epoch.
+    """Train a module, and keep it as it was at its best epoch.
 
     Parameters
     ----------
-    task : nn.Module
-        A `Task`; the first axis of every parameter and buffer is the models'.
+    task : Task
+        Maps a batch to its loss; any torch module inside.
     batches : Batches
-    settings : Settings
+    settings : TrainingSettings
     held_out : iterable of batches, default=None
         What `Task.evaluate` is called on after each epoch; without it the last epoch
         is kept.
     checkpoint : Checkpoint, default=None
-        Where the state is written now and then, and read from.
+        Where the state is written now and then and at the end, and read from.
     report : callable, default=None
         Called with each epoch's record.
     progress : bool, default=False
@@ -73,25 +55,26 @@ class Trainer:
     ----------
     history : list of dict
         A record an epoch: ``epoch``, ``learning_rate``, ``train_loss``, the metrics of
-        the rows held out, each a list with one number a model, and ``seconds``.
-    best_epoch : ndarray of shape (n_models,)
+        the rows held out, and ``seconds``.
+    best_epoch : int
         From 1; 0 before the first.
+    interrupted : bool
+        Whether Ctrl-C ended it.
     """
 
     def __init__(
         self,
-        task: nn.Module,
+        task: Task,
         batches: Batches,
-        settings: Settings,
+        settings: TrainingSettings,
         *,
         held_out: Iterable[Any] | None = None,
         checkpoint: Checkpoint | None = None,
-        report: Any = None,
+        report: Callable[[Record], None] | None = None,
         progress: bool = False,
     ) -> None:
         _keep_freed_memory()
         self.task = task
-        self.stack = Stack(task)
         self.batches = batches
         self.settings = settings
         self.held_out = held_out
@@ -99,83 +82,116 @@ class Trainer:
         self.report = report
         self.progress = progress
         self.parameters = [p for p in task.parameters() if p.requires_grad]
-        n_models = len(self.parameters[0])
-        device = self.parameters[0].device
-        self.optimizer = make_optimizer(self.parameters, settings)
+        self.optimizer = make_optimizer(task, settings)
         self.n_steps = settings.max_epochs * batches.n_steps
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Record] = []
         self.epoch = self.step = 0
-        self.losses = torch.zeros(batches.n_steps, n_models, device=device)
+        self.losses = torch.zeros(batches.n_steps, device=self.parameters[0].device)
         self.best: State = {}
-        self.best_epoch: NDArray[np.int64] = np.zeros(n_models, np.int64)
-        self.best_value = np.full(n_models, np.inf)
-        self.alive = np.ones(n_models, bool)
-        self.averaged = self._state() if settings.average is not None else None
+        self.best_epoch = 0
+        self.best_value = float("inf")
+        self.interrupted = False
+        self.averaged = None if settings.ema_decay is None else self._state()
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self) -> list[Record]:
         """Train to the end and restore the best weights; return the history."""
-        if self.checkpoint is not None and (saved := self.checkpoint.read()):
-            self._restore(*saved)
         try:
-            with self._bar() as bar:
-                while self.epoch < self.settings.max_epochs and self.alive.any():
-                    self._run_epoch(bar)
+            for batch in self.steps():
+                self.take_step(set_gradients(self.task, batch, self.settings.dtype))
         except KeyboardInterrupt:
             if not self.best:
                 raise
+            self.interrupted = True
             warnings.warn(
                 f"Stopped by Ctrl-C in epoch {self.epoch + 1} of "
                 f"{self.settings.max_epochs}; the best so far is kept, epoch "
-                f"{_join(self.best_epoch)}.",
+                f"{self.best_epoch}.",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        else:
-            if self.checkpoint is not None:
-                self.checkpoint.remove()
-        self.task.load_state_dict(self.best)
-        self.task.eval()
+        self.finish()
         return self.history
 
-    def _run_epoch(self, bar: Any) -> None:
-        start, settings = time.perf_counter(), self.settings
-        self.stack.train()
-        for batch in self.batches.epoch(self.epoch, self.step):
-            self._take_step(batch)
-            bar.update()
-            if self.checkpoint is not None and self.checkpoint.is_due():
-                self.checkpoint.write(*self._snapshot())
-        record: dict[str, Any] = {
+    def steps(self) -> Iterator[Any]:
+        """Yield the batches, each of which `take_step` has to follow.
+
+        So several trainers can go on side by side. After an epoch's last step the rows
+        held out are judged.
+        """
+        if self.checkpoint is not None and (saved := self.checkpoint.read()):
+            self._restore(*saved)
+        with self._bar() as bar:
+            while self.epoch < self.settings.max_epochs and not self._is_out_of_luck():
+                start = time.perf_counter()
+                self.task.train()
+                for batch in self.batches.epoch(self.epoch, self.step):
+                    yield batch
+                    bar.update()
+                    if self.checkpoint is not None and self.checkpoint.is_due():
+                        self.checkpoint.write(*self._snapshot())
+                record = self._end_epoch(start)
+                bar.set_postfix_str(", ".join(f"{k} {v:.4g}" for k, v in _told(record)))
+
+    def take_step(self, loss: Tensor) -> None:
+        """Change the weights by the gradients that are set, of a batch with this loss.
+
+        Raises
+        ------
+        DivergedError
+            If the loss is not a finite number; then the weights are as they were.
+        """
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self._n_done, self.n_steps)
+        self.losses[self.step] = _parallel.sum_over_processes(loss)
+        self._check_finite()
+        self._share_gradients()
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, settings.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        if self.averaged is not None and settings.ema_decay is not None:
+            # Less at first, or the initial weights would stay for long.
+            decay = min(settings.ema_decay, self._n_done / (9 + self._n_done))
+            for name, value in self.task.state_dict().items():
+                self.averaged[name].lerp_(value, 1 - decay)
+
+    def finish(self) -> None:
+        """Restore the best weights; a checkpoint keeps them until it is removed."""
+        if self.checkpoint is not None and not self.interrupted:
+            self.checkpoint.write(*self._snapshot())
+        self.task.load_state_dict(self.best)
+        self.task.eval()
+
+    def _end_epoch(self, start: float) -> Record:
+        """Judge the epoch and keep its weights if they are the best; return its record.
+
+        Parameters
+        ----------
+        start : float
+            When it began.
+        """
+        rate = learning_rate(self.settings, self._n_done - 1, self.n_steps)
+        record: Record = {
             "epoch": self.epoch + 1,
-            "learning_rate": learning_rate(settings, self._n_done - 1, self.n_steps),
-            "train_loss": self.losses.mean(0).tolist(),
+            "learning_rate": rate,
+            "train_loss": self.losses.mean().item(),
         }
         record.update(self._judge())
         record["seconds"] = time.perf_counter() - start
         self._keep_best(record)
         self.history.append(record)
         self.epoch, self.step = self.epoch + 1, 0
-        bar.set_postfix_str(", ".join(f"{k} {_join(v)}" for k, v in _told(record)))
         if self.report is not None:
             self.report(record)
+        return record
 
-    def _take_step(self, batch: Any) -> None:
-        settings = self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self._n_done, self.n_steps)
-        losses = self.stack.backward(batch)
-        self.losses[self.step] = _parallel.sum_over_processes(losses)
-        self._check_finite()
-        self._share_gradients()
-        if settings.clip_norm is not None:
-            self._clip(settings.clip_norm)
-        self.optimizer.step()
-        self.step += 1
-        if self.averaged is not None and settings.average is not None:
-            # Less at first, or the initial weights would stay for long.
-            decay = min(settings.average, self._n_done / (9 + self._n_done))
-            for name, value in self.task.state_dict().items():
-                self.averaged[name].lerp_(value, 1 - decay)
+    def _is_out_of_luck(self) -> bool:
+        """Tell whether the best epoch is further back than patience reaches."""
+        patience = self.settings.patience
+        if self.held_out is None or patience is None or not self.best_epoch:
+            return False
+        return self.epoch - self.best_epoch >= patience
 
     def _check_finite(self) -> None:
         # On a GPU asking means waiting: only once an epoch.
@@ -183,15 +199,16 @@ class Trainer:
         if self.losses.device.type != "cpu" and not last:
             return
         first = 0 if last else self.step
-        finite = torch.isfinite(self.losses[first : self.step + 1]).cpu().numpy()
-        finite |= ~self.alive  # a model that has stopped may do as it likes
-        if finite.all():
-            return
-        step, model = (int(i) for i in np.argwhere(~finite)[0])
-        earlier = [record["train_loss"][model] for record in self.history]
-        losses = [*earlier, *self.losses[: first + step + 1, model].tolist()]
-        rate = self.settings.learning_rate
-        raise DivergedError(self.epoch + 1, first + step + 1, model + 1, losses, rate)
+        losses = self.losses[: self.step + 1].tolist()
+        for step in range(first, self.step + 1):
+            if not abs(losses[step]) < float("inf"):
+                earlier = [record["train_loss"] for record in self.history]
+                raise DivergedError(
+                    self.epoch + 1,
+                    step + 1,
+                    [*earlier, *losses[: step + 1]],
+                    self.settings.learning_rate,
+                )
 
     def _share_gradients(self) -> None:
         if _parallel.n_processes() == 1:
@@ -203,56 +220,35 @@ class Trainer:
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def _clip(self, largest: float) -> None:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
-        factors = (largest / (norms + 1e-12)).clamp(max=1)  # (n_models,)
-        for g in gradients:
-            g.mul_(factors.view(-1, *[1] * (g.ndim - 1)))
-
-    def _judge(self) -> dict[str, Any]:
+    def _judge(self) -> dict[str, float]:
         """Return the metrics of the rows held out."""
         if self.held_out is None:
             return {}
         trained = self._state() if self.averaged is not None else None
         if self.averaged is not None:
             self.task.load_state_dict(self.averaged)
-        self.stack.train(False)
+        self.task.eval()
         sums: State = {}
         for batch in self.held_out:
-            for name, value in self.task.evaluate(batch).items():  # type: ignore[operator]
-                sums[name] = (
-                    sums[name] + value.double() if name in sums else value.double()
-                )
+            for name, value in self.task.evaluate(batch).items():
+                value = value.double()
+                sums[name] = sums[name] + value if name in sums else value
         if trained is not None:
             self.task.load_state_dict(trained)
-        metrics: State = self.task.metrics(sums)  # type: ignore[operator]
-        return {f"valid_{name}": value.tolist() for name, value in metrics.items()}
+        metrics = self.task.metrics(sums)
+        return {f"valid_{name}": value.item() for name, value in metrics.items()}
 
-    def _keep_best(self, record: dict[str, Any]) -> None:
-        now = self._state() if self.averaged is None else dict(self.averaged)
-        better = self.alive.copy()
+    def _keep_best(self, record: Record) -> None:
         if self.held_out is not None:
             monitor = self.settings.monitor
-            values = np.array(record[monitor])
-            values = values if monitor.removeprefix("valid_") in _FALLING else -values
-            values = np.where(np.isnan(values), np.inf, values)
-            better &= values < self.best_value
-            better |= self.best_epoch == 0
-            self.best_value = np.where(better, values, self.best_value)
-        self.best_epoch = np.where(better, self.epoch + 1, self.best_epoch)
-        chosen = torch.from_numpy(better).to(self.losses.device)
-        self.best = {
-            name: torch.where(
-                chosen.view(-1, *[1] * (value.ndim - 1)),
-                value,
-                self.best.get(name, value),
-            )
-            for name, value in now.items()
-        }
-        if self.held_out is not None and self.settings.patience is not None:
-            waited = self.epoch + 1 - self.best_epoch
-            self.alive &= waited < self.settings.patience
+            falls = monitor.removeprefix("valid_") in self.task.falling
+            value = record[monitor] if falls else -record[monitor]
+            # The first epoch is kept whatever it is worth; NaN is never better.
+            if self.best_epoch and not value < self.best_value:
+                return
+            self.best_value = float("inf") if value != value else value
+        self.best_epoch = self.epoch + 1
+        self.best = self._state() if self.averaged is None else _copy(self.averaged)
 
     @property
     def _n_done(self) -> int:
@@ -260,8 +256,7 @@ class Trainer:
         return self.epoch * self.batches.n_steps + self.step
 
     def _state(self) -> State:
-        state = self.task.state_dict()
-        return {name: value.detach().clone() for name, value in state.items()}
+        return _copy(self.task.state_dict())
 
     def _snapshot(self) -> tuple[State, dict[str, Any]]:
         """Return all that a run depends on; draws depend on the step alone."""
@@ -276,9 +271,8 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "history": self.history,
-            "best_epoch": self.best_epoch.tolist(),
-            "best_value": [v.hex() for v in self.best_value.tolist()],
-            "alive": self.alive.tolist(),
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value.hex(),
         }
 
     def _restore(self, tensors: State, progress: dict[str, Any]) -> None:
@@ -301,9 +295,8 @@ class Trainer:
                 self.optimizer.state[p] = {k: v.to(device) for k, v in state.items()}
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.history = progress["history"]
-        self.best_epoch = np.array(progress["best_epoch"])
-        self.best_value = np.array([float.fromhex(v) for v in progress["best_value"]])
-        self.alive = np.array(progress["alive"])
+        self.best_epoch = progress["best_epoch"]
+        self.best_value = float.fromhex(progress["best_value"])
 
     def _bar(self) -> Any:
         from tqdm import tqdm
@@ -313,19 +306,72 @@ class Trainer:
         return tqdm(total=self.n_steps, initial=done, unit="step", disable=hidden)
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next one.
+def set_gradients(task: nn.Module, batch: Any, dtype: torch.dtype) -> Tensor:
+    """Set the gradients of a task's parameters; return its loss.
 
-    A freed block of nearly 32 MB raises its threshold from which memory is handed back
-    to the system; else every step faults its temporaries in anew.
+    Parameters
+    ----------
+    task : nn.Module
+    batch
+        What the task takes.
+    dtype : torch.dtype
+        What matrix products of the forward pass are made in.
     """
-    del_me = torch.empty((32 << 20) - 8192, dtype=torch.uint8)
-    del del_me
+    task.zero_grad()
+    device = next(task.parameters()).device.type
+    with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        loss: Tensor = task(batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
-def _told(record: dict[str, Any]) -> list[tuple[str, list[float]]]:
-    return [(k, v) for k, v in record.items() if isinstance(v, list)]
+class DivergedError(ArithmeticError):
+    """The loss is not a finite number.
+
+    Attributes
+    ----------
+    epoch, batch : int
+        Where, each from 1.
+    losses : list of float
+        Of earlier epochs, then of this epoch's batches up to that one.
+    """
+
+    def __init__(
+        self, epoch: int, batch: int, losses: list[float], rate: float
+    ) -> None:
+        self.epoch, self.batch, self.losses = epoch, batch, losses
+        *earlier, value = losses
+        where = f"The loss is {value} in epoch {epoch}, batch {batch}"
+        if not earlier:
+            message = (
+                f"{where}, before any step was taken: the rows or targets hold values "
+                "too large for float32. Scale them down, or clip them."
+            )
+        else:
+            message = (
+                f"{where}, after losses from {min(earlier):.4g} to "
+                f"{max(earlier):.4g}: the weights have grown without bounds. Lower "
+                f"learning_rate={rate} (a tenth, say), or set clip_norm=1. Or else a "
+                "row of this batch holds values too large for float32."
+            )
+        super().__init__(message)
 
 
-def _join(values: Any) -> str:
-    return ", ".join(f"{v:.4g}" for v in values)
+def _keep_freed_memory() -> None:
+    """Have the C library keep what a step frees for the next one.
+
+    A step makes and frees tables of some megabytes. glibc takes each block of that size
+    from the system, and hands it back when it is freed; its pages then have to be
+    faulted in anew in every step, which costs a sixth of the time. But whenever such a
+    block is freed, glibc raises the size from which it does so to that block's: one
+    block just below its upper limit, 32 MB, is enough. Elsewhere this does nothing.
+    """
+    torch.empty((32 << 20) - 8192, dtype=torch.uint8)
+
+
+def _copy(state: State) -> State:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _told(record: Record) -> list[tuple[str, float]]:
+    return [(k, v) for k, v in record.items() if k.startswith(("train_", "valid_"))]

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from cut_off import kill_in_training
 from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.ensemble import VotingRegressor
@@ -25,9 +26,11 @@ from numerai_features import (
     read_numerai,
 )
 from numerai_features._eras import encode_eras
+from numerai_features._rows import Rows
+from numerai_features.compose._residual import residual_targets
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import SupervisedAEMLP
-from numerai_features.embedders._aemlp import _procrustes, _residuals
+from numerai_features.embedders._cross_fit import _procrustes, cross_fit_folds
 
 SMALL = {
     "n_components": 5,
@@ -81,32 +84,6 @@ class TestPredictions:
         Z = fitted.transform(rows.X)
         assert Z.shape == (rows.n_rows, 5)
         assert Ridge().fit(Z, signal).score(Z, signal) > 0.15
-
-    @pytest.mark.parametrize("floats", [False, True])
-    @pytest.mark.parametrize("loss", ["mse", "bce"])
-    def test_are_those_of_the_network(self, rows, signal, loss, floats, monkeypatch):
-        import torch
-
-        stacks = []
-        keep = SupervisedAEMLP._keep
-        monkeypatch.setattr(
-            SupervisedAEMLP,
-            "_keep",
-            lambda self, stack: (stacks.append(stack), keep(self, stack)),
-        )
-        X = rows.X[:, :9] * 0.3 + 1 if floats else rows.X[:, :9]
-        y = np.column_stack([signal, 1 - signal])
-        net = make_net(loss=loss, n_models=2).fit(X, y, eras=rows.eras)
-        x = (X - net.mean_) / net.scale_ if floats else X
-        table = torch.as_tensor(x[:200], dtype=torch.float32)[None].expand(2, -1, -1)
-        [stack] = stacks
-        code, _, _, second = (v.detach() for v in stack.eval()(table))
-        second = second.sigmoid() if loss == "bce" else second
-        expected = torch.cat([*code], dim=1).numpy()
-        np.testing.assert_allclose(net.transform(X[:200]), expected, atol=2e-5)
-        np.testing.assert_allclose(
-            net.predict_targets(X[:200]), second.mean(0).numpy(), atol=2e-5
-        )
 
     def test_mean_over_targets(self, rows, signal):
         y = np.column_stack([signal, 1 - signal, signal**2])
@@ -246,23 +223,13 @@ class TestTraining:
         X[:, 0] = rows.X[:, 0]
         assert np.abs(net.predict(X) - before).max() < 20 * before.std()
 
-    def test_goes_on_from_a_checkpoint(self, rows, signal, tmp_path):
-        class Stop(Exception):
-            pass
-
-        def halt(*_):
-            raise Stop
-
-        options = {"checkpoint": tmp_path, "checkpoint_every": 0, "max_epochs": 3}
-        broken = make_net(**options)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("numerai_features.nn._training.Trainer._keep_best", halt)
-            with pytest.raises(Stop):
-                broken.fit(rows.X, signal, eras=rows.eras)
-        assert len([*tmp_path.iterdir()]) == 1
-        resumed = make_net(**options).fit(rows.X, signal, eras=rows.eras)
-        straight = make_net(max_epochs=3).fit(rows.X, signal, eras=rows.eras)
-        np.testing.assert_array_equal(resumed.predict(rows.X), straight.predict(rows.X))
+    def test_a_killed_fit_goes_on_to_the_same_bits(self, rows, signal, tmp_path):
+        options = {"max_epochs": 30, "patience": None, "n_models": 2}
+        kill_in_training(make_net(**options), rows.X, rows.eras, tmp_path, signal)
+        resumed = make_net(checkpoint=tmp_path, **options)
+        resumed.fit(rows.X, signal, eras=rows.eras)
+        whole = make_net(**options).fit(rows.X, signal, eras=rows.eras)
+        np.testing.assert_array_equal(resumed.predict(rows.X), whole.predict(rows.X))
 
 
 class TestCrossFit:
@@ -286,7 +253,7 @@ class TestCrossFit:
         y = np.random.default_rng(1).normal(size=len(X))
         net = make_net(
             n_components=16, decoder_units=32, hidden=(64, 32), dropout=(0,) * 5,
-            noise=0, loss_weights=(0, 1, 1), validation=None, max_epochs=100,
+            noise_level=0, loss_weights=(0, 1, 1), validation=None, max_epochs=100,
             learning_rate=0.01, cross_fit=EraKFold(3, purge=0),
         )  # fmt: skip
         out = net.fit_transform(X, y, eras=eras)
@@ -318,12 +285,18 @@ class TestCrossFit:
         assert model.predict(X).shape == (rows.n_rows,)
 
     def test_purge_is_that_of_the_longest_target(self, rows, signal):
-        net = make_net(max_epochs=1)
-        for name, purge in (("target_a_20", 8), ("target_a_60", 16), ("other", 16)):
-            y = pd.Series(signal, name=name)
-            assert net.fit(rows.X, y, eras=rows.eras)._purge() == purge
-        y = pd.DataFrame({"target_a_20": signal, "target_b_60": signal})
-        assert net.fit(rows.X, y, eras=rows.eras)._purge() == 16
+        eras = rows.eras.astype(int)
+        every = np.arange(rows.n_rows)
+        for names, purge in (
+            (["target_a_20"], 8),
+            (["target_a_60"], 16),
+            (["other"], 16),
+            (["target_a_20", "target_b_60"], 16),
+            (None, 16),
+        ):
+            table = Rows(rows.X, eras=encode_eras(rows.eras), target_names=names)
+            [(train, test), *_] = cross_fit_folds(2, table, every)
+            assert eras[train].min() - eras[test].max() == purge + 1
 
     def test_folds_that_leak_or_have_no_labels(self, rows, signal):
         class EveryOther:
@@ -351,7 +324,7 @@ class TestResiduals:
         y = np.column_stack([signal, signal**2])
         y[::4, 1] = np.nan
         before = y.copy()
-        rest = _residuals(y, benchmark, encode_eras(rows.eras), None, "mse")
+        rest = residual_targets(y, benchmark, encode_eras(rows.eras), None)
         np.testing.assert_array_equal(y, before)
         assert np.isnan(rest[:5]).all()
         for era in rows.era_numbers[:5]:
@@ -417,7 +390,7 @@ class TestRefusals:
         fit = make_net().fit
         with pytest.raises(ValueError, match="requires y"):
             fit(rows.X, None, eras=rows.eras)
-        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        with pytest.raises(ValueError, match="y must have a row for each of 2400"):
             fit(rows.X, signal[:9], eras=rows.eras)
         with pytest.raises(ValueError, match="infinity"):
             fit(rows.X, np.full(rows.n_rows, np.inf), eras=rows.eras)
@@ -428,7 +401,7 @@ class TestRefusals:
             fit(rows.X, gap, eras=rows.eras)
         with pytest.raises(ValueError, match="y has a column 'era'"):
             fit(rows.X, pd.DataFrame({"era": signal, "y": signal}), eras=rows.eras)
-        with pytest.raises(ValueError, match=r"must have shape \(n_rows,\)"):
+        with pytest.raises(ValueError, match=r"shape \(2400,\) or \(2400, n_targets\)"):
             fit(rows.X, np.zeros((rows.n_rows, 1, 1)), eras=rows.eras)
         with pytest.raises(ValueError, match="y must be numbers, or NaN"):
             fit(rows.X, signal.astype(str) + "?", eras=rows.eras)

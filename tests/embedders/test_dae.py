@@ -1,6 +1,5 @@
 import json
 import pickle
-import signal
 import subprocess
 import sys
 import textwrap
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cut_off import interrupt_in_training, kill_in_training
 from joblib import Parallel, delayed
-from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
@@ -19,11 +18,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from numerai_features import EraHoldout, EraKFold, LatentFeatures, make_era_scorer
+from numerai_features._eras import encode_eras
+from numerai_features._rows import Rows
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import DAEEmbedder
+from numerai_features.embedders._columns import column_moments
 from numerai_features.embedders._holdout import hold_out
-from numerai_features.embedders._network import column_moments, model_seeds
-from numerai_features.nn._settings import DivergedError
+from numerai_features.embedders._network import model_seeds
+from numerai_features.nn._training import DivergedError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "train.parquet"
 SMALL = {"hidden": (24, 12), "max_epochs": 4, "random_state": 0}
@@ -76,7 +78,7 @@ class TestTraining:
             {"noise": "masking", "mask_head": True},
             {"noise": "cutout", "emphasis": 0.9},
             {"noise": "gaussian", "noise_level": 0.5},
-            {"noise": "relative", "noise_level": 0.5, "average": 0.9},
+            {"noise": "relative", "noise_level": 0.5, "ema_decay": 0.9},
             {"batching": "era", "dropout": 0.1},
             {"schedule": "constant", "clip_norm": 1.0, "weight_decay": 0.1},
             {"noise_level": 0.0, "activation": "identity", "hidden": ()},
@@ -143,7 +145,7 @@ class TestTraining:
 
     def test_divergence_tells_where_and_what_to_do(self, rows):
         dae = DAEEmbedder(4, **{**SMALL, "learning_rate": 1e30})
-        with pytest.raises(DivergedError, match=r"epoch 1, batch \d+ .*learning_rate"):
+        with pytest.raises(DivergedError, match=r"epoch 1, batch \d+, .*learning_rate"):
             dae.fit(rows.X)
 
 
@@ -175,46 +177,35 @@ class TestReproducibility:
         np.testing.assert_array_equal(first, second)
 
     def test_a_killed_fit_goes_on_to_the_same_bits(self, rows, tmp_path):
-        folder = tmp_path / "checkpoints"
-        script = textwrap.dedent(
-            f"""
-            import os, signal
-            from numerai_features import DAEEmbedder, make_era_panel
-            from numerai_features.nn import _training
-            panel = make_era_panel(n_eras=20, rows_per_era=100, n_features=30,
-                                      n_factors=4, random_state=1)
-            step = _training.Trainer._take_step
-            def killed(self, batch):
-                if self._n_done == 11:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                step(self, batch)
-            _training.Trainer._take_step = killed
-            DAEEmbedder(4, hidden=(24, 12), max_epochs=4, random_state=0,
-                        average=0.9, checkpoint={str(folder)!r}, checkpoint_every=0,
-                        ).fit(panel.X, eras=panel.eras)
-            """
-        )
-        killed = subprocess.run([sys.executable, "-c", script], check=False)
-        assert killed.returncode == -signal.SIGKILL
-        [file] = folder.glob("*.safetensors")
-        resumed = DAEEmbedder(4, average=0.9, checkpoint=folder, **SMALL)
+        options = {**SMALL, "max_epochs": 30, "ema_decay": 0.9, "n_models": 2}
+        kill_in_training(DAEEmbedder(4, **options), rows.X, rows.eras, tmp_path)
+        resumed = DAEEmbedder(4, checkpoint=tmp_path, **options)
         resumed.fit(rows.X, eras=rows.eras)
-        whole = DAEEmbedder(4, average=0.9, **SMALL).fit(rows.X, eras=rows.eras)
-        assert resumed.state_.keys() == whole.state_.keys()
-        for name, value in whole.state_.items():
-            np.testing.assert_array_equal(resumed.state_[name], value)
-        assert not file.exists()
+        whole = DAEEmbedder(4, **options).fit(rows.X, eras=rows.eras)
+        np.testing.assert_array_equal(
+            resumed.transform(rows.X), whole.transform(rows.X)
+        )
+        for ours, theirs in zip(resumed.states_, whole.states_, strict=True):
+            for name, value in theirs.items():
+                np.testing.assert_array_equal(ours[name], value)
+        assert not list(tmp_path.glob("*.safetensors"))
 
-    def test_checkpoints_of_other_parameters_or_rows_are_others(self, rows, tmp_path):
-        dae = DAEEmbedder(4, checkpoint=tmp_path, **SMALL)
-        file = dae._checkpoint_file(rows.X, rows.eras)
-        other = clone(dae).set_params(noise_level=0.2)
-        loud = clone(dae).set_params(verbose=1, checkpoint=str(tmp_path / "x"))
-        changed = rows.X.copy()
-        changed[0, 0] += 1
-        assert loud._checkpoint_file(rows.X, rows.eras).name == file.name
-        assert other._checkpoint_file(rows.X, rows.eras) != file
-        assert dae._checkpoint_file(changed, rows.eras) != file
+    @pytest.mark.parametrize(
+        "change",
+        [{"noise_level": 0.2}, {"random_state": 1}, {"n_models": 2}, "rows", "eras"],
+        ids=str,
+    )
+    def test_a_checkpoint_of_another_fit_is_left_alone(self, rows, tmp_path, change):
+        options = {**SMALL, "max_epochs": 30, "checkpoint": tmp_path}
+        kill_in_training(DAEEmbedder(4, **options), rows.X, rows.eras, tmp_path)
+        [file] = tmp_path.glob("*.safetensors")
+        before, X, eras = file.read_bytes(), rows.X.copy(), rows.eras
+        X[0, 0] += change == "rows"
+        eras = eras.astype(int) + (change == "eras")
+        params = change if isinstance(change, dict) else {}
+        other = DAEEmbedder(4, **{**options, **params})
+        other.fit(X, eras=eras)
+        assert file.read_bytes() == before
 
 
 class TestTransform:
@@ -232,18 +223,21 @@ class TestTransform:
         from numerai_features.nn._autoencoder import Autoencoder
         from numerai_features.nn._batches import Table
 
-        dae = DAEEmbedder(4, precision="float32", features="deep", **SMALL)
+        dae = DAEEmbedder(4, precision="float32", output="deep", **SMALL)
         dae.fit(rows.X, eras=rows.eras)
         table = Table(rows.X, dae.mean_, dae.scale_, torch.device("cpu"))
-        stack = Autoencoder([0], table, (24, 12), 4, "silu")
-        stack.load_state_dict({k: torch.tensor(v) for k, v in dae.state_.items()})
-        stack.eval()
-        x, hidden = torch.from_numpy(rows.X[None].astype(np.float32)), []
+        network = Autoencoder(table, (24, 12), 4, "silu")
+        [state] = dae.states_
+        network.load_state_dict(
+            {k.removeprefix("network."): torch.tensor(v) for k, v in state.items()}
+        )
+        network.eval()
+        x, hidden = torch.from_numpy(rows.X.astype(np.float32)), []
         with torch.no_grad():
-            for block in (*stack.encoder, *stack.decoder):
+            for block in (*network.encoder, *network.decoder):
                 x = block(x)
-                hidden.append(x[0].numpy())
-            output = stack.output(x)[0].numpy()
+                hidden.append(x.numpy())
+            output = network.output(x).numpy()
         latents = dae.transform(rows.X)
         assert latents.shape[1] == 24 + 12 + 4 + 12 + 24
         np.testing.assert_allclose(latents, np.concatenate(hidden, 1), atol=1e-4)
@@ -251,8 +245,8 @@ class TestTransform:
         np.testing.assert_allclose(dae.reconstruct(rows.X), restored, atol=1e-4)
 
     def test_inverse_transform_is_the_reconstruction(self, rows, fitted):
-        for features, n_models in [("code", 1), ("deep", 2)]:
-            dae = DAEEmbedder(4, features=features, n_models=n_models, **SMALL)
+        for output, n_models in [("code", 1), ("deep", 2)]:
+            dae = DAEEmbedder(4, output=output, n_models=n_models, **SMALL)
             Z = dae.fit_transform(rows.X, eras=rows.eras)
             np.testing.assert_array_equal(
                 dae.inverse_transform(Z), dae.reconstruct(rows.X)
@@ -400,27 +394,33 @@ class TestComposition:
         np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-3)
 
 
+def all_rows(n_rows, eras=None):
+    """Rows of which only eras matter, and the indices of all."""
+    index = None if eras is None else encode_eras(eras)
+    return Rows(np.zeros((n_rows, 1)), eras=index), np.arange(n_rows)
+
+
 class TestHoldout:
     def test_the_last_eras_with_a_purge(self, rows):
-        from numerai_features._eras import encode_eras
-
-        eras = encode_eras(rows.eras)
-        held = hold_out(0.1, rows.n_rows, eras, None, 0)
+        table, every = all_rows(rows.n_rows, rows.eras)
+        held = hold_out(0.1, table, every, 0)
         assert set(rows.eras[held.valid]) == {19, 20}
         assert set(rows.eras[held.train]) == set(range(1, 17))
-        held = hold_out(EraHoldout(3, purge=5), rows.n_rows, eras, None, 0)
+        held = hold_out(EraHoldout(3, purge=5), table, every, 0)
         assert set(rows.eras[held.train]) == set(range(1, 13))
 
     def test_random_rows_without_eras_and_none_of_few(self):
-        held = hold_out(0.1, 100, None, None, 0)
+        held = hold_out(0.1, *all_rows(100), 0)
         assert len(held.valid) == 10
         assert sorted([*held.train, *held.valid]) == list(range(100))
-        assert hold_out(0.1, 19, None, None, 0).valid is None
+        assert hold_out(0.1, *all_rows(19), 0).valid is None
 
-    def test_rows_of_weight_zero_are_in_neither(self):
-        weights = np.arange(100.0) % 2
-        held = hold_out(0.1, 100, None, weights, 0)
-        assert (np.concatenate([held.train, held.valid]) % 2 == 1).all()
+    def test_only_the_rows_to_choose_from_are_in_either(self, rows):
+        for eras in (None, rows.eras):
+            table, every = all_rows(rows.n_rows, eras)
+            held = hold_out(0.1, table, every[1::2], 0)
+            assert (np.concatenate(held) % 2 == 1).all()
+            assert len(np.unique(np.concatenate(held))) == sum(map(len, held))
 
     def test_moments_are_numpys(self, rows):
         X = float_copy(rows.X)
@@ -463,22 +463,23 @@ class TestValidation:
         assert np.isfinite(dae.history_[-1]["train_loss"]).all()
 
 
-def test_ctrl_c_keeps_the_best(rows, monkeypatch):
-    from numerai_features.nn import _training
-
-    step = _training.Trainer._take_step
-
-    def interrupted(self, batch):
-        if self.epoch == 2:
-            raise KeyboardInterrupt
-        step(self, batch)
-
-    monkeypatch.setattr(_training.Trainer, "_take_step", interrupted)
-    with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 3 of 4"):
-        dae = DAEEmbedder(4, **SMALL).fit(rows.X, eras=rows.eras)
-    monkeypatch.undo()
-    assert dae.n_iter_ == 2
+def test_ctrl_c_keeps_the_best(rows, tmp_path):
+    dae = DAEEmbedder(4, **{**SMALL, "max_epochs": 100_000, "patience": None})
+    with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch \d+ of 1"):
+        interrupt_in_training(dae, rows.X, rows.eras, tmp_path)
+    assert 1 <= dae.best_epoch_[0] <= dae.n_iter_ < 100_000
     assert dae.transform(rows.X).shape == (rows.n_rows, 4)
+
+
+def test_ctrl_c_comes_out_where_networks_are_left_to_train(rows, tmp_path):
+    dae = DAEEmbedder(4, **{**SMALL, "max_epochs": 100_000, "patience": None})
+    dae.set_params(n_models=2)
+    with (
+        pytest.warns(RuntimeWarning, match="Stopped by Ctrl-C"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        interrupt_in_training(dae, rows.X, rows.eras, tmp_path)
+    assert not hasattr(dae, "encoder_")
 
 
 def test_tensorboard_gets_every_metric(rows, tmp_path):

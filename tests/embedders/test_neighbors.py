@@ -9,9 +9,11 @@ from scipy.sparse import coo_array
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from numerai_features.embedders import UMAPEmbedder, _neighbors
+from numerai_features._rows import Rows
 from numerai_features.embedders import _fuzzy_graph as fuzzy
+from numerai_features.embedders import _neighbors
 from numerai_features.embedders._axes import as_in_metric, fit_axes
+from numerai_features.embedders._edges import find_neighbors
 from numerai_features.embedders._neighbors import (
     approximate_neighbors,
     exact_neighbors,
@@ -198,10 +200,12 @@ class TestFuzzyGraph:
     def test_of_angles_is_umap_learns(self, umap):
         """Weights are of 1 less the cosine, not of the chord."""
         X = np.abs(rows(300)) + 0.1
-        net = UMAPEmbedder(2, metric="cosine", reduce=None, max_epochs=1)
-        net.missing_values_ = np.zeros(12, np.float32)
-        axes = fit_axes(X, None, 9, "cosine", net.missing_values_)
-        graph = net._make_graph(X, axes, None, None, 0, CPU)
+        fill = np.zeros(12, np.float32)
+        axes = fit_axes(X, None, 9, "cosine", fill)
+        index, distance, _ = find_neighbors(
+            Rows(X), axes, fill, 14, "cosine", 0, CPU, by_era=False, progress=False
+        )
+        graph = fuzzy.fuzzy_graph(index, distance)
         search = NearestNeighbors(n_neighbors=15, metric="cosine", algorithm="brute")
         far, near = search.fit(X).kneighbors(X)
         expected = umap.fuzzy_simplicial_set(

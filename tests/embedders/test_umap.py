@@ -9,12 +9,17 @@ import warnings
 
 import numpy as np
 import pytest
+from cut_off import kill_in_training
 from sklearn.datasets import load_digits, load_iris
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
+from numerai_features._eras import encode_eras
+from numerai_features._rows import Rows
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import UMAPEmbedder
+from numerai_features.embedders._edges import label_bins, split_edges
+from numerai_features.embedders._fuzzy_graph import FuzzyGraph
 
 SMALL = {"hidden": (32,), "max_epochs": 3, "random_state": 0}
 
@@ -71,27 +76,34 @@ class TestStatisticalContract:
         other = UMAPEmbedder(3, **options).fit(X, eras=rows.eras)
         np.testing.assert_array_equal(one.transform(rows.X), other.transform(rows.X))
 
-    def test_held_out_eras_are_not_trained_on(self, rows, monkeypatch):
+    def test_held_out_eras_are_not_trained_on(self, rows):
         """Nor as rows to keep apart from; the eras before them are in no edge."""
-        from numerai_features.nn import _layout
-
-        seen = []
-        init = _layout.EdgeBatches.__init__
-
-        def spy(self, table, seed, edges, others, *sizes, **options):
-            seen.append((edges, others, options))
-            init(self, table, seed, edges, others, *sizes, **options)
-
-        monkeypatch.setattr(_layout.EdgeBatches, "__init__", spy)
-        UMAPEmbedder(2, validation=4, **SMALL).fit(rows.X, eras=rows.eras)
+        rng = np.random.default_rng(0)
+        heads, tails = rng.integers(0, rows.n_rows, (2, 5000))
+        graph = FuzzyGraph(heads, tails, rng.random(5000))
+        table = Rows(rows.X, eras=encode_eras(rows.eras))
+        train, valid, seen = split_edges(graph, 4, table, seed=0)
         eras = rows.eras.astype(int)
-        (train, others, _), (valid, everything, options) = seen
-        assert options == {"held_out": True}
-        assert eras[np.concatenate([*train[:2], others])].max() == 16
-        ends = np.stack([eras[valid[0]], eras[valid[1]]])
+        assert eras[np.concatenate([train.heads, train.tails, seen])].max() == 16
+        ends = np.stack([eras[valid.heads], eras[valid.tails]])
         assert (ends.max(axis=0) > 20).all()
         assert not ((ends > 16) & (ends <= 20)).any()
-        assert len(everything) == rows.n_rows
+
+    def test_rows_of_held_out_eras_change_nothing_but_the_end(self, rows):
+        """Landmarks of the last eras are neither pulled nor pushed."""
+        options = {**SMALL, "validation": 4, "reduce": None, "patience": None}
+        moved = rows.X.copy()
+        late = rows.eras.astype(int) > 16
+        moved[late] = 4 - moved[late]
+        losses = [
+            [record["train_loss"] for record in net.history_]
+            for net in (
+                UMAPEmbedder(2, neighbors="era", **options).fit(X, eras=rows.eras)
+                for X in (rows.X, moved)
+            )
+        ]
+        # Mirrored rows have the same neighbours; columns' means hardly move.
+        np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
 
     def test_neighbours_within_eras(self, rows):
         """Eras that are shifted against each other make no difference."""
@@ -134,11 +146,9 @@ class TestStatisticalContract:
 
     def test_a_continuous_target_is_cut_into_bins(self, rows):
         y = np.random.default_rng(0).normal(size=rows.n_rows)
-        labels = UMAPEmbedder(target_weight=0.5)._labels(y, rows.n_rows)
-        assert list(np.bincount(labels)) == [192] * 10
-        np.testing.assert_array_equal(
-            UMAPEmbedder(target_weight=0.5)._labels([0.5, np.nan, 0], 3), [1, -1, 0]
-        )
+        assert list(np.bincount(label_bins(y))) == [192] * 10
+        few = label_bins(np.array([0.5, np.nan, 0]))
+        np.testing.assert_array_equal(few, [1, -1, 0])
 
     def test_inverse(self, rows):
         """Two thirds of what the same number of principal axes restores, and more."""
@@ -171,7 +181,7 @@ class TestStatisticalContract:
     def test_ties_do_not_make_one_bin_of_a_target(self):
         y = np.zeros(1000)
         y[:80] = 1 + np.random.default_rng(0).random(80)
-        labels = UMAPEmbedder(target_weight=0.5)._labels(y, 1000)
+        labels = label_bins(y)
         assert len(np.unique(labels[80:])) == 1
         assert not np.isin(labels[:80], labels[80:]).any()
 
@@ -222,31 +232,16 @@ class TestKept:
             np.load(tmp_path / "Z.npy"), fitted.transform(rows.X[:50])
         )
 
-    def test_a_fit_that_was_cut_off_goes_on(self, rows, tmp_path, monkeypatch):
-        from numerai_features.nn import _training
-
-        options = {**SMALL, "checkpoint": tmp_path, "checkpoint_every": 0}
-        whole = UMAPEmbedder(2, **SMALL).fit(rows.X, eras=rows.eras)
-        step = _training.Trainer._take_step
-
-        class CutError(Exception):
-            pass
-
-        def cut(self, batch):
-            if self.epoch == 1 and self.step == 7:
-                raise CutError
-            step(self, batch)
-
-        monkeypatch.setattr(_training.Trainer, "_take_step", cut)
-        with pytest.raises(CutError):
-            UMAPEmbedder(2, **options).fit(rows.X, eras=rows.eras)
-        monkeypatch.undo()
-        assert list(tmp_path.iterdir())
-        resumed = UMAPEmbedder(2, **options).fit(rows.X, eras=rows.eras)
+    def test_a_killed_fit_goes_on_to_the_same_bits(self, rows, tmp_path):
+        options = {**SMALL, "max_epochs": 20, "patience": None}
+        kill_in_training(UMAPEmbedder(2, **options), rows.X, rows.eras, tmp_path)
+        resumed = UMAPEmbedder(2, checkpoint=tmp_path, **options)
+        resumed.fit(rows.X, eras=rows.eras)
+        whole = UMAPEmbedder(2, **options).fit(rows.X, eras=rows.eras)
         np.testing.assert_array_equal(
             resumed.transform(rows.X), whole.transform(rows.X)
         )
-        assert not list(tmp_path.iterdir())
+        assert not list(tmp_path.glob("*.safetensors"))
 
     def test_stages_are_told(self, rows, capsys):
         UMAPEmbedder(2, verbose=1, **SMALL).fit(rows.X, eras=rows.eras)
@@ -300,36 +295,6 @@ class TestReferenceEquivalence:
         ours, theirs = (trustworthiness(X, Z, n_neighbors=15) for Z in (ours, theirs))
         assert ours > theirs - 0.01
 
-    @pytest.mark.slow  # compiles for 10 s
-    def test_umap_learn_itself(self, rows):
-        quiet_umap()
-        X = rows.X[:400]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            net = UMAPEmbedder(
-                3, method="umap-learn", n_landmarks=300, random_state=0
-            ).fit(X, eras=rows.eras[:400])
-            Z = net.transform(X[:50])
-        assert Z.shape == (50, 3)
-        assert Z.dtype == np.float32
-        assert net.umap_._raw_data.shape[0] == 300
-        assert list(net.get_feature_names_out()) == [
-            f"umapembedder{i}" for i in range(3)
-        ]
-        with pytest.raises(ValueError, match="got 'umap-learn' and 0"):
-            net.inverse_transform(Z)
-        assert net.history_ is net.n_edges_ is None
-
-    def test_cuml_is_asked_for(self, rows):
-        pytest.importorskip("torch")
-        try:
-            import cuml  # noqa: F401
-        except ImportError:
-            with pytest.raises(ImportError, match="needs cuml"):
-                UMAPEmbedder(2, method="cuml").fit(rows.X)
-        else:
-            pytest.skip("cuML is installed")
-
 
 class TestValidation:
     @pytest.mark.parametrize(
@@ -343,7 +308,6 @@ class TestValidation:
                 {"n_neighbors": 81, "neighbors": "era"},
                 "no era has as many",
             ),
-            ({"method": "cuml", "neighbors": "era"}, "needs method='parametric'"),
             ({"target_weight": 0.5}, "needs y, which is None"),
             ({"metric": "l1"}, "metric"),
             ({"n_neighbors": 1}, "n_neighbors"),

@@ -23,7 +23,7 @@ CASES = {
     "one block": {"batch_size": 300},  # one process has nothing to do
     "all": {
         "batch_size": 2000, "n_models": 2, "noise": "masking", "mask_head": True,
-        "emphasis": 0.7, "dropout": 0.2, "average": 0.9, "weight_decay": 0.1,
+        "emphasis": 0.7, "dropout": 0.2, "ema_decay": 0.9, "weight_decay": 0.1,
     },
     "weighted": {
         "batch_size": 1400, "weighted": True, "holes": True, "noise": "gaussian",

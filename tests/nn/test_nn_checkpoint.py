@@ -21,7 +21,7 @@ SETTINGS = {
     "plain": {"seeds": [1]},
     "all": {
         "seeds": [1, 2],
-        "average": 0.9,
+        "ema_decay": 0.9,
         "clip_norm": 0.5,
         "dropout": 0.2,
         "patience": 1,

@@ -56,7 +56,7 @@ class TestOneByOne:
         assert_same_bits(first[1], again[1])
 
     def test_each_ends_as_if_alone(self):
-        options = {"max_epochs": 3, "clip_norm": 0.5, "average": 0.9, "dropout": 0.2}
+        options = {"max_epochs": 3, "clip_norm": 0.5, "ema_decay": 0.9, "dropout": 0.2}
         together = make_run(SEEDS, **options)
         together.run()
         for model, seed in enumerate(SEEDS):

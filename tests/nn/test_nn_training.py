@@ -149,7 +149,7 @@ PLAIN_CASES = {
     "one-cycle": {},
     "weight decay": {"weight_decay": 3.0},
     "clipped": {"clip_norm": 0.5},
-    "averaged": {"average": 0.95},
+    "averaged": {"ema_decay": 0.95},
 }
 
 
@@ -411,7 +411,7 @@ class TestBestEpoch:
         )
 
     def test_averages_are_judged_and_kept_but_not_trained_on(self):
-        trainer = one_number(6, average=0.5, scripts={"loss": [[6.0, 5, 4, 3, 2, 2]]})
+        trainer = one_number(6, ema_decay=0.5, scripts={"loss": [[6.0, 5, 4, 3, 2, 2]]})
         trainer.run()
         raw = average = 0.0
         expected = []

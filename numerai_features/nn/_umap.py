@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from numerai_features.encoders import Activation
 from numerai_features.nn._batches import Table
 from numerai_features.nn._draws import ORDER, VALIDATION, numpy_generator
-from numerai_features.nn._layers import ACTIVATIONS, StackedLinear, Standardized
+from numerai_features.nn._layers import (
+    ACTIVATIONS,
+    Linear,
+    Standardized,
+    Steps,
+    Units,
+    affine,
+    as_array,
+    of_raw_rows,
+)
 from numerai_features.nn._parallel import share_of
+from numerai_features.nn._products import in_float32
+from numerai_features.nn._task import Task
 
 Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
@@ -30,13 +43,13 @@ _FAR = 1e12
 
 @dataclass(frozen=True)
 class EdgeBatch:
-    """Edges of one step; M models, E own edges, R other rows.
+    """Edges of one step; E own edges, R other rows.
 
     Attributes
     ----------
-    x : Tensor of shape (M, 2 E + R, n_features)
+    x : Tensor of shape (2 E + R, n_features)
         Heads, tails, and rows drawn from all.
-    same : Tensor of shape (M, E, R)
+    same : Tensor of shape (E, R)
         Whether another row is the head itself.
     n_edges : int
         Edges of the step, over all processes.
@@ -45,11 +58,6 @@ class EdgeBatch:
     x: Tensor
     same: Tensor
     n_edges: int
-
-    def model(self, number: int) -> EdgeBatch:
-        """Return what one model is given."""
-        own = slice(number, number + 1)
-        return EdgeBatch(self.x[own], self.same[own], self.n_edges)
 
 
 class EdgeBatches:
@@ -88,6 +96,7 @@ class EdgeBatches:
         self.ends = np.stack(ends)
         self.others = others
         self.batch_size, self.n_others, self.n_steps = batch_size, n_others, n_steps
+        self.rows_per_step = 2.0 * batch_size + n_others
         self._stream = VALIDATION if held_out else ORDER
         self._share = slice(0, batch_size) if held_out else None
         self._chances = np.cumsum(weights)
@@ -110,10 +119,8 @@ class EdgeBatches:
         edges, first = np.minimum(edges, len(self._chances) - 1)[own], first[own]
         heads, tails = self.ends[first, edges], self.ends[1 - first, edges]
         rows = np.concatenate([heads, tails, others])
-        same = torch.from_numpy(heads[:, None] == others)[None]
-        return EdgeBatch(
-            self.table.take(rows[None]), same.to(self.table.device), self.batch_size
-        )
+        same = torch.from_numpy(heads[:, None] == others).to(self.table.device)
+        return EdgeBatch(self.table.take(rows), same, self.batch_size)
 
 
 class Perceptron(nn.Module):
@@ -124,48 +131,57 @@ class Perceptron(nn.Module):
 
     Parameters
     ----------
-    seeds : sequence of int
-        One a model.
     widths : sequence of int
         Of the input, each layer and the output.
     activation : str
         A name of `ACTIVATIONS`.
     table : Table, default=None
         Whose rows come in as they are taken, and are standardised by the first layer.
-    name : int, default=0
-        The first layer's; tells its initial weights from those of others.
-    dtype : torch.dtype, default=torch.float32
-        What products are made in.
     """
 
     def __init__(
-        self,
-        seeds: Sequence[int],
-        widths: Sequence[int],
-        activation: str,
-        table: Table | None = None,
-        name: int = 0,
-        dtype: torch.dtype = torch.float32,
+        self, widths: Sequence[int], activation: str, table: Table | None = None
     ) -> None:
         super().__init__()
-        layers: list[StackedLinear | Standardized] = [
-            StackedLinear(seeds, name + i, n_in, n_out, dtype=dtype)
-            for i, (n_in, n_out) in enumerate(pairwise(widths))
-        ]
-        if table is not None and isinstance(layers[0], StackedLinear):
-            layers[0] = Standardized(layers[0], table.center, table.scale)
+        layers: list[nn.Module] = [Linear(*pair) for pair in pairwise(widths)]
+        if table is not None:
+            first: Any = layers[0]
+            layers[0] = Standardized(first, table.center, table.scale)
         self.layers = nn.ModuleList(layers)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (M, B, n_in) to (M, B, n_out)."""
+        """Map (B, n_in) to (B, n_out)."""
         for layer in self.layers[:-1]:
             x = ACTIVATIONS[self.activation](layer(x))
         y: Tensor = self.layers[-1](x)
         return y
 
+    def steps(self, dtype: Any, units: Units | None = None) -> Steps:
+        """Return the layers as affine steps with the activations between.
 
-class Layout(nn.Module):
+        Parameters
+        ----------
+        dtype : numpy dtype
+            Of the arrays.
+        units : tuple of ndarray, default=None
+            What rows are standardised by.
+        """
+        steps: Steps = []
+        for i, layer in enumerate(self.layers):
+            linear: Any = layer.linear if isinstance(layer, Standardized) else layer
+            weight, bias = as_array(linear.weight).T, as_array(linear.bias)
+            if i:
+                name = f"layer{i}_{self.activation}"
+                steps.append((name, Activation(self.activation)))
+            elif units is not None:
+                weight, constant = of_raw_rows(weight, units)
+                bias = bias + constant
+            steps.append((f"layer{i + 1}", affine(weight, bias, dtype)))
+        return steps
+
+
+class Layout(Task):
     r"""Neighbours near each other, other rows apart.
 
     With the chance :math:`q = 1 / (1 + a d^{2b})` that rows at distance d are
@@ -202,41 +218,30 @@ class Layout(nn.Module):
         self.decoder_weight = decoder_weight
 
     def forward(self, batch: EdgeBatch) -> Tensor:
-        """Return the loss of this process's edges over all of the step, (M,)."""
-        n = batch.same.shape[1]
-        places = self.encoder(batch.x).float()
-        heads, tails, others = places.split([n, n, places.shape[1] - 2 * n], dim=1)
-        near = (heads - tails).square().sum(2)
-        attraction = F.softplus(self._log_odds(near)).sum(1)
-        far = torch.baddbmm(others.square().sum(2)[:, None], heads, others.mT, alpha=-2)
-        far = (far + heads.square().sum(2)[..., None]).clamp_(min=0)
+        """Return the loss of this process's edges over all of the step."""
+        n = len(batch.same)
+        places = self.encoder(batch.x)
+        heads, tails, others = places.split([n, n, len(places) - 2 * n])
+        near = (heads - tails).square().sum(1)
+        attraction = F.softplus(self._log_odds(near)).sum()
+        with in_float32(places):
+            far = torch.addmm(others.square().sum(1), heads, others.T, alpha=-2)
+        far = (far + heads.square().sum(1)[:, None]).clamp_(min=0)
         far = far.masked_fill(batch.same, _FAR)
-        repulsion = F.softplus(-self._log_odds(far)).mean(2).sum(1)
+        repulsion = F.softplus(-self._log_odds(far)).mean(1).sum()
         loss = attraction + self.repulsion * repulsion
         if self.decoder is not None:
             loss = loss + self.decoder_weight * self._restoring(batch, heads)
         return loss / batch.n_edges
-
-    @torch.no_grad()
-    def evaluate(self, batch: EdgeBatch) -> dict[str, Tensor]:
-        """Return the loss as a sum, (M,), that `metrics` takes when added."""
-        loss = self(batch)
-        return {"loss": loss, "batches": torch.ones_like(loss)}
-
-    @staticmethod
-    def metrics(sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the mean loss."""
-        return {"loss": sums["loss"] / sums["batches"]}
 
     def _log_odds(self, squares: Tensor) -> Tensor:
         """Return ``log(a d^2b)``: the log-odds against being neighbours."""
         return self.log_a + self.b * torch.log(squares + _NEAREST)
 
     def _restoring(self, batch: EdgeBatch, heads: Tensor) -> Tensor:
-        """Return the mean squared error of each head's cells, summed, (M,)."""
+        """Return the mean squared error of each head's cells, summed."""
         assert self.decoder is not None
         first = self.encoder.layers[0]
         assert isinstance(first, Standardized)
-        x = batch.x[:, : batch.same.shape[1]].float()
-        t = (x - first.center[:, None]) / first.scale[:, None]
-        return F.mse_loss(self.decoder(heads), t, reduction="none").mean(2).sum(1)
+        t = first.standardize(batch.x[: len(heads)])
+        return F.mse_loss(self.decoder(heads), t, reduction="none").mean(1).sum()

@@ -1,0 +1,66 @@
+"""What a benchmark's predictions leave of a target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraIndex
+from numerai_features._validation import as_floats
+
+
+def residual_targets(
+    y: NDArray[np.float64],
+    benchmark: Any,
+    eras: EraIndex | None,
+    weights: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Return targets less a constant and the benchmark, fitted era by era.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows, n_targets)
+    benchmark : array-like of shape (n_rows,)
+        Predictions; a row without one (NaN) has no residual.
+    eras : EraIndex or None
+    weights : ndarray of shape (n_rows,) or None
+        Of the rows in the least-squares fits.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_targets)
+
+    Raises
+    ------
+    ValueError
+        If there are no eras, or not one finite prediction, or NaN, a row.
+    """
+    if eras is None:
+        raise ValueError(
+            "residual_to needs eras: pass eras=, or a frame with a column 'era'."
+        )
+    b = as_floats(benchmark, "residual_to")
+    if b.shape != (len(y),):
+        raise ValueError(
+            f"residual_to must have shape ({len(y)},), one prediction a row; got "
+            f"{b.shape}."
+        )
+    if np.isinf(b).any():
+        raise ValueError(f"residual_to is infinite in row {int(np.isinf(b).argmax())}.")
+    weights = np.ones(len(y)) if weights is None else weights
+    out = np.full_like(y, np.nan)
+    for _, rows in eras.rows_by_era():
+        for j in range(y.shape[1]):
+            column = y[rows, j].copy()
+            known = ~(np.isnan(column) | np.isnan(b[rows]))
+            if known.any():
+                w, side, rest = weights[rows][known], b[rows][known], column[known]
+                side, rest = (v - np.average(v, weights=w) for v in (side, rest))
+                if side.any():
+                    rest = rest - side * ((w * side) @ rest / ((w * side) @ side))
+                column[known] = rest
+            column[~known] = np.nan
+            out[rows, j] = column
+    return out

@@ -1,0 +1,72 @@
+"""What goes into a fit of networks, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._rows import Rows
+from numerai_features._validation import has_nan
+from numerai_features.embedders._columns import Columns
+from numerai_features.encoders import Encoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from numerai_features.nn._batches import Table
+
+
+@dataclass(frozen=True)
+class Course:
+    """What networks are trained on.
+
+    Attributes
+    ----------
+    rows : Rows
+    table : Table
+        Their features where the networks are, with what goes along.
+    columns : Columns
+    train : ndarray of int
+        Rows to train on.
+    valid : ndarray of int or None
+        Rows that tell when to stop.
+    key : tuple
+        All that a run depends on, but for the parameters.
+    more : dict
+        What else a leaf's own preparation has found.
+    """
+
+    rows: Rows
+    table: Table
+    columns: Columns
+    train: NDArray[np.intp]
+    valid: NDArray[np.intp] | None
+    key: tuple[Any, ...] = ()
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether the table holds NaN."""
+        return has_nan(self.table.X)
+
+    @property
+    def middle(self) -> torch.Tensor:
+        """What stands in for NaN, as the table has it."""
+        return self.table.as_taken(self.columns.fill)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves: attributes to be set, and the rows that were trained on."""
+
+    attributes: dict[str, Any]
+    train: NDArray[np.intp]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The way from rows to latents."""
+        encoder: Encoder = self.attributes["encoder_"]
+        return encoder

@@ -1,0 +1,120 @@
+"""Latents of rows that the network behind them was not trained on.
+
+A model that is trained on latents which have seen the same labels trusts them too
+much. So each row gets the latents of a network that was trained on other eras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._horizon import purge_of_targets
+from numerai_features._rows import Rows
+from numerai_features.embedders._columns import blocks_of
+from numerai_features.embedders._course import Fitted
+
+_ALIGNED_ROWS = 20_000
+_FEWEST_ALIGNED = 5  # rows a component; with fewer all rows are aligned on
+
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[Fold]:
+    """Return the rows to train on and to encode, of each fold.
+
+    Parameters
+    ----------
+    splitter : int or splitter
+        So many blocks of eras, purged as the longest target needs; or one by eras.
+    rows : Rows
+    among : ndarray of int
+        Those that can be trained on.
+
+    Raises
+    ------
+    ValueError
+        If there are no eras, a fold has an era on both sides, or nothing to train on.
+    """
+    from numerai_features.model_selection import EraKFold
+
+    if rows.eras is None:
+        raise ValueError(
+            "cross_fit needs eras: pass eras=, or a frame with a column 'era'."
+        )
+    if isinstance(splitter, Integral):
+        splitter = EraKFold(splitter, purge=purge_of_targets(rows.target_names))
+    codes = rows.eras.codes
+    X = np.empty((rows.n_rows, 1), np.int8)
+    folds = []
+    for i, (train, test) in enumerate(splitter.split(X, groups=rows.era_labels)):
+        if np.isin(codes[test], codes[train]).any():
+            raise ValueError(
+                f"cross_fit: fold {i} tests eras that it trains on. Use a splitter by "
+                "eras, such as EraKFold."
+            )
+        known = train[np.isin(train, among)]
+        if not len(known):
+            raise ValueError(
+                f"cross_fit: fold {i} trains on no row whose target is known. Use "
+                "fewer folds."
+            )
+        folds.append((known, test))
+    return folds
+
+
+def cross_fit_latents(
+    train: Callable[[Rows, NDArray[np.intp]], Fitted],
+    rows: Rows,
+    folds: list[Fold],
+    final: Fitted,
+    latents: NDArray[np.float32],
+    width: int,
+) -> NDArray[np.float32]:
+    """Return latents of networks that were not trained on a row's era.
+
+    Each fold's are turned on to those of the final network: by the rotation that brings
+    the latents of rows that both were trained on nearest to each other (orthogonal
+    Procrustes). Rows in no test fold keep the final network's.
+
+    Parameters
+    ----------
+    train : callable
+        Trains on some of the rows.
+    rows : Rows
+    folds : list of (train, test)
+    final : Fitted
+        What was trained on all of them.
+    latents : ndarray of shape (n_rows, n_latents)
+        Its latents of all rows.
+    width : int
+        Latents of one network, of several that stand side by side.
+    """
+    out = latents.copy()
+    for known, test in folds:
+        other = train(rows, known)
+        both = np.intersect1d(other.train, final.train)
+        if len(both) < _FEWEST_ALIGNED * width:
+            both = final.train
+        both = both[:: -(-len(both) // _ALIGNED_ROWS)]
+        theirs, ours = other.encoder.transform(rows.X[both]), latents[both]
+        for block, mine in blocks_of(rows.X, test):
+            out[mine] = other.encoder.transform(block)
+        for first in range(0, latents.shape[1], width):
+            own = slice(first, first + width)
+            turn, shift = _procrustes(theirs[:, own], ours[:, own])
+            out[test, own] = out[test, own] @ turn + shift
+    return out
+
+
+def _procrustes(a: Any, b: Any) -> tuple[Any, Any]:
+    """Return the rotation and the shift that bring a nearest to b."""
+    from scipy.linalg import orthogonal_procrustes
+
+    turn, _ = orthogonal_procrustes(a - a.mean(axis=0), b - b.mean(axis=0))
+    turn = turn.astype(np.float32)
+    return turn, b.mean(axis=0) - a.mean(axis=0) @ turn

@@ -1,0 +1,150 @@
+"""Edges of the graph of neighbours: found, held out, and cut into by labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._bins import MOST_BINS
+from numerai_features._rows import Rows
+from numerai_features._validation import fill_missing
+from numerai_features.embedders._axes import Axes, as_in_metric
+from numerai_features.embedders._fuzzy_graph import FuzzyGraph
+from numerai_features.embedders._holdout import (
+    FEWEST_ERAS,
+    FEWEST_ROWS,
+    hold_out,
+    holds_eras,
+)
+from numerai_features.embedders._neighbors import (
+    approximate_neighbors,
+    exact_neighbors,
+    recall,
+)
+
+_MOST_EXACT = 100_000  # rows: some 10 operations a pair and axis
+_RECALL_ROWS = 200
+_LABEL_BINS = 10
+
+
+def find_neighbors(
+    landmarks: Rows,
+    axes: Axes,
+    fill: NDArray[np.floating],
+    k: int,
+    metric: str,
+    seed: int,
+    device: Any,
+    *,
+    by_era: bool,
+    progress: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[str, float]]:
+    """Return each landmark's k nearest, and what shares of the nearest they are.
+
+    Parameters
+    ----------
+    landmarks : Rows
+    axes : Axes
+        On which neighbours are sought.
+    fill : ndarray of shape (n_features,)
+        What stands in for NaN.
+    k : int
+    metric : str
+        Of the features.
+    seed : int
+        Of the approximate search, which more than 100,000 landmarks need.
+    device : torch.device
+    by_era : bool
+        Whether to seek within each era.
+    progress : bool
+
+    Returns
+    -------
+    index, distance : ndarray of shape (n_landmarks, k)
+    found : dict of str to float
+        The fitted attributes that tell the shares.
+    """
+    table = axes.in_metric()
+    n, codes, groups = len(table), None, None
+    if by_era:
+        codes, groups = landmarks.codes, [mine for _, mine in landmarks.by_era()]
+    if groups is None and n > _MOST_EXACT:
+        index, distance = approximate_neighbors(table, k, seed)
+    else:
+        index, distance = exact_neighbors(table, k, device, groups, progress=progress)
+    sample = np.linspace(0, n - 1, min(n, _RECALL_ROWS)).astype(np.intp)
+    on_axes = of_features = recall(index, table, sample, device, codes)
+    if axes.back is not None:
+        features = as_in_metric(fill_missing(landmarks.X, fill), metric)
+        of_features = recall(index, features, sample, device, codes)
+    if metric != "euclidean":  # from chords to 1 less the cosine
+        distance = (distance**2 / 2).astype(np.float32)
+    return (
+        index,
+        distance,
+        {"neighbor_recall_": on_axes, "feature_recall_": of_features},
+    )
+
+
+def split_edges(
+    graph: FuzzyGraph, validation: Any, landmarks: Rows, seed: int
+) -> tuple[FuzzyGraph, FuzzyGraph | None, NDArray[np.intp]]:
+    """Return the edges to train on, those held out or None, and the rows seen.
+
+    Parameters
+    ----------
+    graph : FuzzyGraph
+        Of the landmarks.
+    validation : float, int, splitter or None
+        As `UMAPEmbedder` documents it.
+    landmarks : Rows
+    seed : int
+        Of the edges drawn where there are no eras.
+    """
+    n_rows = landmarks.n_rows
+    seen = np.arange(n_rows)
+    by_rows = hasattr(validation, "split") or holds_eras(landmarks.eras)
+    if validation is None or (n_rows < FEWEST_ROWS and not by_rows):
+        return graph, None, seen
+    if by_rows:
+        rows: Any = hold_out(validation, landmarks, seen, seed)
+        mine, held = (np.isin(seen, part) for part in rows)
+        a, b = graph.heads, graph.tails
+        train = mine[a] & mine[b]
+        valid = (mine | held)[a] & (mine | held)[b] & ~train
+        seen = rows.train
+    elif validation >= 1:
+        raise ValueError(
+            f"validation={validation} is a number of eras; it takes {FEWEST_ERAS} "
+            "eras. Pass eras=, or a share of the edges, below 1."
+        )
+    else:
+        rng = np.random.default_rng([seed, len(graph.weights)])
+        valid = rng.random(len(graph.weights)) < validation
+        train = ~valid
+    for name, edges in {"train on": train, "hold out": valid}.items():
+        if not edges.any():
+            raise ValueError(
+                f"validation={validation!r} leaves no edge to {name}. Hold out another "
+                "share, or pass validation=None to train on all."
+            )
+    return graph.take(train), graph.take(valid), seen
+
+
+def label_bins(y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return a category a row, -1 where the target is not known.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,)
+        Of more than 50 values ten bins of equal size are made.
+    """
+    known = ~np.isnan(y)
+    labels = np.full(len(y), -1)
+    values, labels[known] = np.unique(y[known], return_inverse=True)
+    if len(values) > MOST_BINS:
+        edges = np.quantile(y[known], np.arange(1, _LABEL_BINS) / _LABEL_BINS)
+        labels[known] = np.searchsorted(np.unique(edges), y[known])
+    return labels

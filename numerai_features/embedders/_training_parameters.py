@@ -1,0 +1,240 @@
+"""The parameters of training, which every network embedder has, written once.
+
+`TrainingParameters` declares each of them as an annotated class attribute, with its
+constraint and its paragraph. A leaf is written likewise: its own parameters are
+annotated attributes, and it may give a shared one another default, or make it a
+constant (``n_models: ClassVar[int] = 1``). From that the leaf gets an explicit
+constructor, first its own parameters and then the shared ones, the constraints that
+scikit-learn checks in `fit`, and the paragraphs in its docstring.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import MISSING, dataclass, field, fields
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, ClassVar, dataclass_transform
+
+from sklearn.base import BaseEstimator
+
+from numerai_features._compat import HasMethods, Interval, StrOptions
+
+POSITIVE = Interval(Integral, 1, None, closed="left")
+NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+ABOVE_ZERO = Interval(Real, 0, None, closed="neither")
+
+_SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
+_ENTRY = re.compile(r"^(?=\w)", re.MULTILINE)
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+class TrainingParameters(BaseEstimator):
+    """What is the same for all networks.
+
+    Parameters
+    ----------
+    validation : float, int, splitter or None, default=0.1
+        What is held out to stop by: the last share of the eras, or the last so many,
+        with as many eras before them left out, at most the purge of the longest target
+        that a name of y tells, else 16. Without eras, or with fewer than 5 of them, a
+        random share of the rows; of fewer than 20 rows none. Or a splitter, whose last
+        fold is taken (``EraHoldout(0.2, purge=4)``). None: train on all rows, to the
+        last epoch.
+    patience : int, default=10
+        Epochs without a better result on what is held out until training stops. None:
+        never.
+    batching : {"rows", "era"}, default="rows"
+        Batches of random rows, or of all rows of one era.
+    batch_size : int or "auto", default="auto"
+        Rows a batch. "auto": a fiftieth of the training rows, between 256 and 4096.
+    max_epochs : int, default=30
+        Most passes over the rows.
+    learning_rate : float, default=0.003
+        Of AdamW; the largest of the schedule.
+    schedule : {"one-cycle", "constant"}, default="one-cycle"
+        "one-cycle": up within 30 % of the steps, then down to nearly nothing.
+    weight_decay : float, default=0.0
+        Of the layers' matrices.
+    clip_norm : float, default=None
+        Largest norm of the gradient.
+    ema_decay : float, default=None
+        Decay, near 1, of an exponential moving average of the weights over steps,
+        which is then what is judged and kept.
+    n_models : int, default=1
+        Networks of other seeds, whose latents stand side by side.
+    missing : {"middle", "raise"}, default="middle"
+        NaN becomes the column's median learned in `fit` (bin 2 for int8), and counts
+        in no loss; or it is an error.
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:1" ...; "auto": a GPU if there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        What matrix products are made in while training. "auto": bfloat16 on GPUs and
+        CPUs (with AMX) that multiply it faster.
+    checkpoint : path, default=None
+        Folder for training states; needs an int `random_state`. A fit that was cut
+        off, and is called again with the same parameters and rows, goes on from the
+        last one; a fit that ends removes it.
+    checkpoint_every : float, default=60
+        Seconds between two states.
+    log_dir : path, default=None
+        Folder for TensorBoard.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, order and draws. The same seed gives the same latents to the
+        bit on the same machine.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    encoder_ : Encoder
+        What `transform` runs.
+    history_ : list of dict
+        A record an epoch: ``epoch``, ``learning_rate``, and a list with a number for
+        each network (NaN once it has stopped) of ``seconds``, ``train_loss`` and the
+        metrics of what is held out, which begin with ``valid_``.
+    best_epoch_ : ndarray of shape (n_models,)
+        The epoch, from 1, whose weights each network has.
+    n_iter_ : int
+        Number of epochs.
+    missing_values_ : ndarray of shape (n_features,)
+        What stands in for NaN.
+    fitted_eras_ : ndarray of shape (n_eras,) or None
+        Era numbers seen in fit, None if no eras were given.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+    """
+
+    validation: Any = 0.1
+    patience: int | None = 10
+    batching: str = "rows"
+    batch_size: int | str = "auto"
+    max_epochs: int = 30
+    learning_rate: float = 0.003
+    schedule: str = "one-cycle"
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    n_models: int = 1
+    missing: str = "middle"
+    device: str = "auto"
+    precision: str = "auto"
+    checkpoint: Any = None
+    checkpoint_every: float = 60
+    log_dir: Any = None
+    random_state: Any = None
+    verbose: int = 0
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "validation": [
+            Interval(Real, 0, 1, closed="neither"),
+            POSITIVE,
+            HasMethods(["split"]),
+            None,
+        ],
+        "patience": [POSITIVE, None],
+        "batching": [StrOptions({"rows", "era"})],
+        "batch_size": [POSITIVE, StrOptions({"auto"})],
+        "max_epochs": [POSITIVE],
+        "learning_rate": [ABOVE_ZERO],
+        "schedule": [StrOptions({"one-cycle", "constant"})],
+        "weight_decay": [NOT_NEGATIVE],
+        "clip_norm": [ABOVE_ZERO, None],
+        "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
+        "n_models": [POSITIVE],
+        "missing": [StrOptions({"middle", "raise"})],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "checkpoint": [str, PathLike, None],
+        "checkpoint_every": [NOT_NEGATIVE],
+        "log_dir": [str, PathLike, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
+        """Make a leaf of what a class body declares."""
+        super().__init_subclass__(**kwargs)
+        if abstract:
+            return
+        shared = inspect.get_annotations(TrainingParameters)
+        own = inspect.get_annotations(cls)
+        # Own parameters come first, a shared one in its place wherever it is changed.
+        order = [*(name for name in own if name not in shared), *shared]
+        cls.__annotations__ = {name: own.get(name) or shared[name] for name in order}
+        _check_declared(cls)
+        # Compared, hashed and shown as scikit-learn's estimators are.
+        dataclass(kw_only=True, eq=False, repr=False)(cls)
+        names = [parameter.name for parameter in fields(cls)]
+        known = {
+            **TrainingParameters._parameter_constraints,
+            **cls._parameter_constraints,
+        }
+        cls._parameter_constraints = {k: known[k] for k in names if k in known}
+        cls.__doc__ = _with_shared_paragraphs(cls, names)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Return what tells this estimator from others, its fitted state included.
+
+        Dask would look at a dataclass's fields alone: two fits with equal parameters
+        would be one task.
+        """
+        return type(self).__module__, type(self).__qualname__, vars(self)
+
+
+def _check_declared(cls: type) -> None:
+    """Raise where an annotation would become a parameter that nobody meant."""
+    for name, kind in cls.__annotations__.items():
+        if "ClassVar" in str(kind):
+            continue
+        default = getattr(cls, name, MISSING)
+        if name.startswith("_") or name.endswith("_") or callable(default):
+            raise TypeError(
+                f"{cls.__name__}.{name} is annotated, which makes it a parameter, but "
+                f"its name or its value ({default!r}) is no parameter's. Leave the "
+                "annotation out, or make it a ClassVar."
+            )
+
+
+def _with_shared_paragraphs(cls: type, names: list[str]) -> str | None:
+    """Return a class's docstring with the shared paragraphs behind its own."""
+    if not cls.__dict__.get("__doc__"):
+        return cls.__doc__
+    doc, shared_doc = (
+        inspect.getdoc(cls) or "",
+        inspect.getdoc(TrainingParameters) or "",
+    )
+    for title in ("Parameters", "Attributes"):
+        told, shared = (_entries(_section(d, title)) for d in (doc, shared_doc))
+        own = [text for name, text in told.items() if name not in shared]
+        rest = {name: told.get(name, text) for name, text in shared.items()}
+        if title == "Parameters":
+            rest = {k: _with_default(rest[k], cls, k) for k in rest if k in names}
+        doc = doc.replace(_section(doc, title), "".join([*own, *rest.values()]) + "\n")
+    return doc
+
+
+def _section(doc: str, title: str) -> str:
+    """Return the text below a section's title, to the next title."""
+    titles = [*_SECTION.finditer(doc)]
+    for i, match in enumerate(titles):
+        if match[1] == title:
+            end = titles[i + 1].start() if i + 1 < len(titles) else len(doc)
+            return doc[match.end() : end]
+    return ""
+
+
+def _entries(section: str) -> dict[str, str]:
+    """Return a section's entries, by their first name."""
+    entries = [e.rstrip("\n") + "\n" for e in _ENTRY.split(section) if e.strip()]
+    return {re.split(r"[\s,:]", e, maxsplit=1)[0]: e for e in entries}
+
+
+def _with_default(entry: str, cls: type, name: str) -> str:
+    """Return a paragraph with the default that the class has."""
+    default = getattr(cls, name)
+    told = f'"{default}"' if isinstance(default, str) else repr(default)
+    return re.sub(r"default=.*", f"default={told}", entry, count=1)

@@ -1,0 +1,37 @@
+"""What a network is trained to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Task(nn.Module):
+    """A module that maps a batch to its loss, and is judged by rows held out.
+
+    A leaf needs `forward` alone, which returns the loss of a batch; where several
+    processes share each batch, they return parts that add up to it. Judged by more
+    than the loss, it overrides `evaluate` and `metrics`.
+
+    Attributes
+    ----------
+    falling : frozenset of str
+        Which of its metrics fall as the network learns; of all others more is better.
+    judges_eras : bool
+        Whether each batch to evaluate must be a whole era.
+    """
+
+    falling = frozenset({"loss"})
+    judges_eras = False
+
+    @torch.no_grad()
+    def evaluate(self, batch: Any) -> dict[str, Tensor]:
+        """Return sums over a batch held out, which are added over batches."""
+        loss = self(batch)
+        return {"loss": loss, "batches": torch.ones_like(loss)}
+
+    def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return metrics from the sums over all batches."""
+        return {"loss": sums["loss"] / sums["batches"]}
