@@ -22,13 +22,12 @@ from numerai_features._compat import (
     check_feature_names_in,
     fit_context,
 )
+from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
-    check_weights,
     known_numbers,
     row_blocks,
     take_eras,
-    validate_rows,
 )
 from numerai_features.encoders import Quantize
 
@@ -168,14 +167,14 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         """
         check_is_fitted(self)
         frame, given = X, eras
-        X, index = validate_rows(self, X, eras, reset=False)
-        extras = {"eras": None if index is None else index.row_numbers}
+        rows = Rows.read(self, X, None, eras, reset=False)
         blocks = []
         fitted = zip(self.embedders_, self.quantizers_, strict=True)
         for (name, embedder), bins in fitted:
-            latents = self._checked(name, _call(embedder.transform, X, **extras))
+            latents = _call(embedder.transform, rows.X, eras=rows.era_labels)
+            latents = self._checked(name, latents)
             blocks.append(_quantize(latents, bins, self.quantize))
-        return self._with_era(self._table(X, blocks), frame, given)
+        return self._with_era(self._table(rows.X, blocks), frame, given)
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
@@ -257,13 +256,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         """Fit; return the table if `keep`."""
         frame, given = X, eras
         embedders = self._list_embedders()
-        X, index = validate_rows(self, X, eras, reset=True)
-        self.fitted_eras_ = known_numbers(index)
-        weights = check_weights(sample_weight, len(X))
-        extras = {
-            "eras": None if index is None else index.row_numbers,
-            "sample_weight": sample_weight,
-        }
+        rows = Rows.read(self, X, None, eras, sample_weight)
+        X = rows.X
+        self.fitted_eras_ = known_numbers(rows.eras)
+        extras = {"eras": rows.era_labels, "sample_weight": rows.weights}
         memory = open_memory(self.memory)
         remembers = memory.location is not None
         key = fingerprint(X, y, *extras.values()) if remembers else None
@@ -271,13 +267,13 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         self.embedders_, self.quantizers_, blocks = [], [], []
         for name, embedder in embedders:
             embedder = clone(embedder)
-            _check_reachable(name, embedder, index)
+            _check_reachable(name, embedder, rows.eras)
             bins = None
             if keep or self.quantize is not None or remembers:
                 embedder, latents = fit_transform(embedder, key, X, y, extras)
                 latents = self._checked(name, latents)
                 if self.quantize is not None:
-                    bins = _learn_bins(latents, self._n_bins, weights)
+                    bins = _learn_bins(latents, self._n_bins, rows.weights)
                 if keep:
                     blocks.append(_quantize(latents, bins, self.quantize))
                 del latents
