@@ -239,6 +239,19 @@ def known_numbers(
     return None if eras is None or eras.named else eras.numbers[which]
 
 
+def require_numbers(eras: EraIndex, name: str = "eras") -> EraIndex:
+    """Return eras that have numbers; raise where they are names.
+
+    For what keeps eras, or looks them up, by number.
+    """
+    if eras.named:
+        raise ValueError(
+            f"{name} must be labels with numbers, such as '0574'; got "
+            f"{eras.labels[0]!r}. Number the eras by week."
+        )
+    return eras
+
+
 def fill_missing(block: NDArray[Any], fill: Any) -> NDArray[Any]:
     """Return rows with what stands in for NaN, in their own type.
 

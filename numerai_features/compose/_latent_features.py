@@ -406,21 +406,21 @@ def _fit_transform(embedder, key, X, y, extras):
     known to the cache by `key`.
     """
     together = getattr(embedder, "fit_transform", None)
-    if together is not None and _wanted(embedder.fit) <= _wanted(together):
+    if together is not None and _extras_of(embedder.fit) <= _extras_of(together):
         return embedder, _call(together, X, y, **extras)
     # TransformerMixin's own fit_transform does not hand metadata on.
     _call(embedder.fit, X, y, **extras)
     return embedder, _call(embedder.transform, X, **extras)
 
 
-def _wanted(method):
+def _extras_of(method):
     """Return which of our extras a method names."""
     return {"eras", "sample_weight"} & set(inspect.signature(method).parameters)
 
 
 def _call(method, *args, **extras):
     """Call with those extras that are given and that the method names."""
-    wanted = _wanted(method)
+    wanted = _extras_of(method)
     return method(*args, **{k: v for k, v in extras.items() if k in wanted})
 
 
@@ -428,7 +428,7 @@ def _check_reachable(name, embedder, eras):
     """Raise if eras are there but would not reach a step within a Pipeline."""
     steps = [step for _, step in getattr(embedder, "steps", [])]
     if eras is not None and any(
-        "eras" in _wanted(step.fit) for step in steps if hasattr(step, "fit")
+        "eras" in _extras_of(step.fit) for step in steps if hasattr(step, "fit")
     ):
         raise ValueError(
             f"embedders: a step of the Pipeline {name!r} takes eras, which a Pipeline "

@@ -125,9 +125,9 @@ class EraScorer(BaseEstimator):
         check_era_is_no_feature(partial(predict_some, estimator), X)
         prediction = one_column(_predict(estimator, X, labels))
         scores = era_scores(
-            _values(y),
+            _without_index(y),
             prediction,
-            _values(labels),
+            _without_index(labels),
             metric="corr" if self.metric == "sharpe" else self.metric,
             **self._beside(rows),
         )
@@ -221,7 +221,7 @@ def predict_some(estimator: Any, frame: Any) -> Any:
     return _predict(estimator, frame, take_eras(frame)[1])
 
 
-def _values(column: Any) -> Any:
+def _without_index(column: Any) -> Any:
     """Drop a pandas index: in a fold all rows are matched by position."""
     return column.reset_index(drop=True) if hasattr(column, "iloc") else column
 
