@@ -220,15 +220,15 @@ def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> N
 
 
 def known_numbers(
-    eras: EraIndex | None, codes: Any = slice(None)
+    eras: EraIndex | None, which: Any = slice(None)
 ) -> NDArray[np.int64] | None:
     """Return the era numbers that other calls share.
 
     Parameters
     ----------
     eras : EraIndex or None
-    codes : slice, or array-like of int, default=slice(None)
-        Which of the eras; all by default.
+    which : slice, codes or mask, default=slice(None)
+        Which of the eras.
 
     Returns
     -------
@@ -236,7 +236,20 @@ def known_numbers(
         None if there are no eras, or they are names: nothing is known of these in
         another call.
     """
-    return None if eras is None or eras.named else eras.numbers[codes]
+    return None if eras is None or eras.named else eras.numbers[which]
+
+
+def require_numbers(eras: EraIndex, name: str = "eras") -> EraIndex:
+    """Return eras that have numbers; raise where they are names.
+
+    For what keeps eras, or looks them up, by number.
+    """
+    if eras.named:
+        raise ValueError(
+            f"{name} must be labels with numbers, such as '0574'; got "
+            f"{eras.labels[0]!r}. Number the eras by week."
+        )
+    return eras
 
 
 def fill_missing(block: NDArray[Any], fill: Any) -> NDArray[Any]:

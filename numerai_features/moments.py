@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras
-from numerai_features._validation import check_weights, fill_missing, row_blocks
+from numerai_features._validation import (
+    check_weights,
+    fill_missing,
+    require_numbers,
+    row_blocks,
+)
 
 __all__ = ["EraMoments", "Moments"]
 
@@ -297,7 +302,7 @@ class EraMoments:
             If `eras` is not a union of whole blocks, or an era is not there.
         """
         self._check_numbered()
-        wanted = encode_eras(eras).numbers
+        wanted = require_numbers(encode_eras(eras)).numbers
         unknown = np.setdiff1d(wanted, self.numbers)
         if len(unknown):
             raise ValueError(

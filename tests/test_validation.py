@@ -14,6 +14,7 @@ from numerai_features._validation import (
     frame_to_array,
     known_numbers,
     missing_values,
+    require_numbers,
     take_eras,
     take_rows,
     target_names,
@@ -257,6 +258,15 @@ def test_known_numbers_are_those_that_other_calls_share():
     assert known_numbers(eras, [0, 2]).tolist() == [3, 9]
     assert known_numbers(encode_eras(["b", "a"])) is None
     assert known_numbers(None) is None
+
+
+def test_numbers_that_are_needed():
+    eras = encode_eras(["0009", "0003"])
+    assert require_numbers(eras) is eras
+    with pytest.raises(
+        ValueError, match=r"groups must be labels with numbers.*got 'a'"
+    ):
+        require_numbers(encode_eras(["b", "a"]), "groups")
 
 
 def test_a_mask_of_all_rows_is_none():

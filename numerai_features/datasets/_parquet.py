@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._validation import ERA_COLUMN, fill_missing
+from numerai_features._validation import ERA_COLUMN, fill_missing, require_numbers
 from numerai_features.datasets._metadata import (
     NumeraiMetadata,
     check_known,
@@ -298,7 +298,8 @@ def _plan(keys: list[_Keys], eras: Iterable[Any] | None, every: int) -> _Plan:
     """Choose the rows to keep, and sort them by era."""
     _check_ids(keys)
     # Labels of all files together, so that a label has one number in all of them.
-    index = encode_eras(np.concatenate([key.eras.labels for key in keys]))
+    labels = np.concatenate([key.eras.labels for key in keys])
+    index = require_numbers(encode_eras(labels), "the era columns")
     ends = np.cumsum([key.eras.n_eras for key in keys])[:-1]
     parts = zip(keys, np.split(index.codes, ends), strict=True)
     codes = np.concatenate([part[key.eras.codes] for key, part in parts])

@@ -280,7 +280,7 @@ def _score_eras(
         if moves.any():
             frame = pd.DataFrame(block[:, moves])
             beside = None if other is None else other[rows]
-            scores[number][moves] = _call(score, truth, frame, beside, number)
+            scores[number][moves] = _score_era(score, truth, frame, beside, number)
     if not scores:
         raise ValueError(
             "no era can be scored: each is live, or its target or reference is unknown "
@@ -298,9 +298,9 @@ def _scorable(
         if not index.resolved[code]:
             continue
         number = int(index.numbers[code])
-        rows = _known(era_rows, target)
+        rows = _known_rows(era_rows, target)
         n_rows = _length(rows)
-        rows = _known(rows, reference)
+        rows = _known_rows(rows, reference)
         if 0 < _length(rows) < (1 - _MAX_MISSING) * n_rows:
             raise ValueError(
                 f"The benchmark or meta model misses {n_rows - _length(rows)} of "
@@ -312,7 +312,7 @@ def _scorable(
             yield number, rows
 
 
-def _known(rows: _Rows, values: NDArray[np.float64] | None) -> _Rows:
+def _known_rows(rows: _Rows, values: NDArray[np.float64] | None) -> _Rows:
     """Return the rows whose value is not NaN; a slice stays one if it can."""
     if values is None:
         return rows
@@ -332,7 +332,7 @@ def _varies(values: NDArray[np.float64] | None, rows: _Rows) -> bool:
     return values is None or bool(values[rows].max() > values[rows].min())
 
 
-def _call(
+def _score_era(
     score: _Score, target: Any, frame: pd.DataFrame, other: Any, number: int
 ) -> NDArray[np.float64]:
     """Score one era; numerai_tools checks its input by bare assertions."""

@@ -12,8 +12,8 @@ from numerai_features._fitted import components, tell_eras
 from numerai_features._horizon import resolve_horizon
 from numerai_features._validation import as_frame
 from numerai_features.model_selection._base import resolved_eras
-from numerai_features.model_selection._era_column import check_columns
 from numerai_features.model_selection._folds import Counts, era_folds, index_eras
+from numerai_features.model_selection._telling_columns import check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
