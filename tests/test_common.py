@@ -1,11 +1,16 @@
 """What every public class must keep: scikit-learn's contract, and our own."""
 
 import copy
+import dataclasses
 import importlib
+import importlib.util
 import inspect
 import pickle
 import random
+import sys
 import warnings
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +19,7 @@ import pyarrow as pa
 import pytest
 import sklearn
 import torch
+from numpydoc.docscrape import ClassDoc
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.tree import DecisionTreeClassifier
@@ -42,6 +48,8 @@ from numerai_features.embedders import (
     SupervisedAEMLP,
     UMAPEmbedder,
 )
+from numerai_features.embedders._network import NetworkEmbedder
+from numerai_features.embedders._training_parameters import TrainingParameters
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
     EraHoldout,
@@ -50,6 +58,17 @@ from numerai_features.model_selection import (
     RepeatedEraKFold,
 )
 
+
+def own_embedder():
+    """Return the embedder that the guide shows how to write."""
+    file = Path(__file__).parents[1] / "examples" / "masked_autoencoder.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.MaskedAutoencoder
+
+
+MaskedAutoencoder = own_embedder()
 FAST = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
 DAES = [
     DAEEmbedder(**FAST),
@@ -69,10 +88,15 @@ UMAPS = [
         reduce=None, reconstruction_weight=1.0, batch_size=64, **FAST,
     ),
 ]  # fmt: skip
+OWN = [
+    MaskedAutoencoder(3, max_epochs=2, random_state=0),
+    MaskedAutoencoder(2, n_models=2, batching="era", max_epochs=2, random_state=0),
+]
 TRANSFORMERS = [
     *DAES,
     *SUPERVISED,
     *UMAPS,
+    *OWN,
     FactorAnalysisEmbedder(),
     FactorAnalysisEmbedder(rotation="varimax"),
     FactorAnalysisEmbedder(center="era"),
@@ -146,7 +170,7 @@ EXCUSED = {
                 "estimators alike"
             ),
         }
-        for net in [*DAES, *SUPERVISED]
+        for net in [*DAES, *SUPERVISED, *OWN]
     },
 }
 
@@ -165,7 +189,7 @@ def public_classes():
 def test_every_public_estimator_is_in_the_lists():
     lists = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
     listed = {type(e).__name__ for e in lists} | {"EraScorer"}
-    assert set(public_classes()) == listed
+    assert set(public_classes()) == listed - {"MaskedAutoencoder"}
 
 
 @pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
@@ -313,6 +337,43 @@ class TestTransformers:
         assert routing.consumes("transform", ["eras"]) == {"eras"}
 
 
+ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
+
+
+def special_cases(cls, folder):
+    """Estimators whose rarer parameters have something to do."""
+    if issubclass(cls, NetworkEmbedder):
+        quick = {**FAST} if "hidden" in inspect.signature(cls).parameters else {}
+        narrow = NARROW if cls is SupervisedAEMLP else {}
+        kept = {"checkpoint": folder / "kept", "log_dir": folder / "told"}
+        return [cls(**quick, **narrow, **kept)]
+    if cls is EraKFold:
+        return [cls(shuffle=True, random_state=0)]
+    return []
+
+
+def work(estimator, toy):
+    """Do whatever an estimator can do."""
+    y = toy.y()
+    if hasattr(estimator, "split"):
+        list(estimator.set_params(purge=0).split_eras(range(1, 41)))
+    elif hasattr(estimator, "fit_resample"):
+        estimator.fit_resample(toy.X, y, eras=toy.eras)
+    elif isinstance(estimator, AugmentedClassifier | AugmentedRegressor):
+        estimator.fit(toy.X, (y > 0.5).astype(int)).predict(toy.X)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of tensorboard's own
+            Z = estimator.fit_transform(toy.X, y, eras=toy.eras)
+        for method in ("predict", "reconstruct"):
+            if hasattr(estimator, method):
+                getattr(estimator, method)(toy.X)
+        if hasattr(estimator, "inverse_transform") and not isinstance(
+            estimator, UMAPEmbedder
+        ):
+            estimator.inverse_transform(Z)
+
+
 @pytest.mark.parametrize("cls", public_classes().values(), ids=lambda c: c.__name__)
 class TestClasses:
     def test_constraints_are_the_parameters(self, cls):
@@ -322,16 +383,31 @@ class TestClasses:
         names = list(inspect.signature(cls).parameters)
         assert set(constraints) == set(names)
 
-    def test_every_parameter_is_used(self, cls):
+    def test_every_parameter_is_read_while_it_works(self, cls, toy, tmp_path):
         if cls.__name__ == "EraScorer":
             pytest.skip("reads its references by name; tested there")
-        ours = (b for b in cls.__mro__ if b.__module__.startswith("numerai_features"))
-        source = "".join(inspect.getsource(base) for base in ours)
-        body = source.split("def __init__")[0] + source.split("self", 1)[1]
-        for name in inspect.signature(cls).parameters:
-            uses = body.count(f"self.{name}")
-            stored = body.count(f"self.{name} = {name}")
-            assert uses > stored or cls is LatentFeatures, name
+        made = [e for e in ALL if type(e) is cls] + special_cases(cls, tmp_path)
+        read, asked = set(), []
+        plain, get_params = cls.__getattribute__, cls.get_params
+
+        def recorded(self, name):
+            if not asked:
+                read.add(name)
+            return plain(self, name)
+
+        def unrecorded(self, deep=True):  # which reads all of them
+            asked.append(True)
+            try:
+                return get_params(self, deep)
+            finally:
+                asked.pop()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cls, "__getattribute__", recorded)
+            patch.setattr(cls, "get_params", unrecorded)
+            for estimator in made:
+                work(clone(estimator), toy)
+        assert not set(inspect.signature(cls).parameters) - read
 
     def test_defaults_work_on_the_default_panel(self, cls, panel):
         if cls.__name__ == "EraScorer":
@@ -358,3 +434,85 @@ class TestClasses:
             )
             table = cls(**quick).fit_transform(panel.X, panel.y(), eras=panel.eras)
             assert len(table) == panel.n_rows
+
+
+@pytest.mark.parametrize(
+    "net", [*DAES[:1], *SUPERVISED[:1], *UMAPS[:1], *OWN[:1]], ids=repr
+)
+class TestNetworkParameters:
+    """What could go wrong where a dataclass makes the constructor."""
+
+    def test_the_class_is_like_any_estimator(self, net):
+        cls = type(net)
+        assert "__init__" in vars(cls)
+        assert cls.__eq__ is object.__eq__
+        assert cls.__hash__ is object.__hash__
+        assert cls.__repr__ is BaseEstimator.__repr__
+        assert not hasattr(cls, "__slots__")
+
+    def test_parameters_are_what_is_annotated(self, net):
+        names = [f.name for f in dataclasses.fields(net)]
+        assert sorted(names) == sorted(net.get_params())
+        assert names == list(inspect.signature(type(net)).parameters)
+        assert not [n for n in names if n.startswith("_") or n.endswith("_")]
+        for name in names:
+            hash(getattr(type(net), name))  # a default that can change is shared
+
+    def test_own_parameters_come_first_and_shared_ones_in_one_order(self, net):
+        names = list(inspect.signature(type(net)).parameters)
+        shared = list(inspect.get_annotations(TrainingParameters))
+        ours = [name for name in shared if name in names]
+        assert names[-len(ours) :] == ours
+
+    def test_shared_paragraphs_and_constraints_are_everywhere_the_same(self, net):
+        told = ClassDoc(type(net), config={"show_class_members": False})
+        shared = ClassDoc(TrainingParameters, config={"show_class_members": False})
+        assert [*told["Examples"], *told["Extended Summary"]]
+        ours = {entry.name: entry for entry in told["Parameters"]}
+        same = 0
+        for entry in shared["Parameters"]:
+            if entry.name not in net.get_params():
+                continue
+            same += ours[entry.name].desc == entry.desc
+            default = getattr(type(net), entry.name)
+            like = f'"{default}"' if isinstance(default, str) else default
+            assert ours[entry.name].type.endswith(f"default={like}")
+            if ours[entry.name].desc == entry.desc:
+                constraint = type(net)._parameter_constraints[entry.name]
+                assert (
+                    constraint is TrainingParameters._parameter_constraints[entry.name]
+                )
+        assert same >= 12
+        attributes = {entry.name for entry in told["Attributes"]}
+        assert {entry.name for entry in shared["Attributes"]} <= attributes
+
+    def test_dask_tells_two_fits_apart(self, net, toy):
+        tokenize = pytest.importorskip("dask.base").tokenize
+        first, second = clone(net), clone(net)
+        assert tokenize(first) == tokenize(second)
+        assert tokenize(first) != tokenize(clone(net).set_params(max_epochs=3))
+        first.fit(toy.X, toy.y(), eras=toy.eras)
+        second.fit(toy.X[:160], toy.y()[:160], eras=toy.eras[:160])
+        assert len({tokenize(e) for e in (first, second, clone(net))}) == 3
+
+
+@pytest.mark.parametrize(
+    "body", ["fitted_: int = 3", "_hidden: int = 3", "def validation(self): ..."]
+)
+def test_an_annotation_that_nobody_meant_is_refused(body):
+    space = {"NetworkEmbedder": NetworkEmbedder}
+    with pytest.raises(TypeError, match="which makes it a parameter"):
+        exec(f"class Own(NetworkEmbedder):\n    {body}", space)
+
+
+def test_a_leaf_may_change_a_default_and_leave_a_parameter_out():
+    class Own(MaskedAutoencoder):
+        """An embedder."""
+
+        batching = "era"
+        n_models: ClassVar[int] = 1
+
+    assert Own().batching == "era"
+    assert Own().get_params()["batching"] == "era"
+    assert "n_models" not in Own().get_params()
+    assert Own(5).n_components == 5

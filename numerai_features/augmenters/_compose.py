@@ -78,31 +78,34 @@ class ComposeAugmenters(BaseAugmenter):
     def _make_rows(self, rows, rng):
         each = [augmenter._draw_rows(rows) for augmenter in self.augmenters_]
         starts = np.cumsum([0, *(len(new.source) for new in each)])
-        blocks, makers = [], {}
+        blocks = []
         for new, start in zip(each, starts, strict=False):
             own = np.arange(len(new.source))
             for block in new.blocks or row_blocks(len(own), rows.X.shape[1]):
                 blocks.append(own[block] + start)
-                makers[blocks[-1][0]] = new.features, block
 
         def features(block):
-            make, local = makers[block[0]]
-            return make(local)
+            part = np.searchsorted(starts, block[0], side="right") - 1
+            new, local = each[part], block - starts[part]
+            if new.blocks is None:  # then it is asked for a slice of its rows
+                local = slice(int(local[0]), int(local[-1]) + 1)
+            return new.features(local)
 
         y = None
         if rows.y is not None and any(new.y is not None for new in each):
             y = np.concatenate(
                 [rows.y[new.source] if new.y is None else new.y for new in each]
             )
-        eras, first = [], 0
+        new_eras, first = [], 0
         for new in each:
-            in_era = new.source if new.eras is None else new.eras
-            eras.append(np.where(in_era < 0, in_era + first, in_era))
-            first = min(first, eras[-1].min(initial=0))
+            own = 0 * new.source if new.new_eras is None else new.new_eras
+            new_eras.append(np.where(own < 0, own + first, 0))
+            first = min(first, new_eras[-1].min(initial=0))
         return NewRows(
             np.concatenate([new.source for new in each]),
             features,
             y,
-            np.concatenate(eras),
+            np.concatenate([n.source if n.eras is None else n.eras for n in each]),
+            np.concatenate(new_eras),
             blocks,
         )

@@ -61,8 +61,10 @@ class NewRows:
     y : ndarray of shape (n_new, n_targets), default=None
         Targets of their own.
     eras : ndarray of shape (n_new,), default=None
-        Rows whose eras they are in, where these are not their sources'; below zero, the
-        number of a new era.
+        Rows whose eras they are in; their sources by default.
+    new_eras : ndarray of shape (n_new,), default=None
+        Numbers of the new eras that they are in, which come before all others and are
+        negative; 0 for a row that is in no new era. By default none is.
     blocks : sequence of ndarray of int, default=None
         New rows that must be made together; by default as many as fit in the cache.
     """
@@ -71,6 +73,7 @@ class NewRows:
     features: Callable[[Any], NDArray[Any]]
     y: NDArray[np.float64] | None = None
     eras: NDArray[np.intp] | None = None
+    new_eras: NDArray[np.int64] | None = None
     blocks: Sequence[NDArray[np.intp]] | None = None
 
     def write(self, out: NDArray[Any]) -> None:
@@ -107,8 +110,8 @@ class CallersRows:
         """Return as many other rows in the place of these, in the container of X."""
         table = np.empty_like(self.rows.X, order="C")
         new.write(table)
-        none = np.zeros(0, np.intp)
-        return self._like_frame(table, none, none)
+        nothing = NewRows(np.zeros(0, np.intp), new.features)
+        return self._like_frame(table, nothing)
 
     def append(self, new: NewRows) -> Resampled:
         """Return these rows and the new ones, written where they will lie."""
@@ -117,27 +120,26 @@ class CallersRows:
         for rows in row_blocks(*X.shape):
             table[rows] = X[rows]
         new.write(table[n:])
-        came, in_era = self.came, new.source if new.eras is None else new.eras
+        came = self.came
         weights = came.sample_weight
         return Resampled(
-            self._like_frame(table, new.source, in_era),
+            self._like_frame(table, new),
             None if came.y is None else append_targets(came.y, new.source, new.y),
-            None if came.eras is None else self._append_eras(came.eras, in_era),
+            None if came.eras is None else self._append_eras(came.eras, new),
             None if weights is None else np.append(weights, weights[new.source]),
         )
 
-    def _like_frame(
-        self, table: NDArray[Any], source: NDArray[np.intp], in_era: NDArray[np.intp]
-    ) -> Any:
+    def _like_frame(self, table: NDArray[Any], new: NewRows) -> Any:
         """Return the table in the container of X, its column of eras with it."""
         X = self.came.X
         if not is_frame(X):
             return table
         names = column_names(X)
         if ERA_COLUMN not in names:
-            return frame_like(X, table, names, source)
-        frame = frame_like(X, table, [n for n in names if n != ERA_COLUMN], source)
-        eras = self._append_eras(X[ERA_COLUMN], in_era)
+            return frame_like(X, table, names, new.source)
+        others = [name for name in names if name != ERA_COLUMN]
+        frame = frame_like(X, table, others, new.source)
+        eras = self._append_eras(X[ERA_COLUMN], new)
         place = names.index(ERA_COLUMN)
         if hasattr(frame, "loc"):
             frame.insert(place, ERA_COLUMN, eras.array)
@@ -146,15 +148,16 @@ class CallersRows:
             return frame.add_column(place, ERA_COLUMN, [eras])
         return frame.insert_column(place, eras)
 
-    def _append_eras(self, values: Any, in_era: NDArray[np.intp]) -> Any:
+    def _append_eras(self, values: Any, new: NewRows) -> Any:
         """Return labels with those of new rows behind, in their container."""
-        new = in_era < 0
-        out = append_rows(values, np.where(new, 0, in_era))
-        if not new.any():
+        out = append_rows(values, new.source if new.eras is None else new.eras)
+        if new.new_eras is None or not new.new_eras.any():
             return out
         assert self.rows.eras is not None
         labels = np.array(out, dtype=object)
-        labels[self.rows.n_rows :][new] = self.rows.eras.labels_of(in_era[new])
+        own = new.new_eras != 0
+        numbers = new.new_eras[own]
+        labels[self.rows.n_rows :][own] = self.rows.eras.labels_of(numbers)
         return labels_like(out, labels)
 
 

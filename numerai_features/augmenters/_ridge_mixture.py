@@ -147,17 +147,17 @@ class RidgeMixtureTargets(BaseAugmenter):
         n, copied = len(rows.X), draw_copies(rows, self.copies, rng)
         size = int(np.median(rows.eras.counts))
         y = np.empty((len(copied) + self.synthetic_eras * size, rows.y.shape[1]))
-        source, in_era = (np.empty(len(y), np.intp) for _ in range(2))
-        source[: len(copied)] = in_era[: len(copied)] = copied
+        source, new_eras = np.empty(len(y), np.intp), np.zeros(len(y), np.int64)
+        source[: len(copied)] = copied
         if self.copies:
             self._copy(rows, copied, y, rng)
         last = min(0, int(rows.eras.numbers[0]))
         for i in range(self.synthetic_eras):
             new = slice(len(copied) + i * size, len(copied) + (i + 1) * size)
             source[new] = rng.choice(n, size, replace=False, shuffle=False)
-            in_era[new] = last - i - 1
+            new_eras[new] = last - i - 1
             [y[new]] = self._draw_targets(self._factors(rows.X, source[new]), 1, rng)
-        return NewRows(source, lambda new: rows.X[source[new]], y, in_era)
+        return NewRows(source, lambda new: rows.X[source[new]], y, new_eras=new_eras)
 
     def _copy(self, rows, source, y, rng):
         """Write the targets of copies: whole ones, and of a part of each era's rows."""

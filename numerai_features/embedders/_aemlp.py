@@ -282,7 +282,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
                 "SupervisedAEMLP requires y to be passed, but the target y is None."
             )
         rows: Any = Rows.read(self, X, y, eras, sample_weight, min_rows=2)
-        if np.ndim(y) == 2 and rows.y.shape[1] == 1:
+        if np.asarray(y).ndim == 2 and rows.y.shape[1] == 1:
             warnings.warn(
                 "A column-vector y was passed when a 1d array was expected. Please "
                 "change the shape of y to (n_samples,), for example using ravel().",

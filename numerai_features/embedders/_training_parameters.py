@@ -203,28 +203,25 @@ def _with_shared_paragraphs(cls: type, names: list[str]) -> str | None:
     """Return a class's docstring with the shared paragraphs behind its own."""
     if not cls.__dict__.get("__doc__"):
         return cls.__doc__
-    doc, shared_doc = (
-        inspect.getdoc(cls) or "",
-        inspect.getdoc(TrainingParameters) or "",
-    )
-    for title in ("Parameters", "Attributes"):
-        told, shared = (_entries(_section(d, title)) for d in (doc, shared_doc))
-        own = [text for name, text in told.items() if name not in shared]
-        rest = {name: told.get(name, text) for name, text in shared.items()}
+    doc, own_sections = _sections(inspect.getdoc(cls) or "")
+    _, shared_sections = _sections(inspect.getdoc(TrainingParameters) or "")
+    merged = {}
+    for title, text in shared_sections.items():
+        told, shared = _entries(own_sections.pop(title, "")), _entries(text)
+        own = [entry for name, entry in told.items() if name not in shared]
+        rest = {name: told.get(name, entry) for name, entry in shared.items()}
         if title == "Parameters":
             rest = {k: _with_default(rest[k], cls, k) for k in rest if k in names}
-        doc = doc.replace(_section(doc, title), "".join([*own, *rest.values()]) + "\n")
+        merged[title] = "".join([*own, *rest.values()]) + "\n"
+    for title, text in {**merged, **own_sections}.items():
+        doc += f"{title}\n{'-' * len(title)}\n{text}"
     return doc
 
 
-def _section(doc: str, title: str) -> str:
-    """Return the text below a section's title, to the next title."""
-    titles = [*_SECTION.finditer(doc)]
-    for i, match in enumerate(titles):
-        if match[1] == title:
-            end = titles[i + 1].start() if i + 1 < len(titles) else len(doc)
-            return doc[match.end() : end]
-    return ""
+def _sections(doc: str) -> tuple[str, dict[str, str]]:
+    """Return what stands above the first title, and the text below each title."""
+    above, *parts = _SECTION.split(doc)
+    return above, dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _entries(section: str) -> dict[str, str]:
