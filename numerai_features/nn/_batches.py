@@ -5,6 +5,7 @@ A table is gathered by rows where the network is; nothing is cast before that.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -175,10 +176,22 @@ class Batch:
         if table.targets is not None:
             self.y = table.values(table.targets, self._rows)
 
-    @property
+    @cached_property
     def squares(self) -> Tensor:
         """Sum of squares of each own row's standardised cells, (n_own,)."""
         return self._table.values(self._table.squares, self._rows)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all its tensors by name."""
+        names = ("x", "total", "weight", "y", "squares")
+        found = {name: getattr(self, name) for name in names}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Batch:
+        """Return a batch with the same draws and these tensors."""
+        other = copy.copy(self)
+        vars(other).update(tensors)
+        return other
 
 
 class RowBatches:

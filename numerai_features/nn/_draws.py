@@ -86,11 +86,12 @@ class Draws:
         """
         threshold = int(256 * share + self.rng.random())
         cells = self.bytes(width)
-        out = torch.empty(cells.shape, dtype=dtype, device=cells.device)
+        if self.device.type != "cpu":
+            return (cells.to(torch.int16) < threshold).to(dtype)
+        out = torch.empty(cells.shape, dtype=dtype)
         if threshold > 255:
             return out.fill_(1)
-        below = torch.tensor(threshold, dtype=torch.uint8, device=cells.device)
-        return torch.lt(cells, below, out=out)
+        return torch.lt(cells, torch.tensor(threshold, dtype=torch.uint8), out=out)
 
     def normal(self, width: int) -> Tensor:
         """Return standard normal float32 of shape (n_own, width).

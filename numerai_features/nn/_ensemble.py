@@ -1,24 +1,135 @@
-"""Several networks of one shape: in a row, or at once where that pays."""
+"""Several networks of one shape: in a row, or at once where that pays.
+
+On a CPU, whose cores one network keeps busy, they are trained one after the other. On a
+GPU a small network's step is mostly the time that its many little operations take to be
+launched: there each operation is done for all networks together, by `torch.func.vmap`
+over their stacked parameters. The networks and their trainers know nothing of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+
+from numerai_features.nn._batches import Batch, RowBatches
+from numerai_features.nn._task import Task
 from numerai_features.nn._training import Trainer
 
 
 def train_all(trainers: Sequence[Trainer]) -> None:
-    """Train networks to the end, one after the other.
+    """Train networks to the end; then their checkpoints are removed.
 
     Raises
     ------
     KeyboardInterrupt
-        If Ctrl-C ends one, and others have not been trained.
+        If Ctrl-C comes before each of them has been trained for an epoch.
     """
+    on_gpu = all(t.losses.device.type == "cuda" for t in trainers)
+    by_rows = all(isinstance(t.batches, RowBatches) for t in trainers)
+    if len(trainers) > 1 and on_gpu and by_rows:
+        train_at_once(trainers)
+    else:
+        train_in_a_row(trainers)
+    for trainer in trainers:
+        if trainer.checkpoint is not None and not trainer.interrupted:
+            trainer.checkpoint.remove()
+
+
+def train_in_a_row(trainers: Sequence[Trainer]) -> None:
+    """Train networks one after the other."""
     for number, trainer in enumerate(trainers, 1):
         trainer.run()
         if trainer.interrupted and number < len(trainers):
             raise KeyboardInterrupt(f"in network {number} of {len(trainers)}")
+
+
+def train_at_once(trainers: Sequence[Trainer]) -> None:
+    """Train networks side by side; each stops and is kept as if alone.
+
+    Their batches must have as many rows step by step. What is drawn on the device is
+    drawn for all of them by one generator, so that they do not end as in a row.
+    """
+    going = [(trainer, trainer.steps()) for trainer in trainers]
+    n_stacked = 0
+    try:
+        while going:
+            batches = []
+            for trainer, steps in [*going]:
+                batch = next(steps, None)
+                if batch is None:
+                    going.remove((trainer, steps))
+                else:
+                    batches.append(batch)
+            if going and len(going) != n_stacked:
+                set_gradients = stacked_gradients([trainer for trainer, _ in going])
+                n_stacked = len(going)
+            if going:
+                losses = set_gradients(batches)
+                for (trainer, _), loss in zip(going, losses, strict=True):
+                    trainer.take_step(loss)
+    except KeyboardInterrupt:
+        for trainer, _ in going:
+            trainer.end_early()
     for trainer in trainers:
-        if trainer.checkpoint is not None and not trainer.interrupted:
-            trainer.checkpoint.remove()
+        trainer.finish()
+
+
+def stacked_gradients(
+    trainers: Sequence[Trainer],
+) -> Callable[[Sequence[Batch]], Tensor]:
+    """Return what sets the gradients of all networks, and tells their losses.
+
+    Parameters and buffers of the networks become slices of stacked ones.
+
+    Parameters
+    ----------
+    trainers : sequence of Trainer
+    """
+    tasks = [trainer.task for trainer in trainers]
+    dtype = trainers[0].settings.dtype
+    template = copy.deepcopy(tasks[0]).train()
+    parameters, buffers = stack_module_state(tasks)
+    learning = {name for name, p in tasks[0].named_parameters() if p.requires_grad}
+    fixed = {k: v.detach() for k, v in parameters.items() if k not in learning}
+    learned = {k: v.detach() for k, v in parameters.items() if k in learning}
+    for number, task in enumerate(tasks):
+        _share_memory(task, {**learned, **fixed, **buffers}, number)
+
+    def loss_of(
+        own: dict[str, Tensor],
+        rest: dict[str, Tensor],
+        tensors: dict[str, Tensor],
+        batch: Batch,
+    ) -> Tensor:
+        device = next(iter(own.values())).device.type
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            loss: Tensor = functional_call(
+                template, {**own, **rest}, (batch.with_tensors(tensors),)
+            )
+        return loss
+
+    def set_gradients(batches: Sequence[Batch]) -> Tensor:
+        each = [batch.tensors() for batch in batches]
+        tensors = {k: torch.stack([one[k] for one in each]) for k in each[0]}
+        gradients, losses = vmap(
+            grad_and_value(loss_of), in_dims=(0, 0, 0, None), randomness="different"
+        )(learned, {**fixed, **buffers}, tensors, batches[0])
+        for number, task in enumerate(tasks):
+            for name, parameter in task.named_parameters():
+                if name in learning:
+                    parameter.grad = gradients[name][number]
+        return losses.detach()  # type: ignore[no-any-return]
+
+    return set_gradients
+
+
+def _share_memory(task: Task, stacked: dict[str, Any], number: int) -> None:
+    """Let a network's tensors be slices of the stacked ones."""
+    named: Any = [*task.named_parameters(), *task.named_buffers()]
+    for name, tensor in named:
+        tensor.data = stacked[name][number]

@@ -106,33 +106,40 @@ class _Normalize(torch.autograd.Function):
     Sums over rows are products with a row of ones: half the time of torch's own.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        x: Tensor, gamma: Tensor, beta: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ones = x.new_ones(1, len(x))
         sums = torch.cat([ones @ x, ones @ (x * x)])
         sums = torch.cat([sums, torch.full_like(sums[:1], len(x))])
         total, squares, n = sum_over_processes(sums)  # each (n,)
         mean = total / n
-        variance = (squares / n - mean * mean).clamp_(min=0)
-        inverse = torch.rsqrt(variance + eps)
-        scale = gamma * inverse
-        ctx.save_for_backward(x, mean, inverse, scale, n)
+        variance = (squares / n - mean * mean).clamp(min=0)
+        scale = gamma * torch.rsqrt(variance + eps)
         y = torch.addcmul(beta - mean * scale, x, scale)
-        ctx.mark_non_differentiable(mean, variance)
-        return y, mean, variance
+        return y, mean, variance, n.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, gamma, _, ctx.eps = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(x, gamma, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, mean, inverse, scale, n = ctx.saved_tensors
+        x, gamma, mean, variance, n = ctx.saved_tensors
+        inverse = torch.rsqrt(variance + ctx.eps)
+        scale = gamma * inverse
         ones = dy.new_ones(1, len(dy))
         own = torch.cat([ones @ dy, ones @ (dy * x)])
         total, products = sum_over_processes(own.clone())
         dgamma = (products - mean * total) * inverse
         slope = -scale * inverse * dgamma / n
         constant = -scale * total / n - slope * mean
-        dx = torch.addcmul(constant, x, slope).addcmul_(dy, scale)
+        dx = torch.addcmul(torch.addcmul(constant, x, slope), dy, scale)
         # Parameters' gradients are summed over processes with all others.
         dgamma = (own[1] - mean * own[0]) * inverse
         return dx, dgamma, own[0], None
@@ -161,6 +168,12 @@ class Norm(nn.Module):
     def _inverse(self, variance: Tensor) -> Tensor:
         return torch.rsqrt(variance + self.eps)
 
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running moments towards a batch's."""
+        for running, now in ((self.mean, mean), (self.variance, variance)):
+            running.add_(now - running, alpha=self.momentum)
+
 
 class BatchNorm(Norm):
     """Batch normalisation: by the batch's moments in training, then by running ones."""
@@ -171,9 +184,10 @@ class BatchNorm(Norm):
             scale, shift = self.affine()
             return torch.addcmul(shift, x, scale)
         with in_float32(x):
-            y, mean, variance = _Normalize.apply(x, self.gamma, self.beta, self.eps)  # type: ignore[no-untyped-call]
-        self.mean.lerp_(mean, self.momentum)
-        self.variance.lerp_(variance, self.momentum)
+            y, mean, variance, _ = _Normalize.apply(  # type: ignore[no-untyped-call]
+                x, self.gamma, self.beta, self.eps
+            )
+        self._remember(mean, variance)
         return y  # type: ignore[no-any-return]
 
 

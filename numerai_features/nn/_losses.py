@@ -38,9 +38,10 @@ class _LinearSquaredError(torch.autograd.Function):
     too: three products of B x F x k become two, and no table of B x F is written.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         h: Tensor,  # (B, k)
         weight: Tensor,  # (F, k)
         bias: Tensor,  # (F,)
@@ -49,8 +50,7 @@ class _LinearSquaredError(torch.autograd.Function):
         scale: Tensor,  # (F,)
         w: Tensor | None,  # (B,)
         dtype: torch.dtype,
-    ) -> Tensor:
-        x = ready(x, dtype)
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = h.new_ones(len(h)) if w is None else w
         hw = h if w is None else h * w[:, None]  # (B, k)
         total = rows.sum()
@@ -70,11 +70,15 @@ class _LinearSquaredError(torch.autograd.Function):
         hx = torch.addr(sums[:, :-1], center, s, alpha=-1) / scale[:, None]  # (F, k)
         dweight = torch.addmm(torch.outer(bias, s), weight, hw.T @ h).sub_(hx)
         dbias = weight @ s + total * bias - t
-        ctx.save_for_backward(dh, dweight, dbias)
-        return loss
+        return loss, dh, dweight, dbias
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         dh, dweight, dbias = (2 * grad * part for part in ctx.saved_tensors)
         return dh, dweight, dbias, None, None, None, None, None
 
@@ -110,10 +114,10 @@ def linear_squared_error(
     """
     dtype = product_dtype(x.device)
     with in_float32(x):
-        loss: Tensor = _LinearSquaredError.apply(  # type: ignore[no-untyped-call]
-            h, weight, bias, x, center, scale, w, dtype
+        loss, *_ = _LinearSquaredError.apply(  # type: ignore[no-untyped-call]
+            h, weight, bias, ready(x.detach(), dtype), center, scale, w, dtype
         )
-    return loss
+    return loss  # type: ignore[no-any-return]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -124,15 +128,21 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 class _SquaredError(torch.autograd.Function):
     """Weighted squared error whose gradient is made with it, in one buffer."""
 
-    @staticmethod
-    def forward(ctx: Any, r: Tensor, t: Tensor, weights: Tensor | None) -> Tensor:
-        gap = r - t
-        grad = gap if weights is None else gap * weights
-        ctx.save_for_backward(grad)
-        return (grad * gap).sum()
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def forward(r: Tensor, t: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        gap = r - t
+        grad = gap if weights is None else gap * weights
+        return (grad * gap).sum(), grad
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None, None]:
         (gap,) = ctx.saved_tensors
         return gap * (2 * grad), None, None
 
@@ -146,8 +156,8 @@ def squared_error(r: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor
         Reconstruction and target.
     weights : Tensor broadcasting to (B, F), default=None
     """
-    loss: Tensor = _SquaredError.apply(r, t, weights)  # type: ignore[no-untyped-call]
-    return loss
+    loss, _ = _SquaredError.apply(r, t, weights)  # type: ignore[no-untyped-call]
+    return loss  # type: ignore[no-any-return]
 
 
 def target_loss(

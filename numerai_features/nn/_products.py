@@ -39,22 +39,26 @@ def in_float32(x: Tensor) -> torch.autocast:
 
 
 class _TableProduct(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, matrix: Tensor, center: Tensor | None, dtype: torch.dtype
+        x: Tensor, matrix: Tensor, center: Tensor | None, dtype: torch.dtype
     ) -> Tensor:
-        x = ready(x, dtype)
-        ctx.save_for_backward(x, matrix, center)
         y = table_times(x, matrix)
         if center is not None:
             # Rounded as in the product, or what is taken off would not be what is in.
-            y.sub_(center @ matrix.to(dtype).float())
+            y = y.sub_(center @ matrix.to(dtype).float())
         return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs[:3])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, center = ctx.saved_tensors
-        dx = dy @ matrix.T if ctx.needs_input_grad[0] else None
+        dx = (dy @ matrix.T).to(x.dtype) if ctx.needs_input_grad[0] else None
         dmatrix = table_transposed_times(x, dy)
         if center is not None:
             dmatrix = torch.addr(dmatrix, center, dy.sum(0), alpha=-1)
@@ -78,7 +82,8 @@ def table_product(x: Tensor, matrix: Tensor, center: Tensor | None = None) -> Te
     """
     dtype = product_dtype(x.device)
     with in_float32(x):
-        y: Tensor = _TableProduct.apply(x, matrix, center, dtype)  # type: ignore[no-untyped-call]
+        rows = ready(x, dtype)
+        y: Tensor = _TableProduct.apply(rows, matrix, center, dtype)  # type: ignore[no-untyped-call]
     return y
 
 

@@ -73,8 +73,7 @@ class TableNorm(Norm):
         mean, variance = self.mean, self.variance
         if self.training:
             mean, variance = self._moments(x)
-            self.mean.lerp_(mean, self.momentum)
-            self.variance.lerp_(variance, self.momentum)
+            self._remember(mean, variance)
         factor = self.gamma * (self._inverse(variance) / self.scale)
         shift = self.beta - factor * (self.center + self.scale * mean)
         return factor, shift, variance.clamp(min=self.least_variance)
@@ -92,7 +91,7 @@ class TableNorm(Norm):
         sums = torch.cat([sums, torch.full_like(sums[:1], len(x))])
         total, squares, n = sum_over_processes(sums)
         mean = total / n
-        variance = (squares / n - mean * mean).clamp_(min=0)
+        variance = (squares / n - mean * mean).clamp(min=0)
         return mean / self.scale, variance / self.scale.square()
 
 
@@ -111,8 +110,7 @@ class TableNormAgain(Norm):
         if self.training:
             mean = first.beta
             spread = first.gamma.square() * (variance / (variance + self.eps))
-            self.mean.lerp_(mean.detach(), self.momentum)
-            self.variance.lerp_(spread.detach(), self.momentum)
+            self._remember(mean, spread)
         inverse = self.gamma * self._inverse(spread)
         return factor * inverse, (shift - mean) * inverse + self.beta
 

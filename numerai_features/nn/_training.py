@@ -99,16 +99,7 @@ class Trainer:
             for batch in self.steps():
                 self.take_step(set_gradients(self.task, batch, self.settings.dtype))
         except KeyboardInterrupt:
-            if not self.best:
-                raise
-            self.interrupted = True
-            warnings.warn(
-                f"Stopped by Ctrl-C in epoch {self.epoch + 1} of "
-                f"{self.settings.max_epochs}; the best so far is kept, epoch "
-                f"{self.best_epoch}.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            self.end_early()
         self.finish()
         return self.history
 
@@ -155,6 +146,19 @@ class Trainer:
             decay = min(settings.ema_decay, self._n_done / (9 + self._n_done))
             for name, value in self.task.state_dict().items():
                 self.averaged[name].lerp_(value, 1 - decay)
+
+    def end_early(self) -> None:
+        """Be content with the best epoch so far, after Ctrl-C; raise if none is."""
+        if not self.best:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        warnings.warn(
+            f"Stopped by Ctrl-C in epoch {self.epoch + 1} of "
+            f"{self.settings.max_epochs}; the best so far is kept, epoch "
+            f"{self.best_epoch}.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def finish(self) -> None:
         """Restore the best weights; a checkpoint keeps them until it is removed."""
@@ -247,8 +251,8 @@ class Trainer:
             if self.best_epoch and not value < self.best_value:
                 return
             self.best_value = float("inf") if value != value else value
-        self.best_epoch = self.epoch + 1
         self.best = self._state() if self.averaged is None else _copy(self.averaged)
+        self.best_epoch = self.epoch + 1
 
     @property
     def _n_done(self) -> int:
