@@ -62,10 +62,10 @@ def run_fold(panel, train, test, arms, penalty, seed, settings, cross_fit):
     """Return CORR of each arm by test era, its mean over training eras, and epochs."""
     X, eras, y = panel.X, panel.eras, panel.y(TARGET)
     names = [name for name in panel.target_names if name.endswith("_20")]
-    targets = np.column_stack([panel.y(name) for name in names])
+    targets = pd.DataFrame({name: panel.y(name) for name in names})
     crossing = cross_fit if CROSSED in arms else None
     network = SupervisedAEMLP(random_state=seed, cross_fit=crossing, **settings)
-    crossed = network.fit_transform(X[train], targets[train], eras=eras[train])
+    crossed = network.fit_transform(X[train], targets.iloc[train], eras=eras[train])
     codes = network.transform(X)
     predicted = {"network": network.predict(X)}
     if "ridge" in arms:

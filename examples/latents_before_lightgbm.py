@@ -6,6 +6,7 @@ compare how much better each model does on its training eras than on later ones.
     python examples/latents_before_lightgbm.py
 """
 
+import pandas as pd
 from sklearn.pipeline import make_pipeline
 
 from numerai_features import (
@@ -22,7 +23,9 @@ TARGET = "target_alpha_20"
 
 def main():
     panel = make_era_panel(n_eras=80, rows_per_era=200, random_state=0)
-    X, y = panel.to_frame(targets=[]), panel.y(TARGET)
+    X = panel.to_frame(targets=[])
+    # Cross-fitting reads off the target's name how many eras it must leave out.
+    y = pd.Series(panel.y(TARGET), index=X.index, name=TARGET)
     holdout = EraHoldout(0.25, target=TARGET)
     [(train, test)] = holdout.split(X, groups=panel.eras)
     for cross_fit in (None, 3):
@@ -32,9 +35,11 @@ def main():
         )  # fmt: skip
         latents = LatentFeatures(net, quantize="uint8")
         model = make_pipeline(latents, make_lightgbm("small", n_estimators=200))
-        model.fit(X.iloc[train], y[train])
+        model.fit(X.iloc[train], y.iloc[train])
         corr = [
-            era_scores(y[rows], model.predict(X.iloc[rows]), panel.eras[rows]).mean()
+            era_scores(
+                y.iloc[rows].to_numpy(), model.predict(X.iloc[rows]), panel.eras[rows]
+            ).mean()
             for rows in (train, test)
         ]
         print(f"cross_fit={cross_fit}: CORR {corr[0]:.3f} in training, {corr[1]:.4f}")

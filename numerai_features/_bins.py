@@ -1,4 +1,4 @@
-"""Numbers ranked into bins, as Numerai bins features and targets."""
+"""The bins of Numerai's features and targets, and how numbers are ranked into them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FEATURE_SHARES = (0.2, 0.2, 0.2, 0.2, 0.2)
+N_BINS = 5
+"""Of a feature: 0 to 4, of as many rows each."""
+
+MIDDLE_BIN = N_BINS // 2
+"""Where a feature is missing; Numerai's files have it, too."""
+
+FEATURE_SHARES = (1 / N_BINS,) * N_BINS
 TARGET_SHARES = (0.05, 0.2, 0.5, 0.2, 0.05)
-MOST_BINS = 50  # a target of more values is not in bins
+"""Of the rows of an era in each of a target's bins."""
+
+MOST_BINS = 50
+"""A target of more values is not in bins."""
 
 
 def bin_rows(values: NDArray[Any], shares: Sequence[float]) -> NDArray[np.int8]:

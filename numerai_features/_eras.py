@@ -67,6 +67,16 @@ class EraIndex:
     labels: NDArray[np.object_]
     named: bool = False
 
+    @classmethod
+    def single(cls, n_rows: int) -> EraIndex:
+        """Return the index of rows without eras: all are one era, number 0.
+
+        It is for what works era by era. Nobody knows which era it is, so that its
+        number must not be kept as one that was seen.
+        """
+        zero = np.zeros(1, np.int64)
+        return cls(np.zeros(n_rows, np.int32), zero, zero.astype(object))
+
     @property
     def n_rows(self) -> int:
         """Number of rows."""
@@ -89,6 +99,15 @@ class EraIndex:
     def row_numbers(self) -> NDArray[np.int64]:
         """The era number of each row, of shape (n_rows,)."""
         return self.numbers[self.codes]
+
+    @property
+    def row_labels(self) -> NDArray[Any]:
+        """The label of each row as it was given, of shape (n_rows,).
+
+        This is what an inner estimator is handed. Of `row_numbers` it could not tell
+        that they are but the ranks of names.
+        """
+        return _of_plain_type(self.labels)[self.codes]
 
     @property
     def resolved(self) -> NDArray[np.bool_]:
@@ -116,7 +135,7 @@ class EraIndex:
             for code, rows in enumerate(np.split(order, ends[:-1])):
                 yield code, rows
 
-    def take(self, rows: NDArray[np.intp]) -> EraIndex:
+    def take(self, rows: slice | NDArray[np.intp]) -> EraIndex:
         """Return the eras of some of the rows, in the order of `rows`."""
         eras, codes = np.unique(self.codes[rows], return_inverse=True)
         codes32: NDArray[np.int32] = codes.astype(np.int32)
@@ -167,6 +186,16 @@ class EraIndex:
         for i in range(1, len(ends)):  # each run of eras begins after a gap
             out[ends[i - 1] : ends[i]] += stops[i] - ends[i] - starts[0]
         return out
+
+
+def _of_plain_type(labels: NDArray[np.object_]) -> NDArray[Any]:
+    """Return labels that are all text, or all numbers, as an array of that type.
+
+    Labels of both kinds stay objects: numpy would make text of the numbers.
+    """
+    kinds = {type(label) for label in labels}
+    plain = kinds in ({str}, {int}, {float})
+    return np.array(labels.tolist()) if plain else labels
 
 
 def era_label(number: int) -> str:

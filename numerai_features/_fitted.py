@@ -40,7 +40,7 @@ def components(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def warn_of_prefitted(
-    estimator: Any, eras: NDArray[np.int64], horizon: int = 1
+    estimator: Any, eras: NDArray[np.int64] | None, horizon: int = 1
 ) -> None:
     """Warn of frozen embedders that have seen the eras which are scored.
 
@@ -51,11 +51,14 @@ def warn_of_prefitted(
     ----------
     estimator : estimator
         Fitted or not.
-    eras : ndarray of int
-        The numbers of the scored eras, ascending.
+    eras : ndarray of int or None
+        The numbers of the scored eras, ascending; None if they are names, of which
+        nobody can tell whether they were seen.
     horizon : int, default=1
         Eras that the target spans.
     """
+    if eras is None:
+        return
     for name, frozen in _frozen(estimator):
         for path, part in components(frozen.estimator, name):
             near = near_eras(_eras_of(part), eras, horizon)

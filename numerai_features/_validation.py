@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._bins import MIDDLE_BIN
 from numerai_features._eras import EraIndex, encode_eras
 
 ERA_COLUMN = "era"
-MIDDLE_BIN = 2
 _BLOCK_BYTES = 4 << 20  # of float32: a block and its product stay in the L2/L3 cache
 
 
@@ -219,9 +219,59 @@ def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> N
         )
 
 
-def known_numbers(eras: EraIndex | None) -> NDArray[np.int64] | None:
-    """Return the era numbers that other calls share; None without any."""
-    return None if eras is None or eras.named else eras.numbers
+def known_numbers(
+    eras: EraIndex | None, which: Any = slice(None)
+) -> NDArray[np.int64] | None:
+    """Return the era numbers that other calls share.
+
+    Parameters
+    ----------
+    eras : EraIndex or None
+    which : slice, codes or mask, default=slice(None)
+        Which of the eras.
+
+    Returns
+    -------
+    ndarray of shape (n_eras,), int64, or None
+        None if there are no eras, or they are names: nothing is known of these in
+        another call.
+    """
+    return None if eras is None or eras.named else eras.numbers[which]
+
+
+def require_numbers(eras: EraIndex, name: str = "eras") -> EraIndex:
+    """Return eras that have numbers; raise where they are names.
+
+    For what keeps eras, or looks them up, by number.
+    """
+    if eras.named:
+        raise ValueError(
+            f"{name} must be labels with numbers, such as '0574'; got "
+            f"{eras.labels[0]!r}. Number the eras by week."
+        )
+    return eras
+
+
+def fill_missing(block: NDArray[Any], fill: Any) -> NDArray[Any]:
+    """Return rows with what stands in for NaN, in their own type.
+
+    Parameters
+    ----------
+    block : ndarray of shape (n_rows, n_features)
+        Returned as it is, not as a copy, where nothing is missing.
+    fill : ndarray of shape (n_features,) or float
+        What `missing_values` gives.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features)
+    """
+    if block.dtype.kind != "f":
+        return block
+    gaps = np.isnan(block)
+    if not gaps.any():
+        return block
+    return np.where(gaps, np.asarray(fill, block.dtype), block)
 
 
 def missing_values(
@@ -234,7 +284,7 @@ def missing_values(
     X : ndarray of shape (n_rows, n_features)
     missing : {"middle", "raise"}
         "middle": bin 2 for integers, the column's median for floats.
-    rows : ndarray of bool, default=None
+    rows : ndarray of shape (n_rows,), bool, default=None
         Rows that count; all by default.
 
     Returns
@@ -245,6 +295,7 @@ def missing_values(
     if X.dtype.kind != "f":
         return np.full(X.shape[1], MIDDLE_BIN, np.float32)
     fill = np.zeros(X.shape[1], np.result_type(X.dtype, np.float32))
+    rows = None if rows is None or rows.all() else rows  # else all would be copied
     step = max(1, _BLOCK_BYTES // (4 * max(1, len(X))))
     for start in range(0, X.shape[1], step):
         block = X[:, start : start + step]
@@ -330,6 +381,21 @@ def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float
             "'test' rows have no target yet; choose resolved eras or another target."
         )
     return np.asarray(y)
+
+
+def target_names(y: Any) -> list[str] | None:
+    """Return what targets are called: columns of a frame, or the name of a series.
+
+    Returns
+    -------
+    list of str or None
+        None if they have no names.
+    """
+    y = as_frame(y)
+    if is_frame(y):
+        return [str(name) for name in column_names(y)]
+    name = getattr(y, "name", None)
+    return [str(name)] if name not in (None, "") else None
 
 
 def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:

@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras
-from numerai_features._validation import check_weights, row_blocks
+from numerai_features._validation import (
+    check_weights,
+    fill_missing,
+    require_numbers,
+    row_blocks,
+)
 
 __all__ = ["EraMoments", "Moments"]
 
@@ -297,7 +302,7 @@ class EraMoments:
             If `eras` is not a union of whole blocks, or an era is not there.
         """
         self._check_numbered()
-        wanted = encode_eras(eras).numbers
+        wanted = require_numbers(encode_eras(eras)).numbers
         unknown = np.setdiff1d(wanted, self.numbers)
         if len(unknown):
             raise ValueError(
@@ -396,15 +401,13 @@ class _Sums:
         return np.asarray(some.mean(axis=0)) if len(some) else np.zeros(X.shape[1])
 
     def _filled(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
-        known = np.isfinite(block)
-        if not known.all():
-            gaps = np.isnan(block)
-            if (~known & ~gaps).any():
-                raise ValueError("X contains infinity; only numbers and NaN sum up.")
-            if self.fill is None:
-                raise ValueError("X contains NaN; pass fill= values for the columns.")
-            block[gaps] = np.broadcast_to(self.fill, block.shape)[gaps]
-        return block
+        if np.isfinite(block).all():
+            return block
+        if np.isinf(block).any():
+            raise ValueError("X contains infinity; only numbers and NaN sum up.")
+        if self.fill is None:
+            raise ValueError("X contains NaN; pass fill= values for the columns.")
+        return fill_missing(block, self.fill)
 
     def add_era(
         self, X: NDArray[Any], rows: Any, weights: NDArray[np.float64] | None

@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from numerai_features.datasets import make_era_panel
+
+# A shared machine may be slow at any moment: how long an example takes proves nothing.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 

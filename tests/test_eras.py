@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numerai_features._eras import LIVE, encode_eras, era_label
+from numerai_features._eras import LIVE, EraIndex, encode_eras, era_label
 
 LABELS = ["0002", "0002", "X", "0010", "0002"]
 
@@ -169,3 +169,55 @@ def test_names_are_known_as_names():
 def test_labels_that_are_no_eras_are_told(eras, message):
     with pytest.raises(ValueError, match=message):
         encode_eras(eras)
+
+
+class TestSingle:
+    def test_all_rows_are_one_era(self):
+        index = EraIndex.single(3)
+        assert index.codes.tolist() == [0, 0, 0]
+        assert index.codes.dtype == np.int32
+        assert (index.n_rows, index.n_eras, index.counts.tolist()) == (3, 1, [3])
+        assert list(index.rows_by_era()) == [(0, slice(0, 3))]
+
+    def test_is_what_equal_labels_give(self):
+        single, equal = EraIndex.single(4), encode_eras([0, 0, 0, 0])
+        assert single.numbers.tolist() == equal.numbers.tolist()
+        assert single.labels.tolist() == equal.labels.tolist()
+        assert single.labels.dtype == object
+
+
+class TestRowLabels:
+    @pytest.mark.parametrize(
+        ("labels", "kind"),
+        [
+            (["0002", "0001", "X", "0002"], "U"),
+            ([2, 1, 30, 2], "i"),
+            ([2.0, 1.0, 2.0], "f"),
+            (["north", "south", "north"], "U"),
+            ([2, "X", 1], "O"),
+            (pd.Series(["b", "a", "b"]).astype("category"), "U"),
+            (pd.to_datetime(["2024-01-05", "2024-02-02"]), "O"),
+        ],
+    )
+    def test_are_as_they_came(self, labels, kind):
+        given = encode_eras(labels).row_labels
+        assert given.tolist() == list(labels)
+        assert given.dtype.kind == kind
+
+    @given(
+        st.lists(st.sampled_from(["0003", "0001", "0020", "X"]), min_size=1)
+        | st.lists(st.sampled_from(["north", "south", "X"]), min_size=1)
+        | st.lists(st.sampled_from(["2024-01-05", "2024-02-02"]), min_size=1)
+        | st.lists(st.integers(1, 9), min_size=1)
+    )
+    def test_are_read_as_the_same_eras_again(self, labels):
+        index = encode_eras(labels)
+        again = encode_eras(index.row_labels)
+        assert np.array_equal(again.codes, index.codes)
+        assert np.array_equal(again.numbers, index.numbers)
+        assert again.named == index.named
+
+    def test_of_some_rows(self):
+        index = encode_eras(["b", "a", "c", "b"])
+        assert index.take(np.array([3, 1])).row_labels.tolist() == ["b", "a"]
+        assert index.take(slice(1, 3)).row_labels.tolist() == ["a", "c"]

@@ -165,6 +165,8 @@ def test_an_unknown_held_out_era_is_told():
     moments = EraMoments.from_rows(np.ones((4, 2), np.int8), [1, 1, 2, 2], n_blocks=2)
     with pytest.raises(ValueError, match=r"eras holds \[99\], which .* have 1 to 2"):
         moments.without([99])
+    with pytest.raises(ValueError, match="eras must be labels with numbers"):
+        moments.without(["ash"])
 
 
 def test_named_eras_are_not_matched_between_calls():

@@ -5,14 +5,19 @@ import pyarrow as pa
 import pytest
 from sklearn.base import BaseEstimator
 
+from numerai_features._eras import encode_eras
 from numerai_features._validation import (
     as_floats,
     as_slice,
     count_rows,
+    fill_missing,
     frame_to_array,
+    known_numbers,
     missing_values,
+    require_numbers,
     take_eras,
     take_rows,
+    target_names,
     validate_rows,
     validate_target,
 )
@@ -205,3 +210,68 @@ def test_nullable_columns_have_nan():
 def test_what_is_no_number_is_named(values):
     with pytest.raises(ValueError, match="weights must be numbers, or NaN: could not"):
         as_floats(values, "weights")
+
+
+@pytest.mark.parametrize(
+    ("y", "names"),
+    [
+        (pd.DataFrame({"a": [0.0], "b": [1.0]}), ["a", "b"]),
+        (pl.DataFrame({"a": [0.0], "b": [1.0]}), ["a", "b"]),
+        (pa.table({"a": [0.0]}), ["a"]),
+        (pd.Series([0.0], name="a"), ["a"]),
+        (pl.Series("a", [0.0]), ["a"]),
+        (pd.Series([0.0], name=0), ["0"]),
+        (pd.Series([0.0]), None),
+        (pl.Series([0.0]), None),
+        (np.zeros(1), None),
+        (None, None),
+    ],
+)
+def test_names_of_targets(y, names):
+    assert target_names(y) == names
+
+
+class TestFillMissing:
+    def test_what_is_missing_is_filled_and_nothing_else(self):
+        block = np.array([[np.nan, 1], [2, np.nan], [np.inf, 3]])
+        filled = fill_missing(block, np.array([7, 8], np.float32))
+        assert filled.tolist() == [[7, 1], [2, 8], [np.inf, 3]]
+        assert np.isnan(block[0, 0])
+
+    @pytest.mark.parametrize("dtype", [np.int8, np.float32, np.float64])
+    def test_nothing_missing_is_no_copy(self, dtype):
+        block = np.ones((3, 2), dtype)
+        assert fill_missing(block, np.zeros(2)) is block
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_the_type_stays(self, dtype):
+        block = np.array([[np.nan, 1]], dtype)
+        assert fill_missing(block, np.zeros(2, np.float64)).dtype == dtype
+
+    def test_one_number_for_all_columns(self):
+        assert fill_missing(np.array([np.nan, 4.0]), 2).tolist() == [2, 4]
+
+
+def test_known_numbers_are_those_that_other_calls_share():
+    eras = encode_eras(["0009", "0003", "0005"])
+    assert known_numbers(eras).tolist() == [3, 5, 9]
+    assert known_numbers(eras, [0, 2]).tolist() == [3, 9]
+    assert known_numbers(encode_eras(["b", "a"])) is None
+    assert known_numbers(None) is None
+
+
+def test_numbers_that_are_needed():
+    eras = encode_eras(["0009", "0003"])
+    assert require_numbers(eras) is eras
+    with pytest.raises(
+        ValueError, match=r"groups must be labels with numbers.*got 'a'"
+    ):
+        require_numbers(encode_eras(["b", "a"]), "groups")
+
+
+def test_a_mask_of_all_rows_is_none():
+    X = np.array([[np.nan, 1.0], [2.0, 3.0]])
+    every = np.ones(2, bool)
+    assert np.array_equal(
+        missing_values(X, "middle", every), missing_values(X, "middle")
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from numerai_features._bins import MOST_BINS
 from numerai_features._compat import Interval
 from numerai_features.augmenters._base import BaseAugmenter
-from numerai_features.augmenters._rows import NewRows
+from numerai_features.augmenters._new_rows import NewRows
 
 
 class BalanceAugmenter(BaseAugmenter):

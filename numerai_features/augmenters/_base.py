@@ -10,13 +10,14 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._compat import fit_context
+from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_frame,
     is_frame,
     resolve_seed,
     validate_rows,
 )
-from numerai_features.augmenters._rows import NewRows, Resampled, Rows
+from numerai_features.augmenters._new_rows import CallersRows, NewRows, Resampled
 
 
 class BaseAugmenter(BaseEstimator, ABC):
@@ -48,8 +49,8 @@ class BaseAugmenter(BaseEstimator, ABC):
         return self._resample(X, y, eras, sample_weight)
 
     def _resample(self, X, y, eras, sample_weight) -> Resampled:
-        rows = Rows.read(self, X, y, eras, sample_weight)
-        return rows.append(self._draw_rows(rows))
+        callers = CallersRows.read(self, X, y, eras, sample_weight)
+        return callers.append(self._draw_rows(callers.rows))
 
     def _draw_rows(self, rows: Rows) -> NewRows:
         """Return the new rows alone, not written yet."""
@@ -120,9 +121,9 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
         array or frame of shape (n_rows, n_features)
             In the container of X, with its column ``era``.
         """
-        rows = Rows.read(self, X, None, eras, None)
-        every = np.arange(len(rows.X))
-        return rows.replaced_by(self._change(rows, every, self._rng()))
+        callers = CallersRows.read(self, X, None, eras, None)
+        every = np.arange(callers.rows.n_rows)
+        return callers.replaced_by(self._change(callers.rows, every, self._rng()))
 
     def transform(self, X, *, eras=None):
         """Return the rows as they are: what is predicted for is never augmented.
@@ -205,12 +206,12 @@ def draw_copies(
     if copies == int(copies):
         return every
     chosen = [
-        np.sort(rng.permutation(mine)[: n_of_part(copies, len(mine))])
+        np.sort(rng.permutation(mine)[: n_extra(copies, len(mine))])
         for _, mine in rows.by_era()
     ]
     return np.concatenate([every, *chosen])
 
 
-def n_of_part(copies: float, n: int) -> int:
+def n_extra(copies: float, n: int) -> int:
     """Return how many of n rows are drawn beyond whole copies: at least one."""
     return max(1, round((copies - int(copies)) * n))

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from numerai_features._compat import StrOptions
 from numerai_features._validation import row_blocks
 from numerai_features.augmenters._base import BaseAugmenter
-from numerai_features.augmenters._rows import NewRows
+from numerai_features.augmenters._new_rows import NewRows
 
 
 class ComposeAugmenters(BaseAugmenter):

@@ -16,12 +16,12 @@ from numerai_features._validation import (
 )
 
 
-def longer(values: Any, rows: NDArray[np.intp]) -> Any:
+def append_rows(values: Any, rows: NDArray[np.intp]) -> Any:
     """Return values with those of `rows` once more behind."""
     return take_rows(values, np.concatenate([np.arange(count_rows(values)), rows]))
 
 
-def longer_targets(
+def append_targets(
     y: Any, source: NDArray[np.intp], new: NDArray[np.float64] | None
 ) -> Any:
     """Return targets with new ones behind, by default those of the sources.
@@ -35,27 +35,27 @@ def longer_targets(
         A column becomes one of floats where its type does not hold them.
     """
     if new is None:
-        out = longer(y, source)
+        out = append_rows(y, source)
     elif isinstance(y, np.ndarray):
-        out = _longer_column(y, new if y.ndim == 2 else new[:, 0])
+        out = _append_column(y, new if y.ndim == 2 else new[:, 0])
     elif not is_frame(y):
-        out = _longer_column(y, new[:, 0])
+        out = _append_column(y, new[:, 0])
     elif hasattr(y, "iloc"):
         import pandas as pd
 
-        columns = [_longer_column(y.iloc[:, j], new[:, j]) for j in range(y.shape[1])]
+        columns = [_append_column(y.iloc[:, j], new[:, j]) for j in range(y.shape[1])]
         out = pd.concat(columns, axis=1)
     else:
         names = column_names(y)
-        columns = [_longer_column(y[name], new[:, j]) for j, name in enumerate(names)]
+        columns = [_append_column(y[name], new[:, j]) for j, name in enumerate(names)]
         make = getattr(type(y), "from_pydict", type(y))
         out = make(dict(zip(names, columns, strict=True)))
     if hasattr(out, "iloc"):
-        out.index = more_ids(y.index, source)
+        out.index = append_ids(y.index, source)
     return out
 
 
-def _longer_column(column: Any, values: NDArray[np.float64]) -> Any:
+def _append_column(column: Any, values: NDArray[np.float64]) -> Any:
     """Return a column with values behind, in its type where that holds them."""
     if isinstance(column, np.ndarray):
         dtype = column.dtype if _holds(column.dtype.kind, values) else np.float64
@@ -89,7 +89,7 @@ def _holds(kind: str, values: NDArray[np.float64]) -> bool:
     return kind == "f" or (kind in "iu" and bool((values == np.rint(values)).all()))
 
 
-def longer_frame(
+def frame_like(
     like: Any, table: NDArray[Any], names: list[Any], source: NDArray[np.intp]
 ) -> Any:
     """Return a table as a frame; of pandas it is not copied.
@@ -105,13 +105,13 @@ def longer_frame(
         The rows that new ones are made from.
     """
     if hasattr(like, "loc"):
-        index = more_ids(like.index, source)
+        index = append_ids(like.index, source)
         return type(like)(table, index=index, columns=names, copy=False)
     columns = {name: table[:, j] for j, name in enumerate(names)}
     return getattr(type(like), "from_pydict", type(like))(columns)
 
 
-def with_labels(like: Any, labels: NDArray[np.object_]) -> Any:
+def labels_like(like: Any, labels: NDArray[np.object_]) -> Any:
     """Return labels in the container and, where it holds them, the type of others.
 
     Parameters
@@ -154,7 +154,7 @@ def _pandas_labels(like: Any, labels: NDArray[np.object_]) -> Any:
     return type(like)(labels, like.index, dtype, like.name)
 
 
-def more_ids(index: Any, source: NDArray[np.intp]) -> Any:
+def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
     """Return an index with labels for new rows: an id's first copy is "id+1"."""
     import pandas as pd
 

@@ -11,7 +11,7 @@ from numerai_features._compat import Interval, StrOptions
 from numerai_features._validation import missing_values
 from numerai_features.augmenters._base import InPlaceAugmenter
 from numerai_features.augmenters._containers import number_of_copy
-from numerai_features.augmenters._rows import NewRows
+from numerai_features.augmenters._new_rows import NewRows
 
 
 class CutoutAugmenter(InPlaceAugmenter):
@@ -84,7 +84,9 @@ class CutoutAugmenter(InPlaceAugmenter):
         group = rows.codes[source] + rows.n_eras * number_of_copy(source)
         masks = None
         if self.per == "era":
-            masks = _chosen(np.random.default_rng(seed), group.max() + 1, width, n_cut)
+            masks = _draw_masks(
+                np.random.default_rng(seed), group.max() + 1, width, n_cut
+            )
 
         def features(new):
             block = X[source[new]]
@@ -92,7 +94,7 @@ class CutoutAugmenter(InPlaceAugmenter):
                 cut = masks[group[new]]
             else:
                 own = np.random.default_rng([seed, new.start])
-                cut = _chosen(own, len(block), width, n_cut)
+                cut = _draw_masks(own, len(block), width, n_cut)
             np.copyto(block, value, where=cut)
             return block
 
@@ -110,7 +112,7 @@ class CutoutAugmenter(InPlaceAugmenter):
         return value
 
 
-def _chosen(rng, n_groups, width, n_cut):
+def _draw_masks(rng, n_groups, width, n_cut):
     """Return `n_cut` random columns of each group as a mask."""
     order = np.argsort(rng.random((n_groups, width)), axis=1)
     masks = np.zeros((n_groups, width), bool)

@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.base import clone
 
 from numerai_features._compat import HasMethods, Interval
-from numerai_features._validation import missing_values
+from numerai_features._validation import fill_missing, missing_values
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies
-from numerai_features.augmenters._rows import NewRows, rounded
+from numerai_features.augmenters._new_rows import NewRows, round_at_random
 
 
 class DreamAugmenter(BaseAugmenter):
@@ -98,14 +98,12 @@ class DreamAugmenter(BaseAugmenter):
 
         def features(new):
             block = X[source[new]]
-            gaps = np.isnan(block) if X.dtype.kind == "f" else None
-            if gaps is not None:
-                block = np.where(gaps, fill, block)
-            moved = self._dream(block.astype(encoder.dtype), encoder)
-            if gaps is None:
-                own = np.random.default_rng([seed, new.start])
-                return rounded(moved, low, high, own).astype(X.dtype)
-            return np.where(gaps, np.nan, moved).astype(X.dtype)
+            known = fill_missing(block, fill).astype(encoder.dtype, copy=False)
+            moved = self._dream(known, encoder)
+            if X.dtype.kind == "f":
+                return np.where(np.isnan(block), np.nan, moved).astype(X.dtype)
+            own = np.random.default_rng([seed, new.start])
+            return round_at_random(moved, low, high, own).astype(X.dtype)
 
         return NewRows(source, features)
 
@@ -113,11 +111,10 @@ class DreamAugmenter(BaseAugmenter):
         """Return the way to the latents of the fitted embedder."""
         self.embedder_ = self.embedder
         if not hasattr(self.embedder, "encoder_"):
-            eras = None if rows.eras is None else rows.eras.row_numbers
             y = rows.y
             if y is not None and y.shape[1] == 1:
                 y = y[:, 0]
-            self.embedder_ = clone(self.embedder).fit(rows.X, y, eras=eras)
+            self.embedder_ = clone(self.embedder).fit(rows.X, y, eras=rows.era_labels)
         n_features = self.embedder_.n_features_in_
         if n_features != rows.X.shape[1]:
             raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from numerai_features._compat import Interval, StrOptions
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies
-from numerai_features.augmenters._rows import NewRows, rounded
+from numerai_features.augmenters._new_rows import NewRows, round_at_random
 
 
 class EraMixupAugmenter(BaseAugmenter):
@@ -89,7 +89,7 @@ class EraMixupAugmenter(BaseAugmenter):
                 return mixed
             own = np.random.default_rng([seed, new.start])
             low, high = np.minimum(a, b), np.maximum(a, b)
-            return rounded(mixed, low, high, own).astype(X.dtype)
+            return round_at_random(mixed, low, high, own).astype(X.dtype)
 
         y = None
         if rows.y is not None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from numerai_features._compat import Interval, StrOptions
 from numerai_features.augmenters._base import InPlaceAugmenter
-from numerai_features.augmenters._rows import NewRows
+from numerai_features.augmenters._new_rows import NewRows
 
 
 class GaussianNoiseAugmenter(InPlaceAugmenter):

@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 
 from numerai_features._compat import Interval
-from numerai_features._validation import as_slice, missing_values, row_blocks
-from numerai_features.augmenters._base import BaseAugmenter, draw_copies, n_of_part
+from numerai_features._validation import (
+    as_slice,
+    fill_missing,
+    known_numbers,
+    missing_values,
+    row_blocks,
+)
+from numerai_features.augmenters._base import BaseAugmenter, draw_copies, n_extra
 from numerai_features.augmenters._mixture import fit_mixture
-from numerai_features.augmenters._rows import NewRows
+from numerai_features.augmenters._new_rows import NewRows
 from numerai_features.augmenters._target_bins import TargetBins
 from numerai_features.moments import EraMoments
 
@@ -68,9 +74,9 @@ class RidgeMixtureTargets(BaseAugmenter):
         Correlations of targets with factors in each era: coefficients of ridge
         regressions, but for a constant. In directions in which an era does not vary,
         as where features are missing, those of another era.
-    fitted_eras_ : ndarray of shape (n_fitted_eras,)
+    fitted_eras_ : ndarray of shape (n_fitted_eras,) or None
         Numbers of the eras that were fitted: with rows enough, of which at least half
-        have each target.
+        have each target. None if the eras are names without numbers.
     mixture_ : BayesianGaussianMixture or None
         Fitted to `coef_` in the directions in which they vary most, 50 at most, each of
         unit variance; None if they do not vary.
@@ -136,8 +142,8 @@ class RidgeMixtureTargets(BaseAugmenter):
     def _make_rows(self, rows, rng):
         self._check(rows)
         self._fit_axes(rows)
-        self._fit_coefficients(rows, rng)
-        self._fit_mixture(rows, int(rng.integers(1 << 31)))
+        fitted = self._fit_coefficients(rows, rng)
+        self._fit_mixture(rows.eras.counts[fitted], int(rng.integers(1 << 31)))
         n, copied = len(rows.X), draw_copies(rows, self.copies, rng)
         size = int(np.median(rows.eras.counts))
         y = np.empty((len(copied) + self.synthetic_eras * size, rows.y.shape[1]))
@@ -164,14 +170,13 @@ class RidgeMixtureTargets(BaseAugmenter):
             for copy in range(whole):
                 y[copy * n + mine] = drawn[copy]
             if n_draws > whole:
-                part = slice(start, start + n_of_part(self.copies, len(mine)))
+                part = slice(start, start + n_extra(self.copies, len(mine)))
                 y[part] = drawn[whole][np.searchsorted(mine, source[part])]
                 start = part.stop
 
     def _check(self, rows):
         """Raise if there is nothing to fit or to make."""
-        if np.isinf(self._require_targets(rows)).any():
-            raise ValueError("y contains infinity. Set such rows to NaN, or drop them.")
+        self._require_targets(rows)
         if rows.eras is None:
             raise ValueError(
                 "RidgeMixtureTargets needs eras, which are None: it fits a regression "
@@ -216,8 +221,7 @@ class RidgeMixtureTargets(BaseAugmenter):
         for part in row_blocks(len(mine), X.shape[1]):
             block = X[as_slice(mine[part])]
             if X.dtype.itemsize > 1:
-                block = block - self._center
-                block = np.where(np.isnan(block), self._fill, block)
+                block = fill_missing(block - self._center, self._fill)
             z[part] = block.astype(np.float32, copy=False) @ axes
         z -= z.mean(axis=0)
         if len(z) < self._least_rows:
@@ -228,7 +232,13 @@ class RidgeMixtureTargets(BaseAugmenter):
         return z @ (turn / np.sqrt(variance) @ turn.T).astype(np.float32)
 
     def _fit_coefficients(self, rows, rng):
-        """Regress each era's targets, and see how they are binned and correlate."""
+        """Regress each era's targets, and see how they are binned and correlate.
+
+        Returns
+        -------
+        list of int
+            The codes of the eras that could be fitted.
+        """
         y = rows.y
         self._bins = [TargetBins.of(column) for column in y.T]
         for j, bins in enumerate(self._bins):
@@ -237,7 +247,7 @@ class RidgeMixtureTargets(BaseAugmenter):
                     f"Column {j} of y has {len(bins.values)} distinct values; a "
                     "target must have two at least. Leave it out."
                 )
-        coefs, directions, eras = [], [], []
+        coefs, directions, fitted = [], [], []
         joint = np.zeros((2, y.shape[1], y.shape[1]))
         for code, mine in rows.by_era():
             scores, known = _standardized(y[mine])
@@ -249,7 +259,7 @@ class RidgeMixtureTargets(BaseAugmenter):
             u = self._factors(rows.X, mine)
             coefs.append((u.T @ scores / count).T)
             directions.append(u.T @ u / len(u))
-            eras.append(rows.eras.numbers[code])
+            fitted.append(code)
         if len(coefs) < _FEWEST_ERAS:
             raise ValueError(
                 f"{len(coefs)} eras have {self._least_rows} rows or more, half of them "
@@ -257,18 +267,25 @@ class RidgeMixtureTargets(BaseAugmenter):
                 f"needed. Pass more eras, or lower n_factors={self.n_factors_}."
             )
         self.coef_ = _completed(np.stack(coefs), np.stack(directions), rng)
-        self.fitted_eras_ = np.array(eras)
+        self.fitted_eras_ = known_numbers(rows.eras, fitted)
         observed = joint[0] / np.maximum(joint[1], 1)
         self._correlation = np.eye(y.shape[1])
         for a, b in combinations(range(y.shape[1]), 2):
             latent = self._bins[a].latent_correlation(self._bins[b], observed[a, b])
             self._correlation[a, b] = self._correlation[b, a] = latent
+        return fitted
 
-    def _fit_mixture(self, rows, seed):
-        """Fit the mixture to the coefficients, less what ranking will add to them."""
+    def _fit_mixture(self, counts, seed):
+        """Fit the mixture to the coefficients, less what ranking will add to them.
+
+        Parameters
+        ----------
+        counts : ndarray of shape (n_fitted_eras,)
+            Rows of the eras that the coefficients are of.
+        seed : int
+        """
         lost = np.array([1 - bins.attenuation**2 for bins in self._bins])
-        fitted = np.isin(rows.eras.numbers, self.fitted_eras_)
-        noise = np.sqrt(lost * (1 / rows.eras.counts[fitted]).mean())
+        noise = np.sqrt(lost * (1 / counts).mean())
         self._mixture, self.mixture_ = fit_mixture(
             self.coef_.reshape(len(self.coef_), -1),
             self.n_regimes,

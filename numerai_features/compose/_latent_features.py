@@ -12,6 +12,7 @@ from sklearn.base import TransformerMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._bins import N_BINS
 from numerai_features._cache import fingerprint, open_memory
 from numerai_features._compat import (
     BaseComposition,
@@ -21,17 +22,14 @@ from numerai_features._compat import (
     check_feature_names_in,
     fit_context,
 )
+from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
-    check_weights,
     known_numbers,
     row_blocks,
     take_eras,
-    validate_rows,
 )
 from numerai_features.encoders import Quantize
-
-_N_BINS_INT8 = 5
 
 
 class LatentFeatures(TransformerMixin, BaseComposition):
@@ -169,14 +167,14 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         """
         check_is_fitted(self)
         frame, given = X, eras
-        X, index = validate_rows(self, X, eras, reset=False)
-        extras = {"eras": None if index is None else index.row_numbers}
+        rows = Rows.read(self, X, None, eras, reset=False)
         blocks = []
         fitted = zip(self.embedders_, self.quantizers_, strict=True)
         for (name, embedder), bins in fitted:
-            latents = self._checked(name, _call(embedder.transform, X, **extras))
+            latents = _call(embedder.transform, rows.X, eras=rows.era_labels)
+            latents = self._checked(name, latents)
             blocks.append(_quantize(latents, bins, self.quantize))
-        return self._with_era(self._table(X, blocks), frame, given)
+        return self._with_era(self._table(rows.X, blocks), frame, given)
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
@@ -258,13 +256,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         """Fit; return the table if `keep`."""
         frame, given = X, eras
         embedders = self._list_embedders()
-        X, index = validate_rows(self, X, eras, reset=True)
-        self.fitted_eras_ = known_numbers(index)
-        weights = check_weights(sample_weight, len(X))
-        extras = {
-            "eras": None if index is None else index.row_numbers,
-            "sample_weight": sample_weight,
-        }
+        rows = Rows.read(self, X, None, eras, sample_weight)
+        X = rows.X
+        self.fitted_eras_ = known_numbers(rows.eras)
+        extras = {"eras": rows.era_labels, "sample_weight": rows.weights}
         memory = open_memory(self.memory)
         remembers = memory.location is not None
         key = fingerprint(X, y, *extras.values()) if remembers else None
@@ -272,13 +267,13 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         self.embedders_, self.quantizers_, blocks = [], [], []
         for name, embedder in embedders:
             embedder = clone(embedder)
-            _check_reachable(name, embedder, index)
+            _check_reachable(name, embedder, rows.eras)
             bins = None
             if keep or self.quantize is not None or remembers:
                 embedder, latents = fit_transform(embedder, key, X, y, extras)
                 latents = self._checked(name, latents)
                 if self.quantize is not None:
-                    bins = _learn_bins(latents, self._n_bins, weights)
+                    bins = _learn_bins(latents, self._n_bins, rows.weights)
                 if keep:
                     blocks.append(_quantize(latents, bins, self.quantize))
                 del latents
@@ -290,7 +285,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
     @property
     def _n_bins(self):
-        return _N_BINS_INT8 if self.quantize == "int8" else self.n_bins
+        return N_BINS if self.quantize == "int8" else self.n_bins
 
     def _list_embedders(self):
         """Return the embedders with their names, having checked them."""
@@ -411,21 +406,21 @@ def _fit_transform(embedder, key, X, y, extras):
     known to the cache by `key`.
     """
     together = getattr(embedder, "fit_transform", None)
-    if together is not None and _wanted(embedder.fit) <= _wanted(together):
+    if together is not None and _extras_of(embedder.fit) <= _extras_of(together):
         return embedder, _call(together, X, y, **extras)
     # TransformerMixin's own fit_transform does not hand metadata on.
     _call(embedder.fit, X, y, **extras)
     return embedder, _call(embedder.transform, X, **extras)
 
 
-def _wanted(method):
+def _extras_of(method):
     """Return which of our extras a method names."""
     return {"eras", "sample_weight"} & set(inspect.signature(method).parameters)
 
 
 def _call(method, *args, **extras):
     """Call with those extras that are given and that the method names."""
-    wanted = _wanted(method)
+    wanted = _extras_of(method)
     return method(*args, **{k: v for k, v in extras.items() if k in wanted})
 
 
@@ -433,7 +428,7 @@ def _check_reachable(name, embedder, eras):
     """Raise if eras are there but would not reach a step within a Pipeline."""
     steps = [step for _, step in getattr(embedder, "steps", [])]
     if eras is not None and any(
-        "eras" in _wanted(step.fit) for step in steps if hasattr(step, "fit")
+        "eras" in _extras_of(step.fit) for step in steps if hasattr(step, "fit")
     ):
         raise ValueError(
             f"embedders: a step of the Pipeline {name!r} takes eras, which a Pipeline "

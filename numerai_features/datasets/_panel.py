@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras, era_label
+from numerai_features._validation import require_numbers
 from numerai_features.datasets._metadata import check_known, some_names
 from numerai_features.datasets._panel_checks import (
     check_bins,
@@ -124,7 +125,8 @@ class EraPanel:
         info: dict[str, Any] | None = None,
     ) -> None:
         X = check_bins(X)
-        numbers = to_int32(encode_eras(eras, n_rows=len(X)).row_numbers)
+        index = require_numbers(encode_eras(eras, n_rows=len(X)))
+        numbers = to_int32(index.row_numbers)
         check_sorted(numbers)
         self.feature_names = check_names(feature_names, X.shape[1], "feature_names")
         self.target_names = check_names(target_names, None, "target_names")

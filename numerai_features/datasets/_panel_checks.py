@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._eras import era_label
-
-N_BINS = 5
 
 
 def check_bins(X: Any, n_features: int | None = None) -> NDArray[np.int8]:
@@ -20,7 +19,8 @@ def check_bins(X: Any, n_features: int | None = None) -> NDArray[np.int8]:
         got = f"{getattr(X, 'dtype', type(X).__name__)} of shape {np.shape(X)}"
         raise ValueError(
             f"X must be a two-dimensional int8 numpy array; got {got}. Whole numbers "
-            "can be cast by X.astype('int8'); fill NaN with the middle bin 2 first."
+            f"can be cast by X.astype('int8'); fill NaN with the middle bin "
+            f"{MIDDLE_BIN} first."
         )
     if 0 in X.shape or (n_features is not None and X.shape[1] != n_features):
         expected = "at least one" if n_features is None else n_features

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import encode_eras, era_label
+from numerai_features._validation import require_numbers
 from numerai_features.datasets._metadata import check_known, some_names
 
 Features = Iterable[str] | Iterable[int] | Callable[[str], bool]
@@ -60,7 +61,7 @@ def _wanted_numbers(eras: Any) -> NDArray[np.int64]:
         eras = [eras]
     elif not hasattr(eras, "__getitem__"):  # sets, generators
         eras = list(eras)
-    return encode_eras(eras).numbers
+    return require_numbers(encode_eras(eras)).numbers
 
 
 def _check_eras_known(wanted: NDArray[Any], numbers: NDArray[Any]) -> None:

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._validation import ERA_COLUMN, MIDDLE_BIN
+from numerai_features._validation import ERA_COLUMN, fill_missing, require_numbers
 from numerai_features.datasets._metadata import (
     NumeraiMetadata,
     check_known,
     near_names,
 )
 from numerai_features.datasets._panel import EraPanel
-from numerai_features.datasets._panel_checks import N_BINS, to_int32
+from numerai_features.datasets._panel_checks import to_int32
 from numerai_features.datasets._panel_files import PathLike
 from numerai_features.datasets._panel_select import select_eras
 from numerai_features.datasets._panel_writer import PanelWriter
@@ -297,7 +298,8 @@ def _plan(keys: list[_Keys], eras: Iterable[Any] | None, every: int) -> _Plan:
     """Choose the rows to keep, and sort them by era."""
     _check_ids(keys)
     # Labels of all files together, so that a label has one number in all of them.
-    index = encode_eras(np.concatenate([key.eras.labels for key in keys]))
+    labels = np.concatenate([key.eras.labels for key in keys])
+    index = require_numbers(encode_eras(labels), "the era columns")
     ends = np.cumsum([key.eras.n_eras for key in keys])[:-1]
     parts = zip(keys, np.split(index.codes, ends), strict=True)
     codes = np.concatenate([part[key.eras.codes] for key, part in parts])
@@ -499,7 +501,7 @@ class _Batch:
         """Return a column's bins, the middle one where it is missing, and where."""
         values = self._numbers(name, column)
         gaps = np.isnan(values)
-        values = np.where(gaps, MIDDLE_BIN, values)
+        values = fill_missing(values, MIDDLE_BIN)
         bad = (values < 0) | (values >= N_BINS) | (values != np.floor(values))
         if bad.any():
             self._raise_value(name, values, int(np.argmax(bad)))

@@ -14,6 +14,7 @@ from sklearn.exceptions import DataConversionWarning
 
 from numerai_features._compat import HasMethods, Interval, StrOptions, fit_context
 from numerai_features._eras import EraIndex
+from numerai_features._horizon import purge_of_targets
 from numerai_features._validation import (
     ERA_COLUMN,
     as_floats,
@@ -31,7 +32,6 @@ from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
 
 _ALIGNED_ROWS = 20_000
 _FEWEST_ALIGNED = 5  # rows a component; with fewer all rows are aligned on
-_PURGE = 8  # eras, where names do not tell a target's days
 
 
 class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
@@ -83,7 +83,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
         `fit_transform` gives each row the code of a network that was not trained on
         its era or those around it: of so many networks, one for each block of eras
         (`EraKFold`, purged by the longest target that a name of y tells, as in
-        ``target_ender_60``, else by 8 eras), or one for each fold of a splitter.
+        ``target_ender_60``, else by 16 eras), or one for each fold of a splitter.
     validation : float, int, splitter or None, default=0.1
         What is held out to stop by: the last share of the eras, or the last so many,
         with as many eras before them left out, at most the purge of `cross_fit`.
@@ -656,10 +656,7 @@ class SupervisedAEMLP(RegressorMixin, network.NetworkEmbedder):
 
     def _purge(self):
         """Return the eras that the longest target reaches over."""
-        from numerai_features.model_selection._horizon import purge_of_target
-
-        names = self.target_names_ or []
-        return max([purge_of_target(name) or _PURGE for name in names], default=_PURGE)
+        return purge_of_targets(self.target_names_)
 
     def _cross_fit(self, X, rows, train, test, trained, final, latents):
         """Write the latents of a fold's test rows, turned on to the final ones."""

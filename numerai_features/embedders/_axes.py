@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._validation import row_blocks
+from numerai_features._validation import fill_missing, row_blocks
 from numerai_features.encoders import Affine, Encoder, Fill
 from numerai_features.moments import Moments
 
@@ -75,8 +75,7 @@ def fit_axes(
     # Wide numbers may be large: what float32 rounds off might be all that differs.
     dtype = np.float32 if X.dtype.itemsize <= 2 else np.float64
     filled = Encoder([("fill", Fill(fill.astype(dtype)))])
-    if X.dtype.kind == "f":
-        X = np.where(np.isnan(X), fill.astype(X.dtype), X)
+    X = fill_missing(X, fill)
     _check_varied(X, metric)
     if kind is None:
         return Axes(filled, None, X, dtype, metric)

@@ -70,7 +70,7 @@ class DAEEmbedder(network.NetworkEmbedder):
         the code in the middle (the deep stack).
     validation : float, int, splitter or None, default=0.1
         What is held out to stop by: the last share of the eras, or the last so many,
-        with up to 8 eras before them left out, too. Without eras, or with less than 5
+        with up to 16 eras before them left out, too. Without eras, or with less than 5
         of them, a random share of the rows; of less than 20 rows none. Or a splitter,
         whose last fold is taken (``EraHoldout(0.2, purge=4)``). None: train on all
         rows, to the last epoch.

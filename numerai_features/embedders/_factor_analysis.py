@@ -16,17 +16,17 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._bins import MIDDLE_BIN
 from numerai_features._compat import Interval, StrOptions, fit_context
-from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._rows import Rows
 from numerai_features._validation import (
     check_missing,
-    check_weights,
+    fill_missing,
     known_numbers,
     missing_values,
     names_only,
     require_eras,
     row_blocks,
-    validate_rows,
 )
 from numerai_features.embedders import _maximum_likelihood as ml
 from numerai_features.encoders import Affine, Encoder, Fill
@@ -175,13 +175,7 @@ class FactorAnalysisEmbedder(
         -------
         self
         """
-        X, eras = validate_rows(self, X, eras, reset=True, min_rows=2)
-        counted = _counted(sample_weight, len(X))
-        self.missing_values_ = missing_values(X, self.missing, counted)
-        moments = self._gather(X, eras, sample_weight)
-        self._solve(moments)
-        self.moments_ = moments
-        self.fitted_eras_ = known_numbers(eras)
+        self._fit(Rows.read(self, X, None, eras, sample_weight, min_rows=2))
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -207,22 +201,15 @@ class FactorAnalysisEmbedder(
                 "its moments_ behind. Keep them beside it and set moments_, or use "
                 "from_moments on the sum of both Moments."
             )
-        X, eras = validate_rows(self, X, eras, reset=first, min_rows=2 if first else 1)
         if first:
-            counted = _counted(sample_weight, len(X))
-            self.missing_values_ = missing_values(X, self.missing, counted)
-        else:
-            self._check_transform_eras(eras)
-            check_missing(X, self.missing)
-        moments = self._gather(X, eras, sample_weight)
-        moments = moments if first else self.moments_ + moments
-        self._solve(moments)
-        self.moments_ = moments
-        seen = known_numbers(eras)
-        if not first and seen is not None and self.fitted_eras_ is not None:
-            seen = np.union1d(self.fitted_eras_, seen)
-        # Rows without eras could be of any era, so then none are known.
-        self.fitted_eras_ = seen if first or self.fitted_eras_ is not None else None
+            return self.fit(X, eras=eras, sample_weight=sample_weight)
+        rows = Rows.read(self, X, None, eras, sample_weight, reset=False)
+        self._check_later_rows(rows)
+        before, seen = self.fitted_eras_, known_numbers(rows.eras)
+        together = None  # rows without eras could be of any era
+        if before is not None and seen is not None:
+            together = np.union1d(before, seen)
+        self._solve(self.moments_ + self._gather(rows), together)
         return self
 
     @classmethod
@@ -272,10 +259,9 @@ class FactorAnalysisEmbedder(
             names = names_only(list(feature_names))
             validate_data(self, names, reset=True, skip_check_array=True)
         self.n_features_in_ = n_features
-        self.missing_values_ = np.full(n_features, 2, np.float32)
-        self._solve(moments)
-        self.moments_ = moments
-        self.fitted_eras_ = getattr(moments, "numbers", None)
+        self.missing_values_ = np.full(n_features, MIDDLE_BIN, np.float32)
+        numbered = isinstance(moments, EraMoments) and not moments.named
+        self._solve(moments, moments.numbers if numbered else None)
         return self
 
     def transform(self, X, *, eras=None):
@@ -292,15 +278,9 @@ class FactorAnalysisEmbedder(
         -------
         ndarray of shape (n_rows, n_components), float32
         """
-        X, eras = self._check_transform(X, eras)
-        if self.center == "all":
-            return self.encoder_.transform(X)
-        # The encoder is affine: centring its output centres its input.
-        Z = self.encoder_.transform(X, out=np.empty((len(X), self.n_components_)))
-        for _, rows in _one_era(eras, len(X)).rows_by_era():
-            Z[rows] -= Z[rows].mean(axis=0)
-        return Z.astype(np.float32)
+        return self._transform(self._read_later(X, eras))
 
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
         """Fit the factors and return the rows' posterior means.
 
@@ -313,8 +293,9 @@ class FactorAnalysisEmbedder(
         -------
         ndarray of shape (n_rows, n_components), float32
         """
-        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
-        return fitted.transform(X, eras=eras)
+        rows = Rows.read(self, X, None, eras, sample_weight, min_rows=2)
+        self._fit(rows)
+        return self._transform(rows)
 
     def score_samples(self, X, *, eras=None):
         """Return the log-likelihood of each row.
@@ -328,7 +309,7 @@ class FactorAnalysisEmbedder(
         -------
         ndarray of shape (n_rows,), float64
         """
-        X, eras = self._check_transform(X, eras)
+        rows = self._read_later(X, eras)
         active = self.noise_variance_ > 0
         psi = self.noise_variance_[active]
         W = self.components_[:, active].T
@@ -336,13 +317,13 @@ class FactorAnalysisEmbedder(
         whiten = np.linalg.solve(root, (W / psi[:, None]).T).T
         constant = len(psi) * np.log(2 * np.pi) + np.log(psi).sum()
         constant += 2 * np.log(np.diag(root)).sum()
-        centres = self._centres(X, eras)
-        scores = np.empty(len(X))
-        for rows in row_blocks(*X.shape):
-            x = self._filled(X[rows])
-            x = (x - (self.mean_ if centres is None else centres(rows)))[:, active]
+        centres = self._centres(rows)
+        scores = np.empty(rows.n_rows)
+        for block in row_blocks(*rows.X.shape):
+            x = self._filled(rows.X[block])
+            x = (x - (self.mean_ if centres is None else centres(block)))[:, active]
             distance = (x * x / psi).sum(axis=1) - ((x @ whiten) ** 2).sum(axis=1)
-            scores[rows] = -0.5 * (constant + distance)
+            scores[block] = -0.5 * (constant + distance)
         return scores
 
     def score(self, X, y=None, *, eras=None):
@@ -375,13 +356,19 @@ class FactorAnalysisEmbedder(
         covariance[np.diag_indices_from(covariance)] += self.noise_variance_
         return covariance
 
-    def _gather(self, X, eras, sample_weight):
-        options = {"sample_weight": sample_weight, "fill": self.missing_values_}
-        if self.center == "era":
-            return EraMoments.from_rows(X, _one_era(eras, len(X)), **options)
-        return Moments.from_rows(X, **options)
+    def _fit(self, rows):
+        self.missing_values_ = missing_values(rows.X, self.missing, rows.counted)
+        self._solve(self._gather(rows), known_numbers(rows.eras))
 
-    def _solve(self, moments):
+    def _gather(self, rows):
+        options = {"sample_weight": rows.weights, "fill": self.missing_values_}
+        if self.center == "era":
+            return EraMoments.from_rows(rows.X, rows.era_index, **options)
+        return Moments.from_rows(rows.X, **options)
+
+    def _solve(self, gathered, fitted_eras):
+        """Fit the factors to moments, and keep these."""
+        moments = gathered
         if isinstance(moments, EraMoments):
             moments = moments.within() if self.center == "era" else moments.total()
         covariance = moments.covariance()
@@ -407,6 +394,8 @@ class FactorAnalysisEmbedder(
         self.loglike_ = [-0.5 * moments.weight * f for f in solution.objective]
         self.n_iter_ = max(1, len(solution.objective) - 1)
         self.encoder_ = self._make_encoder()
+        self.moments_ = gathered
+        self.fitted_eras_ = fitted_eras
 
     def _resolve_components(self, covariance):
         n_features = len(covariance)
@@ -434,30 +423,38 @@ class FactorAnalysisEmbedder(
         factors = Affine(weight, -self.mean_ @ weight)
         return Encoder([("fill", Fill(self.missing_values_)), ("factors", factors)])
 
-    def _check_transform(self, X, eras):
-        check_is_fitted(self)
-        X, eras = validate_rows(self, X, eras, reset=False)
-        self._check_transform_eras(eras)
-        check_missing(X, self.missing)
-        return X, eras
+    def _transform(self, rows):
+        if self.center == "all":
+            return self.encoder_.transform(rows.X)
+        # The encoder is affine: centring its output centres its input.
+        out = np.empty((rows.n_rows, self.n_components_))
+        Z = self.encoder_.transform(rows.X, out=out)
+        for _, mine in rows.era_index.rows_by_era():
+            Z[mine] -= Z[mine].mean(axis=0)
+        return Z.astype(np.float32)
 
-    def _check_transform_eras(self, eras):
+    def _read_later(self, X, eras):
+        """Read rows that come after those of fit."""
+        check_is_fitted(self)
+        rows = Rows.read(self, X, None, eras, reset=False)
+        self._check_later_rows(rows)
+        return rows
+
+    def _check_later_rows(self, rows):
         if self.center == "era":
-            require_eras(eras, self.fitted_eras_ is not None, type(self).__name__)
+            require_eras(rows.eras, self.fitted_eras_ is not None, type(self).__name__)
+        check_missing(rows.X, self.missing)
 
     def _filled(self, block) -> NDArray[np.float64]:
-        block = block.astype(np.float64)
-        return np.where(np.isnan(block), self.missing_values_, block)
+        return fill_missing(block.astype(np.float64), self.missing_values_)
 
-    def _centres(self, X, eras):
+    def _centres(self, rows):
         """Return a function from rows to their eras' means, or None for the global."""
         if self.center != "era":
             return None
-        eras = _one_era(eras, len(X))
-        means = np.stack(
-            [self._filled(X[rows]).mean(axis=0) for _, rows in eras.rows_by_era()]
-        )
-        return lambda rows: means[eras.codes[rows]]
+        eras = rows.era_index.rows_by_era()
+        means = np.stack([self._filled(rows.X[mine]).mean(axis=0) for _, mine in eras])
+        return lambda block: means[rows.codes[block]]
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -472,14 +469,3 @@ class FactorAnalysisEmbedder(
         tags.input_tags.allow_nan = self.missing == "middle"
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _one_era(eras: EraIndex | None, n_rows: int) -> EraIndex:
-    """Without labels, all rows are one era."""
-    return encode_eras(np.zeros(n_rows, np.int64)) if eras is None else eras
-
-
-def _counted(sample_weight, n_rows):
-    """Return which rows have a weight above zero, or None for all."""
-    weights = check_weights(sample_weight, n_rows)
-    return None if weights is None else weights > 0

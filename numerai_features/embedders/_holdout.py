@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex
+from numerai_features._horizon import LONGEST_PURGE
 
-# Weekly features of neighbouring eras are much alike: so many eras (or as many as are
-# held out, where that is fewer) before the held-out ones are not trained on.
-_PURGE = 8
 FEWEST_ERAS = 5  # of which some are held out; else random rows
 FEWEST_ROWS = 20  # of which some are held out; else none
 _MOST_ROWS = 1 << 16
@@ -32,7 +30,7 @@ def hold_out(
     eras: EraIndex | None,
     weights: NDArray[np.float64] | None,
     seed: int,
-    purge: int = _PURGE,
+    purge: int = LONGEST_PURGE,
 ) -> Holdout:
     """Choose the rows for early stopping.
 
@@ -46,7 +44,7 @@ def hold_out(
         Rows of weight zero are left out.
     seed : int
         Of the rows drawn where there are no eras.
-    purge : int, default=8
+    purge : int, default=16
         Most eras left out before those held out, never more than these.
     """
     counted = np.ones(n_rows, bool) if weights is None else weights > 0

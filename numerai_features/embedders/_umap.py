@@ -110,7 +110,7 @@ class UMAPEmbedder(network.NetworkEmbedder):
         `inverse_transform`.
     validation : float, int, splitter or None, default=0.1
         Edges held out to stop by: those of the last share of the eras, or of the last
-        so many, with up to 8 eras before them left out, too; without eras, or with
+        so many, with up to 16 eras before them left out, too; without eras, or with
         less than 5 of them, a random share of the edges, and of less than 20 rows none.
         Or a splitter, whose last fold of the landmarks is taken. None: train on all
         edges, to the last epoch.

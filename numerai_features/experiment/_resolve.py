@@ -51,10 +51,7 @@ def resolve_tables(
     output : path or None
         Overrides ``output.folder``.
     """
-    from numerai_features.model_selection._horizon import (
-        LONGEST_PURGE,
-        purge_of_target,
-    )
+    from numerai_features._horizon import purge_of_targets
 
     data, cv = tables["data"], tables["cv"]
     folder = output or tables["output"]["folder"] or Path("runs") / name
@@ -67,7 +64,7 @@ def resolve_tables(
     panel = base / data["panel"] if data["panel"] else Path(folder) / "panel"
     data["panel"] = os.path.abspath(panel)
     if cv["purge"] == "auto":
-        cv["purge"] = purge_of_target(tables["targets"]["main"]) or LONGEST_PURGE
+        cv["purge"] = purge_of_targets([tables["targets"]["main"]])
 
 
 def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from numerai_features._eras import EraIndex, encode_eras, era_label
 from numerai_features._validation import (
     column_names,
+    fill_missing,
     frame_to_array,
     has_nan,
     is_frame,
@@ -256,9 +257,7 @@ class _Features:
 
     def __getitem__(self, rows: _Rows) -> NDArray[Any]:
         block = self.array[rows]
-        if self.fill is None:
-            return block
-        return np.where(np.isnan(block), self.fill, block)
+        return block if self.fill is None else fill_missing(block, self.fill)
 
 
 def _score_eras(
@@ -281,7 +280,7 @@ def _score_eras(
         if moves.any():
             frame = pd.DataFrame(block[:, moves])
             beside = None if other is None else other[rows]
-            scores[number][moves] = _call(score, truth, frame, beside, number)
+            scores[number][moves] = _score_era(score, truth, frame, beside, number)
     if not scores:
         raise ValueError(
             "no era can be scored: each is live, or its target or reference is unknown "
@@ -299,9 +298,9 @@ def _scorable(
         if not index.resolved[code]:
             continue
         number = int(index.numbers[code])
-        rows = _known(era_rows, target)
+        rows = _known_rows(era_rows, target)
         n_rows = _length(rows)
-        rows = _known(rows, reference)
+        rows = _known_rows(rows, reference)
         if 0 < _length(rows) < (1 - _MAX_MISSING) * n_rows:
             raise ValueError(
                 f"The benchmark or meta model misses {n_rows - _length(rows)} of "
@@ -313,7 +312,7 @@ def _scorable(
             yield number, rows
 
 
-def _known(rows: _Rows, values: NDArray[np.float64] | None) -> _Rows:
+def _known_rows(rows: _Rows, values: NDArray[np.float64] | None) -> _Rows:
     """Return the rows whose value is not NaN; a slice stays one if it can."""
     if values is None:
         return rows
@@ -333,7 +332,7 @@ def _varies(values: NDArray[np.float64] | None, rows: _Rows) -> bool:
     return values is None or bool(values[rows].max() > values[rows].min())
 
 
-def _call(
+def _score_era(
     score: _Score, target: Any, frame: pd.DataFrame, other: Any, number: int
 ) -> NDArray[np.float64]:
     """Score one era; numerai_tools checks its input by bare assertions."""

@@ -15,15 +15,16 @@ from numerai_features._fitted import has_prefitted, warn_of_prefitted
 from numerai_features._validation import (
     column_names,
     is_frame,
+    known_numbers,
     take_eras,
 )
+from numerai_features.metrics._era_is_no_feature import check_era_is_no_feature
 from numerai_features.metrics._era_scores import (
     NEEDS,
     check_metric,
     era_scores,
     one_column,
 )
-from numerai_features.metrics._probe import check_era_is_no_feature
 from numerai_features.metrics._summary import sharpe
 
 SCORER_METRICS = ("corr", "sharpe", "mmc", "bmc", "fnc")
@@ -120,13 +121,13 @@ class EraScorer(BaseEstimator):
                 "eras= (params={'eras': eras} in cross_val_score) beside groups=."
             )
         if has_prefitted(estimator):
-            warn_of_prefitted(estimator, encode_eras(labels).numbers)
+            warn_of_prefitted(estimator, known_numbers(encode_eras(labels)))
         check_era_is_no_feature(partial(predict_some, estimator), X)
         prediction = one_column(_predict(estimator, X, labels))
         scores = era_scores(
-            _values(y),
+            _without_index(y),
             prediction,
-            _values(labels),
+            _without_index(labels),
             metric="corr" if self.metric == "sharpe" else self.metric,
             **self._beside(rows),
         )
@@ -220,7 +221,7 @@ def predict_some(estimator: Any, frame: Any) -> Any:
     return _predict(estimator, frame, take_eras(frame)[1])
 
 
-def _values(column: Any) -> Any:
+def _without_index(column: Any) -> Any:
     """Drop a pandas index: in a fold all rows are matched by position."""
     return column.reset_index(drop=True) if hasattr(column, "iloc") else column
 

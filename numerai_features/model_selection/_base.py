@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator
 
 from numerai_features._compat import Interval, StrOptions
 from numerai_features._eras import EraIndex, encode_eras, near_eras
+from numerai_features._horizon import resolve_purge
 from numerai_features._validation import count_rows, find_eras
-from numerai_features.model_selection._horizon import resolve_purge
 
 Mask = NDArray[np.bool_]
 _FAR = np.iinfo(np.int64).max // 2
@@ -44,7 +44,6 @@ class BaseEraSplitter(BaseEstimator):
     _parameter_constraints: dict[str, list[Any]] = {
         "purge": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "embargo": [Interval(Integral, 0, None, closed="left")],
-        "horizon": [Interval(Integral, 1, None, closed="left"), None],
         "target": [str, None],
     }
 
@@ -62,7 +61,7 @@ class BaseEraSplitter(BaseEstimator):
         X : array-like or frame of shape (n_rows, n_features)
             A frame's column ``era`` tells the eras where `groups` does not.
         y : array-like of shape (n_rows,), default=None
-            The target; ``y.name`` may tell the purge. An era whose targets are all
+            The target; its name may tell the purge. An era whose targets are all
             NaN is not resolved yet.
         groups : array-like of shape (n_rows,), default=None
             Era labels. Rows of ``"X"`` (live) and of eras that are not resolved are
@@ -103,7 +102,7 @@ class BaseEraSplitter(BaseEstimator):
             yield index.numbers[fold.train], index.numbers[fold.test]
 
     def _purge(self, y) -> int:
-        return resolve_purge(self.purge, horizon=self.horizon, target=self.target, y=y)
+        return resolve_purge(self.purge, target=self.target, y=y)
 
     def _era_folds(self, eras: EraIndex, y) -> Iterator[EraFold]:
         resolved, numbers = self._resolved(eras, y)

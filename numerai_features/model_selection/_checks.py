@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex, EraLeakageError, encode_eras, near_eras
 from numerai_features._fitted import components, tell_eras
+from numerai_features._horizon import resolve_horizon
 from numerai_features._validation import as_frame
 from numerai_features.model_selection._base import resolved_eras
-from numerai_features.model_selection._era_column import check_columns
 from numerai_features.model_selection._folds import Counts, era_folds, index_eras
-from numerai_features.model_selection._horizon import resolve_horizon
+from numerai_features.model_selection._telling_columns import check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,7 +235,7 @@ def _check_fold(
             f"Fold {fold} trains on {len(leaking)} eras whose targets overlap those of "
             f"its test eras: {tell_eras(leaking)} (a target spans {horizon} eras, so "
             f"that eras fewer than {horizon} apart overlap). Use a splitter that "
-            f"leaves them out, such as EraKFold(horizon={horizon}).",
+            f"leaves them out, such as EraKFold(purge={horizon}).",
             leaking,
         )
 

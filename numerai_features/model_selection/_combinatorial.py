@@ -36,7 +36,7 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
         Groups of as many eras; the last has what is left over, too.
     n_test_groups : int, default=2
         Groups tested at once, fewer than `n_groups`.
-    purge, embargo, horizon, target
+    purge, embargo, target
         As in `EraKFold`; on both sides of every test group.
 
     Attributes
@@ -80,14 +80,12 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
         *,
         purge="auto",
         embargo=0,
-        horizon=None,
         target=None,
     ):
         self.n_groups = n_groups
         self.n_test_groups = n_test_groups
         self.purge = purge
         self.embargo = embargo
-        self.horizon = horizon
         self.target = target
 
     @property

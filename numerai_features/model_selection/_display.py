@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex, near_eras
+from numerai_features._horizon import resolve_horizon
 from numerai_features._optional import import_optional
 from numerai_features.model_selection._base import BaseEraSplitter, EraFold
 from numerai_features.model_selection._folds import era_folds, index_eras
-from numerai_features.model_selection._horizon import resolve_horizon
 
 _UNUSED, _TRAIN, _PURGE, _EMBARGO, _TEST, _LEAKING = range(6)
 
@@ -125,7 +125,7 @@ class EraSplitDisplay:
             Its column ``era`` tells the eras where `eras` does not; nothing else of it
             is looked at.
         y : array-like of shape (n_rows,), default=None
-            The target, where the splitter asks for it: ``y.name`` may tell the purge,
+            The target, where the splitter asks for it: its name may tell the purge,
             and eras whose targets are all NaN are in no fold.
         horizon : int or str, default=None
             Eras that the target spans, or the target's name: then training eras fewer

@@ -29,12 +29,10 @@ class EraKFold(FixedCountSplitter):
         or none.
     purge : int or "auto", default="auto"
         Training eras at most this many era numbers before or after a test era are
-        left out. "auto" takes it from `horizon`, `target`, ``y.name``, else 16.
+        left out. "auto" takes it from `target`, else from ``y.name``, else it is 16.
     embargo : int, default=0
         Further eras left out after each test era, beyond the purge: those whose
         features were made from the tested returns.
-    horizon : int, default=None
-        Eras that the target spans; then the purge is as many.
     target : str, default=None
         The target's name; its trading days give the purge (20 days: 8; 60: 16).
     random_state : int, RandomState instance or None, default=None
@@ -73,7 +71,6 @@ class EraKFold(FixedCountSplitter):
         chunk=None,
         purge="auto",
         embargo=0,
-        horizon=None,
         target=None,
         random_state=None,
     ):
@@ -82,7 +79,6 @@ class EraKFold(FixedCountSplitter):
         self.chunk = chunk
         self.purge = purge
         self.embargo = embargo
-        self.horizon = horizon
         self.target = target
         self.random_state = random_state
 
@@ -115,7 +111,7 @@ class RepeatedEraKFold(FixedCountSplitter):
     n_repeats : int, default=5
         Number of repetitions, no two of which share a border; so at most the number
         of eras that a fold tests.
-    purge, embargo, horizon, target
+    purge, embargo, target
         As in `EraKFold`.
     random_state : int, RandomState instance or None, default=None
         Seed of the borders.
@@ -152,7 +148,6 @@ class RepeatedEraKFold(FixedCountSplitter):
         n_repeats=5,
         purge="auto",
         embargo=0,
-        horizon=None,
         target=None,
         random_state=None,
     ):
@@ -160,7 +155,6 @@ class RepeatedEraKFold(FixedCountSplitter):
         self.n_repeats = n_repeats
         self.purge = purge
         self.embargo = embargo
-        self.horizon = horizon
         self.target = target
         self.random_state = random_state
 

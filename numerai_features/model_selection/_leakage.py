@@ -86,7 +86,7 @@ def measure_leakage(
     >>> model = make_pipeline(LatentFeatures(), KNeighborsRegressor(20))
     >>> leakage = measure_leakage(
     ...     model, panel.to_frame(targets=[]), panel.y("target_alpha_60"),
-    ...     cv=EraKFold(4, horizon=12), verbose=False)
+    ...     cv=EraKFold(4, purge=12), verbose=False)
     >>> leakage.difference.low > 0.01
     True
     """
@@ -137,6 +137,6 @@ def _purge_of(cv: Any, y: Any) -> int:
     if purge == 0:
         raise ValueError(
             f"cv={cv!r} purges nothing, so there is nothing to compare with. Pass a "
-            "splitter with a purge: horizon=, target= or purge=."
+            "splitter with a purge: target= or purge=."
         )
     return purge

@@ -15,11 +15,12 @@ from numerai_features._fitted import has_prefitted, warn_of_prefitted
 from numerai_features._validation import (
     as_frame,
     count_rows,
+    known_numbers,
     take_rows,
     validate_target,
 )
+from numerai_features.metrics._era_is_no_feature import check_era_is_no_feature
 from numerai_features.metrics._era_scores import era_scores, one_column
-from numerai_features.metrics._probe import check_era_is_no_feature
 from numerai_features.metrics._scorer import predict_some
 from numerai_features.model_selection._base import BaseEraSplitter
 from numerai_features.model_selection._combinatorial import CombinatorialPurgedEraCV
@@ -44,8 +45,8 @@ class _Data(NamedTuple):
     X: Any
     y: Any
     target: NDArray[np.float64]
-    eras: NDArray[np.int64]
-    hand_on_eras: bool
+    eras: NDArray[np.int64]  # numbers, or the ranks of names
+    labels: NDArray[Any] | None  # as they came, to hand on; None if X has them
     params: dict[str, Any]
 
 
@@ -149,7 +150,7 @@ def cross_val_predict_eras(
         y,
         validate_target(y, index.n_rows),
         index.row_numbers,
-        hand_on_eras=eras is not None,
+        labels=None if eras is None else index.row_labels,
         params=params or {},
     )
     estimator, memory = clone(estimator), open_memory(memory)
@@ -157,11 +158,11 @@ def cross_val_predict_eras(
     key = None
     if memory.location is not None:
         _remember(estimator, memory)
-        key = fingerprint(X, y, index.row_numbers, data.params, data.hand_on_eras)
+        key = fingerprint(X, y, index.row_numbers, data.params, data.labels)
 
     if has_prefitted(estimator):
         tested = sum(test for _, test in era_folds(cv, index, y)) > 0
-        warn_of_prefitted(estimator, index.numbers[tested], _reach(cv, y))
+        warn_of_prefitted(estimator, known_numbers(index, tested), _reach(cv, y))
     tests: list[Rows] = []
 
     def tasks() -> Iterator[Task]:
@@ -240,12 +241,12 @@ def _fit_and_predict(
     model = clone(estimator)
     eras: dict[str, Any] = {"fit": {}, "predict": {}}
     routing = {}
-    if data.hand_on_eras:
+    if data.labels is not None:
         with config_context(enable_metadata_routing=True):
             takers = [m for m in eras if consumes(model, m, "eras")]
         routing = {"enable_metadata_routing": True} if takers else {}
         rows = {"fit": train, "predict": test}
-        eras |= {method: {"eras": data.eras[rows[method]]} for method in takers}
+        eras |= {method: {"eras": data.labels[rows[method]]} for method in takers}
     with config_context(**routing):
         params = _of_rows(data.params, train, len(data.eras))
         y = take_rows(data.y, train)

@@ -12,7 +12,8 @@ from numerai_features.model_selection._base import (
     BaseEraSplitter,
     FixedCountSplitter,
 )
-from numerai_features.model_selection._horizon import NUMERAI_CHUNK
+
+_NUMERAI_TEST_ERAS = 156  # that each of Numerai's own walk-forward models predicts
 
 
 class EraWalkForward(BaseEraSplitter):
@@ -29,7 +30,7 @@ class EraWalkForward(BaseEraSplitter):
     max_train_eras : int, default=None
         Longest training window, in era numbers back from the purge: a sliding
         window. None: all of the past.
-    purge, embargo, horizon, target
+    purge, embargo, target
         As in `EraKFold`. An embargo has no effect here: nothing after a test block is
         trained on.
 
@@ -64,7 +65,6 @@ class EraWalkForward(BaseEraSplitter):
         max_train_eras=None,
         purge="auto",
         embargo=0,
-        horizon=None,
         target=None,
     ):
         self.n_splits = n_splits
@@ -72,7 +72,6 @@ class EraWalkForward(BaseEraSplitter):
         self.max_train_eras = max_train_eras
         self.purge = purge
         self.embargo = embargo
-        self.horizon = horizon
         self.target = target
 
     @classmethod
@@ -103,7 +102,7 @@ class EraWalkForward(BaseEraSplitter):
         train 1..296, test 313..468
         train 1..452, test 469..574
         """
-        return cls(**{"test_eras": NUMERAI_CHUNK, "target": target, **params})
+        return cls(**{"test_eras": _NUMERAI_TEST_ERAS, "target": target, **params})
 
     def get_n_splits(self, X=None, y=None, groups=None):
         """Return the number of folds.
@@ -162,7 +161,7 @@ class EraHoldout(FixedCountSplitter):
     ----------
     test_size : float or int, default=0.2
         Eras to test: a share of them (rounded up), or how many.
-    purge, embargo, horizon, target
+    purge, embargo, target
         As in `EraKFold`. An embargo has no effect here: nothing after the test eras is
         trained on.
 
@@ -187,13 +186,10 @@ class EraHoldout(FixedCountSplitter):
         **BaseEraSplitter._parameter_constraints,
     }
 
-    def __init__(
-        self, test_size=0.2, *, purge="auto", embargo=0, horizon=None, target=None
-    ):
+    def __init__(self, test_size=0.2, *, purge="auto", embargo=0, target=None):
         self.test_size = test_size
         self.purge = purge
         self.embargo = embargo
-        self.horizon = horizon
         self.target = target
 
     @property

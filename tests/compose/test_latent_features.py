@@ -320,6 +320,10 @@ class Counted(FactorAnalysisEmbedder):
         (self.folder / f"{len(list(self.folder.iterdir()))}").touch()
         return super().fit(X, y, eras=eras, sample_weight=sample_weight)
 
+    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
+        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
+        return fitted.transform(X, eras=eras)
+
 
 class TestMemory:
     @pytest.fixture

@@ -91,6 +91,7 @@ def test_labels_in_any_spelling(parts):
         ({"eras": np.ones(59, int)}, "eras has 59 labels, but X has 60 rows"),
         ({"eras": np.repeat([2, 1], 30)}, "row 30 is of era '0001'.*Sort the rows"),
         ({"eras": np.full(60, 2**40)}, "eras must be era numbers below"),
+        ({"eras": ["ash"] * 60}, "eras must be labels with numbers.*; got 'ash'"),
         ({"targets": np.zeros((60, 3))}, r"shape \(60, 2\).*got \(60, 3\)"),
         ({"targets": np.full((60, 2), np.inf)}, "infinity in row 0 of 'target'"),
         ({"feature_names": FEATURES[1:]}, "feature_names has 6 names for 7 columns"),
@@ -190,6 +191,7 @@ def test_view_of_view(panel):
     [
         ({"eras": [1, 4, 6]}, "'0004', '0006', which are not among the 6 eras from"),
         ({"eras": []}, "No era is left of the 6 eras from '0001' to 'X'"),
+        ({"eras": ["ash"]}, "eras must be labels with numbers.*; got 'ash'"),
         ({"first": 6, "last": 7}, "No era is left"),
         ({"every": 0}, "every must be a positive whole number; got 0"),
         ({"every": 1.5}, "every must be a positive whole number"),

@@ -338,6 +338,13 @@ def test_row_without_an_era(folder, frame):
         read(folder / "train.parquet")
 
 
+def test_eras_that_are_names(folder, frame):
+    frame.assign(era="ash").to_parquet(folder / "train.parquet")
+    match = "the era columns must be labels with numbers"
+    with pytest.raises(ValueError, match=match):
+        read(folder / "train.parquet")
+
+
 def test_file_without_a_feature(folder, frame):
     frame.rename(columns={"feature_cd": "feature_cdx"}).to_parquet(
         folder / "train.parquet"

@@ -268,7 +268,8 @@ class TestTraining:
 class TestCrossFit:
     def test_is_not_the_code_of_the_fitted_network(self, rows, signal):
         net = make_net(cross_fit=3)
-        out = net.fit_transform(rows.X, signal, eras=rows.eras)
+        y = pd.Series(signal, name="target_a_20")
+        out = net.fit_transform(rows.X, y, eras=rows.eras)
         final = net.transform(rows.X)
         assert out.shape == final.shape
         assert not np.allclose(out, final, atol=0.1)
@@ -318,7 +319,7 @@ class TestCrossFit:
 
     def test_purge_is_that_of_the_longest_target(self, rows, signal):
         net = make_net(max_epochs=1)
-        for name, purge in (("target_a_20", 8), ("target_a_60", 16), ("other", 8)):
+        for name, purge in (("target_a_20", 8), ("target_a_60", 16), ("other", 16)):
             y = pd.Series(signal, name=name)
             assert net.fit(rows.X, y, eras=rows.eras)._purge() == purge
         y = pd.DataFrame({"target_a_20": signal, "target_b_60": signal})

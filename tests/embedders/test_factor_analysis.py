@@ -282,6 +282,23 @@ class TestStatisticalContract:
         with pytest.raises(ValueError, match="center='era' needs EraMoments"):
             FactorAnalysisEmbedder.from_moments(moments.total(), center="era")
 
+    def test_eras_that_are_names_are_not_kept_as_numbers(self, rows):
+        X, eras, _ = rows
+        names = np.array([f"{'ab'[era % 2]}{era}" for era in eras])
+        moments = EraMoments.from_rows(X, names)
+        ours = FactorAnalysisEmbedder.from_moments(moments, n_components=2)
+        assert ours.fitted_eras_ is None
+        fitted = FactorAnalysisEmbedder(2, center="era").fit(X, eras=names)
+        assert fitted.fitted_eras_ is None
+
+    def test_partial_fit_without_eras_takes_all_rows_for_one(self, rows):
+        X = rows[0]
+        embedder = FactorAnalysisEmbedder(2, center="era")
+        for part in (X[:700], X[700:]):
+            embedder.partial_fit(part)
+        whole = FactorAnalysisEmbedder(2, center="era").fit(X)
+        np.testing.assert_allclose(embedder.components_, whole.components_, atol=1e-9)
+
 
 class TestValidation:
     @pytest.mark.parametrize("k", [41, 400])

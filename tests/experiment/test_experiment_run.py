@@ -282,6 +282,10 @@ class Stopping(FactorAnalysisEmbedder):
         Stopping.n_done += 1
         return super().fit(X, y, eras=eras, sample_weight=sample_weight)
 
+    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
+        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
+        return fitted.transform(X, eras=eras)
+
 
 class TestGoingOn:
     @pytest.fixture

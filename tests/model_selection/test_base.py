@@ -22,7 +22,6 @@ from numerai_features.model_selection import (
     EraWalkForward,
     RepeatedEraKFold,
 )
-from numerai_features.model_selection._horizon import purge_of_target
 
 SPLITTERS = [
     EraKFold(3, purge=2),
@@ -388,9 +387,8 @@ class TestPurge:
             ({}, "target", 16),
             ({}, None, 16),
             ({"target": "target_ender_20"}, "target_ender_60", 8),
-            ({"horizon": 3}, "target_ender_60", 3),
-            ({"horizon": 3, "target": "target_ender_20"}, "target_ender_60", 3),
-            ({"horizon": 3, "purge": 5}, "target_ender_60", 5),
+            ({"purge": 5}, "target_ender_60", 5),
+            ({"purge": 5, "target": "target_ender_20"}, "target_ender_60", 5),
             ({"purge": 0}, "target_ender_60", 0),
             ({"purge": 0, "target": "target"}, None, 0),
         ],
@@ -406,6 +404,8 @@ class TestPurge:
         [
             (pd.DataFrame({"target_20": np.zeros(60)}), 8),
             (pd.DataFrame({"target_20": np.zeros(60), "target_60": 0.0}), 16),
+            (pd.DataFrame({"target_20": np.zeros(60), "target_10": 0.0}), 8),
+            (pd.DataFrame({"target_20": np.zeros(60), "target": 0.0}), 16),
             (pd.Series(np.zeros(60, "int8"), name="target_20d"), 8),
             (pd.Series(np.zeros(60), name=20), 16),
             (pl.Series("target_20", np.zeros(60)), 8),
@@ -443,12 +443,6 @@ class TestPurge:
         assert_same_folds(split(y), split(purge=8))
         assert_same_folds(split(), split(purge=16))
         assert_same_folds(split(y, target="target_ender_60"), split(purge=16))
-        assert_same_folds(split(y, horizon=4), split(purge=4))
-
-    def test_the_table_of_horizons(self):
-        days = {"a_5": 5, "a_10": 6, "a_20": 8, "a_40d": 12, "a_60": 16, "a": None}
-        days |= {"y_0": None, "y_1": None, "feature_3": None, "target_2025": None}
-        assert {name: purge_of_target(name) for name in days} == days
 
 
 @each_splitter
@@ -738,7 +732,6 @@ class TestInOptuna:
         (EraKFold(purge="8"), [1, 2], "'purge' parameter of EraKFold"),
         (EraHoldout(purge=-1), [1, 2], "'purge' parameter of EraHoldout"),
         (EraKFold(embargo=-1), [1, 2], "'embargo' parameter of EraKFold"),
-        (EraWalkForward(horizon=0), [1, 2], "'horizon' parameter of EraWalkForward"),
         (RepeatedEraKFold(target=20), [1, 2], "'target' parameter of RepeatedEraKFold"),
         (EraKFold(target="target"), [1, 2], "does not end in its trading days"),
     ],

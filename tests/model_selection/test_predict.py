@@ -64,6 +64,10 @@ class CountingEmbedder(FactorAnalysisEmbedder):
             pass
         return super().fit(X, y, eras=eras, sample_weight=sample_weight)
 
+    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
+        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
+        return fitted.transform(X, eras=eras)
+
 
 def predict(*args, **kwargs):
     return cross_val_predict_eras(*args, **{"cv": CV, "verbose": False, **kwargs})

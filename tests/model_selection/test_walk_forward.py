@@ -141,7 +141,6 @@ class TestNumerai:
             return ends(cv, np.arange(1, 575))[0]
 
         assert first(purge=4) == ((1, 152), (157, 312))
-        assert first(horizon=12) == ((1, 144), (157, 312))
         assert first(test_eras=100) == ((1, 84), (101, 200))
         assert first(test_eras=100, max_train_eras=50) == ((35, 84), (101, 200))
         by_number = EraWalkForward.numerai(

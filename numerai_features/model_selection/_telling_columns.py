@@ -16,11 +16,11 @@ from numerai_features._validation import (
     take_eras,
     take_rows,
 )
-from numerai_features.metrics._probe import check_era_is_no_feature
+from numerai_features.metrics._era_is_no_feature import check_era_is_no_feature
 
 _ROWS_AN_ERA = 3  # enough to find what is constant in each era
-_PROBED_ERAS = 20
-_PROBED_ROWS_AN_ERA = 60
+_FITTED_ERAS = 20
+_FITTED_ROWS_AN_ERA = 60
 
 
 def check_columns(X: Any, eras: EraIndex, estimator: Any = None) -> None:
@@ -53,7 +53,7 @@ def check_columns(X: Any, eras: EraIndex, estimator: Any = None) -> None:
             "as estimator=)."
         )
     if has_column:
-        _probe(X, eras, estimator)
+        _check_era_is_not_used(X, eras, estimator)
 
 
 def _telling_columns(X: Any, eras: EraIndex) -> list[Any]:
@@ -105,13 +105,13 @@ def _spread_rows(eras: EraIndex, codes: NDArray[np.intp], n: int) -> NDArray[np.
     return np.asarray(np.argsort(eras.codes, kind="stable")[places])
 
 
-def _probe(X: Any, eras: EraIndex, estimator: Any) -> None:
-    """Fit a clone on some rows to predict the era, and ask what it looks at."""
+def _check_era_is_not_used(X: Any, eras: EraIndex, estimator: Any) -> None:
+    """Raise if a clone, fitted on some rows to predict the era, looks at its column."""
     from sklearn.base import clone
 
     known = np.flatnonzero(eras.resolved)
-    known = known[np.unique(np.linspace(0, len(known) - 1, _PROBED_ERAS).astype(int))]
-    rows = np.unique(_spread_rows(eras, known, _PROBED_ROWS_AN_ERA))
+    known = known[np.unique(np.linspace(0, len(known) - 1, _FITTED_ERAS).astype(int))]
+    rows = np.unique(_spread_rows(eras, known, _FITTED_ROWS_AN_ERA))
     some = take_rows(X, rows)
     # With the era as target, a model that sees the column cannot but use it.
     model = clone(estimator).fit(some, eras.row_numbers[rows].astype(np.float64))

@@ -1,30 +1,27 @@
-"""Rows with all that belongs to them, in whatever container they came."""
+"""New rows, and how they are put behind those that came, in their containers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._eras import EraIndex
+from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
-    as_floats,
     as_frame,
-    check_weights,
     column_names,
     is_frame,
     row_blocks,
-    validate_rows,
 )
 from numerai_features.augmenters._containers import (
-    longer,
-    longer_frame,
-    longer_targets,
-    with_labels,
+    append_rows,
+    append_targets,
+    frame_like,
+    labels_like,
 )
 
 
@@ -83,88 +80,49 @@ class NewRows:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows as an augmenter works on them, and as they came.
+class CallersRows:
+    """Rows as an augmenter works on them, and the containers that they came in.
 
     Attributes
     ----------
-    X : ndarray of shape (n_rows, n_features)
-        The caller's memory wherever possible: never written to.
-    y : ndarray of shape (n_rows, n_targets) or None
-    eras : EraIndex or None
+    rows : Rows
+        Read and checked.
+    came : Resampled
+        ``X, y, eras, sample_weight`` as the caller has them.
     """
 
-    X: NDArray[Any]
-    y: NDArray[np.float64] | None
-    eras: EraIndex | None
+    rows: Rows
     came: Resampled
 
     @classmethod
     def read(
         cls, estimator: Any, X: Any, y: Any, eras: Any, sample_weight: Any
-    ) -> Rows:
-        """Check what came.
-
-        Raises
-        ------
-        ValueError
-            If rows, targets, eras or weights are not as many, or are no numbers.
-        """
-        X, y, eras = as_frame(X), _known(y), _known(eras)
-        array, index = validate_rows(estimator, X, eras, reset=True)
-        weights = check_weights(sample_weight, len(array))
-        targets = None
-        if y is not None:
-            targets = as_floats(y, "y")
-            if targets.ndim not in (1, 2) or len(targets) != len(array):
-                raise ValueError(
-                    f"y must have a row for each of {len(array)} rows of X; got shape "
-                    f"{targets.shape}."
-                )
-            if not targets.size:
-                raise ValueError("y has no columns. Pass None, or targets.")
-            targets = targets.reshape(len(array), -1)
-        return cls(array, targets, index, Resampled(X, y, eras, weights))
-
-    @property
-    def codes(self) -> NDArray[np.integer]:
-        """Number of each row's era, from 0."""
-        return np.zeros(len(self.X), np.intp) if self.eras is None else self.eras.codes
-
-    @property
-    def n_eras(self) -> int:
-        """Number of eras; 1 where none are known."""
-        return 1 if self.eras is None else self.eras.n_eras
-
-    def by_era(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
-        """Yield each era's number and rows."""
-        every = np.arange(len(self.X))
-        if self.eras is None:
-            yield 0, every
-            return
-        for code, rows in self.eras.rows_by_era():
-            yield code, every[rows]
+    ) -> CallersRows:
+        """Check what came, as `Rows.read` does, and remember its containers."""
+        X, y, eras = as_frame(X), _in_container(y), _in_container(eras)
+        rows = Rows.read(estimator, X, y, eras, sample_weight)
+        return cls(rows, Resampled(X, y, eras, rows.weights))
 
     def replaced_by(self, new: NewRows) -> Any:
         """Return as many other rows in the place of these, in the container of X."""
-        table = np.empty_like(self.X, order="C")
+        table = np.empty_like(self.rows.X, order="C")
         new.write(table)
         none = np.zeros(0, np.intp)
         return self._like_frame(table, none, none)
 
     def append(self, new: NewRows) -> Resampled:
         """Return these rows and the new ones, written where they will lie."""
-        n, n_new = len(self.X), len(new.source)
-        table = np.empty((n + n_new, self.X.shape[1]), self.X.dtype)
-        for rows in row_blocks(n, self.X.shape[1]):
-            table[rows] = self.X[rows]
+        X, n, n_new = self.rows.X, self.rows.n_rows, len(new.source)
+        table = np.empty((n + n_new, X.shape[1]), X.dtype)
+        for rows in row_blocks(*X.shape):
+            table[rows] = X[rows]
         new.write(table[n:])
         came, in_era = self.came, new.source if new.eras is None else new.eras
         weights = came.sample_weight
         return Resampled(
             self._like_frame(table, new.source, in_era),
-            None if came.y is None else longer_targets(came.y, new.source, new.y),
-            None if came.eras is None else self._more_eras(came.eras, in_era),
+            None if came.y is None else append_targets(came.y, new.source, new.y),
+            None if came.eras is None else self._append_eras(came.eras, in_era),
             None if weights is None else np.append(weights, weights[new.source]),
         )
 
@@ -177,9 +135,9 @@ class Rows:
             return table
         names = column_names(X)
         if ERA_COLUMN not in names:
-            return longer_frame(X, table, names, source)
-        frame = longer_frame(X, table, [n for n in names if n != ERA_COLUMN], source)
-        eras = self._more_eras(X[ERA_COLUMN], in_era)
+            return frame_like(X, table, names, source)
+        frame = frame_like(X, table, [n for n in names if n != ERA_COLUMN], source)
+        eras = self._append_eras(X[ERA_COLUMN], in_era)
         place = names.index(ERA_COLUMN)
         if hasattr(frame, "loc"):
             frame.insert(place, ERA_COLUMN, eras.array)
@@ -188,19 +146,19 @@ class Rows:
             return frame.add_column(place, ERA_COLUMN, [eras])
         return frame.insert_column(place, eras)
 
-    def _more_eras(self, values: Any, in_era: NDArray[np.intp]) -> Any:
+    def _append_eras(self, values: Any, in_era: NDArray[np.intp]) -> Any:
         """Return labels with those of new rows behind, in their container."""
         new = in_era < 0
-        out = longer(values, np.where(new, 0, in_era))
+        out = append_rows(values, np.where(new, 0, in_era))
         if not new.any():
             return out
-        assert self.eras is not None
+        assert self.rows.eras is not None
         labels = np.array(out, dtype=object)
-        labels[len(self.X) :][new] = self.eras.labels_of(in_era[new])
-        return with_labels(out, labels)
+        labels[self.rows.n_rows :][new] = self.rows.eras.labels_of(in_era[new])
+        return labels_like(out, labels)
 
 
-def _known(values: Any) -> Any:
+def _in_container(values: Any) -> Any:
     """Return a frame or series as it is, and all else as an array."""
     values = as_frame(values)
     series = hasattr(values, "iloc") or hasattr(values, "to_arrow")
@@ -209,7 +167,7 @@ def _known(values: Any) -> Any:
     return np.asarray(values)
 
 
-def rounded(
+def round_at_random(
     cells: NDArray[Any], low: Any, high: Any, rng: np.random.Generator
 ) -> NDArray[Any]:
     """Return cells as whole numbers, at random up or down: right in the mean."""

@@ -1,23 +1,25 @@
 """How many eras a target spans, and how many to purge around a test block.
 
-The one table of it. A target of d trading days spans d / 5 weekly eras; Numerai
-purges 8 eras for 20 days and 16 for 60 (four more than the span: two lag days, and
-room).
+This is the one table and the one fallback of the library: splitters, rows held out to
+stop by and cross-fitting all ask here. A target of d trading days spans d / 5 weekly
+eras; Numerai purges 8 eras for 20 days and 16 for 60 (four more than the span: two lag
+days, and room). Where nothing tells a target's days, the longest purge is taken: too
+many eras lost rather than a score too good.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
-from numerai_features._validation import column_names, is_frame
+from numerai_features._validation import target_names
 
 DAYS_PER_ERA = 5
 PURGE_BY_DAYS = {20: 8, 60: 16}
 LONGEST_PURGE = max(PURGE_BY_DAYS.values())
-NUMERAI_CHUNK = 156
-"""Eras that each of Numerai's own walk-forward models predicts."""
+"""Eras to purge for a target whose days nothing tells."""
 
 _SUFFIX = re.compile(r"_(\d+)d?$")
 _LONGEST_DAYS = 250  # a year of trading days; more is no horizon but some other number
@@ -68,6 +70,29 @@ def purge_of_target(name: str) -> int | None:
     return PURGE_BY_DAYS.get(days, days // DAYS_PER_ERA + 4)
 
 
+def purge_of_targets(names: Iterable[str] | None) -> int:
+    """Return the eras to purge for several targets: those of the one that needs most.
+
+    Parameters
+    ----------
+    names : iterable of str or None
+        A name that tells no days counts as `LONGEST_PURGE`, as do no names at all.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> purge_of_targets(["target_ender_20", "target_ender_10"])
+    8
+    >>> purge_of_targets(["target_ender_20", "target"]), purge_of_targets(None)
+    (16, 16)
+    """
+    purges = [purge_of_target(name) or LONGEST_PURGE for name in names or ()]
+    return max(purges, default=LONGEST_PURGE)
+
+
 def resolve_horizon(horizon: Any) -> int:
     """Return the eras that a target spans.
 
@@ -104,23 +129,19 @@ def resolve_horizon(horizon: Any) -> int:
     return int(horizon)
 
 
-def resolve_purge(
-    purge: Any, *, horizon: int | None, target: str | None, y: Any = None
-) -> int:
+def resolve_purge(purge: Any, *, target: str | None, y: Any = None) -> int:
     """Return the eras to purge on both sides of every test era.
 
     Parameters
     ----------
     purge : "auto" or int
-        A number is taken as it is. "auto" asks, in turn, `horizon` (that many eras),
-        the days at the end of `target`, those at the end of ``y.name``, and falls
-        back on the longest purge that Numerai uses, 16.
-    horizon : int or None
-        Eras that the target spans.
+        A number is taken as it is. "auto" takes the days at the end of `target`, else
+        those at the end of the names of `y`, else the longest purge that Numerai uses,
+        16.
     target : str or None
         The target's name.
     y : array-like, default=None
-        The target; its ``name`` counts.
+        Targets; their names count, the longest of them.
 
     Returns
     -------
@@ -133,17 +154,12 @@ def resolve_purge(
     """
     if not isinstance(purge, str):
         return int(purge)
-    if horizon is not None:
-        return int(horizon)
-    if target is not None:
-        named = purge_of_target(target)
-        if named is None:
-            raise ValueError(_no_days("target", target, "horizon= or purge= in eras"))
-        return named
-    columns = column_names(y) if is_frame(y) else []
-    name = columns[0] if len(columns) == 1 else getattr(y, "name", None)
-    named = purge_of_target(str(name))
-    return LONGEST_PURGE if named is None else named
+    if target is None:
+        return purge_of_targets(target_names(y))
+    named = purge_of_target(target)
+    if named is None:
+        raise ValueError(_no_days("target", target, "purge= in eras"))
+    return named
 
 
 def _no_days(parameter: str, name: str, instead: str) -> str:

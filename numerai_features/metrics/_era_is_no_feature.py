@@ -1,4 +1,8 @@
-"""Does a fitted model look at the era column? Ask it, rather than its structure."""
+"""Whether a fitted model uses the era as a feature: its predictions are asked.
+
+Its structure could not tell: a Pipeline, a search or anyone's estimator may hold the
+column, drop it or hand it on.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from numerai_features._validation import (
     take_rows,
 )
 
-_PROBED_ROWS = 1000
+_ASKED_ROWS = 1000
 
 
 def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
@@ -32,7 +36,7 @@ def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
     predict : callable
         From a frame to predictions.
     X : array-like or frame
-        Only a frame with the column ``era`` is probed.
+        Only a frame with the column ``era`` can have it as a feature.
 
     Raises
     ------
@@ -41,11 +45,11 @@ def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
     """
     if not is_frame(X) or ERA_COLUMN not in column_names(X):
         return
-    probe = _some_rows(X)
-    expected = np.asarray(predict(probe), dtype=np.float64)
-    closed = _has_fixed_labels(probe[ERA_COLUMN])
-    for labels in _relabelled(_labels(probe), closed):
-        got = np.asarray(predict(_with_eras(probe, labels)), dtype=np.float64)
+    some = _some_rows(X)
+    expected = np.asarray(predict(some), dtype=np.float64)
+    closed = _has_fixed_labels(some[ERA_COLUMN])
+    for labels in _relabelled(_labels(some), closed):
+        got = np.asarray(predict(_with_eras(some, labels)), dtype=np.float64)
         if not np.allclose(got, expected, rtol=1e-4, atol=1e-7, equal_nan=True):
             raise EraLeakageError(
                 "The predictions change when the eras are renamed: the column 'era' "
@@ -58,7 +62,7 @@ def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
 
 def _some_rows(X: Any) -> Any:
     n_rows = count_rows(X)
-    return take_rows(X, np.arange(0, n_rows, max(1, n_rows // _PROBED_ROWS)))
+    return take_rows(X, np.arange(0, n_rows, max(1, n_rows // _ASKED_ROWS)))
 
 
 def _labels(X: Any) -> NDArray[Any]:

@@ -1,0 +1,176 @@
+"""A table with what belongs to its rows: targets, eras and weights.
+
+Augmenters, embedders and cross-validation all begin with the same questions: are
+there as many targets, eras and weights as rows, are they numbers, which rows count?
+`Rows.read` asks them once; whoever has a `Rows` need not ask again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraIndex
+from numerai_features._validation import (
+    ERA_COLUMN,
+    as_floats,
+    check_weights,
+    count_rows,
+    take_rows,
+    target_names,
+    validate_rows,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Features, and what belongs to their rows.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        The caller's memory wherever possible: never write into it. Who only hands rows
+        on, as cross-validation does, may keep the frame that came instead.
+    y : ndarray of shape (n_rows, n_targets), float64, or None
+        Targets, a column for each also where there is one; NaN where unknown.
+    eras : EraIndex or None
+        None if none came. Grouping is done by `era_index`, which is always there.
+    weights : ndarray of shape (n_rows,), float64, or None
+        None if none came: then all rows weigh the same.
+    """
+
+    X: Any
+    y: NDArray[np.float64] | None = None
+    eras: EraIndex | None = None
+    weights: NDArray[np.float64] | None = None
+
+    @classmethod
+    def read(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        eras: Any = None,
+        sample_weight: Any = None,
+        *,
+        reset: bool = True,
+        min_rows: int = 1,
+    ) -> Rows:
+        """Check the rows that an estimator was handed.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Whose ``feature_names_in_`` and ``n_features_in_`` are set or checked.
+        X : array-like or frame of shape (n_rows, n_features)
+            Finite numbers or NaN; a frame's column ``era`` is taken out.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+            Targets: finite numbers, or NaN.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels; win over the column.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Not negative, and not all of them zero.
+        reset : bool, default=True
+            True in ``fit``, False in ``transform``.
+        min_rows : int, default=1
+            Fewest rows allowed.
+
+        Returns
+        -------
+        Rows
+
+        Raises
+        ------
+        ValueError
+            If rows, targets, eras or weights are not as many, or are no numbers.
+        """
+        table, index = validate_rows(estimator, X, eras, reset=reset, min_rows=min_rows)
+        weights = check_weights(sample_weight, len(table))
+        return cls(table, _read_targets(y, len(table)), index, weights)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return count_rows(self.X)
+
+    @cached_property
+    def era_index(self) -> EraIndex:
+        """The eras; where none came, one that all rows are in."""
+        return EraIndex.single(self.n_rows) if self.eras is None else self.eras
+
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        """Each row's era, counted from 0 in era order, of shape (n_rows,)."""
+        return self.era_index.codes
+
+    @property
+    def n_eras(self) -> int:
+        """Number of eras; 1 where none came."""
+        return self.era_index.n_eras
+
+    @property
+    def era_labels(self) -> NDArray[Any] | None:
+        """Each row's label as it came, for an inner estimator; None if none came."""
+        return None if self.eras is None else self.eras.row_labels
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Which rows have a weight above zero, of shape (n_rows,)."""
+        return np.ones(self.n_rows, bool) if self.weights is None else self.weights > 0
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which rows have a known target, of shape (n_rows,); none without targets."""
+        if self.y is None:
+            return np.zeros(self.n_rows, bool)
+        return np.asarray(~np.isnan(self.y).all(axis=1))
+
+    def by_era(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Yield the code of each era and the indices of its rows.
+
+        ``era_index.rows_by_era()`` gives slices instead, where rows are sorted by era.
+        """
+        every = np.arange(self.n_rows)
+        for code, rows in self.era_index.rows_by_era():
+            yield code, every[rows]
+
+    def take(self, rows: slice | NDArray[np.intp]) -> Rows:
+        """Return some of the rows, in the order of `rows`; a slice of X is a view."""
+        return Rows(
+            take_rows(self.X, rows),
+            None if self.y is None else self.y[rows],
+            None if self.eras is None else self.eras.take(rows),
+            None if self.weights is None else self.weights[rows],
+        )
+
+
+def _read_targets(y: Any, n_rows: int) -> NDArray[np.float64] | None:
+    """Return targets as columns of float64, None if there are none."""
+    if y is None:
+        return None
+    if ERA_COLUMN in (target_names(y) or ()):
+        raise ValueError(
+            f"y has a column {ERA_COLUMN!r}, which is no target. Take it out, and pass "
+            "eras=."
+        )
+    targets = as_floats(y, "y")
+    if targets.ndim not in (1, 2) or len(targets) != n_rows:
+        raise ValueError(
+            f"y must have a row for each of {n_rows} rows of X, shape ({n_rows},) or "
+            f"({n_rows}, n_targets); got shape {targets.shape}."
+        )
+    if not targets.size:
+        raise ValueError("y has no columns. Pass None, or targets.")
+    targets = targets.reshape(n_rows, -1)
+    infinite = np.isinf(targets).any(axis=1)
+    if infinite.any():
+        raise ValueError(
+            f"y contains infinity, first in row {int(infinite.argmax())}. Set a target "
+            "that is not known to NaN, or drop such rows."
+        )
+    return targets
