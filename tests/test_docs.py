@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 import numerai_features
 from numerai_features.cli import main
-from numerai_features.cli._experiment import read_experiment
 from numerai_features.datasets import make_era_panel
+from numerai_features.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -101,7 +101,7 @@ def test_python_blocks_run(page, folder):
 def test_experiment_files_are_accepted(page, folder):
     for _, text in blocks(page, "toml"):
         (folder / "experiment.toml").write_text(text)
-        read_experiment(folder / "experiment.toml")
+        Experiment.from_file(folder / "experiment.toml")
 
 
 @with_blocks("console")

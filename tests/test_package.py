@@ -22,8 +22,9 @@ def imported_by(statement):
     return run(f"{statement}\nimport sys; print(*sys.modules)").split()
 
 
-def test_importing_the_package_imports_nothing_heavy():
-    assert not set(HEAVY) & set(imported_by("import numerai_features"))
+@pytest.mark.parametrize("name", ["", ".experiment", ".cli"])
+def test_importing_the_package_imports_nothing_heavy(name):
+    assert not set(HEAVY) & set(imported_by(f"import numerai_features{name}"))
 
 
 @pytest.mark.parametrize("name", numerai_features._SUBPACKAGES)

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from numerai_features import __version__
-from numerai_features.cli._experiment import ExperimentError
-from numerai_features.cli._run import DEMO, run_command
-from numerai_features.cli._schema import EXPERIMENT, describe
+from numerai_features.cli._commands import COMMANDS
+from numerai_features.experiment import ExperimentError
 
 _INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
@@ -29,10 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         or the experiment file are wrong; 130 after Ctrl-C.
     """
     arguments = _make_parser().parse_args(argv)
-    demo = arguments.command == "demo"
-    file = DEMO if demo else arguments.experiment
     try:
-        run_command(file, output=arguments.output, quiet=arguments.quiet)
+        COMMANDS[arguments.command].run(arguments)
     except ExperimentError as error:
         print(error, file=sys.stderr)
         return 2
@@ -57,27 +54,6 @@ def _make_parser() -> argparse.ArgumentParser:
     version = f"numerai-features {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="compare latents with the original features, over folds of eras",
-        description="Train the same model on the original features, on originals and "
-        "latents, and on originals and random columns, over the same folds of eras. "
-        "Finished fits are kept: after Ctrl-C the same command goes on.",
-        epilog=f"What an experiment file may hold:\n\n{describe(EXPERIMENT)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    run.add_argument("experiment", help="the experiment file (TOML)")
-    demo = commands.add_parser(
-        "demo",
-        help="run a small comparison on synthetic data",
-        description="Run a comparison on a synthetic panel, in a minute or two.",
-    )
-    _add_common(run, "overrides output.folder of the file")
-    _add_common(demo, "where results go (default: runs/demo)")
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.help))
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser, output_help: str) -> None:
-    parser.add_argument("--output", metavar="FOLDER", help=output_help)
-    quiet = "print nothing but errors"
-    parser.add_argument("--quiet", action="store_true", help=quiet)

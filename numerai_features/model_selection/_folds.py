@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._compat import consumes
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._validation import count_rows, find_eras
+from numerai_features._validation import as_slice, count_rows, find_eras
 from numerai_features.model_selection._base import BaseEraSplitter
 
 Counts = NDArray[np.int64]
+Rows = slice | NDArray[np.intp]
+
+
+class Fold(NamedTuple):
+    """The rows of a fold; a slice where they lie together, so that they are a view.
+
+    Attributes
+    ----------
+    number : int
+        Its place among the folds.
+    train : slice or ndarray of int
+        Training rows whose target is known.
+    test : slice or ndarray of int
+        All test rows.
+    """
+
+    number: int
+    train: Rows
+    test: Rows
 
 
 def index_eras(X: Any, eras: Any) -> EraIndex:
@@ -67,6 +86,49 @@ def row_folds(
     splitter, *arguments = _splitting(cv, eras, y)
     for train, test in splitter.split(*arguments):
         yield _places(train), _places(test)
+
+
+def folds_to_run(
+    cv: Any,
+    eras: EraIndex,
+    target: NDArray[np.floating[Any]],
+    *,
+    y: Any = None,
+    first: int = 0,
+) -> Iterator[Fold]:
+    """Yield the folds of any splitter as a model can be trained on them.
+
+    Parameters
+    ----------
+    cv : splitter, int or iterable
+        What scikit-learn takes as ``cv=``.
+    eras : EraIndex
+        Of the rows.
+    target : ndarray of shape (n_rows,)
+        NaN where it is unknown: those rows are not trained on.
+    y : array-like, default=None
+        What the splitter is given; with it ours leave out eras without a target.
+    first : int, default=0
+        The number of the first fold.
+
+    Yields
+    ------
+    Fold
+
+    Raises
+    ------
+    ValueError
+        If no training row of a fold has a target.
+    """
+    unknown = np.isnan(target)
+    for number, (train, test) in enumerate(row_folds(cv, eras, y), start=first):
+        known = train[~unknown[train]] if unknown.any() else train
+        if not len(known):
+            raise ValueError(
+                f"The target is NaN in all {len(train)} training rows of fold "
+                f"{number}. Choose another target, or fewer and longer folds."
+            )
+        yield Fold(number, as_slice(known), as_slice(test))
 
 
 def count_folds(cv: Any, eras: EraIndex, y: Any = None) -> int:

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from numerai_features._cache import fingerprint, open_memory
 from numerai_features._compat import consumes
-from numerai_features._eras import EraIndex
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
 from numerai_features._validation import (
     as_frame,
-    as_slice,
     count_rows,
     known_numbers,
     take_rows,
@@ -27,17 +25,18 @@ from numerai_features.metrics._scorer import predict_some
 from numerai_features.model_selection._base import BaseEraSplitter
 from numerai_features.model_selection._combinatorial import CombinatorialPurgedEraCV
 from numerai_features.model_selection._folds import (
+    Fold,
+    Rows,
     count_folds,
     era_folds,
+    folds_to_run,
     index_eras,
-    row_folds,
 )
 from numerai_features.model_selection._k_fold import EraKFold
+from numerai_features.model_selection._runner import Task, Tell, run_folds
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Rows = slice | NDArray[np.intp]
 
 
 class _Data(NamedTuple):
@@ -143,8 +142,6 @@ def cross_val_predict_eras(
     >>> scores = out.groupby("era")["corr"].first()
     """
     from sklearn.base import clone
-    from sklearn.utils.parallel import Parallel, delayed
-    from tqdm import tqdm
 
     X, cv = as_frame(X), EraKFold() if cv is None else cv
     index = index_eras(X, eras)
@@ -168,17 +165,15 @@ def cross_val_predict_eras(
         warn_of_prefitted(estimator, known_numbers(index, tested), _reach(cv, y))
     tests: list[Rows] = []
 
-    def jobs() -> Iterator[Any]:
-        for train, test in _folds(cv, index, data):
-            tests.append(test)
-            yield delayed(_run)(len(tests) - 1, task, estimator, key, data, train, test)
+    def tasks() -> Iterator[Task]:
+        for fold in folds_to_run(cv, index, data.target, y=y):
+            tests.append(fold.test)
+            yield Task(fold.number, partial(_run, task, estimator, key, data, fold))
 
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    with tqdm(total=count_folds(cv, index, y), unit="fold", disable=not verbose) as bar:
-        done = {}
-        for fold, *result in parallel(jobs()):
-            done[fold] = result
-            bar.update()
+    # What outlives this call is kept by `memory`, within the process that makes it.
+    done: dict[int, tuple[NDArray[Any], NDArray[np.float64]]] = {}
+    total = count_folds(cv, index, y)
+    run_folds(tasks(), done, total=total, n_jobs=n_jobs, verbose=verbose)
     results = [done[fold] for fold in range(len(tests))]
     frame = _as_frame(data, tests, results)
     if isinstance(cv, CombinatorialPurgedEraCV):
@@ -187,19 +182,6 @@ def cross_val_predict_eras(
             [path[index.codes[test]] for path, test in zip(paths, tests, strict=True)]
         )
     return frame
-
-
-def _folds(cv: Any, index: EraIndex, data: _Data) -> Iterator[tuple[Rows, Rows]]:
-    """Yield training rows with a target, and test rows; slices where they can be."""
-    unknown = np.isnan(data.target)
-    for fold, (train, test) in enumerate(row_folds(cv, index, data.y)):
-        known = train[~unknown[train]] if unknown.any() else train
-        if not len(known):
-            raise ValueError(
-                f"The target is NaN in all {len(train)} training rows of fold {fold}. "
-                "Choose another target, or fewer and longer folds."
-            )
-        yield as_slice(known), as_slice(test)
 
 
 def _reach(cv: Any, y: Any) -> int:
@@ -229,19 +211,21 @@ def _remember(estimator: Any, memory: Any) -> None:
 
 
 def _run(
-    fold: int, task: Any, estimator: Any, key: Any, data: _Data, train: Rows, test: Rows
-) -> tuple[int, NDArray[Any], NDArray[np.float64]]:
+    task: Any, estimator: Any, key: Any, data: _Data, fold: Fold, tell: Tell
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Predict the test rows of a fold, and score them."""
     import pandas as pd
 
+    _, train, test = fold
     if key is not None:
         key = fingerprint(key, train, test)
+    tell("model")
     prediction = task(estimator, key, data, train, test)
     eras, target = data.eras[test], data.target[test]
     if pd.Series(target).groupby(eras).nunique().max() < 2:  # nothing to score by
-        return fold, prediction, np.full(len(prediction), np.nan)
-    scores = era_scores(target, prediction, eras)
-    return fold, prediction, scores.reindex(eras).to_numpy()
+        return prediction, np.full(len(prediction), np.nan)
+    tell("scores")
+    return prediction, era_scores(target, prediction, eras).reindex(eras).to_numpy()
 
 
 def _fit_and_predict(

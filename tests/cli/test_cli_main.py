@@ -1,5 +1,6 @@
 """The command line itself: help, versions, exit codes."""
 
+import re
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 import numerai_features
 from numerai_features.cli import main
+from numerai_features.experiment import Experiment
 
 HEAVY = (
     "{'numpy', 'pandas', 'sklearn', 'torch', 'pyarrow', 'matplotlib', 'scipy', 'tqdm'}"
@@ -54,9 +56,16 @@ def test_a_wrong_file_is_told_without_traceback(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_run_help_lists_the_schema(capsys):
+def test_run_help_lists_all_that_a_file_may_hold(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["run", "--help"])
     told = capsys.readouterr().out
-    assert "[data.synthetic]" in told
     assert 'scheme: "walk-forward" or "k-fold" (default "walk-forward")' in told
+    tables = Experiment.from_dict({"data": {"synthetic": {}}}).tables
+    fields = {"": {"seed": tables.pop("seed")}, **tables}
+    fields["data.synthetic"] = tables["data"].pop("synthetic")
+    for table, values in fields.items():
+        assert f"\n[{table}] " in told or not table
+        for name in values:
+            # what it is, what is allowed, and on the next line what it means
+            assert re.search(rf"^  {name}: .+\n      \S+", told, re.MULTILINE), name

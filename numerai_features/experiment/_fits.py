@@ -1,80 +1,52 @@
-"""The walk-forward comparison: the same folds, model and seeds for every arm."""
+"""What an experiment fits: its folds, its model, and each arm of a fold."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
+from sklearn.preprocessing import FunctionTransformer
 
-from numerai_features._validation import as_slice
-from numerai_features.cli._experiment import (
+from numerai_features._eras import encode_eras
+from numerai_features.compose import LatentFeatures
+from numerai_features.experiment._arms import (
     ORIGINALS,
     RANDOM,
-    Experiment,
-    make_embedder,
+    embedders_of,
+    make_estimator,
+    models_of,
 )
-from numerai_features.cli._folds import FoldResult, FoldStore
+from numerai_features.experiment._store import ArmResult
+from numerai_features.model_selection import EraKFold, EraWalkForward
+from numerai_features.model_selection._folds import Fold, Rows, folds_to_run
+from numerai_features.model_selection._runner import Tell
+from numerai_features.trees import make_lightgbm, make_xgboost, tree_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
     from numerai_features.datasets import EraPanel
-
-Rows = slice | NDArray[np.intp]
-Told = Callable[[str], None]
+    from numerai_features.experiment._experiment import Experiment
 
 # Keeps the random columns' seeds apart from everything else drawn from the seed.
 _RANDOM_COLUMNS = 0x72616E64
 _LIGHTGBM_WITH_ARROW = (4, 7)
 
 
-@dataclass(frozen=True)
-class Fold:
-    """Rows of a fold.
-
-    Attributes
-    ----------
-    number : int
-        From 1.
-    train : slice or ndarray of int
-        Training rows whose target is known.
-    test : slice or ndarray of int
-        All rows of the test eras.
-    """
-
-    number: int
-    train: Rows
-    test: Rows
-
-
 def make_folds(experiment: Experiment, panel: EraPanel) -> list[Fold]:
-    """Return the folds of an experiment; none trains within the purge of its test."""
+    """Return the folds, from 1; none trains within the purge of its test eras."""
     y = panel.y(experiment["targets"]["main"])
     splitter = _make_splitter(experiment["cv"])
-    folds = []
-    for number, (train, test) in enumerate(
-        splitter.split(None, groups=panel.eras), start=1
-    ):
-        known = train[~np.isnan(y[train])]
-        if not len(known):
-            raise ValueError(
-                f"The target is unknown in all {len(train)} training rows of fold "
-                f"{number}. Choose another target, or fewer and longer folds."
-            )
-        folds.append(Fold(number, as_slice(known), as_slice(test)))
-    return folds
+    return list(folds_to_run(splitter, encode_eras(panel.eras), y, first=1))
 
 
 def make_model(experiment: Experiment) -> Any:
-    """Return the unfitted model that every arm trains."""
-    from numerai_features.trees import make_lightgbm, make_xgboost
-
+    """Return the unfitted model that every arm of latents trains."""
     settings = experiment["model"]
     make = make_lightgbm if settings["library"] == "lightgbm" else make_xgboost
     return make(
@@ -86,38 +58,18 @@ def make_model(experiment: Experiment) -> Any:
     )
 
 
-def run_folds(
-    experiment: Experiment,
-    panel: EraPanel,
-    folds: list[Fold],
-    store: FoldStore,
-    *,
-    quiet: bool,
-) -> None:
-    """Run every arm of every fold that is not in the store yet."""
-    from tqdm import tqdm
+class FoldFits:
+    """The fits of one fold: what its arms share, and the fit of one arm.
 
-    units = [(arm, fold.number) for fold in folds for arm in experiment.arms]
-    done = sum(unit in store for unit in units)
-    if done and not quiet:
-        print(f"{done} of {len(units)} fits are done already and are kept.")
-    if done == len(units):
-        return
-    with tqdm(total=len(units), initial=done, unit="fit", disable=quiet) as bar:
-        for fold in folds:
-            work = _FoldWork(experiment, panel, fold)
-            for arm, label in experiment.arms.items():
-                if (arm, fold.number) in store:
-                    continue
-                bar.set_description(f"fold {fold.number} of {len(folds)}, {label}")
-                width = _widest(experiment, store, fold) if arm == RANDOM else 0
-                result = work.run(arm, width=width, tell=bar.set_postfix_str)
-                store.write(arm, fold.number, result)
-                bar.update()
-
-
-class _FoldWork:
-    """One fold: what its arms share, and the run of one arm."""
+    Parameters
+    ----------
+    experiment : Experiment
+        Says what the arms are.
+    panel : EraPanel
+        Its rows.
+    fold : Fold
+        Which of them are trained on and which are predicted.
+    """
 
     def __init__(self, experiment: Experiment, panel: EraPanel, fold: Fold) -> None:
         self.experiment = experiment
@@ -128,23 +80,36 @@ class _FoldWork:
     @cached_property
     def originals(self) -> tuple[pa.Table, pa.Table]:
         """The original features of training and test rows, one byte a cell."""
-        from numerai_features.trees import tree_table
-
         X, names = self.panel.X, self.panel.feature_names
         train, test = (X[rows] for rows in (self.fold.train, self.fold.test))
         return tree_table(train, names), tree_table(test, names)
 
-    def run(self, arm: str, *, width: int, tell: Told) -> FoldResult:
-        """Fit one arm's embedder and model, and predict the test rows."""
-        if arm in self.experiment.models:
+    def run(self, arm: str, *, n_random: int, tell: Tell) -> ArmResult:
+        """Fit one arm's embedder and model, and predict the test rows.
+
+        Parameters
+        ----------
+        arm : str
+            Its name.
+        n_random : int
+            How many columns the arm of random columns has.
+        tell : callable
+            Told what is being fitted.
+
+        Returns
+        -------
+        ArmResult
+        """
+        own_models = models_of(self.experiment.tables)
+        if arm in own_models:
             tell("model")
-            return self._run_model(arm)
+            return self._run_model(make_estimator(own_models[arm]))
         tables = self.originals
         n_latents = 0
         start = time.perf_counter()
         if arm != ORIGINALS:
             tell("latents")
-            latents = self._random(width) if arm == RANDOM else self._latents(arm)
+            latents = self._random(n_random) if arm == RANDOM else self._latents(arm)
             names = [f"{arm}__{j}" for j in range(latents[0].shape[1])]
             n_latents = len(names)
             tables = tuple(map(_beside, tables, latents, (names, names)))
@@ -152,25 +117,22 @@ class _FoldWork:
         tell("model")
         prediction = self._predict(*tables)
         end = time.perf_counter()
-        return FoldResult(prediction, n_latents, middle - start, end - middle)
+        return ArmResult(prediction, n_latents, middle - start, end - middle)
 
     def _named_target(self) -> pd.Series[float]:
         """Return the training rows' target; its name tells how far it reaches."""
-        import pandas as pd
-
         name = self.experiment["targets"]["main"]
         return pd.Series(self.y[self.fold.train], name=name)
 
-    def _run_model(self, arm: str) -> FoldResult:
-        model = make_embedder(self.experiment.models[arm])
+    def _run_model(self, model: Any) -> ArmResult:
         X, train = self.panel.X, self.fold.train
         start = time.perf_counter()
         model.fit(X[train], self._named_target(), eras=self.panel.eras[train])
         prediction = model.predict(X[self.fold.test]).astype(np.float32)
-        return FoldResult(prediction, 0, 0.0, time.perf_counter() - start)
+        return ArmResult(prediction, 0, 0.0, time.perf_counter() - start)
 
     def _latents(self, arm: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        embedder = make_embedder(self.experiment.embedders[arm])
+        embedder = make_estimator(embedders_of(self.experiment.tables)[arm])
         X, eras = self.panel.X, self.panel.eras
         train, test = self.fold.train, self.fold.test
         latents = self._latent_features(embedder)
@@ -179,17 +141,13 @@ class _FoldWork:
 
     def _random(self, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return random columns, binned by the edges of the training rows."""
-        from sklearn.preprocessing import FunctionTransformer
-
         seed, n_rows = self.experiment["seed"], self.panel.n_rows
         train, test = self.fold.train, self.fold.test
         latents = self._latent_features(FunctionTransformer())
-        fitted = latents.fit_transform(random_columns(seed, n_rows, width, train))
-        return fitted, latents.transform(random_columns(seed, n_rows, width, test))
+        fitted = latents.fit_transform(_random_columns(seed, n_rows, width, train))
+        return fitted, latents.transform(_random_columns(seed, n_rows, width, test))
 
     def _latent_features(self, embedder: Any) -> Any:
-        from numerai_features.compose import LatentFeatures
-
         chosen = self.experiment["latents"]["quantize"]
         quantize = None if chosen == "none" else chosen
         # The originals stay out: they are shared by the arms, and stay int8.
@@ -203,7 +161,7 @@ class _FoldWork:
         return np.asarray(prediction, dtype=np.float32)
 
 
-def random_columns(
+def _random_columns(
     seed: int, n_rows: int, width: int, rows: Rows
 ) -> NDArray[np.float32]:
     """Return Gaussian columns for some rows of a panel.
@@ -220,8 +178,6 @@ def random_columns(
 
 
 def _make_splitter(cv: dict[str, Any]) -> Any:
-    from numerai_features.model_selection import EraKFold, EraWalkForward
-
     apart = {"purge": cv["purge"], "embargo": cv["embargo"]}
     if cv["scheme"] == "k-fold":
         return EraKFold(cv["n_splits"], **apart)
@@ -229,18 +185,10 @@ def _make_splitter(cv: dict[str, Any]) -> Any:
     return EraWalkForward(cv["n_splits"], **window, **apart)
 
 
-def _widest(experiment: Experiment, store: FoldStore, fold: Fold) -> int:
-    return max(store.read(arm, fold.number).n_latents for arm in experiment.embedders)
-
-
 def _beside(
     originals: pa.Table, latents: NDArray[Any], latent_names: list[str]
 ) -> pa.Table:
     """Put latents beside originals, each column in its own type."""
-    import pyarrow as pa
-
-    from numerai_features.trees import tree_table
-
     added = tree_table(latents, latent_names)
     names = [*originals.column_names, *latent_names]
     return pa.Table.from_arrays([*originals.columns, *added.columns], names)
@@ -248,11 +196,9 @@ def _beside(
 
 def _model_input(library: str) -> Callable[[pa.Table], Any]:
     """Return what makes of a table the leanest input that the library takes."""
-    from importlib.metadata import version
-
     if library == "xgboost":
         return lambda table: table
-    release = tuple(map(int, version("lightgbm").split(".")[:2]))
+    release = tuple(map(int, importlib.metadata.version("lightgbm").split(".")[:2]))
     return _as_array if release < _LIGHTGBM_WITH_ARROW else lambda table: table
 
 

@@ -7,19 +7,19 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numerai_features.cli._experiment import Experiment, ExperimentError
-from numerai_features.cli._files import replacing
+from numerai_features import __version__
+from numerai_features._files import replacing
+from numerai_features.datasets import EraPanel, make_era_panel, read_numerai
+from numerai_features.experiment._file import ExperimentError
 
 if TYPE_CHECKING:
-    from numerai_features.datasets import EraPanel
+    from numerai_features.experiment._experiment import Experiment
 
 _SOURCE = "source.json"
 
 
 def data_signature(experiment: Experiment) -> dict[str, Any]:
     """Return what the panel depends on: settings, and the files' sizes and times."""
-    from numerai_features import __version__
-
     settings = {k: v for k, v in experiment["data"].items() if k != "panel"}
     signature = {"data": settings, "features": experiment["features"]["set"]}
     if settings["files"] is None:
@@ -51,8 +51,6 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
     ValueError, OSError
         If the data cannot be read.
     """
-    from numerai_features.datasets import EraPanel
-
     folder = Path(experiment["data"]["panel"])
     signature = data_signature(experiment)
     made_of = _read_source(folder)
@@ -60,8 +58,8 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
         return EraPanel.open(folder)
     if made_of is None and folder.exists():
         raise ExperimentError(
-            f"{folder} is there, but `numerai-features run` did not make it, so it is "
-            "not replaced. Give data.panel another folder, or delete this one."
+            f"{folder} is there, but no experiment made it, so it is not replaced. "
+            "Give data.panel another folder, or delete this one."
         )
     if experiment["data"]["files"] is None:
         _make_synthetic(experiment, folder)
@@ -85,8 +83,6 @@ def _read_source(folder: Path) -> Any:
 
 
 def _read_files(experiment: Experiment, folder: Path, verbose: bool) -> None:
-    from numerai_features.datasets import read_numerai
-
     data = experiment["data"]
     read_numerai(
         data["files"],
@@ -101,8 +97,6 @@ def _read_files(experiment: Experiment, folder: Path, verbose: bool) -> None:
 
 
 def _make_synthetic(experiment: Experiment, folder: Path) -> None:
-    from numerai_features.datasets import make_era_panel
-
     chosen = experiment["features"]["set"]
     settings = dict(experiment["data"]["synthetic"])
     if isinstance(settings["rows_per_era"], list):

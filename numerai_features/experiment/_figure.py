@@ -1,4 +1,7 @@
-"""The cumulative score of every arm over the test eras."""
+"""The cumulative score of every arm over the test eras.
+
+It takes nothing but the result, so that a report may draw it, too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features._optional import import_optional
-from numerai_features.cli._experiment import Experiment
+from numerai_features.experiment._result import ExperimentResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,19 +22,13 @@ _DASHES = ("-", "-.", ":")
 _BORDER = "#BBBBBB"
 
 
-def draw_cumulative(
-    scores: pd.DataFrame, starts: list[int], experiment: Experiment, file: Path
-) -> None:
+def draw_cumulative(result: ExperimentResult, file: Path) -> None:
     """Draw the cumulative CORR by arm into a PNG.
 
     Parameters
     ----------
-    scores : DataFrame
-        CORR of each era (number) and arm.
-    starts : list of int
-        The first test era of each fold.
-    experiment : Experiment
-        Gives the title, and how far before a fold its training ends.
+    result : ExperimentResult
+        What is drawn.
     file : pathlib.Path
         Where it goes.
 
@@ -43,10 +40,11 @@ def draw_cumulative(
     matplotlib = import_optional(
         "matplotlib.figure", extra="plots", needed_by="cumulative.png"
     )
+    experiment = result.experiment
     figure = matplotlib.Figure(figsize=(9, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    _draw_borders(axes, starts, experiment["cv"])
-    _draw_arms(axes, scores)
+    _draw_borders(axes, _first_eras(result.predictions), experiment["cv"])
+    _draw_arms(axes, result.scores)
     scheme, target = experiment["cv"]["scheme"], experiment["targets"]["main"]
     axes.set_title(f"Cumulative CORR with {target}, {scheme}", loc="left")
     axes.set_xlabel("era (week)")
@@ -57,6 +55,12 @@ def draw_cumulative(
     axes.margins(x=0.01)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(file)
+
+
+def _first_eras(predictions: pd.DataFrame) -> list[int]:
+    """Return the first test era of each fold."""
+    eras = predictions["era"].astype(int)
+    return [int(era) for era in eras.groupby(predictions["fold"]).min()]
 
 
 def _draw_arms(axes: Any, scores: pd.DataFrame) -> None:

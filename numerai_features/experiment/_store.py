@@ -1,25 +1,32 @@
-"""Finished arms of finished folds on disk, so that a run can be continued."""
+"""Finished arms of finished folds on disk, so that a run can go on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from numerai_features.cli._experiment import ExperimentError
-from numerai_features.cli._files import replacing
+from numerai_features._files import replacing
+from numerai_features.experiment._file import ExperimentError
+from numerai_features.experiment._schema import EXPERIMENT, neutral_paths
+
+Key = tuple[str, int]
+"""An arm's name and a fold's number."""
 
 _RECORD = "experiment.json"
 _METADATA = b"numerai_features"
 
 
 @dataclass(frozen=True)
-class FoldResult:
+class ArmResult:
     """What one arm did in one fold.
 
     Attributes
@@ -40,6 +47,8 @@ class FoldResult:
 
 class FoldStore:
     """A folder with a parquet file for each arm and fold that is done.
+
+    It is what `run_folds` takes as a store: results by arm and fold.
 
     Parameters
     ----------
@@ -65,29 +74,26 @@ class FoldStore:
             with replacing(record) as temporary:
                 temporary.write_text(json.dumps(identity, indent=1), encoding="utf-8")
 
-    def __contains__(self, unit: tuple[str, int]) -> bool:
-        return self._file(*unit).exists()
+    def __len__(self) -> int:
+        return sum(1 for _ in self.folder.glob("*.parquet"))
 
-    def read(self, arm: str, fold: int) -> FoldResult:
-        """Read what an arm did in a fold."""
-        import pyarrow.parquet as pq
+    def __contains__(self, key: Key) -> bool:
+        return self._file(key).exists()
 
-        table = pq.read_table(self._file(arm, fold))
+    def __getitem__(self, key: Key) -> ArmResult:
+        table = pq.read_table(self._file(key))
         record = json.loads(table.schema.metadata[_METADATA])
-        return FoldResult(table["prediction"].to_numpy(), **record)
+        return ArmResult(table["prediction"].to_numpy(), **record)
 
-    def write(self, arm: str, fold: int, result: FoldResult) -> None:
-        """Write what an arm did in a fold; it is there whole or not at all."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+    def __setitem__(self, key: Key, result: ArmResult) -> None:
         record = asdict(result)
         table = pa.table({"prediction": record.pop("prediction")})
         table = table.replace_schema_metadata({_METADATA: json.dumps(record)})
-        with replacing(self._file(arm, fold)) as temporary:
+        with replacing(self._file(key)) as temporary:
             pq.write_table(table, temporary)
 
-    def _file(self, arm: str, fold: int) -> Path:
+    def _file(self, key: Key) -> Path:
+        arm, fold = key
         return self.folder / f"{fold:03d}.{arm}.parquet"
 
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -96,8 +102,21 @@ class FoldStore:
             raise ExperimentError(
                 f"{self.folder} holds results of another experiment:\n"
                 + "\n".join(f"  {change}" for change in changes)
-                + "\nChoose another output folder (--output), or delete that one."
+                + "\nChoose another output folder (output=, or --output in the command "
+                "line), or delete that one."
             )
+
+
+def identity_of(tables: dict[str, Any]) -> dict[str, Any]:
+    """Return all that the results of an experiment depend on, as JSON has it."""
+    tables = deepcopy(tables)
+    for *path, name in neutral_paths(EXPERIMENT):
+        table = tables
+        for key in path:
+            table = table.get(key, {})
+        table.pop(name, None)
+    identity: dict[str, Any] = json.loads(json.dumps(tables))
+    return identity
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:

@@ -68,7 +68,9 @@ class Field:
         return " or ".join(options)
 
     def allows(self, value: Any) -> bool:
-        """Whether a value from a file is allowed."""
+        """Whether a value is allowed; None, which no file can say, means "not set"."""
+        if value is None:
+            return self.default is None
         if any(value == c and type(value) is type(c) for c in self.choices):
             return True
         kinds = (*self.types, int) if float in self.types else self.types

@@ -1,17 +1,18 @@
-"""Reading and checking experiment files."""
+"""Experiments, from files and mappings: checked, told, resolved, written back."""
 
 import inspect
 import re
 import tomllib
+from copy import deepcopy
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
-from numerai_features.cli._experiment import ExperimentError, read_experiment
-from numerai_features.cli._schema import EXPERIMENT, Field, Table, describe
-from numerai_features.cli._toml import find_lines, line_of, write_toml
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.experiment import Experiment, ExperimentError
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SYNTHETIC = "[data.synthetic]\nn_eras = 30\n"
@@ -143,7 +144,7 @@ def test_each_problem_names_line_key_and_what_is_allowed(write, text, message):
     # top-level keys come before any table
     file = write(f"{text}\n{SYNTHETIC}")
     with pytest.raises(ExperimentError, match=message) as caught:
-        read_experiment(file)
+        Experiment.from_file(file)
     assert str(caught.value).startswith(f"{file}: 1 problem\n")
 
 
@@ -177,7 +178,7 @@ def test_each_problem_names_line_key_and_what_is_allowed(write, text, message):
 )
 def test_problems_of_the_data(write, text, message):
     with pytest.raises(ExperimentError, match=message):
-        read_experiment(write(text))
+        Experiment.from_file(write(text))
 
 
 @pytest.mark.parametrize(
@@ -185,13 +186,13 @@ def test_problems_of_the_data(write, text, message):
 )
 def test_auto_purge_is_that_of_the_target_or_the_longest(write, parquet, name, purge):
     text = parquet + f"[targets]\nmain = 'target_{name}'\n[cv]\npurge = 'auto'"
-    assert read_experiment(write(text)).tables["cv"]["purge"] == purge
+    assert Experiment.from_file(write(text)).tables["cv"]["purge"] == purge
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_lines(write):
     text = f"sed = 1\n{FA}n_componets = 3\n[model]\npreset = 'smal'\n[cv]\nembargo = -1"
     with pytest.raises(ExperimentError, match="5 problems") as caught:
-        read_experiment(write(text))
+        Experiment.from_file(write(text))
     lines = str(caught.value).splitlines()[1:]
     keys = ["data", "sed", "latents.fa.n_componets", "model.preset", "cv.embargo"]
     assert [re.sub(r"  (line \d+: )?([\w.]+):.*", r"\2", x) for x in lines] == keys
@@ -201,35 +202,36 @@ def test_syntax_error_and_missing_file(write, tmp_path):
     with pytest.raises(
         ExperimentError, match=r"mine\.toml: line 2: not valid TOML at c"
     ):
-        read_experiment(write("seed = 1\n[cv\n"))
+        Experiment.from_file(write("seed = 1\n[cv\n"))
     with pytest.raises(
         ExperimentError, match=r"none\.toml cannot be read: No such file"
     ):
-        read_experiment(tmp_path / "none.toml")
+        Experiment.from_file(tmp_path / "none.toml")
 
 
 def test_defaults_are_filled_in(write, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    experiment = read_experiment(write(f"seed = 3\n{SYNTHETIC}horizon = 12\n{FA}"))
+    experiment = Experiment.from_file(write(f"seed = 3\n{SYNTHETIC}horizon = 12\n{FA}"))
     assert experiment["targets"]["main"] == "target_alpha_60"
     assert experiment["cv"]["purge"] == 16
     assert experiment["data"]["synthetic"]["random_state"] == 3
     assert experiment.folder == tmp_path / "runs" / "mine"
     assert experiment["data"]["panel"] == str(tmp_path / "runs" / "mine" / "panel")
-    assert experiment.embedders["fa"]["max_iter"] == FactorAnalysisEmbedder().max_iter
+    max_iter = experiment["latents"]["fa"]["max_iter"]
+    assert max_iter == FactorAnalysisEmbedder().max_iter
     arms = {"originals": "originals", "fa": "+ fa", "random": "+ random"}
     assert experiment.arms == arms
 
 
 def test_files_are_relative_to_the_experiment_file(write, parquet, tmp_path):
     text = f"{parquet}panel = 'p'\n[targets]\nmain = 'target_ender_20'\n"
-    data = read_experiment(write(text))["data"]
+    data = Experiment.from_file(write(text))["data"]
     assert data["files"] == [str(tmp_path / "train.parquet")]
     assert data["metadata"] == str(tmp_path / "features.json")
     assert data["panel"] == str(tmp_path / "p")
     (tmp_path / "features.json").unlink()
     named = f"{text}[features]\nset = ['feature_a']\n"
-    assert read_experiment(write(named))["data"]["metadata"] is None
+    assert Experiment.from_file(write(named))["data"]["metadata"] is None
 
 
 @pytest.mark.parametrize("output", [None, "elsewhere"])
@@ -238,61 +240,42 @@ def test_resolved_experiment_round_trips(write, tmp_path, output):
         {SYNTHETIC}rows_per_era = [20, 30]
         {FA}rotation = "varimax"
         [model]
-        params = {{ num_leaves = 5, learning_rate = 1e-3, names = ["a"], ok = true }}
+        params = {{ num_leaves = 5, rate = 1e-11, "odd key" = ["a"], yes = true }}
         [features]
-        set = ["feature_0000", 'quote " back \\ \u00e9']
+        set = ["feature_0000", '" and \\ \u00e9', "\\t and \\u007f \U0001f600"]
         """
-    experiment = read_experiment(write(text), output=output)
+    experiment = Experiment.from_file(write(text), output=output)
     resolved = tmp_path / "resolved.toml"
     resolved.write_text(experiment.to_toml(), encoding="utf-8")
-    again = read_experiment(resolved)
+    again = Experiment.from_file(resolved)
     assert again.tables == experiment.tables
-    assert again.identity() == experiment.identity()
     assert again.to_toml() == experiment.to_toml()
+    assert Experiment.from_dict(experiment.tables).tables == experiment.tables
 
 
-def test_identity_leaves_out_what_does_not_change_results(write):
-    one = read_experiment(write(SYNTHETIC), output="a")
-    other = read_experiment(write(f"{SYNTHETIC}[model]\nn_jobs = 1"), output="b")
-    assert one.identity() == other.identity()
-    assert one.identity() != read_experiment(write(f"seed=1\n{SYNTHETIC}")).identity()
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('# [no.header]\n[latents."fa"]   # a comment\nembedder = "x"\n', 3),
+        ("[cv]\nn_splits = 3\n\n  'purge' = -1\n", 4),
+        ("[model]\n\nparams.n_jobs = 2\n", 3),
+        ("[model]\nparams = { a = 1, n_jobs = 2 }\n", 2),
+        ("model.params.n_jobs = 2\n", 1),
+        ("[latents.fa]\nembedder = 'FactorAnalysisEmbedder'\ndeep.er = 2\n", 3),
+    ],
+)
+def test_lines_are_found_however_a_key_is_written(write, text, line):
+    with pytest.raises(ExperimentError, match=f"1 problem\n  line {line}: "):
+        Experiment.from_file(write(f"{text}{SYNTHETIC}"))
 
 
-def test_written_toml_is_read_as_it_was():
-    tables = {
-        "top": 1,
-        "text": 'quote " back \\ tab \t del \x7f e-acute \u00e9 \U0001f600',
-        "a": {"x": 1e-11, "params": {"odd key": [1, 2], "yes": True}, "b c": {"d": []}},
-    }
-    assert tomllib.loads(write_toml(tables)) == tables
-
-
-def test_lines_of_keys():
-    text = """\
-# [no.header]
-seed = 1
-[latents."f a"]   # a comment
-embedder = "x"
-deep.er = 2
-[model]
-params = { a = 1 }
-"""
-    lines = find_lines(text)
-    assert lines["latents", "f a", "embedder"] == 4
-    assert lines["latents", "f a", "deep", "er"] == 5
-    assert line_of(("latents", "f a", "deep"), lines) == 5
-    assert line_of(("latents",), lines) == 3
-    assert line_of(("model", "params", "a"), lines) == 7
-    assert line_of(("cv", "purge"), lines) is None
-
-
-def test_synthetic_table_is_the_signature_of_make_era_panel():
-    fields = EXPERIMENT.tables["data"].tables["synthetic"].fields
+def test_synthetic_data_are_those_of_make_era_panel():
+    ours = Experiment.from_dict({"data": {"synthetic": {}}})["data"]["synthetic"]
     signature = inspect.signature(make_era_panel).parameters
-    ours = {name: field.default for name, field in fields.items()}
-    theirs = {n: p.default for n, p in signature.items() if n in ours}
-    assert ours == theirs
-    assert set(signature) - set(ours) == {"path", "overwrite", "return_truth"}
+    theirs = {name: parameter.default for name, parameter in signature.items()}
+    assert set(theirs) - set(ours) == {"path", "overwrite", "return_truth"}
+    assert ours.pop("random_state") == 0  # the experiment's seed
+    assert ours == {name: theirs[name] for name in ours}
 
 
 def test_the_example_is_right(write, tmp_path):
@@ -301,24 +284,121 @@ def test_the_example_is_right(write, tmp_path):
     for name in ("train.parquet", "validation.parquet", "features.json"):
         (folder / name).touch()
     text = (EXAMPLES / "experiment.toml").read_text(encoding="utf-8")
-    experiment = read_experiment(write(text))
-    assert list(experiment.embedders) == ["fa", "fa_varimax", "dae"]
+    experiment = Experiment.from_file(write(text))
+    assert list(experiment.arms) == [
+        "originals", "fa", "fa_varimax", "dae", "random", "net"
+    ]  # fmt: skip
     assert experiment["data"]["metadata"] == str(folder / "features.json")
     # what has no comment that says otherwise is a default
     written = tomllib.loads(re.sub(r"\n(every|set|test_eras|params) .*", "", text))
+    needed = {name: written[name] for name in ("data", "targets")}
+    default = Experiment.from_dict(needed, base=tmp_path)
     for name in ("features", "cv", "latents", "model"):
-        for key, field in EXPERIMENT.tables[name].fields.items():
-            assert written[name].get(key, field.default) == field.default
+        fields = {k: v for k, v in written[name].items() if not isinstance(v, dict)}
+        fields.pop("purge", None)  # resolved: "auto" is no longer there
+        assert fields.items() <= default[name].items()
 
 
-def test_every_field_is_described():
-    def walk(table: Table):
-        yield from table.fields.items()
-        for inner in table.tables.values():
-            yield from walk(inner)
+class TestMapping:
+    """An experiment that is written in Python."""
 
-    text = describe(EXPERIMENT)
-    for name, field in walk(EXPERIMENT):
-        assert isinstance(field, Field)
-        assert field.help
-        assert f"  {name}: {field.expected}" in text
+    MAPPING: ClassVar = {
+        "seed": 3,
+        "data": {"synthetic": {"n_eras": 30, "rows_per_era": [20, 30]}},
+        "latents": {"fa": {"embedder": "FactorAnalysisEmbedder", "n_components": 3}},
+        "models": {"net": {"model": "SupervisedAEMLP", "hidden": [8, 4]}},
+    }
+
+    def test_it_is_what_a_file_would_be(self, write, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        text = """
+            seed = 3
+            [data.synthetic]
+            n_eras = 30
+            rows_per_era = [20, 30]
+            [latents.fa]
+            embedder = "FactorAnalysisEmbedder"
+            n_components = 3
+            [models.net]
+            model = "SupervisedAEMLP"
+            hidden = [8, 4]
+            """
+        ours = Experiment.from_dict(self.MAPPING)
+        assert ours.name == "experiment"
+        assert ours.folder == tmp_path / "runs" / "experiment"
+        theirs = Experiment.from_file(write(text), output=ours.folder)
+        assert ours.tables == theirs.tables
+
+    def test_pythons_types_are_taken(self, parquet, tmp_path):
+        mapping = {
+            "data": {"files": (tmp_path / "train.parquet",)},
+            "features": {"set": np.array(["feature_a", "feature_b"])},
+            "targets": {"main": "target_ender_20"},
+            "cv": {"n_splits": np.int64(3), "test_eras": None},
+            "models": {"net": {"model": "SupervisedAEMLP", "hidden": (8, 4)}},
+        }
+        experiment = Experiment.from_dict(mapping)
+        assert experiment["data"]["files"] == [str(tmp_path / "train.parquet")]
+        assert experiment["features"]["set"] == ["feature_a", "feature_b"]
+        assert type(experiment["cv"]["n_splits"]) is int
+        assert experiment["models"]["net"]["hidden"] == (8, 4)
+        assert 'set = ["feature_a", "feature_b"]' in experiment.to_toml()
+
+    def test_paths_are_relative_to_base(self, parquet, tmp_path):
+        mapping = {
+            "data": {"files": ["train.parquet"], "panel": "p"},
+            "targets": {"main": "target_ender_20"},
+        }
+        data = Experiment.from_dict(mapping, base=tmp_path)["data"]
+        assert data["files"] == [str(tmp_path / "train.parquet")]
+        assert data["metadata"] == str(tmp_path / "features.json")
+        assert data["panel"] == str(tmp_path / "p")
+        with pytest.raises(
+            ExperimentError, match=r"data\.files: there is no file /.*n"
+        ):
+            Experiment.from_dict(mapping)
+
+    def test_nothing_is_shared_with_the_callers_mapping_or_the_next_experiment(self):
+        mapping = deepcopy(self.MAPPING)
+        experiment = Experiment.from_dict(mapping)
+        assert mapping == self.MAPPING
+        mapping["latents"]["fa"]["n_components"] = 4
+        assert experiment["latents"]["fa"]["n_components"] == 3
+        experiment["model"]["params"]["num_leaves"] = 7
+        assert Experiment.from_dict(mapping)["model"]["params"] == {}
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"cv": {"purge": None}}, r"cv\.purge: got null; expected \"auto\" or"),
+            ({"cv": {"n_split": 2}}, r"cv\.n_split: unknown key\. Did you mean"),
+            ({"cv": [1]}, r"cv: expected a table; got \[1\]"),
+            ({3: {}}, r"3: unknown table\. Allowed: seed"),
+            ({"seed": 1.5}, r"seed: got 1\.5; expected a whole number"),
+            (
+                {"latents": {"fa": FactorAnalysisEmbedder(2)}},
+                r"latents\.fa: unknown key",
+            ),
+            (
+                {"models": {"net": {"model": "SupervisedAEMLP", "random_state": None}}},
+                r"models\.net\.random_state: got None, which no .* the default, 0\.",
+            ),
+        ],
+    )
+    def test_problems_are_told_without_lines(self, changes, message):
+        mapping = {"data": {"synthetic": {}}, **changes}
+        match = rf"^The experiment: 1 problem\n  {message}"
+        with pytest.raises(ExperimentError, match=match):
+            Experiment.from_dict(mapping)
+
+    @pytest.mark.parametrize("mapping", ["experiment.toml", None, [("seed", 1)]])
+    def test_what_is_no_mapping_is_told(self, mapping):
+        name = type(mapping).__name__
+        match = rf"mapping must hold the tables .*; got {name}\. A file is read by from"
+        with pytest.raises(ExperimentError, match=match):
+            Experiment.from_dict(mapping)
+
+    def test_it_is_shown_in_a_line(self):
+        shown = repr(Experiment.from_dict(self.MAPPING))
+        told = "Experiment('experiment': 4 arms, walk-forward, target_alpha_20)"
+        assert shown == told

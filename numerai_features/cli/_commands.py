@@ -1,0 +1,43 @@
+"""The table of commands: a new command is a new line, and a module like `_run`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from numerai_features.cli import _run
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the console program.
+
+    Attributes
+    ----------
+    help : str
+        One line, for the list of commands.
+    add_arguments : callable
+        Adds the command's arguments, and what its own help says, to its parser.
+    run : callable
+        Does what the parsed arguments say. It imports what is heavy itself, so that
+        help needs none of it; it returns nothing, and raises what goes wrong.
+    """
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+COMMANDS = {
+    "run": Command(
+        "compare latents with the original features, over folds of eras",
+        _run.add_run_arguments,
+        _run.run,
+    ),
+    "demo": Command(
+        "run a small comparison on synthetic data",
+        _run.add_demo_arguments,
+        _run.demo,
+    ),
+}

@@ -1,0 +1,136 @@
+"""The arms of an experiment: how they are called, checked, and made into estimators.
+
+``[latents.NAME]`` and ``[models.NAME]`` hold the name of a class and its parameters.
+Reading an experiment fills in all parameters that are not given, so that what is kept
+of an arm says everything its results depend on, whatever later versions default to.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from numerai_features.experiment._schema import KeyPath, Problems, got, unknown
+
+ORIGINALS = "originals"
+RANDOM = "random"
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+# The tables that arms stand in, and the key that names an arm's class.
+_CLASS_KEYS = {"latents": "embedder", "models": "model"}
+
+Arm = dict[str, Any]
+
+
+def embedders_of(tables: dict[str, Any]) -> dict[str, Arm]:
+    """Return the arms that add latents to the originals, by name."""
+    latents = tables["latents"]
+    return {name: arm for name, arm in latents.items() if isinstance(arm, dict)}
+
+
+def models_of(tables: dict[str, Any]) -> dict[str, Arm]:
+    """Return the arms that are models of their own, by name."""
+    return dict(tables["models"])
+
+
+def labels_of(tables: dict[str, Any]) -> dict[str, str]:
+    """Return the names of all arms, and how they are written in results."""
+    embedders = embedders_of(tables)
+    labels = {ORIGINALS: ORIGINALS} | {name: f"+ {name}" for name in embedders}
+    if embedders and tables["latents"]["random_columns"]:
+        labels[RANDOM] = f"+ {RANDOM}"
+    return labels | {name: name for name in models_of(tables)}
+
+
+def make_estimator(arm: Arm) -> Any:
+    """Return the unfitted embedder, or the model, of an arm."""
+    from numerai_features import embedders
+
+    parameters = dict(arm)
+    [chosen] = [parameters.pop(key) for key in _CLASS_KEYS.values() if key in arm]
+    return getattr(embedders, chosen)(**parameters)
+
+
+def resolve_arms(tables: dict[str, Any], problems: Problems) -> None:
+    """Check all arms, and put in all parameters of their classes.
+
+    Parameters
+    ----------
+    tables : dict
+        The tables of an experiment, which `validate` has seen; arms are replaced.
+    problems : list of (path, message)
+        Grows by whatever is wrong.
+    """
+    for table, key in _CLASS_KEYS.items():
+        taken = tables["latents"] if table == "models" else ()
+        for name, arm in tables[table].items():
+            if not isinstance(arm, dict):
+                continue  # a field of the table itself
+            if message := _name_problem(name, taken):
+                problems.append(((table, name), message))
+            path = (table, name)
+            tables[table][name] = _resolve_arm(arm, key, tables["seed"], problems, path)
+
+
+def _name_problem(name: str, taken: Any) -> str | None:
+    if not _NAME.fullmatch(name) or name in (ORIGINALS, RANDOM):
+        return (
+            'an arm\'s name must be made of letters, digits, "-" and "_", and not be '
+            f'"{ORIGINALS}" or "{RANDOM}".'
+        )
+    if name in taken:
+        return f"there is a [latents.{name}] already; choose another name."
+    return None
+
+
+def _resolve_arm(
+    arm: Arm, key: str, seed: int, problems: Problems, path: KeyPath
+) -> Arm:
+    """Return an arm with all parameters of its class; as it is if there is no class."""
+    from numerai_features import embedders
+
+    chosen, verb = arm.get(key), "predict" if key == "model" else "transform"
+    allowed = [n for n in embedders.__all__ if hasattr(getattr(embedders, n), verb)]
+    if not isinstance(chosen, str) or chosen not in allowed:
+        if chosen is None:
+            message = f"is required. Allowed: {', '.join(allowed)}."
+        else:
+            message = f"got {got(chosen)}; " + unknown(key, str(chosen), allowed)
+        problems.append(((*path, key), message))
+        return arm
+    cls = getattr(embedders, chosen)
+    signature = inspect.signature(cls).parameters
+    defaults = {name: parameter.default for name, parameter in signature.items()}
+    given = {
+        name: tuple(value) if isinstance(defaults.get(name), tuple) else value
+        for name, value in arm.items()
+        if name != key
+    }
+    if "random_state" in defaults:
+        defaults["random_state"] = seed
+    for name, message in _parameter_problems(cls, given, defaults):
+        problems.append(((*path, name), message))
+    # No file can say None, and none need: what is None here is None by default.
+    filled = {k: v for k, v in (defaults | given).items() if v is not None}
+    return {key: chosen, **filled}
+
+
+def _parameter_problems(
+    cls: type, given: dict[str, Any], defaults: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with an estimator's parameters, each looked at alone."""
+    for name, value in given.items():
+        if name not in defaults:
+            yield name, unknown(f"parameter of {cls.__name__}", name, defaults)
+            continue
+        default = defaults[name]
+        if value is None and default is not None:
+            message = "got None, which no experiment file can say; leave it out for "
+            yield name, f"{message}the default, {got(default)}."
+            continue
+        try:
+            cls(**{name: value})._validate_params()
+        except ValueError as error:
+            yield name, str(error)

@@ -1,0 +1,130 @@
+"""What one field alone cannot tell: checks, and defaults, that look at several."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from numerai_features.experiment._schema import Problems, got
+
+_MODEL_KEYS = {
+    "n_jobs": "model.n_jobs",
+    "device": "model.device",
+    "random_state": "seed",
+}
+
+
+def check_tables(tables: dict[str, Any], base: Path, problems: Problems) -> None:
+    """Check what depends on several fields, or on the files that are there.
+
+    Parameters
+    ----------
+    tables : dict
+        The tables of an experiment, which `validate` has seen.
+    base : pathlib.Path
+        Absolute; what paths of data are relative to.
+    problems : list of (path, message)
+        Grows by whatever is wrong.
+    """
+    _check_data(tables, base, problems)
+    _check_folds(tables["cv"], problems)
+    _check_model(tables["model"]["params"], problems)
+
+
+def resolve_tables(
+    tables: dict[str, Any],
+    name: str,
+    base: Path,
+    output: str | os.PathLike[str] | None,
+) -> None:
+    """Fill in the defaults that depend on other fields, and make paths absolute.
+
+    Parameters
+    ----------
+    tables : dict
+        Tables without problems; changed in place.
+    name : str
+        What the default output folder is called.
+    base : pathlib.Path
+        Absolute; what paths of data are relative to.
+    output : path or None
+        Overrides ``output.folder``.
+    """
+    from numerai_features._horizon import purge_of_targets
+
+    data, cv = tables["data"], tables["cv"]
+    folder = output or tables["output"]["folder"] or Path("runs") / name
+    tables["output"]["folder"] = os.path.abspath(folder)
+    if data["files"] is not None:
+        data["files"] = [os.path.abspath(base / file) for file in data["files"]]
+        data["metadata"] = _metadata(data, tables["features"]["set"], base)
+    else:
+        _resolve_synthetic(data["synthetic"], tables)
+    panel = base / data["panel"] if data["panel"] else Path(folder) / "panel"
+    data["panel"] = os.path.abspath(panel)
+    if cv["purge"] == "auto":
+        cv["purge"] = purge_of_targets([tables["targets"]["main"]])
+
+
+def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> None:
+    data, chosen = tables["data"], tables["features"]["set"]
+    if (data["files"] is None) == ("synthetic" not in data):
+        came = "neither" if data["files"] is None else "both"
+        message = f"expected either files = [...] or [data.synthetic]; got {came}."
+        problems.append((("data",), message))
+    elif data["files"] is not None:
+        for name in [*data["files"], *filter(None, [data["metadata"]])]:
+            if not (base / name).is_file():
+                where = "files" if name in data["files"] else "metadata"
+                message = f"there is no file {base / name}."
+                problems.append((("data", where), message))
+        if tables["targets"]["main"] is None:
+            message = 'is required with data.files, as in main = "target_ender_60".'
+            problems.append((("targets", "main"), message))
+    else:
+        if data["metadata"] is not None:
+            message = "goes with data.files; synthetic data have none."
+            problems.append((("data", "metadata"), message))
+        if isinstance(chosen, str) and chosen != "all":
+            message = f'got {got(chosen)}; expected "all" or names with synthetic data.'
+            problems.append((("features", "set"), message))
+
+
+def _check_folds(cv: dict[str, Any], problems: Problems) -> None:
+    if cv["scheme"] == "k-fold":
+        for name in ("test_eras", "max_train_eras"):
+            if cv[name] is not None:
+                message = 'goes with scheme = "walk-forward"; got scheme = "k-fold".'
+                problems.append((("cv", name), message))
+        if cv["n_splits"] < 2:
+            message = f"got {cv['n_splits']}; expected a whole number >= 2 for k-fold."
+            problems.append((("cv", "n_splits"), message))
+
+
+def _check_model(params: dict[str, Any], problems: Problems) -> None:
+    for name, value in params.items():
+        if name in _MODEL_KEYS:
+            message = f"is set elsewhere: use {_MODEL_KEYS[name]}."
+            problems.append((("model", "params", name), message))
+        elif not isinstance(value, bool | int | float | str | list):
+            message = f"got {got(value)}; expected a number, string, boolean or list."
+            problems.append((("model", "params", name), message))
+
+
+def _metadata(data: dict[str, Any], chosen: Any, base: Path) -> str | None:
+    """Return features.json's path; None if it is neither there nor needed."""
+    if data["metadata"] is not None:
+        return os.path.abspath(base / str(data["metadata"]))
+    beside = Path(data["files"][0]).parent / "features.json"
+    return str(beside) if isinstance(chosen, str) or beside.exists() else None
+
+
+def _resolve_synthetic(synthetic: dict[str, Any], tables: dict[str, Any]) -> None:
+    from numerai_features.datasets._synthetic import target_horizons
+
+    if synthetic["random_state"] is None:
+        synthetic["random_state"] = tables["seed"]
+    if tables["targets"]["main"] is None:
+        names = target_horizons(synthetic["n_targets"], synthetic["horizon"])
+        tables["targets"]["main"] = next(iter(names))

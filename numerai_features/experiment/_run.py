@@ -1,0 +1,95 @@
+"""The run of an experiment, from its data to the files of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from numerai_features._files import replacing
+from numerai_features.experiment._arms import RANDOM, embedders_of
+from numerai_features.experiment._figure import draw_cumulative
+from numerai_features.experiment._fits import FoldFits, make_folds, make_model
+from numerai_features.experiment._judge import judge
+from numerai_features.experiment._panel import data_signature, load_panel
+from numerai_features.experiment._result import ExperimentResult, write_frames
+from numerai_features.experiment._store import ArmResult, FoldStore, identity_of
+from numerai_features.model_selection._runner import Task, Tell, run_folds
+
+if TYPE_CHECKING:
+    from numerai_features.datasets import EraPanel
+    from numerai_features.experiment._experiment import Experiment
+    from numerai_features.model_selection._folds import Fold
+
+
+def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult:
+    """Run an experiment, or go on with it, and write its results.
+
+    See `Experiment.run`.
+    """
+    make_model(experiment)  # a wrong model shall not be told after hours of reading
+    identity = identity_of(experiment.tables)
+    identity |= {"signature": data_signature(experiment)}
+    store = FoldStore(experiment.folder / "folds", identity)
+    with replacing(experiment.folder / "experiment.toml") as temporary:
+        temporary.write_text(experiment.to_toml(), encoding="utf-8")
+    panel = load_panel(experiment, verbose=verbose)
+    folds = make_folds(experiment, panel)
+    if verbose:
+        _tell_work(experiment, panel, folds, store)
+    run_folds(
+        _tasks(experiment, panel, folds, store),
+        store,
+        total=len(experiment.arms) * len(folds),
+        n_jobs=1,  # an arm of a fold looks at others; the model uses all cores
+        unit="fit",
+        verbose=verbose,
+    )
+    result = judge(experiment, panel, folds, store)
+    write_frames(result)
+    return _with_figure(result)
+
+
+def _tell_work(
+    experiment: Experiment, panel: EraPanel, folds: list[Fold], store: FoldStore
+) -> None:
+    n_arms, n_folds, n_done = len(experiment.arms), len(folds), len(store)
+    tqdm.write(f"{panel}\n{n_arms} arms, {n_folds} folds.")
+    if n_done:
+        n_fits = n_arms * n_folds
+        tqdm.write(f"{n_done} of {n_fits} fits are done already and are kept.")
+
+
+def _tasks(
+    experiment: Experiment, panel: EraPanel, folds: list[Fold], store: FoldStore
+) -> Iterator[Task]:
+    """Yield every arm of every fold; the arms of a fold share its original features."""
+    for fold in folds:
+        fits = FoldFits(experiment, panel, fold)
+        for arm, label in experiment.arms.items():
+            yield Task(
+                key=(arm, fold.number),
+                do=partial(_fit, fits, arm, store),
+                label=f"fold {fold.number} of {len(folds)}, {label}",
+            )
+
+
+def _fit(fits: FoldFits, arm: str, store: FoldStore, tell: Tell) -> ArmResult:
+    """Fit an arm; random columns are as many as the most latents of the fold's arms."""
+    n_random = 0
+    if arm == RANDOM:
+        embedders = embedders_of(fits.experiment.tables)
+        n_random = max(store[name, fits.fold.number].n_latents for name in embedders)
+    return fits.run(arm, n_random=n_random, tell=tell)
+
+
+def _with_figure(result: ExperimentResult) -> ExperimentResult:
+    """Draw the figure; note it where matplotlib is missing."""
+    try:
+        draw_cumulative(result, result.experiment.folder / "cumulative.png")
+    except ImportError as error:
+        return replace(result, notes=(*result.notes, f"No figure: {error}"))
+    return result

@@ -1,0 +1,448 @@
+"""Experiments, run end to end on a tiny synthetic panel."""
+
+import dataclasses
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from numerai_tools.scoring import numerai_corr
+
+from numerai_features import embedders
+from numerai_features.compose import LatentFeatures
+from numerai_features.datasets import EraPanel
+from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
+from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.metrics import paired_differences
+from numerai_features.model_selection import EraWalkForward
+
+EXPERIMENT = """
+seed = 3
+[data.synthetic]
+n_eras = 30
+rows_per_era = 40
+n_features = 12
+n_factors = 3
+horizon = 2
+[cv]
+n_splits = 2
+purge = 3
+[latents.fa]
+embedder = "FactorAnalysisEmbedder"
+n_components = 3
+[latents.turned]
+embedder = "FactorAnalysisEmbedder"
+n_components = 2
+rotation = "varimax"
+[model]
+n_jobs = 1
+device = "cpu"
+params = { n_estimators = 8, colsample_bytree = 0.5 }
+"""
+ARMS = ["originals", "+ fa", "+ turned", "+ random"]
+
+
+def run(folder, text=EXPERIMENT, **options):
+    """Run an experiment file of that text into the folder ``out``."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "tiny.toml"
+    file.write_text(text, encoding="utf-8")
+    experiment = Experiment.from_file(file, output=folder / "out")
+    return experiment.run(**{"verbose": False, **options})
+
+
+def finished(folder):
+    """Return the files of finished fits; one that is fitted again is another file."""
+    files = (folder / "out" / "folds").glob("*.parquet")
+    return {file.stem: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("done"))
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Note what LightGBM is given: for each fit the rows to train on and to predict."""
+    given = []
+    fit, predict = lightgbm.LGBMRegressor.fit, lightgbm.LGBMRegressor.predict
+
+    def noted_fit(self, X, *args, **kwargs):
+        given.append([X])
+        return fit(self, X, *args, **kwargs)
+
+    def noted_predict(self, X, *args, **kwargs):
+        given[-1].append(X)
+        return predict(self, X, *args, **kwargs)
+
+    monkeypatch.setattr(lightgbm.LGBMRegressor, "fit", noted_fit)
+    monkeypatch.setattr(lightgbm.LGBMRegressor, "predict", noted_predict)
+    return given
+
+
+def plain_folds(panel):
+    y = panel.y("target_alpha_10")
+    splitter = EraWalkForward(2, purge=3)
+    for train, test in splitter.split(panel.X, y, groups=panel.eras):
+        yield train, test, y
+
+
+def plain_model():
+    return lightgbm.LGBMRegressor(
+        n_estimators=8, learning_rate=0.01, max_depth=5, num_leaves=31, max_bin=63,
+        colsample_bytree=0.5, n_jobs=1, random_state=3, verbosity=-1,
+    )  # fmt: skip
+
+
+class TestResult:
+    def test_files_that_are_written(self, done):
+        folder = done.experiment.folder
+        names = {path.name for path in folder.iterdir()}
+        parquet = {"predictions.parquet", "scores.parquet", "summary.parquet"}
+        others = {"cumulative.png", "experiment.toml", "folds", "panel"}
+        assert names == parquet | others
+        assert len(list((folder / "folds").glob("*.parquet"))) == 8
+        assert (folder / "cumulative.png").read_bytes().startswith(b"\x89PNG")
+        again = Experiment.from_file(folder / "experiment.toml")
+        assert again.tables == done.experiment.tables
+
+    def test_the_files_hold_the_frames(self, done):
+        folder = done.experiment.folder
+        for name in ("predictions", "scores"):
+            written = pd.read_parquet(folder / f"{name}.parquet")
+            pd.testing.assert_frame_equal(getattr(done, name), written)
+        written = pd.read_parquet(folder / "summary.parquet")
+        both = done.summary.join(done.differences)
+        pd.testing.assert_frame_equal(both, written)
+
+    def test_predictions_cover_every_test_row_once(self, done):
+        predictions = done.predictions
+        assert list(predictions.columns) == ["era", "target", "fold", *ARMS]
+        assert predictions.index.name == "id"
+        assert predictions.index.is_unique
+        assert (predictions[ARMS].dtypes == np.float32).all()
+        assert list(predictions["era"].unique()) == [f"{n:04d}" for n in range(11, 31)]
+        ends = predictions.groupby("fold")["era"].agg(["min", "max"])
+        assert ends.to_numpy().tolist() == [["0011", "0020"], ["0021", "0030"]]
+
+    def test_scores_are_those_of_numerai_tools(self, done):
+        expected = {}
+        for era, rows in done.predictions.reset_index(drop=True).groupby("era"):
+            rows = rows.reset_index(drop=True).astype({"target": float})
+            expected[int(era)] = numerai_corr(rows[ARMS].astype(float), rows["target"])
+        expected = pd.DataFrame(expected).T
+        np.testing.assert_allclose(done.scores, expected[ARMS], rtol=1e-12)
+        assert list(done.scores.index) == list(expected.index)
+        summary = done.summary
+        assert list(summary.index) == ARMS
+        np.testing.assert_allclose(summary["mean"], expected[ARMS].mean())
+        np.testing.assert_allclose(summary["sd"], expected[ARMS].std(ddof=0))
+        assert summary["n_latents"].tolist() == [0, 3, 2, 3]
+        assert (summary["model_seconds"] > 0).all()
+
+    def test_differences_are_paired(self, done):
+        expected = paired_differences(done.scores, "originals", 3, random_state=3)
+        assert list(done.differences.columns) == ["mean_difference", "low", "high"]
+        assert list(done.differences.index) == ARMS[1:]
+        np.testing.assert_array_equal(
+            done.differences, expected[["mean_difference", "low", "high"]]
+        )
+
+    def test_it_prints_as_tables(self, done):
+        text = str(done)
+        assert text.startswith("CORR with target_alpha_10, walk-forward, 20 eras\n")
+        assert all(f"\n{arm} " in text for arm in ARMS)
+        assert "Arm less originals, mean CORR with 95 % interval" in text
+        assert repr(done) == (
+            f"ExperimentResult(4 arms, 20 eras, folder='{done.experiment.folder}')"
+        )
+
+    def test_it_is_frozen(self, done):
+        with pytest.raises(dataclasses.FrozenInstanceError, match="scores"):
+            done.scores = None
+
+
+class TestArms:
+    def test_originals_are_a_plain_lightgbm_loop(self, done):
+        panel = EraPanel.open(done.experiment.folder / "panel")
+        expected = []
+        for train, test, y in plain_folds(panel):
+            model = plain_model().fit(panel.X[train], y[train])
+            expected.append(model.booster_.predict(panel.X[test]))
+        expected = np.concatenate(expected).astype(np.float32)
+        np.testing.assert_array_equal(done.predictions["originals"], expected)
+        assert done.predictions["originals"].nunique() > 20
+
+    def test_latents_are_a_plain_loop_over_latent_features(self, done):
+        panel = EraPanel.open(done.experiment.folder / "panel")
+        expected = []
+        for train, test, y in plain_folds(panel):
+            fa = [("fa", FactorAnalysisEmbedder(3))]
+            latents = LatentFeatures(fa, quantize="uint8")
+            X = latents.fit_transform(panel.X[train], eras=panel.eras[train])
+            model = plain_model().fit(X, y[train])
+            expected.append(model.booster_.predict(latents.transform(panel.X[test])))
+        expected = np.concatenate(expected).astype(np.float32)
+        np.testing.assert_array_equal(done.predictions["+ fa"], expected)
+
+    def test_a_model_of_its_own(self, tmp_path):
+        """It has the original features, the fold's training rows, and its eras."""
+        net = {
+            "n_components": 3, "decoder_units": 4, "hidden": (8,), "max_epochs": 2,
+            "dropout": (0.0, 0.0, 0.0, 0.0),
+        }  # fmt: skip
+        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in net.items()}
+        toml = "\n".join(f"{k} = {v}" for k, v in lists.items())
+        text = f'{EXPERIMENT}\n[models.net]\nmodel = "SupervisedAEMLP"\n{toml}\n'
+        text += "[latents.codes]\nembedder = 'SupervisedAEMLP'\ncross_fit = 2\n"
+        text = text.replace("n_eras = 30", "n_eras = 90")
+        result = run(tmp_path, f"{text}{toml}\n")
+        assert list(result.scores) == [*ARMS[:3], "+ codes", "+ random", "net"]
+        panel = EraPanel.open(tmp_path / "out" / "panel")
+        for train, test, y in plain_folds(panel):
+            known = train[~np.isnan(y[train])]
+            model = SupervisedAEMLP(random_state=3, **net)
+            model.fit(panel.X[known], y[known], eras=panel.eras[known])
+            expected = model.predict(panel.X[test]).astype(np.float32)
+            eras = [f"{n:04d}" for n in np.unique(panel.eras[test])]
+            mine = result.predictions[result.predictions["era"].isin(eras)]
+            np.testing.assert_array_equal(mine["net"], expected)
+
+    @pytest.mark.parametrize("quantize", ["none", "int8", "uint8"])
+    def test_random_columns_are_of_the_latents_type(self, tmp_path, given, quantize):
+        run(tmp_path, quantized(quantize))
+        tables = {"fa": given[1][0], "random": given[3][0]}
+        kind = pa.float32() if quantize == "none" else pa.type_for_alias(quantize)
+        for name, table in tables.items():
+            latents = [f"{name}__{j}" for j in range(3)]
+            assert table.column_names[:12] == given[0][0].column_names
+            assert table.column_names[12:] == latents
+            assert all(table.schema.field(latent).type == kind for latent in latents)
+        if quantize != "none":
+            n_bins = 5 if quantize == "int8" else 255
+            for j in range(3):  # the factors may have ties
+                counts = np.bincount(tables["random"][f"random__{j}"], minlength=n_bins)
+                assert len(counts) == n_bins
+                assert np.ptp(counts) <= 1
+                assert max(tables["fa"][f"fa__{j}"].to_numpy()) < n_bins
+
+    def test_random_columns_belong_to_the_row(self, tmp_path, given):
+        """A row has the same ones in every fold, others with another seed."""
+
+        def columns(text):
+            """Return those of fold 1's training and test rows, and of fold 2's."""
+            given.clear()
+            run(tmp_path / f"{len(list(tmp_path.iterdir()))}", text)
+            fits = (*given[3], *given[7])
+            return [table.to_pandas().iloc[:, 12:].to_numpy() for table in fits]
+
+        train, test, later_train, later_test = columns(quantized("none"))
+        # Training ends after eras 7 and 17 of 40 rows, tests begin with 11 and 21.
+        np.testing.assert_array_equal(train, later_train[: 7 * 40])
+        np.testing.assert_array_equal(test[: 7 * 40], later_train[10 * 40 :])
+        assert train.shape[1] == 3
+        assert abs(np.corrcoef(later_train.T) - np.eye(3)).max() < 0.2
+        assert abs(later_test[:280] - train).min() > 0
+        more = quantized("none").replace("n_components = 3", "n_components = 4")
+        np.testing.assert_array_equal(columns(more)[1][:, :3], test)
+        other = columns(quantized("none").replace("seed = 3", "seed = 4"))
+        assert abs(other[1] - test).min() > 0
+
+    @pytest.mark.parametrize("quantize", ["none", "int8", "uint8"])
+    def test_old_lightgbm_gets_one_array_of_the_same_values(
+        self, done, tmp_path, given, monkeypatch, quantize
+    ):
+        """Up to 4.6 it took no table of columns of several types."""
+        run(tmp_path, quantized(quantize))
+        tables = [X for X, _ in given]
+        given.clear()
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "4.6.0")
+        run(tmp_path / "old", quantized(quantize))
+        for table, (array, _) in zip(tables, given, strict=True):
+            floats = array.shape[1] > 12 and quantize == "none"
+            assert array.dtype == (np.float32 if floats else np.uint8)
+            np.testing.assert_array_equal(array, table.to_pandas())
+
+
+def quantized(how):
+    latents = f"[latents]\nquantize = '{how}'\n[latents.fa]"
+    return EXPERIMENT.replace("[latents.fa]", latents)
+
+
+class Stopping(FactorAnalysisEmbedder):
+    """An embedder that raises `stop` in the fit that follows `last` others."""
+
+    n_done, last, stop = 0, None, None
+
+    def fit(self, X, y=None, *, eras=None, sample_weight=None):
+        if Stopping.n_done == Stopping.last:
+            raise Stopping.stop
+        Stopping.n_done += 1
+        return super().fit(X, y, eras=eras, sample_weight=sample_weight)
+
+    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
+        fitted = self.fit(X, y, eras=eras, sample_weight=sample_weight)
+        return fitted.transform(X, eras=eras)
+
+
+class TestGoingOn:
+    @pytest.fixture
+    def stopping(self, monkeypatch):
+        names = [*embedders.__all__, "Stopping"]
+        monkeypatch.setattr(embedders, "Stopping", Stopping, raising=False)
+        monkeypatch.setattr(embedders, "__all__", names)
+        old = 'turned]\nembedder = "FactorAnalysisEmbedder"'
+        return EXPERIMENT.replace(old, 'turned]\nembedder = "Stopping"')
+
+    @pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+    @pytest.mark.parametrize("last", [0, 1])
+    def test_what_is_finished_is_kept(
+        self, done, tmp_path, stopping, monkeypatch, last, stop
+    ):
+        monkeypatch.setattr(Stopping, "n_done", 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Stopping, "last", last)
+            patch.setattr(Stopping, "stop", stop("in a fit"))
+            with pytest.raises(stop, match="in a fit"):
+                run(tmp_path, stopping)
+        kept = finished(tmp_path)
+        expected = {"001.originals", "001.fa"}
+        if last == 1:
+            expected |= {"001.turned", "001.random", "002.originals", "002.fa"}
+        assert set(kept) == expected
+        assert not (tmp_path / "out" / "predictions.parquet").exists()
+        result = run(tmp_path, stopping)
+        assert kept.items() <= finished(tmp_path).items()
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_only_what_is_missing_is_fitted(self, done, tmp_path, capsys):
+        run(tmp_path)
+        before = finished(tmp_path)
+        (tmp_path / "out" / "folds" / "002.fa.parquet").unlink()
+        result = run(tmp_path, verbose=True)
+        after = finished(tmp_path)
+        assert {name for name in after if after[name] != before[name]} == {"002.fa"}
+        told = capsys.readouterr()
+        assert "4 arms, 2 folds.\n7 of 8 fits are done already and are" in told.out
+        assert "fold 2 of 2, + fa" in told.err
+        assert "originals" not in told.err
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_a_finished_one_is_not_fitted_again(self, done, tmp_path, capsys):
+        run(tmp_path)
+        before = finished(tmp_path)
+        result = run(tmp_path, verbose=True)
+        assert finished(tmp_path) == before
+        told = capsys.readouterr()
+        assert "8 of 8 fits are done already and are kept." in told.out
+        assert told.err == ""  # no bar for nothing
+        pd.testing.assert_frame_equal(result.scores, done.scores)
+
+    def test_another_experiment_in_the_folder_is_refused(self, tmp_path):
+        run(tmp_path, EXPERIMENT.replace("[latents.turned]", "[latents.other]"))
+        message = (
+            r"holds results of another experiment:\n"
+            r"  latents\.other: .* then, not set now\n"
+            r"  latents\.turned: not set then, .* now\n"
+            r"  model\.params\.n_estimators: 8 then, 9 now\n"
+            r"Choose another output folder \(output=, or --output .*delete that one"
+        )
+        with pytest.raises(ExperimentError, match=message):
+            run(tmp_path, EXPERIMENT.replace("n_estimators = 8", "n_estimators = 9"))
+
+    def test_threads_and_places_make_no_other_experiment(self, tmp_path):
+        run(tmp_path)
+        before = finished(tmp_path)
+        (tmp_path / "out").rename(tmp_path / "moved")
+        (tmp_path / "out").symlink_to(tmp_path / "moved")
+        run(tmp_path, EXPERIMENT.replace("n_jobs = 1", "n_jobs = 2"))
+        panel = f"[data]\npanel = '{tmp_path / 'panel'}'\n[data.synthetic]"
+        run(tmp_path, EXPERIMENT.replace("[data.synthetic]", panel))
+        assert finished(tmp_path) == before
+
+
+class TestData:
+    def test_panel_of_others_is_not_replaced(self, tmp_path):
+        (tmp_path / "out" / "panel").mkdir(parents=True)
+        (tmp_path / "out" / "panel" / "precious").touch()
+        message = r"no experiment made it.*data\.panel another"
+        with pytest.raises(ExperimentError, match=message):
+            run(tmp_path)
+        assert (tmp_path / "out" / "panel" / "precious").exists()
+
+    def test_real_rows(self, tmp_path, real_data):
+        text = EXPERIMENT[EXPERIMENT.index("[cv]") :]
+        files = [str(real_data / f"{name}.parquet") for name in ("train", "validation")]
+        text = f"[data]\nfiles = {files}\n[targets]\nmain = 'target_bernie'\n{text}"
+        predictions = run(tmp_path, text).predictions
+        panel = EraPanel.open(tmp_path / "out" / "panel")
+        assert panel.target_names == ["target_bernie"]
+        rows = pd.concat([pd.read_parquet(file) for file in files])["target_bernie"]
+        np.testing.assert_array_equal(
+            predictions["target"], rows.loc[predictions.index]
+        )
+        made = (tmp_path / "out" / "panel" / "features.npy").stat()
+        before = finished(tmp_path)
+        run(tmp_path, text)  # neither the panel is made again nor anything fitted
+        again = (tmp_path / "out" / "panel" / "features.npy").stat()
+        assert (again.st_ino, again.st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
+        assert finished(tmp_path) == before
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("old", "new", "title"),
+        [
+            ("n_splits = 2", "scheme = 'k-fold'\nn_splits = 2", "k-fold, 30 eras"),
+            ("n_splits = 2", "test_eras = 8\nmax_train_eras = 6", "walk-forward, 22 e"),
+            ("[latents.fa]", "[latents]\nrandom_columns = false\n[latents.fa]", "20 e"),
+            ("[model]", "[model]\nlibrary = 'xgboost'", "20 eras"),
+            (
+                "[cv]",
+                "[features]\nset = ['feature_0003', 'feature_0001']\n[cv]",
+                "20 e",
+            ),
+        ],
+    )
+    def test_other_settings(self, tmp_path, old, new, title):
+        text = EXPERIMENT.replace("n_components = 3", "n_components = 1")
+        text = text.replace("n_components = 2", "n_components = 1").replace(old, new)
+        told = str(run(tmp_path, text))
+        assert title in told
+        assert ("+ random" in told) == ("random_columns" not in new)
+
+    def test_from_a_mapping_it_is_the_same(self, done, tmp_path):
+        tables = done.experiment.tables
+        experiment = Experiment.from_dict(tables, output=tmp_path / "out")
+        result = experiment.run(verbose=False)
+        assert result.experiment is experiment
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_baseline_alone_has_no_differences(self, tmp_path):
+        text = EXPERIMENT[: EXPERIMENT.index("[latents")]
+        result = run(tmp_path, text + EXPERIMENT[EXPERIMENT.index("[model]") :])
+        assert "Arm less" not in str(result)
+        assert result.differences.shape == (0, 3)
+        written = pd.read_parquet(tmp_path / "out" / "summary.parquet")
+        pd.testing.assert_frame_equal(written, result.summary)
+
+    def test_too_few_eras_for_intervals_are_told(self, tmp_path):
+        text = EXPERIMENT.replace("n_eras = 30", "n_eras = 13")
+        result = run(tmp_path, text.replace("n_splits = 2", "test_eras = 9"))
+        [note] = result.notes
+        told = "No intervals for the differences: 4 eras are too few for blocks of 3"
+        assert note.startswith(told)
+        assert str(result).endswith(f"\n\n{note}")
+        expected = result.scores.sub(result.scores["originals"], axis=0).mean()[1:]
+        np.testing.assert_allclose(result.differences["mean_difference"], expected)
+        assert result.differences[["low", "high"]].isna().to_numpy().all()
+
+    def test_without_matplotlib_the_rest_is_written(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+        result = run(tmp_path)
+        told = "\n\nNo figure: cumulative.png needs matplotlib"
+        assert told in str(result)
+        assert not (tmp_path / "out" / "cumulative.png").exists()
+        assert (tmp_path / "out" / "summary.parquet").exists()
