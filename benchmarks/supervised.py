@@ -14,6 +14,8 @@ medians over repeats, and the least and greatest ratio.
 - DataLoader: the same network; a ``__getitem__`` a row, batches put together by
   `default_collate`, without workers and with 2; and, better, with whole batches indexed
   by a sampler.
+
+On a GPU five networks of ours are trained, too, in a row and at once.
 """
 
 import argparse
@@ -25,11 +27,24 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
-from training import BATCH, FLOAT, HALF, RATE, Batches, Clock, Dataset, machine
+from training import (
+    BATCH,
+    FLOAT,
+    HALF,
+    RATE,
+    Batches,
+    Clock,
+    Dataset,
+    at_once,
+    in_a_row,
+    machine,
+    tell_models,
+)
 
-from numerai_features.embedders._network import resolve_device, resolve_precision
 from numerai_features.nn._batches import RowBatches, Table
-from numerai_features.nn._settings import Settings
+from numerai_features.nn._device import resolve_device, resolve_precision
+from numerai_features.nn._layers import initialize
+from numerai_features.nn._optimizer import TrainingSettings
 from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
 from numerai_features.nn._threads import n_threads
 from numerai_features.nn._training import Trainer
@@ -83,21 +98,36 @@ class Job:
         self.resident = [a.to(device) for a in self.rows]
 
     def ours(self, dtype=FLOAT):
-        table = Table(self.X, self.center, self.scale, self.device)
-        n_targets = self.y.shape[1]
-        network = SupervisedAutoencoder(
-            (0,), table, n_targets, CODE, DECODER, HIDDEN, "silu", NOISE, DROPOUT, dtype
-        )
-        middle = torch.full((self.X.shape[1],), 2.0)
-        task = Supervising(network, "mse", (1, 1, 1), middle, table.n_varying)
-        rows = [np.arange(len(self.X))]
-        batches = RowBatches(table, (0,), rows, BATCH, None, self.y)
-        settings = Settings(self.epochs + 1, RATE, schedule="constant")
         clock = Clock(self.device)
-        trainer = Trainer(task.to(self.device), batches, settings, report=clock.tick)
+        [trainer] = self.trainers([clock], dtype)
         clock.tick()
         trainer.run()
         return clock.best()
+
+    def in_a_row(self, dtype):
+        return in_a_row(self.device, lambda clocks: self.trainers(clocks, dtype))
+
+    def at_once(self, dtype):
+        return at_once(self.device, lambda clocks: self.trainers(clocks, dtype))
+
+    def trainers(self, clocks, dtype):
+        """Return a trainer for each clock."""
+        settings = TrainingSettings(
+            self.epochs + 1, RATE, schedule="constant", dtype=dtype
+        )
+        table = Table(self.X, self.center, self.scale, self.device, targets=self.y)
+        rows, found = np.arange(len(self.X)), []
+        for seed, clock in enumerate(clocks):
+            network = SupervisedAutoencoder(
+                table, self.y.shape[1], CODE, DECODER, HIDDEN, "silu", NOISE, DROPOUT
+            )
+            middle = torch.full((self.X.shape[1],), 2.0)
+            task = Supervising(network, "mse", (1, 1, 1), middle, table.n_varying)
+            initialize(task, seed)
+            batches = RowBatches(table, seed, rows, BATCH)
+            task = task.to(self.device)
+            found.append(Trainer(task, batches, settings, report=clock.tick))
+        return found
 
     def loop(self, batches, dtype=FLOAT):
         network = Published(self.X.shape[1], self.y.shape[1]).to(self.device)
@@ -175,18 +205,25 @@ def main():
     if resolve_precision("auto", device, math.inf) == HALF:
         arms["ours, bfloat16"] = lambda: job.ours(HALF)
         arms["eager, bfloat16"] = lambda: job.eager(HALF)
+    for suffix, dtype in (("", FLOAT), (", bfloat16", HALF)):
+        if device.type == "cuda" and f"ours{suffix}" in arms:
+            arms[f"models in a row{suffix}"] = lambda dtype=dtype: job.in_a_row(dtype)
+            arms[f"models at once{suffix}"] = lambda dtype=dtype: job.at_once(dtype)
     seconds = {name: [] for name in arms}
     for _ in range(args.repeats):
         for name, run in arms.items():
             seconds[name].append(run())
     print(f"{'':28}{'rows/s':>10}{'ours/it':>9}{'least':>8}{'most':>8}")
     for name, times in seconds.items():
+        if name.startswith("models"):
+            continue
         line = f"{name:28}{args.rows / median(times):10,.0f}"
         if name != "ours":
             beside = "ours, bfloat16" if name == "eager, bfloat16" else "ours"
             ratios = [it / own for it, own in zip(times, seconds[beside], strict=True)]
             line += f"{median(ratios):9.2f}{min(ratios):8.2f}{max(ratios):8.2f}"
         print(line)
+    tell_models(seconds)
 
 
 if __name__ == "__main__":

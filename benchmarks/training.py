@@ -11,13 +11,15 @@ of which the best counts. Arms take turns in each repeat, so that a machine that
 hits all alike; shown are medians over repeats, and the least and greatest ratio.
 
 - ours: `Autoencoder`, `Denoising`, `RowBatches`, `Trainer`.
+- models: five networks of ours, as `n_models=5` trains them: in a row, and on a GPU at
+  once, too. An epoch of five in a row is the sum of the best epoch of each.
 - eager: a plain loop that indexes one int8 tensor on the device (by `index_select`: in
   bytes, ``table[index]`` takes seven times as long).
 - DataLoader: ``batch_size=None`` and a sampler that yields the indices of a batch as a
   tensor: one `index_select` makes a batch. With 0, 1 and 2 workers that persist; pinned
   memory for a GPU.
-- skorch: `NeuralNet` with that loader, no callbacks, no validation split; on a GPU with
-  the table resident, too.
+- skorch, where it is installed: `NeuralNet` with that loader, no callbacks, no
+  validation split; on a GPU with the table resident, too.
 - row by row: the DataLoader as it is mostly written, a ``__getitem__`` a row.
 - eager and skorch by gather: they draw noise as one does in torch, by gathering a donor
   for every cell. skorch as it comes: that, and `fit` on a float32 array, which it
@@ -38,6 +40,7 @@ import argparse
 import math
 import platform
 import time
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -49,14 +52,16 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from numerai_features.embedders._network import resolve_device, resolve_precision
 from numerai_features.nn._autoencoder import Autoencoder, Corruption, Denoising
 from numerai_features.nn._batches import RowBatches, Table
+from numerai_features.nn._device import resolve_device, resolve_precision
 from numerai_features.nn._draws import TRAINING, Draws
+from numerai_features.nn._ensemble import train_at_once, train_in_a_row
+from numerai_features.nn._layers import initialize
 from numerai_features.nn._noise import swap
-from numerai_features.nn._settings import Settings
+from numerai_features.nn._optimizer import TrainingSettings
 from numerai_features.nn._threads import n_threads
-from numerai_features.nn._training import Trainer
+from numerai_features.nn._training import Trainer, set_gradients
 
 NETWORKS = (((64, 32), 10), ((256, 128), 16))
 BATCH, NOISE, DROPOUT, RATE, N_MODELS = 4096, 0.15, 0.1, 1e-3, 5
@@ -65,8 +70,8 @@ FLOAT, HALF = torch.float32, torch.bfloat16
 
 def swapped(rows, step):
     """Draw noise as the product does."""
-    draws = Draws((0,), TRAINING, step, len(rows), device=rows.device)
-    return swap(rows[None], NOISE, draws)[0]
+    draws = Draws(0, TRAINING, step, len(rows), device=rows.device)
+    return swap(rows, NOISE, draws)
 
 
 def gathered(rows, _):
@@ -96,6 +101,22 @@ def wait(device):
         torch.cuda.synchronize(device)
 
 
+def in_a_row(device, make_trainers):
+    """Train so many networks one after the other; return seconds of an epoch of all."""
+    clocks = [Clock(device) for _ in range(N_MODELS)]
+    train_in_a_row(make_trainers(clocks))
+    # The first epoch of a clock begins with the first tick, and does not count.
+    return sum(min(b - a for a, b in pairwise(clock.times)) for clock in clocks)
+
+
+def at_once(device, make_trainers):
+    """Train so many networks at once; return seconds of an epoch of all."""
+    clocks = [Clock(device) for _ in range(N_MODELS)]
+    train_at_once(make_trainers(clocks))
+    last = clocks[-1].times  # whose epochs end when all others' have
+    return min(b - a for a, b in pairwise(last))
+
+
 class Job:
     """A table, a network to train on it, and for how long; arms return seconds."""
 
@@ -108,25 +129,40 @@ class Job:
 
     # Ours.
 
-    def task_and_batches(self, dtype, n_models=1):
-        seeds = range(n_models)
-        table = Table(self.X, self.center, self.scale, self.device)
-        network = Autoencoder(
-            seeds, table, self.hidden, self.n_components, "silu", DROPOUT, dtype=dtype
-        )
+    def task_and_batches(self, table, seed=0):
+        network = Autoencoder(table, self.hidden, self.n_components, "silu", DROPOUT)
         middle = torch.full((self.X.shape[1],), 2.0)
         task = Denoising(network, Corruption("swap", NOISE, False, middle))
-        rows = [np.arange(len(self.X))] * n_models
-        return task.to(self.device), RowBatches(table, seeds, rows, BATCH)
+        initialize(task, seed)
+        batches = RowBatches(table, seed, np.arange(len(self.X)), BATCH)
+        return task.to(self.device), batches
 
-    def ours(self, dtype=FLOAT, n_models=1):
-        task, batches = self.task_and_batches(dtype, n_models)
-        settings = Settings(self.epochs + 1, RATE, schedule="constant")
+    def trainers(self, clocks, dtype):
+        """Return a trainer for each clock."""
+        settings = TrainingSettings(
+            self.epochs + 1, RATE, schedule="constant", dtype=dtype
+        )
+        table = self.table()
+        return [
+            Trainer(*self.task_and_batches(table, seed), settings, report=clock.tick)
+            for seed, clock in enumerate(clocks)
+        ]
+
+    def table(self):
+        return Table(self.X, self.center, self.scale, self.device)
+
+    def ours(self, dtype=FLOAT):
         clock = Clock(self.device)
-        trainer = Trainer(task, batches, settings, report=clock.tick)
+        [trainer] = self.trainers([clock], dtype)
         clock.tick()
         trainer.run()
         return clock.best()
+
+    def in_a_row(self, dtype=FLOAT):
+        return in_a_row(self.device, lambda clocks: self.trainers(clocks, dtype))
+
+    def at_once(self, dtype=FLOAT):
+        return at_once(self.device, lambda clocks: self.trainers(clocks, dtype))
 
     # Peers.
 
@@ -228,11 +264,11 @@ class Job:
     def products(self, who, dtype=FLOAT):
         """Run the products of an epoch of an arm, and nothing else."""
         if who == "ours":
-            task, batches = self.task_and_batches(dtype)
+            task, batches = self.task_and_batches(self.table())
             batch = next(batches.epoch(0))
-            n_rows = batch.x.shape[1]
+            n_rows = len(batch.x)
             with Products() as products:
-                task(batch).sum().backward()
+                set_gradients(task, batch, dtype)
         else:
             network, error = self.network(swapped), Error(self).to(self.device)
             rows = self.resident[:BATCH]
@@ -252,7 +288,7 @@ class Job:
 class Products(TorchDispatchMode):
     """Records the matrix products in its ``with`` block, to run them again."""
 
-    NAMES = ("mm", "addmm", "bmm", "baddbmm", "_int_mm")
+    NAMES = ("mm", "addmm", "_int_mm")
 
     def __init__(self):
         super().__init__()
@@ -263,9 +299,8 @@ class Products(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if func.overloadpacket.__name__ in self.NAMES:
             a, b = [arg for arg in args if isinstance(arg, torch.Tensor)][-2:]
-            if min(*a.shape[-2:], b.shape[-1]) > 1:
-                product = torch.bmm if a.ndim == 3 else torch.mm
-                product = torch._int_mm if a.dtype == torch.int8 else product
+            if min(*a.shape, b.shape[1]) > 1:
+                product = torch._int_mm if a.dtype == torch.int8 else torch.mm
                 operands = self.like(a), self.like(b)
                 self.products.append((product, *operands, torch.empty_like(out)))
         return out
@@ -359,6 +394,8 @@ def arms_of(job):
     arms["eager, by gather"] = lambda: job.eager(noise=gathered)
     arms["skorch, as it comes"] = job.plain_skorch
     arms["skorch, by gather"] = lambda: job.skorch(noise=gathered)
+    if find_spec("skorch") is None:
+        arms = {k: run for k, run in arms.items() if not k.startswith("skorch")}
     arms["products of ours"] = lambda: job.products("ours")
     arms["products of eager"] = lambda: job.products("eager")
     if resolve_precision("auto", job.device, math.inf) == HALF:
@@ -366,7 +403,11 @@ def arms_of(job):
         arms["eager, bfloat16"] = lambda: job.eager(HALF)
         arms["products of ours, bfloat16"] = lambda: job.products("ours", HALF)
         arms["products of eager, bfloat16"] = lambda: job.products("eager", HALF)
-    arms["models at once"] = lambda: job.ours(n_models=N_MODELS)
+    for suffix, dtype in (("", FLOAT), (", bfloat16", HALF)):
+        if f"ours{suffix}" in arms and (on_gpu or not suffix):
+            arms[f"models in a row{suffix}"] = lambda dtype=dtype: job.in_a_row(dtype)
+        if f"ours{suffix}" in arms and on_gpu:
+            arms[f"models at once{suffix}"] = lambda dtype=dtype: job.at_once(dtype)
     return arms
 
 
@@ -403,14 +444,27 @@ def compare(job, chosen, repeats):
                     shares = [p / t for p, t in zip(seconds[arm], times, strict=True)]
                     line += f"{median(shares):14.0%}"
             print(line)
-    if "models at once" in arms:
-        pairs = zip(seconds["models at once"], seconds["ours"], strict=True)
-        ratio = median(at_once / one for at_once, one in pairs)
-        print(
-            f"{N_MODELS} models at once: {ratio:.2f} x the time of one, "
-            f"{ratio / N_MODELS:.2f} x that of {N_MODELS} in a row"
-        )
+    tell_models(seconds)
     print(flush=True)
+
+
+def tell_models(seconds):
+    """Print what several networks take, from the seconds of arms by name."""
+    for name, own in seconds.items():
+        if not name.startswith("models"):
+            continue
+        suffix = ", bfloat16" if name.endswith("16") else ""
+        line = f"{N_MODELS} {name}: {ratio(own, seconds['ours' + suffix]):.2f} x "
+        line += "the time of one"
+        if name.startswith("models at once"):
+            row = seconds["models in a row" + suffix]
+            line += f" (goal: 2), {ratio(own, row):.2f} x that of {N_MODELS} in a row"
+        print(line)
+
+
+def ratio(a, b):
+    """Return the median ratio of what ran in turns."""
+    return median(x / y for x, y in zip(a, b, strict=True))
 
 
 def compare_noise(device, repeats):
