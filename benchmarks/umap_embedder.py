@@ -1,4 +1,4 @@
-"""UMAPEmbedder beside umap-learn: time, memory, trustworthiness.
+"""UMAPEmbedder beside umap-learn and cuML: time, memory, trustworthiness.
 
     python benchmarks/umap_embedder.py [--sizes 20000 100000] [--growth 20000 200000]
         [--repeats 2] [--structure linear] [--set NAME=VALUE ...]
@@ -7,7 +7,9 @@
 Synthetic panels (500 features, 24 factors, 40 eras, then 8 eras left out, then 10 eras
 unseen) into 50 dimensions, 15 neighbours, min_dist 0. Every fit is a process of its
 own, so that compilation counts; what is imported before is not. umap-learn has no seed,
-and so all cores. Ours is told the eras, and holds out a tenth of them.
+and so all cores. Ours is told the eras, and holds out a tenth of them. umap-learn and
+cuML lay out the rows themselves, as they come; each is left out where it is not
+installed. Where there is a GPU ours is on it, and then in bfloat16 and on the CPU, too.
 
 Printed for each size, the median of the repeats: seconds of the fit, of the first and
 the second transform of 5,000 unseen rows, peak memory above the imports, size of the
@@ -25,6 +27,8 @@ import pickle
 import sys
 import tempfile
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -53,29 +57,46 @@ def make_data(folder, n_rows, structure):
     return str(file)
 
 
+OURS = {
+    "ours": {},
+    "ours, bfloat16": {"precision": "bfloat16"},
+    "ours, on the CPU": {"device": "cpu"},
+}
+PEERS = {"umap-learn": "umap", "cuML": "cuml.manifold"}
+
+
+def arms():
+    """Return the arms that this machine has."""
+    import torch
+
+    ours = list(OURS) if torch.cuda.is_available() else ["ours"]
+    return ours + [
+        peer for peer, module in PEERS.items() if find_spec(module.split(".")[0])
+    ]
+
+
 def run_arm(arm, file, settings):
     """Fit and transform in this process, whose memory is looked at."""
     data = np.load(file)
     fitted, unseen = data["fitted"], data["unseen"]
     common = {"n_neighbors": N_NEIGHBORS, "min_dist": 0.0}
-    if arm == "umap-learn":
-        import umap
-
+    if arm in PEERS:
+        peer = import_module(PEERS[arm])
         fitted, unseen = fitted.astype(np.float32), unseen.astype(np.float32)
-        model, options = umap.UMAP(n_components=N_COMPONENTS, **common), {}
+        model, options = peer.UMAP(n_components=N_COMPONENTS, **common), {}
     else:
         import torch  # noqa: F401
 
         from numerai_features.embedders import UMAPEmbedder
 
-        model = UMAPEmbedder(N_COMPONENTS, **common, **settings)
+        model = UMAPEmbedder(N_COMPONENTS, **common, **OURS[arm], **settings)
         options = {"eras": data["eras"]}
     print("ready", flush=True)
     start = time.perf_counter()
     model.fit(fitted, **options)
     seconds = [time.perf_counter() - start]
     rows = np.random.default_rng(0).choice(len(fitted), JUDGED, replace=False)
-    known = model.embedding_[rows] if arm == "umap-learn" else None
+    known = np.asarray(model.embedding_)[rows] if arm in PEERS else None
     for _ in range(2):
         start = time.perf_counter()
         places = model.transform(unseen)
@@ -123,7 +144,7 @@ def line(name, runs):
         return float(np.median([r[key] for r in runs]))
 
     print(
-        f"{name:22}{median('fit'):8.1f}{median('first'):9.3f}{median('warm'):9.3f}"
+        f"{name:25}{median('fit'):8.1f}{median('first'):9.3f}{median('warm'):9.3f}"
         f"{median('extra_anonymous') / 1e9:8.2f}{median('extra_resident') / 1e9:8.2f}"
         f"{median('pickle'):9.2f}{median('trust_known'):8.3f}"
         f"{median('trust_unseen'):8.3f}{median('kept_known'):8.3f}"
@@ -134,7 +155,7 @@ def line(name, runs):
 
 
 HEADER = (
-    f"{'':22}{'fit s':>8}{'first s':>9}{'warm s':>9}{'GB anon':>8}{'GB res':>8}"
+    f"{'':25}{'fit s':>8}{'first s':>9}{'warm s':>9}{'GB anon':>8}{'GB res':>8}"
     f"{'pickle MB':>9}{'trust':>8}{'unseen':>8}{'kept':>8}{'unseen':>8}"
 )
 
@@ -203,16 +224,15 @@ def main():
         print(HEADER)
         for n_rows in args.sizes:
             file = make_data(folder, n_rows, args.structure)
-            runs = {"ours": [], "umap-learn": []}
+            runs = {arm: [] for arm in arms()}
             for _ in range(args.repeats):
                 for arm, own in runs.items():
                     own.append(run(arm, file, args.set))
-            (fit, warm), (theirs, slow) = (
-                line(f"{arm} {n_rows:,}", own) for arm, own in runs.items()
-            )
-            print(
-                f"  fit {theirs / fit:.1f}x, transform {slow / warm:.0f}x", flush=True
-            )
+            took = {a: line(f"{a} {n_rows:,}", own) for a, own in runs.items()}
+            fit, warm = took.pop("ours")
+            for arm, (theirs, slow) in took.items():
+                told = f"fit {theirs / fit:.1f}x, transform {slow / warm:.0f}x"
+                print(f"  {arm}: {told}", flush=True)
             print("  stages", runs["ours"][0]["stages"], flush=True)
         for n_rows in args.growth:
             file = make_data(folder, n_rows, args.structure)
