@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from numerai_features.nn._batches import Batch, RowBatches
+from numerai_features.nn._parallel import n_processes
 from numerai_features.nn._task import Task
-from numerai_features.nn._training import Trainer
+from numerai_features.nn._training import Trainer, set_gradients
 
 
 def train_all(trainers: Sequence[Trainer]) -> None:
@@ -31,7 +32,8 @@ def train_all(trainers: Sequence[Trainer]) -> None:
     """
     on_gpu = all(t.losses.device.type == "cuda" for t in trainers)
     by_rows = all(isinstance(t.batches, RowBatches) for t in trainers)
-    if len(trainers) > 1 and on_gpu and by_rows:
+    # Sums over processes are not to be had of stacked networks.
+    if len(trainers) > 1 and on_gpu and by_rows and n_processes() == 1:
         train_at_once(trainers)
     else:
         train_in_a_row(trainers)
@@ -51,8 +53,8 @@ def train_in_a_row(trainers: Sequence[Trainer]) -> None:
 def train_at_once(trainers: Sequence[Trainer]) -> None:
     """Train networks side by side; each stops and is kept as if alone.
 
-    Their batches must have as many rows step by step. What is drawn on the device is
-    drawn for all of them by one generator, so that they do not end as in a row.
+    What is drawn on the device is drawn for all of them by one generator, so that they
+    do not end as in a row.
     """
     going = [(trainer, trainer.steps()) for trainer in trainers]
     n_stacked = 0
@@ -66,10 +68,10 @@ def train_at_once(trainers: Sequence[Trainer]) -> None:
                 else:
                     batches.append(batch)
             if going and len(going) != n_stacked:
-                set_gradients = stacked_gradients([trainer for trainer, _ in going])
+                set_all_gradients = stacked_gradients([t for t, _ in going])
                 n_stacked = len(going)
             if going:
-                losses = set_gradients(batches)
+                losses = set_all_gradients(batches)
                 for (trainer, _), loss in zip(going, losses, strict=True):
                     trainer.take_step(loss)
     except KeyboardInterrupt:
@@ -113,7 +115,11 @@ def stacked_gradients(
             )
         return loss
 
-    def set_gradients(batches: Sequence[Batch]) -> Tensor:
+    def set_all_gradients(batches: Sequence[Batch]) -> Tensor:
+        if len({len(batch.x) for batch in batches}) > 1:
+            # Networks that went on from checkpoints of different steps.
+            pairs = zip(tasks, batches, strict=True)
+            return torch.stack([set_gradients(*pair, dtype) for pair in pairs])
         each = [batch.tensors() for batch in batches]
         tensors = {k: torch.stack([one[k] for one in each]) for k in each[0]}
         gradients, losses = vmap(
@@ -125,7 +131,7 @@ def stacked_gradients(
                     parameter.grad = gradients[name][number]
         return losses.detach()  # type: ignore[no-any-return]
 
-    return set_gradients
+    return set_all_gradients
 
 
 def _share_memory(task: Task, stacked: dict[str, Any], number: int) -> None:
