@@ -414,7 +414,7 @@ class TestRefusals:
 
     def test_what_is_scored(self, rows, signal):
         net = make_net(max_epochs=1).fit(rows.X, signal, eras=rows.eras)
-        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        with pytest.raises(ValueError, match="y must have a row for each of 2400"):
             net.score(rows.X, signal[:9])
         with pytest.raises(ValueError, match="y must have one column, or 1"):
             net.score(rows.X, np.column_stack([signal] * 3))
