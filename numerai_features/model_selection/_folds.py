@@ -14,7 +14,8 @@ from numerai_features._validation import as_slice, count_rows, find_eras
 from numerai_features.model_selection._base import BaseEraSplitter
 
 Counts = NDArray[np.int64]
-Rows = slice | NDArray[np.intp]
+Chosen = slice | NDArray[np.intp]
+"""Some of the rows."""
 
 
 class Fold(NamedTuple):
@@ -31,8 +32,8 @@ class Fold(NamedTuple):
     """
 
     number: int
-    train: Rows
-    test: Rows
+    train: Chosen
+    test: Chosen
 
 
 def index_eras(X: Any, eras: Any) -> EraIndex:

@@ -8,9 +8,9 @@ from nn_parts import bins, denoising, table_of
 from numerai_features import make_era_panel
 from numerai_features.embedders import DAEEmbedder
 from numerai_features.nn._batches import RowBatches, Table
-from numerai_features.nn._draws import TRAINING, Draws
+from numerai_features.nn._draws import BLOCK, TRAINING, Draws
 from numerai_features.nn._noise import swap
-from numerai_features.nn._settings import Settings
+from numerai_features.nn._optimizer import TrainingSettings
 from numerai_features.nn._training import Trainer
 
 pytestmark = [
@@ -20,35 +20,35 @@ pytestmark = [
 GPU = torch.device("cuda")
 
 
-def losses(device, n_models):
+def losses(device, weights=None):
     """Train without noise, so that both devices do the same."""
     X = bins(600)
     known = table_of(X)
-    table = Table(X, X.mean(axis=0), X.std(axis=0), torch.device(device))
-    seeds = range(n_models)
-    task = denoising(seeds, known, level=0.0).to(device)
-    rows = [np.arange(len(X))] * n_models
-    settings = Settings(max_epochs=4, learning_rate=0.01)
-    history = Trainer(task, RowBatches(table, seeds, rows, 100), settings).run()
-    return np.array([record["train_loss"] for record in history])
+    moments = X.mean(axis=0), X.std(axis=0)
+    table = Table(X, *moments, torch.device(device), weights)
+    task = denoising(1, known, level=0.0).to(device)
+    settings = TrainingSettings(max_epochs=4, learning_rate=0.01)
+    history = Trainer(task, RowBatches(table, 1, np.arange(600), 100), settings).run()
+    return [record["train_loss"] for record in history]
 
 
-@pytest.mark.parametrize("n_models", [1, 3])
-def test_losses_are_those_of_the_cpu(n_models):
-    np.testing.assert_allclose(losses("cuda", n_models), losses("cpu", n_models), 1e-3)
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, 600)])
+def test_losses_are_those_of_the_cpu(weights):
+    np.testing.assert_allclose(losses("cuda", weights), losses("cpu", weights), 1e-3)
 
 
 def test_swapped_cells():
     """Each cell with its probability, from another row of its block and column."""
-    x = torch.arange(2 * 1100 * 6, device=GPU).reshape(2, 1100, 6)
-    draws = Draws((1, 2), TRAINING, 0, 1100, device=GPU)
-    changed = swap(x, 0.2, draws)
+    x = torch.arange(2200 * 6, device=GPU).reshape(2200, 6)
+    changed = swap(x, 0.2, Draws(1, TRAINING, 0, 2200, device=GPU))
     moved = changed != x
     assert abs(moved.float().mean().item() - 0.2) < 0.015
     assert (changed % 6 == x % 6).all()
-    assert (changed // (1100 * 6) == x // (1100 * 6)).all()
-    again = swap(x, 0.2, Draws((1, 2), TRAINING, 0, 1100, device=GPU))
+    assert (changed // (BLOCK * 6) == x // (BLOCK * 6)).all()
+    again = swap(x, 0.2, Draws(1, TRAINING, 0, 2200, device=GPU))
     assert torch.equal(changed, again)
+    other = swap(x, 0.2, Draws(2, TRAINING, 0, 2200, device=GPU))
+    assert not torch.equal(changed, other)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
