@@ -88,8 +88,9 @@ class DAEEmbedder(NetworkEmbedder):
 
     Notes
     -----
-    Ctrl-C ends training early, with the best weights so far. Under ``torchrun`` the
-    processes share every batch; each must call `fit` with the same rows.
+    Ctrl-C ends training early, with the best weights so far; while one of several
+    networks still waits for its turn, it ends the fit. Under ``torchrun`` the processes
+    share every batch; each must call `fit` with the same rows.
 
     References
     ----------
