@@ -83,7 +83,7 @@ class TestPredictions:
     def test_latents_know_the_target(self, rows, signal, fitted):
         Z = fitted.transform(rows.X)
         assert Z.shape == (rows.n_rows, 5)
-        assert Ridge().fit(Z, signal).score(Z, signal) > 0.15
+        assert Ridge().fit(Z, signal).score(Z, signal) > 0.1
 
     def test_mean_over_targets(self, rows, signal):
         y = np.column_stack([signal, 1 - signal, signal**2])
