@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._validation import row_blocks
+from numerai_features._blocks import row_blocks
 
 __all__ = [
     "Activation",

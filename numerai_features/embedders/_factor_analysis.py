@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._bins import MIDDLE_BIN
+from numerai_features._blocks import row_blocks
 from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._rows import Rows
 from numerai_features._validation import (
@@ -26,7 +27,6 @@ from numerai_features._validation import (
     missing_values,
     names_only,
     require_eras,
-    row_blocks,
 )
 from numerai_features.embedders import _maximum_likelihood as ml
 from numerai_features.encoders import Affine, Encoder, Fill

@@ -148,13 +148,14 @@ class NetworkEmbedder(
         among = np.flatnonzero(self._learnable(rows))
         folds = [] if splitter is None else cross_fit_folds(splitter, rows, among)
         final = self._train(rows, among)
-        latents = self._assign(final).encoder_.transform(rows.X)
-        if splitter is None:
-            return latents
-        # TensorBoard's folder has room for the final networks' curves alone.
-        train = partial(self._train, reported=False)
-        width = self._n_features_out // self.n_models
-        return cross_fit_latents(train, rows, folds, final, latents, width)
+        latents = final.encoder.transform(rows.X)
+        if splitter is not None:
+            # TensorBoard's folder has room for the final networks' curves alone.
+            train = partial(self._train, reported=False)
+            width = latents.shape[1] // self.n_models
+            latents = cross_fit_latents(train, rows, folds, final, latents, width)
+        self._assign(final)
+        return latents
 
     def _assign(self, fitted: Fitted):
         for name, value in fitted.attributes.items():

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._blocks import as_slice
 from numerai_features._compat import consumes
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._validation import as_slice, count_rows, find_eras
+from numerai_features._validation import count_rows, find_eras
 from numerai_features.model_selection._base import BaseEraSplitter
 
 Counts = NDArray[np.int64]

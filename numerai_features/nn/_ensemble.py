@@ -121,7 +121,7 @@ def stacked_gradients(
         return loss
 
     def set_at_once(batches: Sequence[Batch]) -> Tensor:
-        each = [batch.tensors() for batch in batches]
+        each = [batch.tensors(squares=tasks[0].needs_squares) for batch in batches]
         tensors = {k: torch.stack([one[k] for one in each]) for k in each[0]}
         gradients, losses = vmap(
             grad_and_value(loss_of), in_dims=(0, 0, 0, None), randomness="different"
