@@ -8,17 +8,16 @@ stays int8, at most one copy of one byte a cell.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._bins import MIDDLE_BIN
+from numerai_features._blocks import BLOCK_BYTES, row_blocks
 from numerai_features._eras import EraIndex, encode_eras
 
 ERA_COLUMN = "era"
-_BLOCK_BYTES = 4 << 20  # of float32: a block and its product stay in the L2/L3 cache
 
 
 def as_frame(X: Any) -> Any:
@@ -73,13 +72,6 @@ def take_rows(X: Any, rows: Any) -> Any:
     if hasattr(X, "column_names"):
         return X.take(rows)
     return (X if hasattr(X, "shape") else np.asarray(X))[rows]
-
-
-def as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return rows as a slice, a view, where they are in order and none is left out."""
-    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows
 
 
 def find_eras(X: Any, eras: Any = None) -> Any:
@@ -296,7 +288,7 @@ def missing_values(
         return np.full(X.shape[1], MIDDLE_BIN, np.float32)
     fill = np.zeros(X.shape[1], np.result_type(X.dtype, np.float32))
     rows = None if rows is None or rows.all() else rows  # else all would be copied
-    step = max(1, _BLOCK_BYTES // (4 * max(1, len(X))))
+    step = max(1, BLOCK_BYTES // (4 * max(1, len(X))))
     for start in range(0, X.shape[1], step):
         block = X[:, start : start + step]
         block = block if rows is None else block[rows]
@@ -323,15 +315,6 @@ def has_nan(X: NDArray[Any]) -> bool:
     if X.dtype.kind != "f":
         return False
     return any(np.isnan(X[rows]).any() for rows in row_blocks(*X.shape))
-
-
-def row_blocks(
-    n_rows: int, n_features: int, block_rows: int | None = None
-) -> Iterator[slice]:
-    """Yield slices of rows whose float32 copies fit in the cache."""
-    step = block_rows or max(256, _BLOCK_BYTES // (4 * max(1, n_features)))
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
 
 
 def as_floats(values: Any, name: str) -> NDArray[np.float64]:

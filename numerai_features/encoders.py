@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._validation import row_blocks
+from numerai_features._blocks import row_blocks
 
 __all__ = [
     "Activation",
@@ -248,15 +248,23 @@ class Encoder:
         return x
 
     def transform(
-        self, X: Any, *, out: NDArray[Any] | None = None, block_rows: int | None = None
+        self,
+        X: Any,
+        *,
+        eras: NDArray[np.integer] | None = None,
+        out: NDArray[Any] | None = None,
+        block_rows: int | None = None,
     ) -> Any:
-        """Encode rows, a block at a time.
+        """Encode rows, a block or an era at a time.
 
         Parameters
         ----------
         X : array of shape (n_rows, n_features)
             numpy or any array-API array (a torch tensor, also on a GPU). Integers are
             cast to float32 where they are used.
+        eras : ndarray of shape (n_rows,), default=None
+            A number for each row's era, in any order: then a block is all rows of an
+            era, as steps need that look at an era as a whole.
         out : ndarray of shape (n_rows, n_out), default=None
             Where to write, for numpy; cast to its dtype.
         block_rows : int, default=None
@@ -272,14 +280,30 @@ class Encoder:
         n_rows, n_features = X.shape
         xp = array_namespace(X)
         if not is_numpy_array(X):
-            latents = self.apply(xp.astype(X, getattr(xp, self.dtype.name)), xp)
-            return xp.astype(latents, xp.float32)
+            return self._transform_array(X, eras, xp)
         if out is None:
             out = np.empty((n_rows, self.n_out(n_features)), dtype=np.float32)
-        for rows in row_blocks(n_rows, n_features, block_rows):
+        blocks: Any = row_blocks(n_rows, n_features, block_rows)
+        for rows in blocks if eras is None else _rows_by_era(eras):
             block = X[rows].astype(self.dtype, order="C")
             out[rows] = self.apply(block, xp)
         return out
+
+    def _transform_array(
+        self, X: Any, eras: NDArray[np.integer] | None, xp: Any
+    ) -> Any:
+        """Encode rows of another namespace, where they are."""
+        from array_api_compat import device
+
+        X = xp.astype(X, getattr(xp, self.dtype.name))
+        if eras is None:
+            return xp.astype(self.apply(X, xp), xp.float32)
+        groups = _rows_by_era(eras)
+        places = [xp.asarray(rows, device=device(X)) for rows in groups]
+        parts = [self.apply(xp.take(X, rows, axis=0), xp) for rows in places]
+        back = np.argsort(np.concatenate(groups), kind="stable")
+        together = xp.astype(xp.concat(parts, axis=0), xp.float32)
+        return xp.take(together, xp.asarray(back, device=device(X)), axis=0)
 
     def _arrays(self) -> Iterator[NDArray[Any]]:
         for _, step in self._steps:
@@ -298,6 +322,12 @@ class Encoder:
 
     def __repr__(self) -> str:
         return f"Encoder({[name for name, _ in self._steps]}, {self.n_bytes} bytes)"
+
+
+def _rows_by_era(eras: NDArray[np.integer]) -> list[NDArray[np.intp]]:
+    """Return the rows of each era."""
+    order = np.argsort(eras, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(eras[order])) + 1)
 
 
 def _sigmoid(x: Any, xp: Any) -> Any:

@@ -14,13 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numerai_features._blocks import row_blocks
 from numerai_features._eras import encode_eras
-from numerai_features._validation import (
-    check_weights,
-    fill_missing,
-    require_numbers,
-    row_blocks,
-)
+from numerai_features._validation import check_weights, fill_missing, require_numbers
 
 __all__ = ["EraMoments", "Moments"]
 

@@ -83,6 +83,7 @@ def folder(download, tmp_path, monkeypatch):
     for file in download.iterdir():
         (tmp_path / file.name).symlink_to(file)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples")  # pages import from there
     # Small tables: threads that wait for each other would take most of the time.
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # what LightGBM looks at
     with threadpool_limits(1):

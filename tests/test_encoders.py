@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -45,6 +46,32 @@ def test_rows_do_not_know_their_neighbours(seed, n_rows, block_rows):
     np.testing.assert_allclose(
         encoder.transform(X[order]), whole[order], rtol=1e-5, atol=1e-6
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class LessTheMean:
+    """A step that needs whole eras: rows less the mean of their block."""
+
+    def __call__(self, x, xp):
+        return x - xp.mean(x, axis=0, keepdims=True)
+
+    def n_out(self, n_in):
+        return n_in
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_an_era_at_a_time(kind):
+    """Eras in any order: each is encoded as if alone, and its rows stay in place."""
+    rng = np.random.default_rng(0)
+    X, eras = rng.integers(0, 5, (300, 6)).astype(np.int8), rng.integers(3, 9, 300)
+    weight = Affine(rng.normal(size=(6, 2)).astype(np.float32))
+    encoder = Encoder([("centre", LessTheMean()), ("code", weight)])
+    got = np.asarray(encoder.transform(kind(X), eras=eras))
+    assert got.dtype == np.float32
+    for era in range(3, 9):
+        x = X[eras == era].astype(np.float32)
+        expected = (x - x.mean(axis=0)) @ weight.weight
+        np.testing.assert_allclose(got[eras == era], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["identity", "relu", "sigmoid", "silu", "tanh"])

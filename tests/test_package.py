@@ -70,16 +70,6 @@ def test_scikit_learns_private_names_are_used_in_one_module_only():
                 assert not any(mark in line for mark in marks), (path, line)
 
 
-def test_the_ground_floor_stands_on_itself():
-    package = ROOT / "numerai_features"
-    upstairs = [f"numerai_features.{name}" for name in numerai_features._SUBPACKAGES]
-    for path in package.glob("_*.py"):
-        lines = path.read_text().splitlines()
-        for line in lines if path.name != "__init__.py" else []:
-            imports = line.lstrip().startswith(("import ", "from "))
-            assert not (imports and any(name in line for name in upstairs)), line
-
-
 def test_extras_of_the_error_messages_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"

@@ -8,7 +8,6 @@ from sklearn.base import BaseEstimator
 from numerai_features._eras import encode_eras
 from numerai_features._validation import (
     as_floats,
-    as_slice,
     count_rows,
     fill_missing,
     frame_to_array,
@@ -138,24 +137,6 @@ def test_what_stands_in_for_nan():
 def test_bad_targets_are_told(y, message):
     with pytest.raises(ValueError, match=message):
         validate_target(y, 2)
-
-
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        ([3, 4, 5], slice(3, 6)),
-        ([7], slice(7, 8)),
-        ([3, 5], [3, 5]),
-        ([3, 5, 4, 6], [3, 5, 4, 6]),
-        ([], []),
-    ],
-)
-def test_only_rows_in_order_become_a_slice(rows, expected):
-    got = as_slice(np.array(rows, int))
-    if isinstance(expected, slice):
-        assert got == expected
-    else:
-        assert got.tolist() == expected
 
 
 @pytest.mark.parametrize("kind", ["array", "list", "pandas", "polars", "pyarrow"])

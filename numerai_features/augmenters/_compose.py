@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
-from numerai_features._validation import row_blocks
 from numerai_features.augmenters._base import BaseAugmenter
 from numerai_features.augmenters._new_rows import NewRows
 

@@ -9,14 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._blocks import row_blocks
 from numerai_features._rows import Rows
-from numerai_features._validation import (
-    ERA_COLUMN,
-    as_frame,
-    column_names,
-    is_frame,
-    row_blocks,
-)
+from numerai_features._validation import ERA_COLUMN, as_frame, column_names, is_frame
 from numerai_features.augmenters._containers import (
     append_rows,
     append_targets,

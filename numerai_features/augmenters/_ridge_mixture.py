@@ -8,14 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from numerai_features._blocks import as_slice, row_blocks
 from numerai_features._compat import Interval
-from numerai_features._validation import (
-    as_slice,
-    fill_missing,
-    known_numbers,
-    missing_values,
-    row_blocks,
-)
+from numerai_features._validation import fill_missing, known_numbers, missing_values
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies, n_extra
 from numerai_features.augmenters._mixture import fit_mixture
 from numerai_features.augmenters._new_rows import NewRows

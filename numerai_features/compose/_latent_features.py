@@ -13,6 +13,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._bins import N_BINS
+from numerai_features._blocks import row_blocks
 from numerai_features._cache import fingerprint, open_memory
 from numerai_features._compat import (
     BaseComposition,
@@ -23,12 +24,7 @@ from numerai_features._compat import (
     fit_context,
 )
 from numerai_features._rows import Rows
-from numerai_features._validation import (
-    ERA_COLUMN,
-    known_numbers,
-    row_blocks,
-    take_eras,
-)
+from numerai_features._validation import ERA_COLUMN, known_numbers, take_eras
 from numerai_features.encoders import Quantize
 
 

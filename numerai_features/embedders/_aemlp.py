@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._compat import HasMethods, Interval, StrOptions, fit_context
 from numerai_features._rows import Rows
-from numerai_features._validation import as_floats, check_weights
+from numerai_features._validation import as_floats, check_missing
 from numerai_features.embedders._network import NetworkEmbedder, check_widths
 from numerai_features.embedders._training_parameters import NOT_NEGATIVE, POSITIVE
 from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
@@ -232,8 +233,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         -------
         ndarray of shape (n_rows,), float64
         """
-        each = self.predict_targets(X, eras=eras).astype(np.float64)
-        return each @ (self._shares() / self._shares().sum())
+        return self._mean_of(self.predict_targets(X, eras=eras))
 
     def score(self, X, y, sample_weight=None, *, eras=None):
         """Return R^2 of `predict` with the targets' mean, by `target_weights`.
@@ -255,26 +255,25 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         """
         from sklearn.metrics import r2_score
 
-        p = self.predict(X, eras=eras)
-        y = _table_of(y)
-        if len(y) != len(p):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: X has "
-                f"{len(p)} rows, y {len(y)}."
-            )
+        check_is_fitted(self)
+        rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=False)
+        check_missing(rows.X, self.missing)
+        p, y = self._mean_of(self.predictor_.transform(rows.X)), rows.y
         if y.shape[1] not in (1, self.n_targets_):
             raise ValueError(
                 f"y must have one column, or {self.n_targets_} as in fit; got "
                 f"{y.shape[1]}."
             )
-        weights = check_weights(sample_weight, len(y))
         shares = self._shares() if y.shape[1] == self.n_targets_ else np.ones(1)
-        known = ~np.isnan(y)
-        total = known @ shares
-        rows = total > 0
-        mean = (np.where(known, y, 0) @ shares)[rows] / total[rows]
-        weights = None if weights is None else weights[rows]
-        return r2_score(mean, p[rows], sample_weight=weights)
+        total = ~np.isnan(y) @ shares
+        told = total > 0
+        mean = (np.nan_to_num(y) @ shares)[told] / total[told]
+        weights = None if rows.weights is None else rows.weights[told]
+        return r2_score(mean, p[told], sample_weight=weights)
+
+    def _mean_of(self, each):
+        """Return the mean over targets, by their weights."""
+        return each.astype(np.float64) @ (self._shares() / self._shares().sum())
 
     def _read(self, X, y, eras, sample_weight, residual_to=None):
         if y is None:
@@ -446,13 +445,3 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         tags.target_tags.required = True
         tags.regressor_tags.poor_score = True
         return tags
-
-
-def _table_of(y):
-    """Return targets as float64 of shape (n_rows, n_targets)."""
-    y = as_floats(y, "y")
-    if y.ndim not in (1, 2):
-        raise ValueError(
-            f"y must have shape (n_rows,) or (n_rows, n_targets); got {y.shape}."
-        )
-    return y.reshape(len(y), -1)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._validation import fill_missing, row_blocks
+from numerai_features._blocks import row_blocks
+from numerai_features._validation import fill_missing
 from numerai_features.encoders import Affine, Encoder, Fill
 from numerai_features.moments import Moments
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._validation import as_slice, row_blocks, take_rows
+from numerai_features._blocks import as_slice, row_blocks
+from numerai_features._validation import take_rows
 
 
 @dataclass(frozen=True)

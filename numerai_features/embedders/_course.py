@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Course:
     key: tuple[Any, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def has_missing(self) -> bool:
         """Whether the table holds NaN."""
         return has_nan(self.table.X)

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._blocks import row_blocks
 from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
-from numerai_features._validation import check_missing, row_blocks
+from numerai_features._validation import check_missing
 from numerai_features.embedders._columns import Columns
 from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._network import NetworkEmbedder, check_widths
@@ -88,8 +89,9 @@ class DAEEmbedder(NetworkEmbedder):
 
     Notes
     -----
-    Ctrl-C ends training early, with the best weights so far. Under ``torchrun`` the
-    processes share every batch; each must call `fit` with the same rows.
+    Ctrl-C ends training early, with the best weights so far; while one of several
+    networks still waits for its turn, it ends the fit. Under ``torchrun`` the processes
+    share every batch; each must call `fit` with the same rows.
 
     References
     ----------

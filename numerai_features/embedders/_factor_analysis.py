@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._bins import MIDDLE_BIN
+from numerai_features._blocks import row_blocks
 from numerai_features._compat import Interval, StrOptions, fit_context
 from numerai_features._rows import Rows
 from numerai_features._validation import (
@@ -26,7 +27,6 @@ from numerai_features._validation import (
     missing_values,
     names_only,
     require_eras,
-    row_blocks,
 )
 from numerai_features.embedders import _maximum_likelihood as ml
 from numerai_features.encoders import Affine, Encoder, Fill
@@ -310,20 +310,14 @@ class FactorAnalysisEmbedder(
         ndarray of shape (n_rows,), float64
         """
         rows = self._read_later(X, eras)
-        active = self.noise_variance_ > 0
-        psi = self.noise_variance_[active]
-        W = self.components_[:, active].T
-        root = np.linalg.cholesky(np.eye(W.shape[1]) + W.T @ (W / psi[:, None]))
-        whiten = np.linalg.solve(root, (W / psi[:, None]).T).T
-        constant = len(psi) * np.log(2 * np.pi) + np.log(psi).sum()
-        constant += 2 * np.log(np.diag(root)).sum()
         centres = self._centres(rows)
+        score = ml.row_likelihood(self.components_.T, self.noise_variance_)
         scores = np.empty(rows.n_rows)
         for block in row_blocks(*rows.X.shape):
             x = self._filled(rows.X[block])
-            x = (x - (self.mean_ if centres is None else centres(block)))[:, active]
-            distance = (x * x / psi).sum(axis=1) - ((x @ whiten) ** 2).sum(axis=1)
-            scores[block] = -0.5 * (constant + distance)
+            scores[block] = score(
+                x - (self.mean_ if centres is None else centres(block))
+            )
         return scores
 
     def score(self, X, y=None, *, eras=None):
@@ -372,7 +366,7 @@ class FactorAnalysisEmbedder(
         if isinstance(moments, EraMoments):
             moments = moments.within() if self.center == "era" else moments.total()
         covariance = moments.covariance()
-        k = self._resolve_components(covariance)
+        k = ml.n_factors(self.n_components, covariance)
         solution = ml.solve(covariance, k, tol=self.tol, max_iter=self.max_iter)
         if not solution.converged:
             warnings.warn(
@@ -384,9 +378,7 @@ class FactorAnalysisEmbedder(
         W = solution.loadings
         if self.rotation == "varimax":
             W = W @ ml.varimax(W)
-        deviation = np.sqrt(np.diag(covariance))[:, None]
-        strongest = np.abs(W / np.where(deviation > 0, deviation, 1)).argmax(axis=0)
-        W = W * np.where(W[strongest, np.arange(k)] < 0, -1, 1)
+        W = ml.with_signs(W, covariance)
         self.n_components_ = k
         self.mean_ = moments.mean
         self.components_ = W.T
@@ -397,28 +389,8 @@ class FactorAnalysisEmbedder(
         self.moments_ = gathered
         self.fitted_eras_ = fitted_eras
 
-    def _resolve_components(self, covariance):
-        n_features = len(covariance)
-        if self.n_components is None:
-            return min(30, n_features)
-        if self.n_components > n_features:
-            raise ValueError(
-                f"n_components={self.n_components} must be at most n_features="
-                f"{n_features}. Ask for fewer factors, or leave it None."
-            )
-        rank = ml.rank(covariance)
-        if self.n_components > rank:
-            raise ValueError(
-                f"n_components={self.n_components} is above the rank of the data: "
-                f"these rows vary in {rank} directions only (constant or duplicate "
-                f"columns, or too few rows). Ask for at most {rank} factors."
-            )
-        return self.n_components
-
     def _make_encoder(self):
-        W, psi = self.components_.T, self.noise_variance_
-        scaled = W / np.where(psi > 0, psi, np.inf)[:, None]
-        weight = np.linalg.solve(np.eye(W.shape[1]) + W.T @ scaled, scaled.T).T
+        weight = ml.posterior_weight(self.components_.T, self.noise_variance_)
         # float64: in float32 the rounding of a sum over hundreds of bins shows.
         factors = Affine(weight, -self.mean_ @ weight)
         return Encoder([("fill", Fill(self.missing_values_)), ("factors", factors)])

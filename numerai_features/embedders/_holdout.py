@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def hold_out(
         groups = None if eras is None else eras.row_labels
         train, valid = list(validation.split(X, groups=groups))[-1]
     elif holds_eras(eras):
-        train, valid = _last_eras(validation, eras, purge_of_targets(rows.target_names))
+        train, valid = _last_eras(validation, eras, _longest_gap(rows))
     elif len(among) >= FEWEST_ROWS:
         train, valid = _random_rows(validation, len(among), eras, seed)
     else:
@@ -68,18 +69,28 @@ def holds_eras(eras: EraIndex | None) -> bool:
     return eras is not None and int(eras.resolved.sum()) >= FEWEST_ERAS
 
 
-def _last_eras(validation: float, eras: Any, purge: int) -> Any:
-    """Return the rows before and in the last eras.
+def _longest_gap(rows: Rows) -> Callable[[int, int], int]:
+    """Return how many eras to leave out before so many held out, of so many in all.
 
-    Between them lie as many eras as are held out, at most those of the purge: a longer
-    gap would take more from a few eras than it tells.
+    Targets of neighbouring eras overlap: those are purged as everywhere, but for panels
+    so short that less than half of the eras would be left. Where no labels are seen,
+    rows of neighbouring eras are merely alike, and a gap of the held-out eras' own
+    length tells when to stop.
     """
+    purge = purge_of_targets(rows.target_names)
+    if rows.y is None:
+        return lambda n_held, n_eras: min(purge, n_held)
+    return lambda n_held, n_eras: min(purge, max(0, n_eras // 2 - n_held))
+
+
+def _last_eras(validation: float, eras: Any, gap: Callable[[int, int], int]) -> Any:
+    """Return the rows before and in the last eras."""
     from numerai_features.model_selection import EraHoldout
 
     n_eras = int(eras.resolved.sum())
-    n_held = validation if validation >= 1 else int(np.ceil(validation * n_eras))
-    purge = min(purge, int(n_held))
-    [fold] = EraHoldout(validation, purge=purge).split(None, groups=eras)
+    n_held = int(validation if validation >= 1 else np.ceil(validation * n_eras))
+    splitter = EraHoldout(validation, purge=gap(n_held, n_eras))
+    [fold] = splitter.split(None, groups=eras)
     return fold
 
 

@@ -11,11 +11,14 @@ algorithm 21.1). With (theta, U) the top-k eigenpairs of psi^-1/2 S psi^-1/2::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
 
 # The share of a feature's variance that stays noise: a share of zero makes the
 # likelihood infinite (a Heywood case).
@@ -219,3 +222,54 @@ def varimax(
             break
         criterion = s.sum()
     return rotation
+
+
+def posterior_weight(W: Array, psi: Array) -> Array:
+    """Return what centred rows are multiplied with to give the factors' means."""
+    scaled = W / np.where(psi > 0, psi, np.inf)[:, None]
+    gram = np.eye(W.shape[1]) + W.T @ scaled
+    return np.asarray(np.linalg.solve(gram, scaled.T).T)
+
+
+def with_signs(W: Array, covariance: Array) -> Array:
+    """Return loadings whose strongest, relative to its feature, is positive."""
+    deviation = np.sqrt(np.diag(covariance))[:, None]
+    strongest = np.abs(W / np.where(deviation > 0, deviation, 1)).argmax(axis=0)
+    return W * np.where(W[strongest, np.arange(W.shape[1])] < 0, -1, 1)
+
+
+def row_likelihood(W: Array, psi: Array) -> Callable[[Array], Array]:
+    """Return the function that gives the log-likelihood of each centred row."""
+    active = psi > 0  # a constant column tells nothing
+    W, psi = W[active], psi[active]
+    root = np.linalg.cholesky(np.eye(W.shape[1]) + W.T @ (W / psi[:, None]))
+    whiten = np.linalg.solve(root, (W / psi[:, None]).T).T
+    constant = len(psi) * np.log(2 * np.pi) + np.log(psi).sum()
+    constant += 2 * np.log(np.diag(root)).sum()
+
+    def score(x: Array) -> Array:
+        x = x[:, active]
+        distance = (x * x / psi).sum(axis=1) - ((x @ whiten) ** 2).sum(axis=1)
+        return np.asarray(-0.5 * (constant + distance))
+
+    return score
+
+
+def n_factors(n_components: int | None, covariance: Array) -> int:
+    """Return how many factors to fit, or raise where there cannot be as many."""
+    n_features = len(covariance)
+    if n_components is None:
+        return min(30, n_features)
+    if n_components > n_features:
+        raise ValueError(
+            f"n_components={n_components} must be at most n_features={n_features}. Ask "
+            "for fewer factors, or leave it None."
+        )
+    most = rank(covariance)
+    if n_components > most:
+        raise ValueError(
+            f"n_components={n_components} is above the rank of the data: these rows "
+            f"vary in {most} directions only (constant or duplicate columns, or too "
+            f"few rows). Ask for at most {most} factors."
+        )
+    return int(n_components)

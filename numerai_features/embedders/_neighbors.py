@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._blocks import row_blocks
 from numerai_features._optional import import_optional
-from numerai_features._validation import row_blocks
 
 if TYPE_CHECKING:
     import torch

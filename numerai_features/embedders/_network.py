@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,11 +148,14 @@ class NetworkEmbedder(
         among = np.flatnonzero(self._learnable(rows))
         folds = [] if splitter is None else cross_fit_folds(splitter, rows, among)
         final = self._train(rows, among)
-        latents = self._assign(final).encoder_.transform(rows.X)
-        if splitter is None:
-            return latents
-        width = self._n_features_out // self.n_models
-        return cross_fit_latents(self._train, rows, folds, final, latents, width)
+        latents = final.encoder.transform(rows.X)
+        if splitter is not None:
+            # TensorBoard's folder has room for the final networks' curves alone.
+            train = partial(self._train, reported=False)
+            width = latents.shape[1] // self.n_models
+            latents = cross_fit_latents(train, rows, folds, final, latents, width)
+        self._assign(final)
+        return latents
 
     def _assign(self, fitted: Fitted):
         for name, value in fitted.attributes.items():
@@ -167,7 +171,7 @@ class NetworkEmbedder(
         among : ndarray of int
             Those to train on and to hold out from, ascending.
         **start
-            What `_prepare` and `_train_tasks` begin with, of an earlier fit.
+            What `_prepare` and `_train_tasks` begin with, or leave out.
         """
         from numerai_features.nn._device import resolve_device
         from numerai_features.nn._parallel import agree, process_group
@@ -236,6 +240,7 @@ class NetworkEmbedder(
         seed: int,
         states: list[dict[str, NDArray[Any]]] | None = None,
         n_fits: int = 0,
+        reported: bool = True,
         **_: Any,
     ) -> tuple[list[Task], dict[str, Any]]:
         """Return the trained networks on the CPU, and what is told of their training.
@@ -262,10 +267,12 @@ class NetworkEmbedder(
             batches, held_out = self._make_batches(course, own, task)
             work = operations(task, batches.rows_per_step)
             key = (*course.key, n_fits, states)
-            task = task.to(course.table.device)
-            trainers.append(
-                self._make_trainer(task, batches, held_out, work, model, key)
+            trainer = self._make_trainer(
+                task.to(course.table.device), batches, held_out, work, model, key
             )
+            if reported and self.log_dir is not None:
+                trainer.report = self._make_report(model)
+            trainers.append(trainer)
         with fixed_threads(work):
             train_all(trainers)
         told = {
@@ -300,7 +307,6 @@ class NetworkEmbedder(
             settings,
             held_out=held_out,
             checkpoint=checkpoint,
-            report=None if self.log_dir is None else self._make_report(model),
             progress=bool(self.verbose),
         )
 

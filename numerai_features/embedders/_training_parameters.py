@@ -36,12 +36,13 @@ class TrainingParameters(BaseEstimator):
     Parameters
     ----------
     validation : float, int, splitter or None, default=0.1
-        What is held out to stop by: the last share of the eras, or the last so many,
-        with as many eras before them left out, at most the purge of the longest target
-        that a name of y tells, else 16. Without eras, or with fewer than 5 of them, a
-        random share of the rows; of fewer than 20 rows none. Or a splitter, whose last
-        fold is taken (``EraHoldout(0.2, purge=4)``). None: train on all rows, to the
-        last epoch.
+        What is held out to stop by: the last share of the eras, or the last so many.
+        Eras before them are left out: as many as the longest target that a name of y
+        tells is purged by, else 16, but no more than leave half of the eras to train
+        on; where no labels are seen, no more than are held out. Without eras, or with
+        fewer than 5 of them, a random share of the rows; of fewer than 20 rows none. Or
+        a splitter, whose last fold is taken (``EraHoldout(0.2, purge=4)``). None: train
+        on all rows, to the last epoch.
     patience : int, default=10
         Epochs without a better result on what is held out until training stops. None:
         never.

@@ -25,7 +25,7 @@ from numerai_features.experiment._arms import (
 )
 from numerai_features.experiment._store import ArmResult
 from numerai_features.model_selection import EraKFold, EraWalkForward
-from numerai_features.model_selection._folds import Fold, Rows, folds_to_run
+from numerai_features.model_selection._folds import Chosen, Fold, folds_to_run
 from numerai_features.model_selection._runner import Tell
 from numerai_features.trees import make_lightgbm, make_xgboost, tree_table
 
@@ -162,7 +162,7 @@ class FoldFits:
 
 
 def _random_columns(
-    seed: int, n_rows: int, width: int, rows: Rows
+    seed: int, n_rows: int, width: int, rows: Chosen
 ) -> NDArray[np.float32]:
     """Return Gaussian columns for some rows of a panel.
 

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._blocks import as_slice
 from numerai_features._compat import consumes
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._validation import as_slice, count_rows, find_eras
+from numerai_features._validation import count_rows, find_eras
 from numerai_features.model_selection._base import BaseEraSplitter
 
 Counts = NDArray[np.int64]
-Rows = slice | NDArray[np.intp]
+Chosen = slice | NDArray[np.intp]
+"""Some of the rows."""
 
 
 class Fold(NamedTuple):
@@ -31,8 +33,8 @@ class Fold(NamedTuple):
     """
 
     number: int
-    train: Rows
-    test: Rows
+    train: Chosen
+    test: Chosen
 
 
 def index_eras(X: Any, eras: Any) -> EraIndex:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from numerai_features._cache import fingerprint, open_memory
 from numerai_features._compat import consumes
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
+from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_frame,
     count_rows,
@@ -25,8 +26,8 @@ from numerai_features.metrics._scorer import predict_some
 from numerai_features.model_selection._base import BaseEraSplitter
 from numerai_features.model_selection._combinatorial import CombinatorialPurgedEraCV
 from numerai_features.model_selection._folds import (
+    Chosen,
     Fold,
-    Rows,
     count_folds,
     era_folds,
     folds_to_run,
@@ -42,12 +43,16 @@ if TYPE_CHECKING:
 class _Data(NamedTuple):
     """What every fold takes its rows from."""
 
-    X: Any
-    y: Any
-    target: NDArray[np.float64]
-    eras: NDArray[np.int64]  # numbers, or the ranks of names
-    labels: NDArray[Any] | None  # as they came, to hand on; None if X has them
+    rows: Rows  # X as it came; one target; eras, of which names are ranked
+    y: Any  # as it came, for `fit`
+    hand_on_eras: bool  # or else X has them
     params: dict[str, Any]
+
+    @property
+    def target(self) -> NDArray[np.float64]:
+        """The target, NaN where it is not known."""
+        assert self.rows.y is not None
+        return self.rows.y[:, 0]
 
 
 def cross_val_predict_eras(
@@ -145,25 +150,20 @@ def cross_val_predict_eras(
 
     X, cv = as_frame(X), EraKFold() if cv is None else cv
     index = index_eras(X, eras)
-    data = _Data(
-        X,
-        y,
-        validate_target(y, index.n_rows),
-        index.row_numbers,
-        labels=None if eras is None else index.row_labels,
-        params=params or {},
-    )
+    target = validate_target(y, index.n_rows)[:, None]
+    data = _Data(Rows(X, target, index), y, eras is not None, params or {})
     estimator, memory = clone(estimator), open_memory(memory)
     task = memory.cache(_fit_and_predict, ignore=["data", "train", "test"])
     key = None
     if memory.location is not None:
         _remember(estimator, memory)
-        key = fingerprint(X, y, index.row_numbers, data.params, data.labels)
+        labels = data.rows.era_labels if data.hand_on_eras else None
+        key = fingerprint(X, y, index.row_numbers, data.params, labels)
 
     if has_prefitted(estimator):
         tested = sum(test for _, test in era_folds(cv, index, y)) > 0
         warn_of_prefitted(estimator, known_numbers(index, tested), _reach(cv, y))
-    tests: list[Rows] = []
+    tests: list[Chosen] = []
 
     def tasks() -> Iterator[Task]:
         for fold in folds_to_run(cv, index, data.target, y=y):
@@ -221,7 +221,7 @@ def _run(
         key = fingerprint(key, train, test)
     tell("model")
     prediction = task(estimator, key, data, train, test)
-    eras, target = data.eras[test], data.target[test]
+    eras, target = data.rows.era_index.row_numbers[test], data.target[test]
     if pd.Series(target).groupby(eras).nunique().max() < 2:  # nothing to score by
         return prediction, np.full(len(prediction), np.nan)
     tell("scores")
@@ -229,7 +229,7 @@ def _run(
 
 
 def _fit_and_predict(
-    estimator: Any, key: Any, data: _Data, train: Rows, test: Rows
+    estimator: Any, key: Any, data: _Data, train: Chosen, test: Chosen
 ) -> NDArray[Any]:
     """Return the predictions of a model of the training rows for the test rows.
 
@@ -241,23 +241,24 @@ def _fit_and_predict(
     model = clone(estimator)
     eras: dict[str, Any] = {"fit": {}, "predict": {}}
     routing = {}
-    if data.labels is not None:
+    if data.hand_on_eras:
         with config_context(enable_metadata_routing=True):
             takers = [m for m in eras if consumes(model, m, "eras")]
         routing = {"enable_metadata_routing": True} if takers else {}
-        rows = {"fit": train, "predict": test}
-        eras |= {method: {"eras": data.labels[rows[method]]} for method in takers}
+        chosen = {"fit": train, "predict": test}
+        labels: Any = data.rows.era_labels
+        eras |= {method: {"eras": labels[chosen[method]]} for method in takers}
     with config_context(**routing):
-        params = _of_rows(data.params, train, len(data.eras))
+        params = _of_rows(data.params, train, data.rows.n_rows)
         y = take_rows(data.y, train)
-        model.fit(take_rows(data.X, train), y, **params, **eras["fit"])
-        X = take_rows(data.X, test)
+        model.fit(take_rows(data.rows.X, train), y, **params, **eras["fit"])
+        X = take_rows(data.rows.X, test)
         prediction = one_column(model.predict(X, **eras["predict"]))
         check_era_is_no_feature(partial(predict_some, model), X)
     return prediction
 
 
-def _of_rows(params: dict[str, Any], rows: Rows, n_rows: int) -> dict[str, Any]:
+def _of_rows(params: dict[str, Any], rows: Chosen, n_rows: int) -> dict[str, Any]:
     """Return parameters of fit; of those with one item a row, some rows."""
     return {
         name: take_rows(value, rows) if _has_rows(value, n_rows) else value
@@ -270,21 +271,22 @@ def _has_rows(value: Any, n_rows: int) -> bool:
     return sized and count_rows(value) == n_rows
 
 
-def _as_frame(data: _Data, tests: list[Rows], results: list[Any]) -> pd.DataFrame:
+def _as_frame(data: _Data, tests: list[Chosen], results: list[Any]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = np.arange(len(data.eras))
+    numbers = data.rows.era_index.row_numbers
+    rows = np.arange(len(numbers))
     rows = np.concatenate([rows[test] for test in tests])
     predictions, scores = zip(*results, strict=True)
     frame = pd.DataFrame(
         {
-            "era": data.eras[rows],
+            "era": numbers[rows],
             "fold": np.repeat(np.arange(len(tests)), [len(p) for p in predictions]),
             "target": data.target[rows],
             "prediction": np.concatenate(predictions),
             "corr": np.concatenate(scores),
         }
     )
-    tables = (table for table in (data.X, data.y) if hasattr(table, "iloc"))
-    names = next((table.index for table in tables), pd.RangeIndex(len(data.eras)))
+    tables = (table for table in (data.rows.X, data.y) if hasattr(table, "iloc"))
+    names = next((table.index for table in tables), pd.RangeIndex(len(numbers)))
     return frame.set_axis(names[rows])

@@ -1,5 +1,4 @@
 """Networks: layers, losses, noise, batches and the one training loop, in pure torch.
 
-Knows nothing of frames, eras as labels, or scikit-learn. Several models of one shape
-are trained as one: the first axis of every tensor is the models'.
+Knows nothing of frames, eras as labels, or scikit-learn.
 """

@@ -202,6 +202,9 @@ class Denoising(Task):
         n_features = len(network.first.center)
         self.n_varying = max(1, n_features if n_varying is None else n_varying)
         self.has_missing = has_missing
+        weighs_cells = has_missing or emphasis != 0.5
+        self.by_cell = weighs_cells or network.mask_output is not None
+        self.needs_squares = not has_missing
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the loss of this process's rows over all rows' weight."""
@@ -240,7 +243,7 @@ class Denoising(Task):
         return x, self.corruption(x, batch.draws, first.center, first.scale)
 
     def _loss(self, batch: Batch, x: Tensor, corrupted: Tensor, h: Tensor) -> Tensor:
-        if self.network.mask_output or self.has_missing or self.emphasis != 0.5:
+        if self.by_cell:
             return self._by_cell(batch, x, corrupted, h)
         return self._plain(batch, h)
 

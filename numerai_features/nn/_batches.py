@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from numerai_features._validation import row_blocks
+from numerai_features._blocks import row_blocks
 from numerai_features.nn._draws import (
     ORDER,
     TRAINING,
@@ -181,9 +181,9 @@ class Batch:
         """Sum of squares of each own row's standardised cells, (n_own,)."""
         return self._table.values(self._table.squares, self._rows)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all its tensors by name."""
-        names = ("x", "total", "weight", "y", "squares")
+    def tensors(self, *, squares: bool) -> dict[str, Tensor]:
+        """Return its tensors by name, with or without the sums of squares."""
+        names = ["x", "total", "weight", "y", *(["squares"] if squares else [])]
         found = {name: getattr(self, name) for name in names}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 

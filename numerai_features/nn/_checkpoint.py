@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from numerai_features.nn import _parallel
@@ -42,7 +43,12 @@ class Checkpoint:
         if _parallel.rank() == 0:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             part = self.file.with_suffix(f".part{os.getpid()}")
-            plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+            # Copies: a matrix that two layers share is written for each of them.
+            layout = torch.contiguous_format
+            plain = {
+                k: v.detach().cpu().clone(memory_format=layout)
+                for k, v in tensors.items()
+            }
             save_file(plain, part, metadata={_PROGRESS: json.dumps(progress)})
             os.replace(part, self.file)
         self._written = time.monotonic()

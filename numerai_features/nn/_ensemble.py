@@ -37,9 +37,10 @@ def train_all(trainers: Sequence[Trainer]) -> None:
         train_at_once(trainers)
     else:
         train_in_a_row(trainers)
-    for trainer in trainers:
-        if trainer.checkpoint is not None and not trainer.interrupted:
-            trainer.checkpoint.remove()
+    if not any(trainer.interrupted for trainer in trainers):
+        for trainer in trainers:
+            if trainer.checkpoint is not None:
+                trainer.checkpoint.remove()
 
 
 def train_in_a_row(trainers: Sequence[Trainer]) -> None:
@@ -67,13 +68,19 @@ def train_at_once(trainers: Sequence[Trainer]) -> None:
                     going.remove((trainer, steps))
                 else:
                     batches.append(batch)
+            together = [trainer for trainer, _ in going]
             if going and len(going) != n_stacked:
-                set_all_gradients = stacked_gradients([t for t, _ in going])
+                set_at_once = stacked_gradients(together)
                 n_stacked = len(going)
-            if going:
-                losses = set_all_gradients(batches)
-                for (trainer, _), loss in zip(going, losses, strict=True):
-                    trainer.take_step(loss)
+            if len({len(batch.x) for batch in batches}) == 1:
+                losses: Any = set_at_once(batches)
+            else:  # taken up again at steps of other sizes
+                losses = [
+                    set_gradients(trainer.task, batch, trainer.settings.dtype)
+                    for trainer, batch in zip(together, batches, strict=True)
+                ]
+            for trainer, loss in zip(together, losses, strict=True):
+                trainer.take_step(loss)
     except KeyboardInterrupt:
         for trainer, _ in going:
             trainer.end_early()
@@ -115,12 +122,8 @@ def stacked_gradients(
             )
         return loss
 
-    def set_all_gradients(batches: Sequence[Batch]) -> Tensor:
-        if len({len(batch.x) for batch in batches}) > 1:
-            # Networks that went on from checkpoints of different steps.
-            pairs = zip(tasks, batches, strict=True)
-            return torch.stack([set_gradients(*pair, dtype) for pair in pairs])
-        each = [batch.tensors() for batch in batches]
+    def set_at_once(batches: Sequence[Batch]) -> Tensor:
+        each = [batch.tensors(squares=tasks[0].needs_squares) for batch in batches]
         tensors = {k: torch.stack([one[k] for one in each]) for k in each[0]}
         gradients, losses = vmap(
             grad_and_value(loss_of), in_dims=(0, 0, 0, None), randomness="different"
@@ -131,7 +134,7 @@ def stacked_gradients(
                     parameter.grad = gradients[name][number]
         return losses.detach()  # type: ignore[no-any-return]
 
-    return set_all_gradients
+    return set_at_once
 
 
 def _share_memory(task: Task, stacked: dict[str, Any], number: int) -> None:

@@ -347,6 +347,7 @@ class Supervising(Task):
         self.loss, self.weights = loss, tuple(weights)
         self.middle, self.n_varying = middle, max(1, n_varying)
         self.has_missing, self.judges_eras = has_missing, has_eras
+        self.needs_squares = not has_missing
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the loss of this process's rows over all rows' weight."""

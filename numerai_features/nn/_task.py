@@ -21,10 +21,13 @@ class Task(nn.Module):
         Which of its metrics fall as the network learns; of all others more is better.
     judges_eras : bool
         Whether each batch to evaluate must be a whole era.
+    needs_squares : bool
+        Whether it asks batches for the sums of squares of their rows.
     """
 
     falling = frozenset({"loss"})
     judges_eras = False
+    needs_squares = False
 
     @torch.no_grad()
     def evaluate(self, batch: Any) -> dict[str, Tensor]:

@@ -145,7 +145,10 @@ class Trainer:
             # Less at first, or the initial weights would stay for long.
             decay = min(settings.ema_decay, self._n_done / (9 + self._n_done))
             for name, value in self.task.state_dict().items():
-                self.averaged[name].lerp_(value, 1 - decay)
+                if value.is_floating_point():
+                    self.averaged[name].lerp_(value, 1 - decay)
+                else:  # a count, as torch's batch normalisation keeps
+                    self.averaged[name].copy_(value)
 
     def end_early(self) -> None:
         """Be content with the best epoch so far, after Ctrl-C; raise if none is."""

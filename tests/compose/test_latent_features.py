@@ -1,3 +1,6 @@
+import pickle
+import warnings
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -394,3 +397,79 @@ class TestMemory:
     def test_it_must_be_a_folder(self, panel):
         with pytest.raises(ValueError, match="'memory' parameter of LatentFeatures"):
             LatentFeatures(FactorAnalysisEmbedder(2), memory=3).fit(panel.X)
+
+
+@pytest.fixture(scope="module")
+def umap():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TensorFlow is not there
+        return pytest.importorskip("umap")
+
+
+@pytest.mark.slow  # compiled anew in each process
+class TestUmapLearn:
+    """What the guide says of umap-learn's own UMAP as an embedder."""
+
+    def latents(self, umap, **options):
+        options = {"n_components": 2, "n_jobs": 1, "random_state": 0, **options}
+        return LatentFeatures([("umap", umap.UMAP(**options))])
+
+    def test_it_stands_beside_the_originals(self, umap, frame, panel):
+        latents = self.latents(umap).set_output(transform="pandas")
+        table = latents.fit_transform(frame)
+        assert list(table)[-3:] == ["feature_0019", "umap__umap0", "umap__umap1"]
+        binned = self.latents(umap).set_params(quantize="uint8").fit(frame)
+        assert binned.transform(frame).dtype == np.uint8
+        np.testing.assert_array_equal(latents.fitted_eras_, panel.era_numbers)
+
+    def test_eras_change_nothing(self, umap, panel):
+        plain = self.latents(umap).fit_transform(panel.X)
+        told = self.latents(umap).fit_transform(panel.X, eras=panel.eras)
+        np.testing.assert_array_equal(plain, told)
+
+    def test_labels_are_looked_at_unless_a_subclass_drops_them(self, umap, panel):
+        class UnlabelledUMAP(umap.UMAP):
+            def fit(self, X, y=None, *args, **kwargs):
+                return super().fit(X, None, *args, **kwargs)
+
+        plain = self.latents(umap).fit_transform(panel.X)
+        for weight in (0.0, 0.5):
+            labelled = self.latents(umap, target_weight=weight)
+            labelled = labelled.fit_transform(panel.X, panel.y())
+            assert np.abs(labelled - plain).max() > 1
+        blind = UnlabelledUMAP(n_components=2, n_jobs=1, random_state=0)
+        table = LatentFeatures(blind).fit_transform(panel.X, panel.y())
+        np.testing.assert_array_equal(table, plain)
+
+    def test_a_place_depends_on_the_rows_that_come_along(self, umap, panel):
+        train, test = panel.X[:1600], panel.X[1600:]
+        latents = self.latents(umap).fit(train)
+        together = latents.transform(test)
+        parts = [latents.transform(test[i : i + 80]) for i in range(0, 800, 80)]
+        moved = np.abs(np.concatenate(parts) - together)[:, 20:].max(axis=1)
+        assert (moved > 0.01).mean() > 0.5
+        again = latents.transform(train)  # as they were laid out
+        np.testing.assert_array_equal(again[:, 20:], fitted(latents).embedding_)
+        assert np.abs(latents.transform(train[:800]) - again[:800]).max() > 0.01
+
+    def test_a_pickle_holds_the_training_rows_as_floats(self, umap, panel):
+        latents = self.latents(umap).fit(panel.X)
+        rows = fitted(latents)._raw_data
+        assert rows.dtype == np.float32
+        np.testing.assert_array_equal(rows, panel.X)
+        assert len(pickle.dumps(latents)) > 4 * panel.X.nbytes
+
+    def test_what_it_refuses_and_warns_of(self, umap, panel):
+        X, y = panel.X.astype(float), panel.y().copy()
+        X[0, 0] = y[0] = np.nan
+        with pytest.raises(ValueError, match="Input contains NaN"):
+            self.latents(umap).fit(X)
+        with pytest.raises(ValueError, match="Input contains NaN"):
+            self.latents(umap).fit(panel.X, y)
+        with pytest.warns(UserWarning, match="overridden to 1 by setting random_state"):
+            self.latents(umap, n_jobs=-1).fit(panel.X[:400])
+
+
+def fitted(latents):
+    [(_, embedder)] = latents.embedders_
+    return embedder

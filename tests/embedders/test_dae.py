@@ -17,7 +17,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from numerai_features import EraHoldout, EraKFold, LatentFeatures, make_era_scorer
+from numerai_features import (
+    EraHoldout,
+    EraKFold,
+    LatentFeatures,
+    check_splits,
+    make_era_scorer,
+)
 from numerai_features._eras import encode_eras
 from numerai_features._rows import Rows
 from numerai_features.datasets import make_era_panel
@@ -207,6 +213,7 @@ class TestReproducibility:
         assert [*tmp_path.glob("*.safetensors")] == [file]
         DAEEmbedder(4, **longer).fit(rows.X, eras=eras)  # as many, told as numbers
         assert not file.exists()
+
 
 class TestTransform:
     def test_a_row_alone_in_reverse_or_in_a_batch(self, rows, fitted):
@@ -408,6 +415,25 @@ class TestHoldout:
         assert set(rows.eras[held.train]) == set(range(1, 17))
         held = hold_out(EraHoldout(3, purge=5), table, every, 0)
         assert set(rows.eras[held.train]) == set(range(1, 13))
+
+    @pytest.mark.parametrize(
+        ("n_eras", "name", "gap"),
+        [(100, "target_a_20", 8), (100, "other", 16), (100, "target_a_60", 16),
+         (30, "target_a_60", 12), (30, "target_a_20", 8), (8, "other", 3)],
+    )  # fmt: skip
+    def test_labels_are_purged_by_their_length_while_half_is_left(
+        self, n_eras, name, gap
+    ):
+        eras = np.repeat(np.arange(1, n_eras + 1), 2)
+        table = Rows(
+            np.zeros((len(eras), 1)), np.zeros((len(eras), 1)), encode_eras(eras),
+            target_names=[name],
+        )  # fmt: skip
+        train, valid = hold_out(0.1, table, np.arange(len(eras)), 0)
+        assert eras[valid].min() - eras[train].max() - 1 == gap
+        if n_eras == 100:
+            folds = [(train, valid)]
+            check_splits(folds, eras, {"target_a_20": 4}.get(name, 12))
 
     def test_random_rows_without_eras_and_none_of_few(self):
         held = hold_out(0.1, *all_rows(100), 0)

@@ -204,7 +204,8 @@ class TestArms:
         for train, test, y in plain_folds(panel):
             known = train[~np.isnan(y[train])]
             model = SupervisedAEMLP(random_state=3, **net)
-            model.fit(panel.X[known], y[known], eras=panel.eras[known])
+            named = pd.Series(y[known], name="target_alpha_10")
+            model.fit(panel.X[known], named, eras=panel.eras[known])
             expected = model.predict(panel.X[test]).astype(np.float32)
             eras = [f"{n:04d}" for n in np.unique(panel.eras[test])]
             mine = result.predictions[result.predictions["era"].isin(eras)]

@@ -10,7 +10,9 @@ from torch import nn
 from numerai_features.nn import _parallel
 from numerai_features.nn._autoencoder import Autoencoder, Corruption, Denoising
 from numerai_features.nn._batches import HeldOutBatches, RowBatches, Table
-from numerai_features.nn._settings import Settings
+from numerai_features.nn._layers import initialize
+from numerai_features.nn._optimizer import TrainingSettings
+from numerai_features.nn._task import Task
 from numerai_features.nn._training import Trainer
 
 CPU = torch.device("cpu")
@@ -24,14 +26,19 @@ def bins(n_rows, n_features=12, seed=0):
     return np.digitize(x, [-2, -0.7, 0.7, 2]).astype(np.int8)
 
 
-def table_of(X, rows=slice(None)):
+def normal(*shape, seed=0):
+    """Standard normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def table_of(X, rows=slice(None), weights=None, targets=None):
     """A table standardised by the moments of `rows`."""
     known = X[rows].astype(np.float64)
-    return Table(X, known.mean(axis=0), known.std(axis=0), CPU)
+    return Table(X, known.mean(axis=0), known.std(axis=0), CPU, weights, targets)
 
 
 def denoising(
-    seeds,
+    seed,
     table,
     noise="swap",
     level=0.15,
@@ -45,29 +52,30 @@ def denoising(
     middle=2.0,
     **options,
 ):
-    """A small denoising autoencoder, float32."""
-    network = Autoencoder(
-        seeds, table, hidden, n_components, activation, dropout, mask_head
-    )
+    """A small denoising autoencoder."""
+    network = Autoencoder(table, hidden, n_components, activation, dropout, mask_head)
     middle = torch.full((table.n_features,), middle)
     corruption = Corruption(noise, level, relative, middle)
-    return Denoising(network, corruption, **options)
+    task = Denoising(network, corruption, **options)
+    initialize(task, seed)
+    return task
 
 
 def make_run(
-    seeds, *, n_train=300, n_valid=60, batch_size=64, level=0.15, dropout=0.0,
-    wrap=None, checkpoint=None, report=None, progress=False, **settings,
+    seed=1, *, n_train=300, n_valid=60, batch_size=64, level=0.15, dropout=0.0,
+    dtype_of_rows=np.int8, wrap=None, checkpoint=None, report=None, progress=False,
+    **settings,
 ):  # fmt: skip
-    """Return a trainer of autoencoders that starts from the beginning."""
-    X = bins(n_train + n_valid, seed=1)
+    """Return a trainer of an autoencoder that starts from the beginning."""
+    X = bins(n_train + n_valid, seed=1).astype(dtype_of_rows)
     train, valid = np.arange(n_train), np.arange(n_train, n_train + n_valid)
     table = table_of(X, train)
-    batches = RowBatches(table, seeds, [train] * len(seeds), batch_size)
+    batches = RowBatches(table, seed, train, batch_size)
     return Trainer(
-        denoising(seeds, table, level=level, dropout=dropout),
+        denoising(seed, table, level=level, dropout=dropout),
         batches if wrap is None else wrap(batches),
-        Settings(**settings),
-        held_out=HeldOutBatches(table, seeds, valid, 40) if n_valid else None,
+        TrainingSettings(**settings),
+        held_out=HeldOutBatches(table, seed, valid, 40) if n_valid else None,
         checkpoint=checkpoint,
         report=report,
         progress=progress,
@@ -92,11 +100,55 @@ class StopAt:
             self.action()
 
 
+class Asked:
+    """Batches that remember what they were asked for."""
+
+    def __init__(self, batches):
+        self.batches, self.calls, self.n_steps = batches, [], batches.n_steps
+
+    def epoch(self, number, first=0):
+        self.calls.append((number, first))
+        return self.batches.epoch(number, first)
+
+
+class Cut(Exception):
+    """What ends a run in the midst of it."""
+
+
+def cut():
+    raise Cut
+
+
+def interrupt():
+    """Press Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def assert_same_bits(a, b):
     """Two states are the same to the bit."""
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
+
+
+def assert_same_run(a, b):
+    """Two trainers have the same weights, history and best epoch."""
+    assert_same_bits(a.task.state_dict(), b.task.state_dict())
+    assert [untimed(r) for r in a.history] == [untimed(r) for r in b.history]
+    assert (a.best_epoch, a.best_value) == (b.best_epoch, b.best_value)
+
+
+def untimed(record):
+    return {k: v for k, v in record.items() if k != "seconds"}
+
+
+def judge(trainer):
+    """Return the metrics of the rows held out as the task is now."""
+    sums = {}
+    for batch in trainer.held_out:
+        for name, value in trainer.task.evaluate(batch).items():
+            sums[name] = sums.get(name, 0) + value.double()
+    return {k: v.item() for k, v in trainer.task.metrics(sums).items()}
 
 
 @contextmanager
@@ -108,8 +160,8 @@ def one_of(n_processes, rank):
         yield
 
 
-class OneNumber(nn.Module):
-    """A task with one weight a model, whose metrics are those of a script.
+class OneNumber(Task):
+    """A task with one weight, whose metrics are those of a script.
 
     The weight falls by about the learning rate a step; `seen` has it at each
     evaluation.
@@ -117,22 +169,19 @@ class OneNumber(nn.Module):
 
     def __init__(self, **scripts):
         super().__init__()
-        n_models = len(next(iter(scripts.values())))
-        self.weight = nn.Parameter(torch.zeros(n_models, 1, 1))
+        self.weight = nn.Parameter(torch.zeros(1, 1))
         self.scripts = {k: torch.tensor(v) for k, v in scripts.items()}
         self.seen = []
 
     def forward(self, batch):
-        return self.weight.sum((1, 2))
+        return self.weight.sum()
 
-    @torch.no_grad()
     def evaluate(self, batch):
         now = len(self.seen)
-        self.seen.append(self.weight.flatten().clone())
-        return {name: values[:, now] for name, values in self.scripts.items()}
+        self.seen.append(self.weight.item())
+        return {name: values[now] for name, values in self.scripts.items()}
 
-    @staticmethod
-    def metrics(sums):
+    def metrics(self, sums):
         return sums
 
 
@@ -143,71 +192,79 @@ class Steps:
         self.n_steps = n_steps
 
     def epoch(self, number, first=0):
-        return (Step(step) for step in range(first, self.n_steps))
+        return iter(range(first, self.n_steps))
 
 
-class Step(int):
-    """An empty batch, of all models or of one."""
+def torch_names(state):
+    """Return {name: the same in torch's layers, one after the other}.
 
-    only = None
+    Layers come as in the network: a matrix, then what the normalisation after it has.
 
-    def model(self, number):
-        own = Step(self)
-        own.only = number
-        return own
+    Parameters
+    ----------
+    state : dict of str to Tensor
+        Of layers without biases, each with a normalisation and an activation.
+    """
+    own = {
+        "weight": "weight", "gamma": "weight", "beta": "bias",
+        "mean": "running_mean", "variance": "running_var",
+    }  # fmt: skip
+    names, n_layers = {}, 0
+    for name in state:
+        kind = name.rpartition(".")[2]
+        if kind in own:
+            n_layers += kind == "weight"
+            place = 3 * (n_layers - 1) + (kind != "weight")
+            names[name] = f"{place}.{own[kind]}"
+    return names
 
 
 class Plain(nn.Module):
-    """One model of a stack in torch's own layers, float64, on standardised rows."""
+    """An autoencoder in torch's own layers, float64, on standardised rows.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+        The weights and moments of an `Autoencoder`.
+    activation : str
+        Of all layers but the code, which is in the middle, and the outputs.
+    """
 
     activations = {"identity": nn.Identity, "silu": nn.SiLU, "tanh": nn.Tanh}
+    heads = ("output", "mask_output")
 
-    def __init__(self, network, model):
+    def __init__(self, state, activation="silu"):
         super().__init__()
+        body = {k: v for k, v in state.items() if k.split(".")[0] not in self.heads}
+        self.names = {k: f"body.{v}" for k, v in torch_names(body).items()}
+        shapes = [state[k].shape for k in self.names if state[k].ndim == 2]
         layers = []
-        for block in (*network.encoder, *network.decoder):
-            linear = getattr(block.linear, "linear", block.linear)
-            _, n_in, n_out = linear.weight.shape
-            plain = nn.Linear(n_in, n_out, bias=False)
-            self._copy(plain, linear, model)
-            learns = [*block.norm.parameters()]
-            norm = nn.BatchNorm1d(n_out, affine=bool(learns))
-            layers += [plain, norm, self.activations[block.activation]()]
+        for i, (n_out, n_in) in enumerate(shapes):
+            act = "identity" if i == len(shapes) // 2 else activation
+            layers += [nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out)]
+            layers.append(self.activations[act]())
         self.body = nn.Sequential(*layers)
-        heads = [network.output, network.mask_output]
-        self.heads = nn.ModuleList()
-        for head in filter(None, heads):
-            plain = nn.Linear(*head.weight.shape[1:])
-            self._copy(plain, head, model)
-            self.heads.append(plain)
+        for head in self.heads:
+            if f"{head}.weight" in state:
+                n_out, n_in = state[f"{head}.weight"].shape
+                self.add_module(head, nn.Linear(n_in, n_out))
+                self.names |= {k: k for k in (f"{head}.weight", f"{head}.bias")}
         self.double()
+        told = self.load_state_dict(
+            {theirs: state[ours] for ours, theirs in self.names.items()}, strict=False
+        )
+        assert all(k.endswith("num_batches_tracked") for k in told.missing_keys)
 
     def forward(self, t):
         h = self.body(t)
-        return [head(h) for head in self.heads]
+        return [self.get_submodule(k)(h) for k in self.heads if hasattr(self, k)]
 
-    @torch.no_grad()
-    def _copy(self, plain, linear, model):
-        plain.weight.copy_(linear.weight[model].T)
-        if linear.bias is not None:
-            plain.bias.copy_(linear.bias[model])
+    def gradients(self):
+        """Return {name of the autoencoder's parameter: its gradient here}."""
+        ours = {theirs: name for name, theirs in self.names.items()}
+        return {ours[k]: p.grad for k, p in self.named_parameters()}
 
-    def named_as(self, network, values):
-        """Return {our name: what `values` has for it}, as our layers have it."""
-        found = {}
-        linears = [m for m in self.body if isinstance(m, nn.Linear)]
-        norms = [m for m in self.body if isinstance(m, nn.BatchNorm1d)]
-        blocks = [f"encoder.{i}" for i in range(len(network.encoder))]
-        blocks += [f"decoder.{i}" for i in range(len(network.decoder))]
-        for i, (name, linear, norm) in enumerate(
-            zip(blocks, linears, norms, strict=True)
-        ):
-            inner = "linear.linear" if i == 0 else "linear"
-            found[f"{name}.{inner}.weight"] = values(linear.weight).T
-            if norm.affine:
-                found[f"{name}.norm.gamma"] = values(norm.weight)
-                found[f"{name}.norm.beta"] = values(norm.bias)
-        for name, head in zip(("output", "mask_output"), self.heads, strict=False):
-            found[f"{name}.weight"] = values(head.weight).T
-            found[f"{name}.bias"] = values(head.bias)
-        return found
+    def weights(self):
+        """Return {name of the autoencoder's parameter: what it is here}."""
+        ours = {theirs: name for name, theirs in self.names.items()}
+        return {ours[k]: p.detach() for k, p in self.named_parameters()}

@@ -10,24 +10,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nn_parts import OneNumber, Steps, StopAt, assert_same_bits, make_run
+from nn_parts import (
+    Asked,
+    Cut,
+    OneNumber,
+    Steps,
+    StopAt,
+    assert_same_bits,
+    assert_same_run,
+    cut,
+    interrupt,
+    make_run,
+)
 
 from numerai_features.nn._checkpoint import Checkpoint
-from numerai_features.nn._settings import Settings
+from numerai_features.nn._ensemble import train_all, train_at_once
+from numerai_features.nn._optimizer import TrainingSettings
 from numerai_features.nn._training import Trainer
 
 N_STEPS = 3  # an epoch
 SETTINGS = {
-    "plain": {"seeds": [1]},
+    "plain": {"seed": 1},
     "all": {
-        "seeds": [1, 2],
+        "seed": 2,
         "ema_decay": 0.9,
         "clip_norm": 0.5,
         "dropout": 0.2,
         "patience": 1,
         "weight_decay": 0.1,
     },
-    "last epoch": {"seeds": [3], "n_valid": 0, "schedule": "constant"},
+    "last epoch": {"seed": 3, "n_valid": 0, "schedule": "constant"},
 }
 
 SCRIPT = """
@@ -74,36 +86,6 @@ def resume(case, file, **options):
     return trainer
 
 
-def assert_same_run(resumed, whole):
-    assert_same_bits(resumed.task.state_dict(), whole.task.state_dict())
-    assert [untimed(r) for r in resumed.history] == [untimed(r) for r in whole.history]
-    np.testing.assert_array_equal(resumed.best_epoch, whole.best_epoch)
-    np.testing.assert_array_equal(resumed.best_value, whole.best_value)
-
-
-def untimed(record):
-    return {k: v for k, v in record.items() if k != "seconds"}
-
-
-class Asked:
-    """Batches that remember what they were asked for."""
-
-    def __init__(self, batches):
-        self.batches, self.calls, self.n_steps = batches, [], batches.n_steps
-
-    def epoch(self, number, first=0):
-        self.calls.append((number, first))
-        return self.batches.epoch(number, first)
-
-
-class Cut(Exception):
-    pass
-
-
-def cut():
-    raise Cut
-
-
 class TestKilled:
     def test_ends_with_the_same_bits(self, tmp_path):
         file, at = tmp_path / "states" / "run.safetensors", (1, 2)
@@ -117,7 +99,6 @@ class TestKilled:
         resumed = resume("all", file, wrap=Asked)
         assert resumed.batches.calls[0] == at
         assert_same_run(resumed, uninterrupted("all"))
-        assert not file.exists()
 
 
 class TestCutAnywhere:
@@ -131,7 +112,7 @@ class TestCutAnywhere:
                 resume(case, file, wrap=lambda b, at=at: StopAt(b, *at, cut))
             assert file.exists() == (at > (0, 0))
             assert_same_run(resume(case, file), whole)
-            assert not file.exists()
+            file.unlink()
 
     def test_again_and_again(self, tmp_path):
         whole = uninterrupted("all")
@@ -155,29 +136,27 @@ class TestCutAnywhere:
         assert file.read_bytes() == kept
         assert_same_run(resume("all", file), uninterrupted("all"))
 
-    def test_a_model_that_has_stopped_stays_so(self, tmp_path):
-        def trainer(wrap, n_judged=0):
-            task = OneNumber(loss=[[1.0, 2.0, 0.0], [3.0, 2.0, 1.0]])
+    def test_a_run_out_of_patience_stays_so(self, tmp_path):
+        def trainer(n_judged=0, wrap=Asked):
+            task = OneNumber(loss=[2.0, 1.0, 3.0, 0.0])
             task.seen = [None] * n_judged
-            settings = Settings(3, learning_rate=0.1, patience=1)
+            settings = TrainingSettings(4, learning_rate=0.1, patience=1)
             checkpoint = Checkpoint(tmp_path / "run.safetensors", every=0)
             return Trainer(
                 task, wrap(Steps(2)), settings, held_out=[None], checkpoint=checkpoint
             )
 
         with pytest.raises(Cut):
-            trainer(lambda b: StopAt(b, 2, 1, cut)).run()
-        resumed = trainer(lambda b: b, n_judged=2)
-        assert len(resumed.run()) == 3
-        assert resumed.best_epoch.tolist() == [1, 3]
-        whole = trainer(lambda b: b)
-        whole.run()
-        assert_same_run(resumed, whole)
+            trainer(wrap=lambda b: StopAt(b, 2, 1, cut)).run()
+        first, again = trainer(n_judged=2), trainer()
+        assert len(first.run()) == 3
+        assert first.batches.calls == [(2, 1)]
+        again.run()
+        assert again.batches.calls == []
+        assert_same_run(again, first)
+        assert (first.best_epoch, first.task.weight.item()) == (2, again.task.weight)
 
     def test_by_ctrl_c(self, tmp_path):
-        def interrupt():
-            raise KeyboardInterrupt
-
         file = tmp_path / "run.safetensors"
         with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 2 of 3"):
             resume("plain", file, wrap=lambda b: StopAt(b, 1, 2, interrupt))
@@ -186,7 +165,152 @@ class TestCutAnywhere:
     def test_writing_changes_nothing(self, tmp_path):
         file = tmp_path / "run.safetensors"
         assert_same_run(resume("all", file), uninterrupted("all"))
+
+
+class TestFinished:
+    @pytest.mark.parametrize("every", [0, 3600])
+    @pytest.mark.parametrize("case", SETTINGS)
+    def test_its_state_stays_and_nothing_is_trained_again(self, tmp_path, case, every):
+        checkpoint = Checkpoint(tmp_path / "run.safetensors", every)
+        trainer = make_run(**options_of(case), checkpoint=checkpoint)
+        trainer.run()
+        assert checkpoint.file.exists()
+        again = resume(case, checkpoint.file, wrap=Asked)
+        assert again.batches.calls == []
+        assert_same_run(again, trainer)
+        assert not again.task.training
+
+    def test_best_weights_are_restored_and_the_last_ones_kept_in_it(self, tmp_path):
+        task = OneNumber(loss=[2.0, 1.0, 3.0])
+        settings = TrainingSettings(3, learning_rate=0.1, schedule="constant")
+        checkpoint = Checkpoint(tmp_path / "run.safetensors", every=3600)
+        Trainer(task, Steps(), settings, held_out=[None], checkpoint=checkpoint).run()
+        tensors, progress = checkpoint.read()
+        assert progress["epoch"] == 3
+        assert tensors["best/weight"].item() == task.seen[1] == task.weight.item()
+        assert tensors["task/weight"].item() == task.seen[2]
+
+
+SEEDS = (4, 5, 6)
+SEVERAL = {
+    "max_epochs": 3, "n_train": 130, "learning_rate": 0.05, "dropout": 0.2,
+    "ema_decay": 0.9,
+}  # fmt: skip
+
+
+def files_of(folder):
+    return [folder / f"run-{seed}.safetensors" for seed in SEEDS]
+
+
+def several(folder, stop=None, at=(1, 1), action=cut, **options):
+    """Trainers with checkpoints; `action` comes in the midst of one of them."""
+    return [
+        make_run(
+            seed,
+            **{**SEVERAL, **options},
+            checkpoint=Checkpoint(file, every=0),
+            wrap=Asked if k != stop else lambda b: StopAt(b, *at, action),
+        )
+        for k, (seed, file) in enumerate(zip(SEEDS, files_of(folder), strict=True))
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The same networks, each trained alone."""
+    runs = [make_run(seed, **SEVERAL) for seed in SEEDS]
+    for trainer in runs:
+        trainer.run()
+    return runs
+
+
+def assert_as_alone(runs, alone):
+    for trainer, own in zip(runs, alone, strict=True):
+        assert_same_run(trainer, own)
+
+
+class TestInARow:
+    """Several networks, one after the other."""
+
+    def test_cut_off_they_are_taken_up_where_they_were(self, tmp_path, alone):
+        with pytest.raises(Cut):
+            train_all(several(tmp_path, stop=1))
+        assert [file.exists() for file in files_of(tmp_path)] == [True, True, False]
+        runs = several(tmp_path)
+        train_all(runs)
+        calls = [trainer.batches.calls for trainer in runs]
+        assert calls == [[], [(1, 1), (2, 0)], [(0, 0), (1, 0), (2, 0)]]
+        assert_as_alone(runs, alone)
         assert not any(tmp_path.iterdir())
+
+    def test_ctrl_c_in_the_last_keeps_its_best_and_its_state(self, tmp_path, alone):
+        runs = several(tmp_path, stop=2, action=interrupt)
+        with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 2 of 3"):
+            train_all(runs)
+        assert_as_alone(runs[:2], alone[:2])
+        assert [trainer.interrupted for trainer in runs] == [False, False, True]
+        assert runs[2].best_epoch == 1
+        assert files_of(tmp_path)[2].exists()
+        again = several(tmp_path)
+        train_all(again)
+        assert again[2].batches.calls == [(1, 1), (2, 0)]
+        assert_as_alone(again, alone)
+        assert not any(tmp_path.iterdir())
+
+    def test_ctrl_c_before_the_last_is_passed_on(self, tmp_path, alone):
+        runs = several(tmp_path, stop=1, action=interrupt)
+        with (
+            pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 2 of 3"),
+            pytest.raises(KeyboardInterrupt, match="network 2 of 3"),
+        ):
+            train_all(runs)
+        assert runs[2].batches.calls == []
+        again = several(tmp_path)
+        train_all(again)
+        assert again[0].batches.calls == []
+        assert again[1].batches.calls == [(1, 1), (2, 0)]
+        assert_as_alone(again, alone)
+
+
+class TestAtOnce:
+    """Several networks, side by side."""
+
+    # Without draws: what is drawn for several at once is not what each draws alone.
+    # In floats: for digits of bytes, which only a CPU makes, vmap has no rule.
+    still = {"level": 0.0, "dropout": 0.0, "dtype_of_rows": np.float32}
+
+    def test_ctrl_c_keeps_the_best_of_each(self, tmp_path):
+        runs = several(tmp_path, stop=1, at=(2, 1), action=interrupt, **self.still)
+        with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 3 of 3"):
+            train_at_once(runs)
+        for trainer in runs:
+            assert trainer.interrupted
+            assert len(trainer.history) == 2
+            assert_same_bits(trainer.task.state_dict(), trainer.best)
+        assert all(file.exists() for file in files_of(tmp_path))
+
+    def test_ctrl_c_before_the_first_epochs_end_is_passed_on(self, tmp_path):
+        runs = several(tmp_path, stop=1, at=(0, 1), action=interrupt, **self.still)
+        with pytest.raises(KeyboardInterrupt):
+            train_at_once(runs)
+
+    @pytest.mark.parametrize("at", [(0, 1), (1, 2), (2, 3)])
+    @pytest.mark.parametrize("n_train", [129, 130])
+    def test_cut_off_each_is_taken_up_where_it_was(self, tmp_path, n_train, at):
+        """Their states may be a step apart, and batches one row apart."""
+        options = {**self.still, "n_train": n_train}
+        with pytest.raises(Cut):
+            train_at_once(several(tmp_path, stop=1, at=at, **options))
+        runs = several(tmp_path, **options)
+        train_at_once(runs)
+        whole = several(tmp_path / "whole", **options)
+        train_at_once(whole)
+        for trainer, own in zip(runs, whole, strict=True):
+            assert trainer.best_epoch == own.best_epoch
+            for record, expected in zip(trainer.history, own.history, strict=True):
+                assert record["train_loss"] == pytest.approx(
+                    expected["train_loss"], rel=1e-4
+                )
 
 
 class TestFile:
@@ -231,7 +355,7 @@ class TestFile:
             "double": torch.tensor([0.1], dtype=torch.float64),
             "odd": torch.tensor([torch.nan, torch.inf, -0.0]),
         }
-        progress = {"history": [{"loss": [0.1, float("inf")], "epoch": 1}], "a": None}
+        progress = {"history": [{"loss": float("inf"), "epoch": 1}], "a": None}
         checkpoint.write(tensors, progress)
         found, told = checkpoint.read()
         assert told == progress

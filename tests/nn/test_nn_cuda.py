@@ -31,16 +31,13 @@ N_TRAIN, N_ROWS, N_FEATURES = 610, 700, 12
 KINDS = ["plain", "weighed cells", "supervised"]
 
 
-def make_trainers(kind, device, seeds=(0,), *, level=0.0, X=None, **settings):
+def make_trainers(kind, device, seeds=(0,), *, level=0.0, weights=None, **settings):
     """Trainers of a network each; without noise both devices do the same."""
     rng = np.random.default_rng(0)
     factors = rng.normal(size=(N_ROWS, 3)) @ rng.normal(size=(3, N_FEATURES))
-    if X is None:
-        X = np.digitize(factors, [-2, -0.7, 0.7, 2]).astype(np.int8)
+    X = np.digitize(factors, [-2, -0.7, 0.7, 2]).astype(np.int8)
     y = factors[:, :2] if kind == "supervised" else None
-    table = Table(
-        X, np.nanmean(X, axis=0), np.nanstd(X, axis=0), torch.device(device), None, y
-    )
+    table = Table(X, X.mean(axis=0), X.std(axis=0), torch.device(device), weights, y)
     options = {"max_epochs": 4, "learning_rate": 0.01, "clip_norm": 1.0, **settings}
     trainers = []
     for seed in seeds:
@@ -72,11 +69,12 @@ def losses(trainers):
     return [[[record[n] for n in names] for record in t.history] for t in trainers]
 
 
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, N_ROWS)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_losses_are_those_of_the_cpu(kind):
+def test_losses_are_those_of_the_cpu(kind, weights):
     found = []
     for device in ("cuda", "cpu"):
-        trainers = make_trainers(kind, device, ema_decay=0.9)
+        trainers = make_trainers(kind, device, weights=weights, ema_decay=0.9)
         train_all(trainers)
         found.append(losses(trainers))
     np.testing.assert_allclose(*found, rtol=5e-3)

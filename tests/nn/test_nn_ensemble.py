@@ -132,23 +132,3 @@ def test_checkpoints_are_removed_when_all_have_ended(tmp_path):
     train_all(trainers)
     assert seen == [[True, True, True]] * 2
     assert not list(tmp_path.iterdir())
-
-
-def test_stopped_ones_go_on_from_checkpoints_of_different_steps(tmp_path):
-    """Then their batches differ in size, now and then: 500 rows are 8 batches."""
-    stopped, resumed, straight = (make_trainers("plain") for _ in range(3))
-    for number, (before, after) in enumerate(zip(stopped, resumed, strict=True)):
-        file = tmp_path / f"{number}.safetensors"
-        before.checkpoint = after.checkpoint = Checkpoint(file, every=0)
-        # One is written when the batch that follows is asked for.
-        for step, batch in enumerate(before.steps()):
-            if step == 9 + number:
-                break
-            before.take_step(set_gradients(before.task, batch, torch.float32))
-    train_at_once(resumed)
-    train_at_once(straight)
-    for ours, theirs in zip(resumed, straight, strict=True):
-        for name in ("train_loss", "valid_loss"):
-            expected = [record[name] for record in theirs.history]
-            found = [record[name] for record in ours.history]
-            assert found == pytest.approx(expected, rel=1e-4)

@@ -54,7 +54,9 @@ class TestTwoProcesses:
     def test_have_the_loss_curve_of_one(self, shared, alone, case):
         history, whole = result(shared, case, 0)[0], alone[case][0]
         assert len(history) == len(whole) == 3
+        n_models = CASES[case].get("n_models", 1)
         for ours, theirs in zip(history, whole, strict=True):
+            assert len(ours["train_loss"]) == n_models
             np.testing.assert_allclose(
                 ours["train_loss"], theirs["train_loss"], rtol=1e-5
             )

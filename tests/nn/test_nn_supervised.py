@@ -1,60 +1,79 @@
 """The network against a plain one, layer by layer, in float64."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nn_parts import bins, table_of
+from nn_parts import bins, normal, table_of
 from numerai_tools.scoring import numerai_corr
 from torch import nn
 from torch.nn import functional as F
 
 from numerai_features.nn._batches import RowBatches
 from numerai_features.nn._draws import TRAINING, Draws
+from numerai_features.nn._layers import initialize
 from numerai_features.nn._losses import era_corr, target_loss
-from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
+from numerai_features.nn._supervised import (
+    SupervisedAutoencoder,
+    Supervising,
+    TableNorm,
+)
 
-SEEDS = (3, 8)
 SIZES = {"n_components": 5, "decoder_units": 4, "hidden": (9, 8, 7)}
 NO_DROPOUT = (0.0,) * 6
 N_TARGETS = 3
 
 
 class Plain(nn.Module):
-    """One model as it is published, on standardised rows, without noise."""
+    """The network as it is published, on standardised rows, without noise.
 
-    def __init__(self, stack, model):
+    Parameters
+    ----------
+    state : dict of str to Tensor
+        The weights of a `SupervisedAutoencoder`; `names` tells what they are here.
+    """
+
+    def __init__(self, state):
         super().__init__()
-
-        def linear(layer):
-            weight = layer.weight[model]
-            plain = nn.Linear(*weight.shape, bias=layer.bias is not None)
-            with torch.no_grad():
-                plain.weight.copy_(weight.T)
-                if layer.bias is not None:
-                    plain.bias.copy_(layer.bias[model])
-            return plain
-
-        def norm(*layers):
-            n = sum(layer.gamma.shape[1] for layer in layers)
-            plain = nn.BatchNorm1d(n)
-            with torch.no_grad():
-                plain.weight.copy_(torch.cat([layer.gamma[model] for layer in layers]))
-                plain.bias.copy_(torch.cat([layer.beta[model] for layer in layers]))
-            return plain
-
-        self.norm_0 = norm(stack.table_norm)
-        self.encode, self.norm_1 = linear(stack.encode), norm(stack.encode_norm)
-        self.restore = linear(stack.restore)
-        self.decoder, self.norm_2 = linear(stack.decoder), norm(stack.decoder_norm)
-        self.decoder_head = linear(stack.decoder_head)
-        self.norm_3 = norm(stack.wide_table_norm, stack.wide_code_norm)
-        hidden = [(stack.wide, stack.wide_norm)]
-        hidden += [(block.linear, block.norm) for block in stack.blocks]
+        n_features, k = state["restore.weight"].shape
+        widths = [state["wide.weight"].shape[1], *SIZES["hidden"]]
+        self.norm_0 = nn.BatchNorm1d(n_features)
+        self.encode, self.norm_1 = nn.Linear(n_features, k, False), nn.BatchNorm1d(k)
+        self.restore = nn.Linear(k, n_features)
+        self.decoder = nn.Linear(n_features, SIZES["decoder_units"], False)
+        self.norm_2 = nn.BatchNorm1d(SIZES["decoder_units"])
+        self.decoder_head = nn.Linear(SIZES["decoder_units"], N_TARGETS)
+        self.norm_3 = nn.BatchNorm1d(n_features + k)
         self.layers = nn.ModuleList(
-            nn.Sequential(linear(a), norm(b), nn.SiLU()) for a, b in hidden
+            nn.Sequential(nn.Linear(a, b, False), nn.BatchNorm1d(b), nn.SiLU())
+            for a, b in pairwise(widths)
         )
-        self.head = linear(stack.head)
+        self.head = nn.Linear(widths[-1], N_TARGETS)
+        own = {
+            **{f"{k}.weight": state[f"{k}.weight"] for k in ("encode", "decoder")},
+            **{
+                f"{k}.{kind}": state[f"{k}.{kind}"]
+                for k in ("restore", "decoder_head", "head")
+                for kind in ("weight", "bias")
+            },
+            "layers.0.0.weight": state["wide.weight"],
+        }
+        norms = {
+            "norm_0": ["table_norm"], "norm_1": ["encode_norm"],
+            "norm_2": ["decoder_norm"], "norm_3": ["wide_table_norm", "wide_code_norm"],
+            "layers.0.1": ["wide_norm"],
+        }  # fmt: skip
+        for i in range(len(widths) - 2):
+            own[f"layers.{i + 1}.0.weight"] = state[f"blocks.{i}.linear.weight"]
+            norms[f"layers.{i + 1}.1"] = [f"blocks.{i}.norm"]
+        for name, ours in norms.items():
+            for theirs, kind in (("weight", "gamma"), ("bias", "beta")):
+                parts = [state[f"{norm}.{kind}"] for norm in ours]
+                own[f"{name}.{theirs}"] = torch.cat(parts)
+        assert own.keys() == {name for name, _ in self.named_parameters()}
+        self.load_state_dict(own, strict=False)
         self.double()
 
     def forward(self, t, kept=None, grow=1.0):
@@ -73,33 +92,31 @@ class Plain(nn.Module):
 
 def noisy(module, seed=5):
     """Move all parameters away from their first values."""
-    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for p in module.parameters():
-            p.add_(0.3 * torch.randn(p.shape, generator=generator))
+        for i, p in enumerate(module.parameters()):
+            p.add_(0.3 * normal(*p.shape, seed=seed + i))
     return module
 
 
 def parts(n_rows=300, floats=False, dropout=NO_DROPOUT, noise=0.0, **options):
-    """A table, a stack that has been moved, and a batch with targets."""
+    """A table, a network that has been moved, and a batch with targets."""
     X = bins(n_rows, 12)
     if floats:
         X = X + np.random.default_rng(0).normal(size=X.shape)
-    table = table_of(X)
-    stack = SupervisedAutoencoder(
-        SEEDS, table, N_TARGETS, **{**SIZES, **options},
-        activation="silu", noise=noise, dropout=dropout,
-    )  # fmt: skip
-    y = np.random.default_rng(1).random((n_rows, N_TARGETS)).astype(np.float32)
+    y = np.random.default_rng(1).random((n_rows, N_TARGETS))
     y[::5, 1] = np.nan
-    weights = np.linspace(0.5, 2, n_rows, dtype=np.float32)
-    rows = [np.arange(n_rows)] * len(SEEDS)
-    batches = RowBatches(table, SEEDS, rows, n_rows, weights, y)
-    return table, noisy(stack), next(batches.epoch(0))
+    table = table_of(X, weights=np.linspace(0.5, 2, n_rows), targets=y)
+    network = SupervisedAutoencoder(
+        table, N_TARGETS, **{**SIZES, **options},
+        activation="silu", noise_level=noise, dropout=dropout,
+    )  # fmt: skip
+    initialize(network, 3)
+    batches = RowBatches(table, 3, np.arange(n_rows), n_rows)
+    return table, noisy(network), next(batches.epoch(0))
 
 
-def standardised(table, batch, model):
-    x = batch.x[model].double()
+def standardised(table, batch):
+    x = batch.x.double()
     return (x - table.center.double()) / table.scale.double()
 
 
@@ -112,188 +129,271 @@ def near(got, expected, tolerance=1e-6):
 class TestNetwork:
     @pytest.mark.parametrize("floats", [False, True])
     def test_is_the_plain_one(self, floats):
-        table, stack, batch = parts(floats=floats)
-        plains = [Plain(stack, m).train() for m in range(len(SEEDS))]
-        stack.train()
-        code, dropped, first, second = stack(batch.x)
-        for m, plain in enumerate(plains):
-            outputs = plain(standardised(table, batch, m))
-            restored = stack.restore(dropped)
-            for got, expected in zip(
-                (code, restored, first, second), outputs, strict=True
-            ):
-                near(got[m], expected.detach())
+        table, network, batch = parts(floats=floats)
+        plain = Plain(network.state_dict()).train()
+        code, dropped, first, second = network.train()(batch.x)
+        got = (code, network.restore(dropped), first, second)
+        for a, b in zip(got, plain(standardised(table, batch)), strict=True):
+            near(a, b.detach())
 
     def test_is_the_plain_one_after_training(self):
         """With running moments, near those of many equal batches."""
-        table, stack, batch = parts()
-        plains = [Plain(stack, m).train() for m in range(len(SEEDS))]
-        stack.train()
+        table, network, batch = parts()
+        plain = Plain(network.state_dict()).train()
+        network.train()
         for _ in range(300):
-            stack(batch.x)
-        stack.eval()
-        for m, plain in enumerate(plains):
-            t = standardised(table, batch, m)
-            expected = [value.detach() for value in plain(t)]
-            code, dropped, first, second = stack(batch.x)
-            got = (code, stack.restore(dropped), first, second)
-            for a, b in zip(got, expected, strict=True):
-                near(a[m], b, 1e-5)
+            network(batch.x)
+        code, dropped, first, second = network.eval()(batch.x)
+        got = (code, network.restore(dropped), first, second)
+        for a, b in zip(got, plain(standardised(table, batch)), strict=True):
+            near(a, b.detach(), 1e-5)
 
     def test_dropped_cells_are_those_of_the_normalised_rows(self):
         dropout = (0.0, 0.0, 0.4, 0.0, 0.0, 0.0)
-        table, stack, batch = parts(dropout=dropout)
-        plains = [Plain(stack, m).train() for m in range(len(SEEDS))]
-        draws = Draws(SEEDS, TRAINING, 0, batch.x.shape[1])
-        kept = [draws.chosen(0.6, n) for n in (12, 5)]
-        stack.train()
-        *_, second = stack(batch.x, Draws(SEEDS, TRAINING, 0, batch.x.shape[1]))
-        for m, plain in enumerate(plains):
-            both = torch.cat([k[m] for k in kept], 1)
-            *_, expected = plain(standardised(table, batch, m), both, 1 / 0.6)
-            near(second[m], expected.detach())
+        table, network, batch = parts(dropout=dropout)
+        plain = Plain(network.state_dict()).train()
+        draws = Draws(3, TRAINING, 0, len(batch.x))
+        kept = torch.cat([draws.chosen(0.6, n) for n in (12, 5)], 1)
+        *_, second = network.train()(batch.x, Draws(3, TRAINING, 0, len(batch.x)))
+        *_, expected = plain(standardised(table, batch), kept, 1 / 0.6)
+        near(second, expected.detach())
 
     def test_parameters_by_hand(self):
-        _, stack, _ = parts()
+        _, network, _ = parts()
         n, k, d, t, (a, b, c) = 12, 5, 4, 3, SIZES["hidden"]
         count = 2 * n + n * k + 2 * k  # norm, encode, norm
         count += k * n + n  # restore
         count += n * d + 2 * d + d * t + t  # decoder, norm, head
         count += 2 * (n + k) + (n + k) * a + 2 * a  # norm, wide, norm
         count += a * b + 2 * b + b * c + 2 * c + c * t + t
-        assert sum(p[0].numel() for p in stack.parameters()) == count
+        assert sum(p.numel() for p in network.parameters()) == count
 
     def test_noise_has_the_variance_of_noise_on_every_cell(self):
-        _, stack, _ = parts(noise=0.5)
-        draws = [Draws(SEEDS, TRAINING, s, 3000) for s in range(4)]
-        sums = torch.cat([stack._noise(d) for d in draws], 1).double()
-        weight = stack.encode.weight.detach().double()
-        expected = 0.25 * torch.bmm(weight.mT, weight)
-        got = torch.bmm(sums.mT, sums) / sums.shape[1]
+        _, network, _ = parts(noise=0.5)
+        draws = [Draws(3, TRAINING, s, 3000) for s in range(4)]
+        sums = torch.cat([network._noise(d) for d in draws]).double()
+        weight = network.encode.weight.detach().double()
+        expected = 0.25 * weight @ weight.T
+        got = sums.T @ sums / len(sums)
         assert (got - expected).abs().max() < 0.05 * expected.abs().max()
 
     def test_gradients_of_noise_are_those_of_noise_on_every_cell(self):
         """On the mean: a quadratic of the sums has the gradient of its expectation."""
-        _, stack, _ = parts(noise=0.5)
-        weight = stack.encode.weight
-        generator = torch.Generator().manual_seed(0)
-        mix = torch.randn(2, 5, 5, generator=generator)
+        _, network, _ = parts(noise=0.5)
+        weight, mix = network.encode.weight, normal(5, 5)
         gradient = torch.zeros_like(weight)
         for step in range(30):
-            sums = stack._noise(Draws(SEEDS, TRAINING, step, 2000))
-            value = (torch.bmm(sums, mix) * sums).sum() / sums.shape[1]
+            sums = network._noise(Draws(3, TRAINING, step, 2000))
+            value = ((sums @ mix) * sums).sum() / len(sums)
             gradient += torch.autograd.grad(value, weight)[0] / 30
-        expected = 0.25 * torch.bmm(weight, mix + mix.mT)
+        expected = 0.25 * (mix + mix.T) @ weight
         assert (gradient - expected).abs().max() < 0.08 * expected.abs().max()
+
+    def test_noise_is_of_training_alone(self):
+        _, network, batch = parts(noise=0.5)
+        draws = [Draws(3, TRAINING, s, len(batch.x)) for s in (0, 1)]
+        network.train()
+        code, other = (network(batch.x, d)[0] for d in draws)
+        assert not torch.equal(code, other)
+        network.eval()
+        assert torch.equal(*(network(batch.x, d)[0] for d in (draws[0], None)))
+
+
+class TestTableNorm:
+    """Columns that hardly vary in a batch are not made huge, constant ones are zero."""
+
+    def norm(self, X):
+        table = table_of(X)
+        return table, TableNorm(table)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_least_variance(self, training):
+        X = bins(400)
+        X[:, 2], X[:40, 3], X[200:, 4] = 1, 2, 3
+        table, norm = self.norm(X)
+        rows = torch.from_numpy(X[:40])  # where column 3 does not vary
+        if not training:
+            for _ in range(300):
+                norm.train()(rows)
+        factor, shift, variance = norm.train(training)(rows)
+        t = (rows.double() - table.center.double()) / table.scale.double()
+        expected = t.var(0, correction=0)
+        close = {"rtol": 1e-4, "atol": 1e-6}
+        torch.testing.assert_close(variance.double(), expected.clamp(min=0.01), **close)
+        got = rows * factor + shift
+        plain = (t - t.mean(0)) / torch.sqrt(expected.clamp(min=0.01) + 1e-5)
+        torch.testing.assert_close(got.double(), plain, rtol=1e-4, atol=1e-5)
+        assert factor[2] == 0
+
+    def test_autocast_changes_nothing(self):
+        X = bins(400)
+        results = []
+        for enabled in (False, True):
+            _, norm = self.norm(X)
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                results.append([*norm.train()(torch.from_numpy(X)), norm.variance])
+        assert all(map(torch.equal, *results))
 
 
 class TestLosses:
     @pytest.mark.parametrize("kind", ["mse", "bce"])
     def test_are_the_plain_ones(self, kind):
-        table, stack, batch = parts()
+        table, network, batch = parts()
         task = Supervising(
-            stack, kind, (0.5, 2.0, 3.0), torch.full((12,), 2.0), table.n_varying
+            network, kind, (0.5, 2.0, 3.0), torch.full((12,), 2.0), table.n_varying
         )
-        plains = [Plain(stack, m).train() for m in range(len(SEEDS))]
-        task.train()
-        values = task(batch)
-        values.sum().backward()
-        for m, plain in enumerate(plains):
-            w = batch.weight[m].double()[:, None]
-            t = standardised(table, batch, m)
-            _, restored, *heads = plain(t)
-            y = batch.y[m].double()
-            known = (~y.isnan()).double() * w
-            y = y.nan_to_num()
-            losses = [((restored - t) ** 2 * w).sum() / (w.sum() * 12)]
-            for p in heads:
-                each = (p - y) ** 2
-                if kind == "bce":
-                    each = F.binary_cross_entropy(p.sigmoid(), y, reduction="none")
-                losses.append((each * known).sum() / known.sum())
-            loss = 0.5 * losses[0] + 2 * losses[1] + 3 * losses[2]
-            assert values[m].item() == pytest.approx(loss.item(), rel=1e-6)
-            loss.backward()
-            pairs = {
-                stack.encode.weight: plain.encode.weight.grad.T,
-                stack.table_norm.gamma: plain.norm_0.weight.grad,
-                stack.restore.weight: plain.restore.weight.grad.T,
-                stack.decoder.weight: plain.decoder.weight.grad.T,
-                stack.wide.weight: plain.layers[0][0].weight.grad.T,
-                stack.wide_table_norm.gamma: plain.norm_3.weight.grad[:12],
-                stack.head.bias: plain.head.bias.grad,
-            }
-            for got, expected in pairs.items():
-                near(got.grad[m], expected, 1e-5)
+        plain = Plain(network.state_dict()).train()
+        value = task.train()(batch)
+        value.backward()
+        w = batch.weight.double()[:, None]
+        t = standardised(table, batch)
+        _, restored, *heads = plain(t)
+        y = batch.y.double()
+        known = (~y.isnan()).double() * w
+        y = y.nan_to_num()
+        losses = [((restored - t) ** 2 * w).sum() / (w.sum() * 12)]
+        for p in heads:
+            each = (p - y) ** 2
+            if kind == "bce":
+                each = F.binary_cross_entropy(p.sigmoid(), y, reduction="none")
+            losses.append((each * known).sum() / known.sum())
+        loss = 0.5 * losses[0] + 2 * losses[1] + 3 * losses[2]
+        assert value.shape == ()
+        assert value.item() == pytest.approx(loss.item(), rel=1e-6)
+        loss.backward()
+        pairs = {
+            "encode.weight": plain.encode.weight.grad,
+            "table_norm.gamma": plain.norm_0.weight.grad,
+            "restore.weight": plain.restore.weight.grad,
+            "restore.bias": plain.restore.bias.grad,
+            "decoder.weight": plain.decoder.weight.grad,
+            "decoder_head.bias": plain.decoder_head.bias.grad,
+            "wide.weight": plain.layers[0][0].weight.grad,
+            "wide_table_norm.gamma": plain.norm_3.weight.grad[:12],
+            "wide_code_norm.gamma": plain.norm_3.weight.grad[12:],
+            "blocks.1.linear.weight": plain.layers[2][0].weight.grad,
+            "blocks.1.norm.beta": plain.layers[2][1].bias.grad,
+            "head.bias": plain.head.bias.grad,
+        }
+        for name, expected in pairs.items():
+            near(network.get_parameter(name).grad, expected, 3e-5)
+
+    def test_bfloat16_is_near(self):
+        table, network, batch = parts()
+        middle = torch.full((12,), 2.0)
+        task = Supervising(network, "mse", (1, 1, 1), middle, table.n_varying).train()
+        exact = task(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = task(batch)
+        assert rounded.dtype == torch.float32
+        assert rounded != exact
+        torch.testing.assert_close(rounded, exact, rtol=0.03, atol=0)
+
+    def test_missing_cells_count_as_their_middle(self):
+        """In the loss of rows restored, too."""
+        X = bins(300).astype(float)
+        middle = np.full(12, 2.0)
+        gaps = np.random.default_rng(2).random(X.shape) < 0.1
+        y = np.random.default_rng(1).random((300, N_TARGETS))
+        values = []
+        for has_missing in (True, False):
+            filled = np.where(gaps, np.nan if has_missing else middle, X)
+            table = table_of(X, targets=y)
+            table.X = filled
+            network = parts()[1]
+            for name in ("center", "scale", "varies"):
+                getattr(network.table_norm, name).copy_(getattr(table, name))
+            task = Supervising(
+                network, "mse", (1, 1, 1), table.as_taken(middle), 12, has_missing
+            )
+            [batch] = RowBatches(table, 3, np.arange(300), 300).epoch(0)
+            assert batch.x.isnan().any() == has_missing
+            values.append(task.train()(batch))
+        torch.testing.assert_close(*values, rtol=1e-5, atol=0)
 
     def test_shifts_that_a_normalisation_takes_out_again_do_not_learn(self):
         """Their gradient is nothing but rounding, of which Adam makes long steps."""
-        _, stack, _ = parts()
-        frozen = {k for k, p in stack.named_parameters() if not p.requires_grad}
+        _, network, _ = parts()
+        frozen = {k for k, p in network.named_parameters() if not p.requires_grad}
         wide = {"wide_table_norm.beta", "wide_code_norm.beta"}
         assert frozen == {"table_norm.beta"} | wide
-        _, stack, _ = parts(dropout=(0.0, 0.0, 0.1, 0.0, 0.0, 0.0))
-        frozen = {k for k, p in stack.named_parameters() if not p.requires_grad}
+        _, network, _ = parts(dropout=(0.0, 0.0, 0.1, 0.0, 0.0, 0.0))
+        frozen = {k for k, p in network.named_parameters() if not p.requires_grad}
         assert frozen == {"table_norm.beta"}
 
     def test_evaluation_adds_up(self):
-        table, stack, batch = parts()
-        task = Supervising(stack, "mse", (1, 1, 1), torch.ones(12), table.n_varying)
+        table, network, batch = parts()
+        task = Supervising(network, "mse", (1, 1, 1), torch.ones(12), table.n_varying)
         task.eval()
         metrics = task.metrics(task.evaluate(batch))
-        _, _, _, p = stack(batch.x)
-        w = batch.weight[..., None] * ~batch.y.isnan()
-        expected = ((p - batch.y.nan_to_num()) ** 2 * w).sum((1, 2)) / w.sum((1, 2))
-        torch.testing.assert_close(metrics["loss"], expected.detach())
+        _, dropped, first, second = network(batch.x)
+        w = batch.weight[:, None] * ~batch.y.isnan()
+        for name, p in (("loss", second), ("first", first)):
+            expected = ((p - batch.y.nan_to_num()) ** 2 * w).sum() / w.sum()
+            torch.testing.assert_close(metrics[name], expected.detach())
+        gap = network.restore(dropped) - standardised(table, batch)
+        expected = (gap**2 * batch.weight[:, None]).sum() / (12 * batch.weight.sum())
+        assert metrics["restored"].item() == pytest.approx(expected.item(), rel=1e-5)
+        count, corr = era_corr(second.detach()[:, 0], batch.y[:, 0])
+        assert count == 1
+        torch.testing.assert_close(metrics["corr"], corr)
         assert metrics.keys() == {"loss", "first", "restored", "corr"}
+        assert not any(value.requires_grad for value in metrics.values())
+
+    def test_what_falls_and_whether_eras_are_judged(self):
+        table, network, batch = parts()
+        options = "mse", (1, 1, 1), torch.ones(12), table.n_varying
+        task = Supervising(network, *options)
+        assert task.falling == {"loss", "first", "restored"}
+        assert task.judges_eras
+        task = Supervising(network, *options, has_eras=False).eval()
+        assert not task.judges_eras
+        told = task.metrics(task.evaluate(batch)).keys()
+        assert told == {"loss", "first", "restored"}
 
 
 class TestTargetLoss:
     def sides(self, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-        p = torch.randn(2, 400, 3, generator=generator)
-        y = 0.2 * p + torch.randn(2, 400, 3, generator=generator)
-        y[0, ::3, 1] = torch.nan
+        p = normal(400, 6, seed=seed)
+        y = 0.2 * p + normal(400, 6, seed=seed + 1)
+        y[::3, 1] = torch.nan
         return p.requires_grad_(), y
 
     def test_correlation_is_numpys(self):
         p, y = self.sides()
         value, count = target_loss("corr", p, y, None)
-        for m in range(2):
-            each = []
-            for t in range(3):
-                known = ~y[m, :, t].isnan().numpy()
-                sides = p.detach()[m, known, t], y[m, known, t]
-                each.append(np.corrcoef(*sides)[0, 1])
-            loss = (value / count)[m].item()
-            assert loss == pytest.approx(1 - np.mean(each), abs=1e-5)
+        each = []
+        for t in range(6):
+            known = ~y[:, t].isnan().numpy()
+            sides = p.detach()[known, t], y[known, t]
+            each.append(np.corrcoef(*sides)[0, 1])
+        assert value.shape == count.shape == ()
+        assert (value / count).item() == pytest.approx(1 - np.mean(each), abs=1e-5)
 
     def test_power_is_near_numerais(self):
-
         p, y = self.sides()
         value, count = target_loss("numerai_corr", p, y, None)
-        own = (1 - value / count).mean().item()
         each = []
-        for m in range(2):
-            for t in range(3):
-                known = ~y[m, :, t].isnan().numpy()
-                frame = pd.DataFrame({"p": p.detach()[m, known, t].numpy()})
-                target = pd.Series(y[m, known, t].numpy(), name="y")
-                each.append(numerai_corr(frame, target)["p"])
+        for t in range(6):
+            known = ~y[:, t].isnan().numpy()
+            frame = pd.DataFrame({"p": p.detach()[known, t].numpy()})
+            target = pd.Series(y[known, t].numpy(), name="y")
+            each.append(numerai_corr(frame, target)["p"])
+        own = (1 - value / count).item()
         assert own == pytest.approx(np.mean(each), abs=0.02)
 
     @pytest.mark.parametrize("kind", ["corr", "numerai_corr"])
     def test_gradients_are_finite_differences(self, kind):
         p, y = self.sides()
-        w = torch.rand(2, 400, generator=torch.Generator().manual_seed(1))
+        w = torch.rand(400, generator=torch.Generator().manual_seed(1))
         p = p.detach().double().requires_grad_()
-        target_loss(kind, p, y.double(), w.double())[0].sum().backward()
-        for at in ((0, 5, 0), (1, 17, 2), (0, 4, 1)):
+        target_loss(kind, p, y.double(), w.double())[0].backward()
+        for at in ((5, 0), (17, 2), (4, 1)):
             step = torch.zeros_like(p)
             step[at] = 1e-5
             with torch.no_grad():
                 up, down = (
-                    target_loss(kind, p + s, y.double(), w.double())[0].sum()
+                    target_loss(kind, p + s, y.double(), w.double())[0]
                     for s in (step, -step)
                 )
             assert p.grad[at].item() == pytest.approx(
@@ -302,28 +402,37 @@ class TestTargetLoss:
 
     def test_targets_that_tell_nothing_do_not_count(self):
         p, y = self.sides()
-        y[:, :, 1], y[:, :, 2] = 0.5, torch.nan
-        value, _ = target_loss("corr", p, y, None)
-        alone, _ = target_loss("corr", p[..., :1], y[..., :1], None)
+        y[:, 1], y[:, 2] = 0.5, torch.nan
+        value, _ = target_loss("corr", p[:, :3], y[:, :3], None)
+        alone, _ = target_loss("corr", p[:, :1], y[:, :1], None)
         torch.testing.assert_close(value, alone)
+
+    @pytest.mark.parametrize("kind", ["mse", "bce", "corr", "numerai_corr"])
+    def test_rows_of_weight_zero_do_not_count(self, kind):
+        p, y = self.sides()
+        y, w = y.sigmoid(), torch.ones(400)
+        w[250:] = 0
+        value, count = target_loss(kind, p, y, w)
+        few, counted = target_loss(kind, p[:250], y[:250], None)
+        torch.testing.assert_close(value / count, few / counted)
 
 
 class TestEraCorr:
-    def test_is_numerai_tools(self):
-
-        generator = torch.Generator().manual_seed(0)
-        p = torch.randn(2, 200, generator=generator)
-        y = torch.randint(0, 5, (2, 200), generator=generator).float() / 4
-        y[1, ::4] = torch.nan
+    @pytest.mark.parametrize("missing", [False, True])
+    def test_is_numerai_tools(self, missing):
+        p = normal(200)
+        rng = torch.Generator().manual_seed(0)
+        y = torch.randint(0, 5, (200,), generator=rng).float() / 4
+        if missing:
+            y[::4] = torch.nan
         count, corr = era_corr(p, y)
-        assert count.tolist() == [1, 1]
-        for m in range(2):
-            known = ~y[m].isnan().numpy()
-            frame = pd.DataFrame({"p": p[m].numpy()[known]})
-            target = pd.Series(y[m].numpy()[known], name="y")
-            expected = numerai_corr(frame, target)["p"]
-            assert corr[m].item() == pytest.approx(expected, abs=1e-5)
+        assert count == 1
+        known = ~y.isnan().numpy()
+        frame = pd.DataFrame({"p": p.numpy()[known]})
+        expected = numerai_corr(frame, pd.Series(y.numpy()[known], name="y"))["p"]
+        assert corr.item() == pytest.approx(expected, abs=1e-5)
 
-    def test_eras_without_targets_do_not_count(self):
-        count, corr = era_corr(torch.rand(2, 9), torch.full((2, 9), torch.nan))
-        assert count.tolist() == corr.tolist() == [0, 0]
+    @pytest.mark.parametrize("y", [[torch.nan] * 9, [0.5] * 9, [0.5] + [torch.nan] * 8])
+    def test_eras_without_targets_do_not_count(self, y):
+        count, corr = era_corr(torch.rand(9), torch.tensor(y))
+        assert count == corr == 0

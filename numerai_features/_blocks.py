@@ -1,0 +1,26 @@
+"""Rows of a table a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_BYTES = 4 << 20  # of float32: a block and its product stay in the L2/L3 cache
+
+
+def row_blocks(
+    n_rows: int, n_features: int, block_rows: int | None = None
+) -> Iterator[slice]:
+    """Yield slices of rows whose float32 copies fit in the cache."""
+    step = block_rows or max(256, BLOCK_BYTES // (4 * max(1, n_features)))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return rows as a slice, a view, where they are in order and none is left out."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
