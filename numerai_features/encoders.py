@@ -264,7 +264,8 @@ class Encoder:
             cast to float32 where they are used.
         eras : ndarray of shape (n_rows,), default=None
             A number for each row's era, in any order: then a block is all rows of an
-            era, as steps need that look at an era as a whole.
+            era, as steps need that look at an era as a whole; `block_rows` does not
+            count.
         out : ndarray of shape (n_rows, n_out), default=None
             Where to write, for numpy; cast to its dtype.
         block_rows : int, default=None
@@ -278,6 +279,11 @@ class Encoder:
         from array_api_compat import array_namespace, is_numpy_array
 
         n_rows, n_features = X.shape
+        if eras is not None and np.shape(eras) != (n_rows,):
+            raise ValueError(
+                f"eras must be one number a row, shape ({n_rows},); got shape "
+                f"{np.shape(eras)}."
+            )
         xp = array_namespace(X)
         if not is_numpy_array(X):
             return self._transform_array(X, eras, xp)

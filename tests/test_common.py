@@ -436,9 +436,10 @@ class TestClasses:
             assert len(table) == panel.n_rows
 
 
-@pytest.mark.parametrize(
-    "net", [*DAES[:1], *SUPERVISED[:1], *UMAPS[:1], *OWN[:1]], ids=repr
-)
+NETS = [DAES[0], SUPERVISED[0], UMAPS[0], OWN[0]]
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda e: type(e).__name__)
 class TestNetworkParameters:
     """What could go wrong where a dataclass makes the constructor."""
 
@@ -516,3 +517,45 @@ def test_a_leaf_may_change_a_default_and_leave_a_parameter_out():
     assert Own().get_params()["batching"] == "era"
     assert "n_models" not in Own().get_params()
     assert Own(5).n_components == 5
+
+
+def leaf_of(net, body="", name="Own"):
+    """Define a subclass in a module that has imported nothing."""
+    space = {"Base": type(net), "__name__": "elsewhere"}
+    exec(f"class {name}(Base):\n    'One line.'\n    {body}", space)
+    return space[name]
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda e: type(e).__name__)
+class TestSubclasses:
+    def test_works_like_its_parent(self, net, toy):
+        own = leaf_of(net)(**net.get_params())
+        assert inspect.signature(type(own)) == inspect.signature(type(net))
+        np.testing.assert_array_equal(
+            own.fit(toy.X, toy.y(), eras=toy.eras).transform(toy.X),
+            clone(net).fit(toy.X, toy.y(), eras=toy.eras).transform(toy.X),
+        )
+        assert type(own).__doc__.startswith("One line.\n\nParameters\n----------\n")
+
+    def test_any_default_can_change(self, net):
+        for name in net.get_params():
+            assert getattr(leaf_of(net, f"{name} = 'own'")(), name) == "own"
+
+    def test_constraints_are_kept(self, net, toy):
+        own = leaf_of(net, "_parameter_constraints = {'verbose': ['verbose']}")
+        for name in net.get_params():
+            if name == "target_weights":
+                continue  # depends on y, and is checked with it
+            with pytest.raises(ValueError, match=name):
+                own(**{name: object()}).fit(toy.X, toy.y(), eras=toy.eras)
+
+
+def test_a_class_between_may_declare_parameters():
+    class Between(NetworkEmbedder, abstract=True):
+        depth: int = 2
+
+    class Leaf(Between):
+        width: int = 3
+
+    assert list(inspect.signature(Leaf).parameters)[:2] == ["depth", "width"]
+    assert Leaf.__doc__ is None

@@ -156,3 +156,11 @@ def test_a_pickle_loads_and_works_without_torch(tmp_path):
 def test_bad_steps_are_told(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("n_eras", [3, 12])
+def test_eras_are_one_a_row(kind, n_eras):
+    encoder = Encoder([("a", Activation("relu"))])
+    with pytest.raises(ValueError, match=r"one number a row, shape \(10,\)"):
+        encoder.transform(kind(np.ones((10, 2))), eras=np.zeros(n_eras, int))

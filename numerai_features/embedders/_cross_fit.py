@@ -17,6 +17,7 @@ from numerai_features._horizon import purge_of_targets
 from numerai_features._rows import Rows
 from numerai_features.embedders._columns import blocks_of
 from numerai_features.embedders._course import Fitted
+from numerai_features.embedders._holdout import split_groups
 
 _ALIGNED_ROWS = 20_000
 _FEWEST_ALIGNED = 5  # rows a component; with fewer all rows are aligned on
@@ -51,7 +52,7 @@ def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[
     codes = rows.eras.codes
     X = np.empty((rows.n_rows, 1), np.int8)
     folds = []
-    for i, (train, test) in enumerate(splitter.split(X, groups=rows.era_labels)):
+    for i, (train, test) in enumerate(splitter.split(X, groups=split_groups(rows))):
         if np.isin(codes[test], codes[train]).any():
             raise ValueError(
                 f"cross_fit: fold {i} tests eras that it trains on. Use a splitter by "

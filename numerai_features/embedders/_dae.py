@@ -161,6 +161,7 @@ class DAEEmbedder(NetworkEmbedder):
         rows = Rows.read(self, X, None, eras, sample_weight, reset=False, min_rows=2)
         check_missing(rows.X, self.missing)
         self._check_parameters(rows)
+        self._check_unchanged()
         columns = Columns(self.mean_, self.scale_, self.missing_values_, self._dtype)
         start = {"states": self.states_, "n_fits": self._n_fits + 1}
         among = np.flatnonzero(rows.counted)
@@ -297,6 +298,17 @@ class DAEEmbedder(NetworkEmbedder):
                 "'masking' or 'cutout'."
             )
 
+    def _check_unchanged(self):
+        """Raise if the networks to go on with have other parameters."""
+        wanted = {"n_models": len(self.states_), "n_components": self.n_components_}
+        for name, fitted in wanted.items():
+            now = getattr(self, name)
+            if now not in (None, fitted):
+                raise ValueError(
+                    f"partial_fit goes on with the networks of fit, whose {name} is "
+                    f"{fitted}; got {name}={now}. Set it back, or call fit."
+                )
+
     def _make_task(self, course):
         from numerai_features.nn._autoencoder import Autoencoder, Corruption, Denoising
 
@@ -338,8 +350,9 @@ class DAEEmbedder(NetworkEmbedder):
         }
         if course.rows.eras is not None:
             fitted = copy.copy(self)._assign(Fitted(kept, course.train))
-            means = fitted._era_means(course.rows.X, course.rows.eras, sample=True)
-            kept["era_scores_"] = means
+            rows = course.rows
+            means = fitted._era_means(rows.X, rows.eras, sample=True)
+            kept["era_scores_"] = means[np.bincount(rows.codes, rows.counted) > 0]
         return kept
 
     def _decode(self, Z):

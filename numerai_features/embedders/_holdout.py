@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,17 +41,24 @@ def hold_out(
     """
     if validation is None:
         return Holdout(among, None)
-    eras = None if rows.eras is None else rows.eras.take(among)
     if hasattr(validation, "split"):
-        X = np.empty((len(among), 1), np.int8)
-        groups = None if eras is None else eras.row_labels
-        train, valid = list(validation.split(X, groups=groups))[-1]
-    elif holds_eras(eras):
-        train, valid = _last_eras(validation, eras, _longest_gap(rows))
+        X = np.empty((rows.n_rows, 1), np.int8)
+        fold = list(validation.split(X, groups=split_groups(rows)))[-1]
+        # It counts the rows that came, of which some are not to choose from.
+        train, valid = (np.flatnonzero(np.isin(among, part)) for part in fold)
+        return _checked(validation, among, train, valid)
+    eras = None if rows.eras is None else rows.eras.take(among)
+    if holds_eras(eras):
+        train, valid = _last_eras(validation, eras, rows)
     elif len(among) >= FEWEST_ROWS:
         train, valid = _random_rows(validation, len(among), eras, seed)
     else:
         return Holdout(among, None)
+    return _checked(validation, among, train, valid)
+
+
+def _checked(validation: Any, among: Any, train: Any, valid: Any) -> Holdout:
+    """Return the rows of a split of `among`, or raise if a part is empty."""
     for name, chosen in {"train on": train, "hold out": valid}.items():
         if not len(chosen):
             raise ValueError(
@@ -64,33 +70,38 @@ def hold_out(
     return Holdout(among[train], among[valid])
 
 
+def split_groups(rows: Rows) -> NDArray[Any] | None:
+    """Return what tells a splitter the eras: numbers, or names where there are none."""
+    if rows.eras is None or rows.eras.named:
+        return rows.era_labels
+    return rows.eras.row_numbers
+
+
 def holds_eras(eras: EraIndex | None) -> bool:
     """Whether there are eras enough to hold some of them out."""
     return eras is not None and int(eras.resolved.sum()) >= FEWEST_ERAS
 
 
-def _longest_gap(rows: Rows) -> Callable[[int, int], int]:
-    """Return how many eras to leave out before so many held out, of so many in all.
+def _last_eras(validation: float, eras: Any, rows: Rows) -> Any:
+    """Return the rows before and in the last eras.
 
     Targets of neighbouring eras overlap: those are purged as everywhere, but for panels
-    so short that less than half of the eras would be left. Where no labels are seen,
+    so short that fewer than half of the eras would be left. Where no labels are seen,
     rows of neighbouring eras are merely alike, and a gap of the held-out eras' own
     length tells when to stop.
     """
-    purge = purge_of_targets(rows.target_names)
-    if rows.y is None:
-        return lambda n_held, n_eras: min(purge, n_held)
-    return lambda n_held, n_eras: min(purge, max(0, n_eras // 2 - n_held))
-
-
-def _last_eras(validation: float, eras: Any, gap: Callable[[int, int], int]) -> Any:
-    """Return the rows before and in the last eras."""
     from numerai_features.model_selection import EraHoldout
 
-    n_eras = int(eras.resolved.sum())
-    n_held = int(validation if validation >= 1 else np.ceil(validation * n_eras))
-    splitter = EraHoldout(validation, purge=gap(n_held, n_eras))
-    [fold] = splitter.split(None, groups=eras)
+    numbers = eras.numbers[eras.resolved]
+    n_held = int(validation if validation >= 1 else np.ceil(validation * len(numbers)))
+    purge = purge_of_targets(rows.target_names)
+    if rows.y is None:
+        purge = min(purge, n_held)
+    elif n_held < len(numbers):
+        first = numbers[-n_held]
+        while purge and 2 * (numbers < first - purge).sum() < len(numbers):
+            purge -= 1
+    [fold] = EraHoldout(validation, purge=purge).split(None, groups=eras)
     return fold
 
 

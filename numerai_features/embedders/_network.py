@@ -213,7 +213,7 @@ class NetworkEmbedder(
         light = None if weights is None else weights / weights[train].mean()
         table = Table(X, *columns.units, device, light, rows.y)
         labels = None if rows.eras is None else rows.eras.row_numbers
-        key = (X, rows.y, labels, weights, train, valid)
+        key = (_sample(X), rows.y, labels, weights, train, valid)
         return Course(rows, table, columns, train, valid, key)
 
     def _make_batches(self, course: Course, seed: int, task: Task) -> tuple[Any, Any]:
@@ -257,8 +257,9 @@ class NetworkEmbedder(
 
         trainers = []
         for model, own in enumerate(model_seeds(seed, self.n_models, n_fits)):
-            # Torch's own layers draw their weights from the global generator.
+            # What torch's own layers draw comes from the global generator.
             with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(own >> 1)
                 task = self._make_task(course)
             initialize(task, own)
             if states is not None:
@@ -327,7 +328,7 @@ class NetworkEmbedder(
             )
         unseen = ("checkpoint", "checkpoint_every", "log_dir", "verbose")
         params = {k: v for k, v in self.get_params().items() if k not in unseen}
-        name = joblib.hash((params, [_sample(part) for part in key]))
+        name = joblib.hash((params, key))
         owner = type(self).__name__
         return Path(self.checkpoint) / f"{owner}-{name}-{model + 1}.safetensors"
 
@@ -408,9 +409,7 @@ def _side_by_side(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]
     ]
 
 
-def _sample(content: Any) -> Any:
+def _sample(X: NDArray[Any]) -> Any:
     """Return what tells a table from another: its shape and some of its rows."""
-    if not (isinstance(content, np.ndarray) and content.ndim == 2):
-        return content
-    rows = np.unique(np.linspace(0, len(content) - 1, _SAMPLED_ROWS).astype(np.intp))
-    return content.shape, np.ascontiguousarray(content[rows])
+    rows = np.unique(np.linspace(0, len(X) - 1, _SAMPLED_ROWS).astype(np.intp))
+    return X.shape, np.ascontiguousarray(X[rows])

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform, get_origin
 
 from sklearn.base import BaseEstimator
 
@@ -156,26 +156,41 @@ class TrainingParameters(BaseEstimator):
         "verbose": ["verbose"],
     }
 
+    _declared: ClassVar[dict[str, Any]] = {}
+
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
-        """Make a leaf of what a class body declares."""
+        """Make a leaf of what the bodies of a class and of its bases declare."""
         super().__init_subclass__(**kwargs)
+        cls._declared = _own_annotations(cls)
         if abstract:
             return
-        shared = inspect.get_annotations(TrainingParameters)
-        own = inspect.get_annotations(cls)
-        # Own parameters come first, a shared one in its place wherever it is changed.
-        order = [*(name for name in own if name not in shared), *shared]
-        cls.__annotations__ = {name: own.get(name) or shared[name] for name in order}
-        _check_declared(cls)
+        documented = vars(cls).get("__doc__") is not None
+        bases = [c for c in cls.__mro__[::-1] if issubclass(c, TrainingParameters)]
+        kinds: dict[str, Any] = {}
+        for base in bases:  # the nearest class decides; a constant stays one
+            for name, kind in base._declared.items():
+                kinds.pop(name, None)
+                if not _is_constant(kind):
+                    kinds[name] = kind
+        shared = TrainingParameters._declared
+        order = [
+            *(k for k in kinds if k not in shared),
+            *(k for k in shared if k in kinds),
+        ]
+        constants = {k: v for k, v in cls._declared.items() if _is_constant(v)}
+        cls.__annotations__ = {**constants, **{name: kinds[name] for name in order}}
+        for base in bases[:-1]:  # a parent's dataclass has made values of its fields
+            for parameter in vars(base).get("__dataclass_fields__", {}).values():
+                if parameter.kw_only is False and parameter.name in kinds:
+                    default = getattr(cls, parameter.name)
+                    setattr(cls, parameter.name, field(default=default, kw_only=False))
         # Compared, hashed and shown as scikit-learn's estimators are.
         dataclass(kw_only=True, eq=False, repr=False)(cls)
-        names = [parameter.name for parameter in fields(cls)]
-        known = {
-            **TrainingParameters._parameter_constraints,
-            **cls._parameter_constraints,
-        }
-        cls._parameter_constraints = {k: known[k] for k in names if k in known}
-        cls.__doc__ = _with_shared_paragraphs(cls, names)
+        known: dict[str, Any] = {}
+        for base in bases:
+            known |= vars(base).get("_parameter_constraints", {})
+        cls._parameter_constraints = {k: known[k] for k in order if k in known}
+        cls.__doc__ = _with_shared_paragraphs(cls, order) if documented else None
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """Return what tells this estimator from others, its fitted state included.
@@ -186,24 +201,51 @@ class TrainingParameters(BaseEstimator):
         return type(self).__module__, type(self).__qualname__, vars(self)
 
 
-def _check_declared(cls: type) -> None:
-    """Raise where an annotation would become a parameter that nobody meant."""
-    for name, kind in cls.__annotations__.items():
-        if "ClassVar" in str(kind):
-            continue
+TrainingParameters._declared = {
+    name: kind
+    for name, kind in inspect.get_annotations(TrainingParameters, eval_str=True).items()
+    if not name.startswith("_")
+}
+
+
+def _own_annotations(cls: type) -> dict[str, Any]:
+    """Return what a class body annotates, as types; raise where one is no parameter."""
+    try:
+        own = inspect.get_annotations(cls, eval_str=True)
+    except NameError:  # names that only a type checker imports
+        own = inspect.get_annotations(cls)
+    own = {
+        name: ClassVar[Any] if _is_constant(kind) else kind
+        for name, kind in own.items()
+    }
+    for name, kind in own.items():
         default = getattr(cls, name, MISSING)
-        if name.startswith("_") or name.endswith("_") or callable(default):
-            raise TypeError(
-                f"{cls.__name__}.{name} is annotated, which makes it a parameter, but "
-                f"its name or its value ({default!r}) is no parameter's. Leave the "
-                "annotation out, or make it a ClassVar."
-            )
+        told = name.startswith("_") or name.endswith("_") or inspect.isroutine(default)
+        if told and not _is_constant(kind):
+            raise _no_parameter(cls, name, default)
+    for name in TrainingParameters._declared:
+        if inspect.isroutine(vars(cls).get(name)):
+            raise _no_parameter(cls, name, vars(cls)[name])
+    return own
+
+
+def _no_parameter(cls: type, name: str, default: Any) -> TypeError:
+    return TypeError(
+        f"{cls.__name__}.{name} is annotated, which makes it a parameter, but its name "
+        f"or its value ({default!r}) is no parameter's. Leave the annotation out, make "
+        "it a ClassVar, or give it another name."
+    )
+
+
+def _is_constant(kind: Any) -> bool:
+    """Whether an annotation says that an attribute is the class's."""
+    if isinstance(kind, str):
+        return re.match(r"(\w+\.)*ClassVar\b", kind) is not None
+    return kind is ClassVar or get_origin(kind) is ClassVar
 
 
 def _with_shared_paragraphs(cls: type, names: list[str]) -> str | None:
     """Return a class's docstring with the shared paragraphs behind its own."""
-    if not cls.__dict__.get("__doc__"):
-        return cls.__doc__
     doc, own_sections = _sections(inspect.getdoc(cls) or "")
     _, shared_sections = _sections(inspect.getdoc(TrainingParameters) or "")
     merged = {}
@@ -214,6 +256,7 @@ def _with_shared_paragraphs(cls: type, names: list[str]) -> str | None:
         if title == "Parameters":
             rest = {k: _with_default(rest[k], cls, k) for k in rest if k in names}
         merged[title] = "".join([*own, *rest.values()]) + "\n"
+    doc = doc.rstrip("\n") + "\n\n"
     for title, text in {**merged, **own_sections}.items():
         doc += f"{title}\n{'-' * len(title)}\n{text}"
     return doc
@@ -235,4 +278,6 @@ def _with_default(entry: str, cls: type, name: str) -> str:
     """Return a paragraph with the default that the class has."""
     default = getattr(cls, name)
     told = f'"{default}"' if isinstance(default, str) else repr(default)
-    return re.sub(r"default=.*", f"default={told}", entry, count=1)
+    first, _, rest = entry.partition("\n")
+    first = re.sub(r"default=.*", lambda _: f"default={told}", first)
+    return f"{first}\n{rest}"

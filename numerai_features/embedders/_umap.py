@@ -102,11 +102,9 @@ class UMAPEmbedder(NetworkEmbedder):
         Of a second network that restores the axes from the latents; above 0 there is
         `inverse_transform`.
     validation : float, int, splitter or None, default=0.1
-        Edges held out to stop by: those of the last share of the eras, or of the last
-        so many, with as many eras before them left out, at most 16; without eras, or
-        with fewer than 5 of them, a random share of the edges, and of fewer than 20
-        rows none. Or a splitter, whose last fold of the landmarks is taken. None: train
-        on all edges, to the last epoch.
+        Edges held out to stop by: those of the last eras, held out and parted from the
+        others as `SupervisedAEMLP` does; without eras, or with fewer than 5 of them, a
+        random share of the edges; or those of a splitter's last fold of the landmarks.
     batch_size : int, default=512
         Edges a step.
     max_epochs : int, default=80
@@ -290,7 +288,10 @@ class UMAPEmbedder(NetworkEmbedder):
                 f"y must have shape ({rows.n_rows},), one target a row; got "
                 f"{rows.y.shape}."
             )
-        return rows
+        if rows.y is None:
+            return rows
+        # Bins of all rows, not of landmarks alone: few would have a bin of their own.
+        return replace(rows, y=label_bins(rows.y[:, 0])[:, None].astype(float))
 
     def _prepare(self, rows, among, seed, device, **_):  # type: ignore[override]
         from numerai_features.nn._batches import Table
@@ -327,7 +328,7 @@ class UMAPEmbedder(NetworkEmbedder):
             columns=Columns(mean, scale, fill, axes.dtype),
             train=chosen[seen],
             valid=None,
-            key=(axes.rows, edges.heads, edges.tails, edges.weights),
+            key=(axes.rows, *edges, held_out),
             more=more,
         )
 
@@ -408,7 +409,7 @@ class UMAPEmbedder(NetworkEmbedder):
     def _make_graph(self, index, distance, y):
         graph = fuzzy_graph(index, distance)
         if y is not None:
-            graph = intersect_labels(graph, label_bins(y[:, 0]), self.target_weight)
+            graph = intersect_labels(graph, y[:, 0].astype(int), self.target_weight)
         if not len(graph.weights):
             raise ValueError(
                 f"target_weight={self.target_weight} leaves no two neighbours: all "

@@ -28,7 +28,7 @@ def train_all(trainers: Sequence[Trainer]) -> None:
     Raises
     ------
     KeyboardInterrupt
-        If Ctrl-C comes before each of them has been trained for an epoch.
+        If Ctrl-C comes while networks are left that have not been trained at all.
     """
     on_gpu = all(t.losses.device.type == "cuda" for t in trainers)
     by_rows = all(isinstance(t.batches, RowBatches) for t in trainers)
@@ -46,9 +46,8 @@ def train_all(trainers: Sequence[Trainer]) -> None:
 def train_in_a_row(trainers: Sequence[Trainer]) -> None:
     """Train networks one after the other."""
     for number, trainer in enumerate(trainers, 1):
-        trainer.run()
-        if trainer.interrupted and number < len(trainers):
-            raise KeyboardInterrupt(f"in network {number} of {len(trainers)}")
+        # With networks left to train, nothing is to be content with.
+        trainer.run(may_end_early=number == len(trainers))
 
 
 def train_at_once(trainers: Sequence[Trainer]) -> None:
@@ -81,6 +80,12 @@ def train_at_once(trainers: Sequence[Trainer]) -> None:
                 ]
             for trainer, loss in zip(together, losses, strict=True):
                 trainer.take_step(loss)
+            # At one step: what is drawn for all depends on where the first one is.
+            if any(
+                t.checkpoint is not None and t.checkpoint.is_due() for t in together
+            ):
+                for trainer in together:
+                    trainer.save()
     except KeyboardInterrupt:
         for trainer, _ in going:
             trainer.end_early()

@@ -179,7 +179,8 @@ class BatchNorm(Norm):
     """Batch normalisation: by the batch's moments in training, then by running ones."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, n) to the same."""
+        """Map (B, n) to the same; half precision comes out as float32."""
+        x = x.float() if x.dtype.itemsize < 4 else x
         if not self.training:
             scale, shift = self.affine()
             return torch.addcmul(shift, x, scale)

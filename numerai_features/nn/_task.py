@@ -11,9 +11,10 @@ from torch import Tensor, nn
 class Task(nn.Module):
     """A module that maps a batch to its loss, and is judged by rows held out.
 
-    A leaf needs `forward` alone, which returns the loss of a batch; where several
-    processes share each batch, they return parts that add up to it. Judged by more
-    than the loss, it overrides `evaluate` and `metrics`.
+    A leaf needs `forward` alone, which returns the mean loss of a `Batch`'s rows; where
+    several processes share each batch, they return parts that add up to it. It is
+    judged in evaluation mode and in float32, by the mean loss of the rows held out;
+    judged by more, it overrides `evaluate` and `metrics`.
 
     Attributes
     ----------
@@ -33,8 +34,9 @@ class Task(nn.Module):
     def evaluate(self, batch: Any) -> dict[str, Tensor]:
         """Return sums over a batch held out, which are added over batches."""
         loss = self(batch)
-        return {"loss": loss, "batches": torch.ones_like(loss)}
+        rows = getattr(batch, "total", torch.ones_like(loss))
+        return {"loss": loss * rows, "rows": rows}
 
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return metrics from the sums over all batches."""
-        return {"loss": sums["loss"] / sums["batches"]}
+        return {"loss": sums["loss"] / sums["rows"]}

@@ -93,12 +93,20 @@ class Trainer:
         self.interrupted = False
         self.averaged = None if settings.ema_decay is None else self._state()
 
-    def run(self) -> list[Record]:
-        """Train to the end and restore the best weights; return the history."""
+    def run(self, *, may_end_early: bool = True) -> list[Record]:
+        """Train to the end and restore the best weights; return the history.
+
+        Parameters
+        ----------
+        may_end_early : bool, default=True
+            Whether Ctrl-C after the first epoch is content with the best one so far.
+        """
         try:
             for batch in self.steps():
                 self.take_step(set_gradients(self.task, batch, self.settings.dtype))
         except KeyboardInterrupt:
+            if not may_end_early:
+                raise
             self.end_early()
         self.finish()
         return self.history
@@ -119,7 +127,7 @@ class Trainer:
                     yield batch
                     bar.update()
                     if self.checkpoint is not None and self.checkpoint.is_due():
-                        self.checkpoint.write(*self._snapshot())
+                        self.save()
                 record = self._end_epoch(start)
                 bar.set_postfix_str(", ".join(f"{k} {v:.4g}" for k, v in _told(record)))
 
@@ -150,6 +158,11 @@ class Trainer:
                 else:  # a count, as torch's batch normalisation keeps
                     self.averaged[name].copy_(value)
 
+    def save(self) -> None:
+        """Write the present state, if there is a checkpoint."""
+        if self.checkpoint is not None:
+            self.checkpoint.write(*self._snapshot())
+
     def end_early(self) -> None:
         """Be content with the best epoch so far, after Ctrl-C; raise if none is."""
         if not self.best:
@@ -165,8 +178,8 @@ class Trainer:
 
     def finish(self) -> None:
         """Restore the best weights; a checkpoint keeps them until it is removed."""
-        if self.checkpoint is not None and not self.interrupted:
-            self.checkpoint.write(*self._snapshot())
+        if not self.interrupted:
+            self.save()
         self.task.load_state_dict(self.best)
         self.task.eval()
 

@@ -13,7 +13,7 @@ from cut_off import interrupt_in_training, kill_in_training
 from joblib import Parallel, delayed
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, GroupShuffleSplit, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -372,6 +372,12 @@ class TestPartialFit:
         dae = pickle.loads(pickle.dumps(fitted)).partial_fit(rows.X)
         assert dae.fitted_eras_ is None
 
+    @pytest.mark.parametrize("params", [{"n_models": 2}, {"n_components": 3}], ids=str)
+    def test_other_networks_are_refused(self, rows, fitted, params):
+        dae = pickle.loads(pickle.dumps(fitted)).set_params(**params)
+        with pytest.raises(ValueError, match="goes on with the networks of fit, whose"):
+            dae.partial_fit(rows.X, eras=rows.eras)
+
 
 class TestComposition:
     def test_grid_search_over_latents(self, rows):
@@ -448,6 +454,32 @@ class TestHoldout:
             assert (np.concatenate(held) % 2 == 1).all()
             assert len(np.unique(np.concatenate(held))) == sum(map(len, held))
 
+    def test_a_splitter_counts_the_rows_that_came(self):
+        """Those of weight zero, too: its indices are the caller's."""
+        fold = np.full(480, -1)
+        fold[200:280] = 0
+        table, every = all_rows(480)
+        train, valid = hold_out(PredefinedSplit(fold), table, every[100:], 0)
+        np.testing.assert_array_equal(valid, np.arange(200, 280))
+        assert sorted([*train, *valid]) == list(range(100, 480))
+
+    def test_splitters_of_others_take_eras_with_live(self):
+        eras = np.repeat(np.array([*range(1, 12), "X"], object), 40)
+        table, every = all_rows(480, eras)
+        splitter = GroupShuffleSplit(1, random_state=0)
+        train, valid = hold_out(splitter, table, every, 0)
+        assert not set(eras[train]) & set(eras[valid])
+
+    def test_gaps_are_era_numbers_and_what_is_left_is_counted(self):
+        eras = np.repeat(np.arange(1, 97, 4), 2)  # every fourth, 24 of them
+        table = Rows(
+            np.zeros((48, 1)), np.zeros((48, 1)), encode_eras(eras),
+            target_names=["target_a_60"],
+        )  # fmt: skip
+        train, valid = hold_out(0.1, table, np.arange(48), 0)
+        assert eras[valid].min() - eras[train].max() == 20
+        assert len(np.unique(eras[train])) == 17
+
     def test_moments_are_numpys(self, rows):
         X = float_copy(rows.X)
         chosen = np.arange(0, len(X), 2)
@@ -500,10 +532,7 @@ def test_ctrl_c_keeps_the_best(rows, tmp_path):
 def test_ctrl_c_comes_out_where_networks_are_left_to_train(rows, tmp_path):
     dae = DAEEmbedder(4, **{**SMALL, "max_epochs": 100_000, "patience": None})
     dae.set_params(n_models=2)
-    with (
-        pytest.warns(RuntimeWarning, match="Stopped by Ctrl-C"),
-        pytest.raises(KeyboardInterrupt),
-    ):
+    with pytest.raises(KeyboardInterrupt):
         interrupt_in_training(dae, rows.X, rows.eras, tmp_path)
     assert not hasattr(dae, "encoder_")
 
