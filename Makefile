@@ -1,10 +1,11 @@
-# Every target makes its own .venv from a plain python3 (3.11 or newer).
+# Every target but gpu makes its own .venv from a plain python3 (3.11 or newer).
 PYTHON ?= python3
 PIP_ARGS ?=
+WHEELS ?=
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 
-.PHONY: demo test lint unit test-oldest test-slow docs bench clean
+.PHONY: demo test lint unit test-oldest test-slow gpu docs bench clean
 
 demo: .venv/ready
 	$(BIN)/numerai-features demo
@@ -26,6 +27,10 @@ test-oldest: .venv-oldest/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m "slow or gpu"
+
+# Runs in PYTHON as it is, which has torch with CUDA; see CONTRIBUTING.
+gpu:
+	$(PYTHON) benchmarks/gpu.py $(if $(WHEELS),--wheels $(WHEELS))
 
 docs: .venv/ready
 	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[docs]'

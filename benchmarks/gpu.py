@@ -51,31 +51,31 @@ class Part:
         """Run to the end or the limit; show the output as it comes, and keep it."""
         print(f"\n##### {self.name}, at most {self.limit:.0f} s\n", flush=True)
         start = time.monotonic()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, *map(str, self.command)], stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT,
             start_new_session=True,
-        )  # fmt: skip
-
-        def end():
-            self.problem = f"not done after {self.limit:.0f} s"
-            os.killpg(process.pid, signal.SIGKILL)
-
-        timer = threading.Timer(self.limit, end)
-        timer.start()
-        try:
-            for line in process.stdout:
-                self.output += line
-                print(line, end="", flush=True)
-            status = process.wait()
-        except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        finally:
-            timer.cancel()
+        ) as process:  # fmt: skip
+            timer = threading.Timer(self.limit, self._end, [process])
+            timer.start()
+            try:
+                for line in process.stdout:
+                    self.output += line
+                    print(line, end="", flush=True)
+                status = process.wait()
+            except KeyboardInterrupt:
+                self._end(process)
+                raise
+            finally:
+                timer.cancel()
         self.seconds = time.monotonic() - start
         if status and not self.problem:
             self.problem = f"exit status {status}"
+
+    def _end(self, process):
+        """End the process, and what it has started."""
+        self.problem = f"not done after {self.limit:.3g} s"
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def parts_of(report, peers, rehearse):
@@ -165,17 +165,16 @@ def lacking(names, environment):
 
 def ask(program, *arguments, environment):
     """Return what a program prints in a Python of its own."""
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
     return subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env=environment
     ).stdout
 
 
 def install(names, wheels, folder):
-    """Install packages from a folder of wheels; tell whether that went well."""
+    """Install packages from a folder of wheels into another folder."""
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index"]
-    command += ["--find-links", wheels, "--target", folder, *names]
-    return subprocess.run(command).returncode == 0
+    subprocess.run([*command, "--find-links", wheels, "--target", folder, *names])
 
 
 def card():
@@ -221,9 +220,9 @@ def run(args, folder):
     path = [folder, str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     if args.wheels:
-        install(needed, args.wheels, folder)
-        for peer in peers:
-            install([peer], args.wheels, folder)
+        carried = "".join(file.name for file in Path(args.wheels).glob("*.whl"))
+        peers_carried = [p for p in peers if p.replace("-", "_") in carried]
+        install([*needed, *peers_carried], args.wheels, folder)
     if missing := lacking(needed, environment):
         print("Not installed:", *missing)
         print("Carry them as wheels (see CONTRIBUTING), and name the folder: WHEELS=.")
@@ -232,9 +231,12 @@ def run(args, folder):
     report = Path(folder, "tests.xml")
     parts = parts_of(report, set(peers) - set(absent), args.rehearse)
     end = time.monotonic() + SECONDS
-    for part in parts:
-        part.limit = max(1, min(part.limit, end - time.monotonic()))
-        part.run(environment)
+    try:
+        for part in parts:
+            part.limit = max(1, min(part.limit, end - time.monotonic()))
+            part.run(environment)
+    except KeyboardInterrupt:
+        print("\nStopped.")
     print_table(parts, report, found, told, absent, args.rehearse)
     return int(any(part.problem for part in parts))
 
@@ -247,16 +249,14 @@ def print_table(parts, report, found, told, absent, rehearse):
     if absent:
         print(f"{'left out, not installed':28}{', '.join(absent)}")
     for part in parts:
-        rows = []
+        rows = read_ratios(part.output)
+        summary, wrong = "", "" if rows else "no ratios"
         if part.name == "tests":
             summary, wrong = read_tests(report, rehearse)
-        else:
-            rows, summary = read_ratios(part.output), ""
-            wrong = "" if rows else "no ratios"
         part.problem = part.problem or wrong
         state = f"FAILED: {part.problem}" if part.problem else "done"
-        told = ", ".join(filter(None, [state, summary]))
-        print(f"{part.name:28}{told} ({part.seconds:.0f} s)")
+        state = ", ".join(filter(None, [state, summary]))
+        print(f"{part.name:28}{state} ({part.seconds:.0f} s)")
         for what, ratio in rows:
             print(f"  {what:54}{ratio}")
 

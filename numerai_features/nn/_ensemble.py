@@ -136,7 +136,8 @@ def stacked_gradients(
         for number, task in enumerate(tasks):
             for name, parameter in task.named_parameters():
                 if name in learning:
-                    parameter.grad = gradients[name][number]
+                    # The fused step reads memory as it lies, in the parameter's order.
+                    parameter.grad = gradients[name][number].contiguous()
         return losses.detach()  # type: ignore[no-any-return]
 
     return set_at_once

@@ -91,7 +91,7 @@ def test_rows_of_a_table_that_does_not_fit_are_sent(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("kind", KINDS[:2])  # the third has gradients near zero
+@pytest.mark.parametrize("kind", KINDS)
 def test_at_once_is_in_a_row(kind, dtype):
     row, together = (
         make_trainers(kind, "cuda", (1, 2, 3), dtype=dtype) for _ in range(2)
@@ -244,6 +244,6 @@ def test_umap(rows, precision):
         umap = UMAPEmbedder(5, device=device, precision=chosen, **options)
         umap.fit(rows.X, eras=rows.eras)
         assert np.isfinite(umap.transform(rows.X)).all()
-        assert umap.neighbor_recall_ == 1
+        assert umap.neighbor_recall_ > 0.99
         found.append([*umap.history_[-1]["valid_loss"], umap.feature_recall_])
     np.testing.assert_allclose(*found, rtol=0.1)
