@@ -19,8 +19,10 @@ from numerai_features._eras import EraIndex
 from numerai_features._validation import (
     ERA_COLUMN,
     as_floats,
+    as_frame,
     check_weights,
     count_rows,
+    is_frame,
     take_rows,
     target_names,
     validate_rows,
@@ -158,7 +160,7 @@ def _read_targets(y: Any, n_rows: int) -> NDArray[np.float64] | None:
     """Return targets as columns of float64, None if there are none."""
     if y is None:
         return None
-    if ERA_COLUMN in (target_names(y) or ()):
+    if is_frame(as_frame(y)) and ERA_COLUMN in (target_names(y) or ()):
         raise ValueError(
             f"y has a column {ERA_COLUMN!r}, which is no target. Take it out, and pass "
             "eras=."

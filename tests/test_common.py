@@ -386,6 +386,8 @@ class TestClasses:
     def test_every_parameter_is_read_while_it_works(self, cls, toy, tmp_path):
         if cls.__name__ == "EraScorer":
             pytest.skip("reads its references by name; tested there")
+        if issubclass(cls, NetworkEmbedder):
+            pytest.importorskip("tensorboard")  # whose folder is a parameter
         made = [e for e in ALL if type(e) is cls] + special_cases(cls, tmp_path)
         read, asked = set(), []
         plain, get_params = cls.__getattribute__, cls.get_params

@@ -129,3 +129,10 @@ class TestTake:
         assert rows.X.index.tolist() == ["x", "u"]
         assert rows.n_rows == 2
         assert rows.era_labels.tolist() == ["X", "0002"]
+
+
+def test_the_era_may_be_what_is_predicted():
+    """A series of that name is a target; a column among targets is a slip."""
+    y = pd.Series(np.arange(6), name="era")
+    rows = Rows.read(BaseEstimator(), np.zeros((6, 2)), y)
+    np.testing.assert_array_equal(rows.y[:, 0], y)

@@ -104,7 +104,7 @@ def _resolve_arm(
     signature = inspect.signature(cls).parameters
     defaults = {name: parameter.default for name, parameter in signature.items()}
     given = {
-        name: tuple(value) if isinstance(defaults.get(name), tuple) else value
+        name: tuple(value) if isinstance(value, list) else value
         for name, value in arm.items()
         if name != key
     }

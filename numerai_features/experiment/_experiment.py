@@ -40,8 +40,9 @@ class Experiment:
     tables : dict
         What its file holds, with all defaults filled in: paths are absolute, the purge
         is a number, and each arm has all parameters of its class. ``experiment["cv"]``
-        is ``experiment.tables["cv"]``. For another experiment hand changed tables to
-        `from_dict`: these are not checked again.
+        is ``experiment.tables["cv"]``. To be read, not changed: for another
+        experiment change what `from_dict` or the file was given, or the purge of the
+        old target and its seeds stay.
 
     See Also
     --------
