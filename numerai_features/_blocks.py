@@ -1,4 +1,4 @@
-"""Rows of a table a block at a time."""
+"""Rows of a table a block, or an era, at a time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def row_blocks(
     step = block_rows or max(256, BLOCK_BYTES // (4 * max(1, n_features)))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
+
+
+def rows_by_code(codes: NDArray[np.integer]) -> list[NDArray[np.intp]]:
+    """Return the rows of each code, in order: of eras that are numbers only."""
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
 def as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._blocks import row_blocks
+from numerai_features._blocks import row_blocks, rows_by_code
 
 __all__ = [
     "Activation",
@@ -290,7 +290,7 @@ class Encoder:
         if out is None:
             out = np.empty((n_rows, self.n_out(n_features)), dtype=np.float32)
         blocks: Any = row_blocks(n_rows, n_features, block_rows)
-        for rows in blocks if eras is None else _rows_by_era(eras):
+        for rows in blocks if eras is None else rows_by_code(eras):
             block = X[rows].astype(self.dtype, order="C")
             out[rows] = self.apply(block, xp)
         return out
@@ -304,7 +304,7 @@ class Encoder:
         X = xp.astype(X, getattr(xp, self.dtype.name))
         if eras is None:
             return xp.astype(self.apply(X, xp), xp.float32)
-        groups = _rows_by_era(eras)
+        groups = rows_by_code(eras)
         places = [xp.asarray(rows, device=device(X)) for rows in groups]
         parts = [self.apply(xp.take(X, rows, axis=0), xp) for rows in places]
         back = np.argsort(np.concatenate(groups), kind="stable")
@@ -328,12 +328,6 @@ class Encoder:
 
     def __repr__(self) -> str:
         return f"Encoder({[name for name, _ in self._steps]}, {self.n_bytes} bytes)"
-
-
-def _rows_by_era(eras: NDArray[np.integer]) -> list[NDArray[np.intp]]:
-    """Return the rows of each era."""
-    order = np.argsort(eras, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(eras[order])) + 1)
 
 
 def _sigmoid(x: Any, xp: Any) -> Any:

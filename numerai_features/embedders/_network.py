@@ -162,7 +162,16 @@ class NetworkEmbedder(
             setattr(self, name, value)
         return self
 
-    def _train(self, rows: Rows, among: NDArray[np.intp], **start: Any) -> Fitted:
+    def _train(
+        self,
+        rows: Rows,
+        among: NDArray[np.intp],
+        *,
+        columns: Columns | None = None,
+        states: list[dict[str, NDArray[Any]]] | None = None,
+        n_fits: int = 0,
+        reported: bool = True,
+    ) -> Fitted:
         """Return what training on some of the rows gives; nothing is set.
 
         Parameters
@@ -170,8 +179,10 @@ class NetworkEmbedder(
         rows : Rows
         among : ndarray of int
             Those to train on and to hold out from, ascending.
-        **start
-            What `_prepare` and `_train_tasks` begin with, or leave out.
+        columns, states, n_fits
+            Of earlier fits, where their networks are trained further.
+        reported : bool, default=True
+            Whether TensorBoard is told, if it is to be told at all.
         """
         from numerai_features.nn._device import resolve_device
         from numerai_features.nn._parallel import agree, process_group
@@ -179,8 +190,8 @@ class NetworkEmbedder(
         device = resolve_device(self.device)
         with process_group(device):
             seed = agree(resolve_seed(self.random_state), device)
-            course = self._prepare(rows, among, seed, device, **start)
-            tasks, told = self._train_tasks(course, seed, **start)
+            course = self._prepare(rows, among, seed, device, columns)
+            tasks, told = self._train_tasks(course, seed, states, n_fits, reported)
         eras = None if rows.eras is None else rows.eras.take(among)
         attributes = {
             "fitted_eras_": known_numbers(eras),
@@ -197,7 +208,6 @@ class NetworkEmbedder(
         seed: int,
         device: torch.device,
         columns: Columns | None = None,
-        **_: Any,
     ) -> Course:
         """Return what to train on: some rows to learn from, some held out."""
         from numerai_features.nn._batches import Table
@@ -238,10 +248,9 @@ class NetworkEmbedder(
         self,
         course: Course,
         seed: int,
-        states: list[dict[str, NDArray[Any]]] | None = None,
-        n_fits: int = 0,
-        reported: bool = True,
-        **_: Any,
+        states: list[dict[str, NDArray[Any]]] | None,
+        n_fits: int,
+        reported: bool,
     ) -> tuple[list[Task], dict[str, Any]]:
         """Return the trained networks on the CPU, and what is told of their training.
 

@@ -293,7 +293,7 @@ class UMAPEmbedder(NetworkEmbedder):
         # Bins of all rows, not of landmarks alone: few would have a bin of their own.
         return replace(rows, y=label_bins(rows.y[:, 0])[:, None].astype(float))
 
-    def _prepare(self, rows, among, seed, device, **_):  # type: ignore[override]
+    def _prepare(self, rows, among, seed, device, columns=None):
         from numerai_features.nn._batches import Table
         from numerai_features.nn._threads import fixed_threads
 

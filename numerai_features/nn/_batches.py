@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from numerai_features._blocks import row_blocks
+from numerai_features._blocks import row_blocks, rows_by_code
 from numerai_features.nn._draws import (
     ORDER,
     TRAINING,
@@ -307,5 +307,4 @@ def _to_train_on(table: Table, seed: int, step: int, rows: NDArray[np.intp]) -> 
 
 def _by_era(rows: NDArray[np.intp], eras: NDArray[np.int32]) -> list[NDArray[np.intp]]:
     """Return the rows of each era, in order."""
-    order = rows[np.argsort(eras[rows], kind="stable")]
-    return np.split(order, np.flatnonzero(np.diff(eras[order])) + 1)
+    return [rows[mine] for mine in rows_by_code(eras[rows])]
