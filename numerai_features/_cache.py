@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 
+from numerai_features._blocks import row_blocks
 from numerai_features._validation import as_frame, column_names, is_frame
 
 
@@ -42,6 +45,24 @@ def fingerprint(*values: Any) -> str:
     (True, False)
     """
     return str(joblib.hash([_hashed(as_frame(value)) for value in values]))
+
+
+def hash_rows(X: NDArray[Any]) -> str:
+    """Return a hash of all cells of a table; a block of rows is read at a time.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        In memory or mapped.
+
+    Returns
+    -------
+    str
+    """
+    digest = hashlib.blake2b(f"{X.shape} {X.dtype.str}".encode(), digest_size=32)
+    for rows in row_blocks(*X.shape):
+        digest.update(np.ascontiguousarray(X[rows]).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _hashed(value: Any) -> Any:

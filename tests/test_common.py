@@ -1,5 +1,6 @@
 """What every public class must keep: scikit-learn's contract, and our own."""
 
+import contextlib
 import copy
 import dataclasses
 import importlib
@@ -8,10 +9,12 @@ import inspect
 import pickle
 import random
 import sys
+import types
 import warnings
 from pathlib import Path
 from typing import ClassVar
 
+import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -404,9 +407,16 @@ class TestClasses:
             finally:
                 asked.pop()
 
+        class Recorded(types.SimpleNamespace):
+            def __getattribute__(self, name):
+                read.add(name)
+                return super().__getattribute__(name)
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cls, "__getattribute__", recorded)
             patch.setattr(cls, "get_params", unrecorded)
+            # What a fit was made with is asked for by `transform` and its like.
+            patch.setattr("numerai_features._whole_fit.SimpleNamespace", Recorded)
             for estimator in made:
                 work(clone(estimator), toy)
         assert not set(inspect.signature(cls).parameters) - read
@@ -436,6 +446,131 @@ class TestClasses:
             )
             table = cls(**quick).fit_transform(panel.X, panel.y(), eras=panel.eras)
             assert len(table) == panel.n_rows
+
+
+class Broken(RuntimeError):
+    """A fit fails here."""
+
+
+def calls_of(run, at=None, error=None):
+    """Run; return how many calls of ours it made. At one of them raise an error."""
+    package = str(Path(numerai_features.__file__).parent)
+    count = 0
+
+    def watch(frame, event, argument):
+        nonlocal count
+        if event == "call" and frame.f_code.co_filename.startswith(package):
+            count += 1
+            if count == at:
+                raise error
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS
+PLACES = 25
+
+
+def fit_on(estimator, rows, method="fit"):
+    """Fit on rows of a panel, as the estimator is fitted."""
+    if isinstance(estimator, AugmentedClassifier):
+        return estimator.fit(rows.X, rows.y() > 0.5, eras=rows.eras)
+    if not hasattr(estimator, method):
+        method = "fit_resample"
+    return getattr(estimator, method)(rows.X, rows.y(), eras=rows.eras)
+
+
+def outputs_of(estimator, rows):
+    """What a fitted estimator gives for rows, by all that it can do with them."""
+    out = {}
+    for method in (
+        "transform", "predict", "predict_targets", "reconstruct", "score_samples",
+        "predict_proba", "era_familiarity", "get_covariance", "get_feature_names_out",
+    ):  # fmt: skip
+        if not hasattr(estimator, method):
+            continue
+        call = getattr(estimator, method)
+        takes = inspect.signature(call).parameters
+        given = [rows.X] if "X" in takes else []
+        out[method] = call(*given, **({"eras": rows.eras} if "eras" in takes else {}))
+    if hasattr(estimator, "inverse_transform") and (
+        not isinstance(estimator, UMAPEmbedder) or estimator.decoder_ is not None
+    ):
+        out["inverse_transform"] = estimator.inverse_transform(out["transform"])
+    return out
+
+
+def assert_same_outputs(found, expected):
+    assert set(found) == set(expected)
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("estimator", FITTED, ids=repr)
+class TestWholeFits:
+    """A fit that does not end changes nothing."""
+
+    @pytest.fixture
+    def later(self):
+        return make_era_panel(n_eras=5, rows_per_era=30, n_features=9, random_state=4)
+
+    def check(self, fitted, fit_again):
+        """Break a fit at many places; all is then as before, to the object."""
+        n_calls = calls_of(lambda: fit_again(copy.deepcopy(fitted)))
+        before = dict(vars(fitted))
+        contents = joblib.hash(before)
+        for i, at in enumerate(np.unique(np.linspace(1, n_calls, PLACES).astype(int))):
+            error = Broken() if i % 2 else KeyboardInterrupt()
+            with contextlib.suppress(type(error)):
+                calls_of(lambda: fit_again(fitted), int(at), error)
+                pytest.fail(f"an error in call {at} of {n_calls} was swallowed")
+            assert {k: id(v) for k, v in vars(fitted).items()} == {
+                k: id(v) for k, v in before.items()
+            }
+        assert joblib.hash(vars(fitted)) == contents
+
+    def test_a_fit_that_fails_leaves_the_old_one(self, estimator, toy, later):
+        fitted = clone(estimator)
+        fit_on(fitted, toy)
+        known = hasattr(fitted, "transform") or hasattr(fitted, "predict")
+        expected = outputs_of(fitted, toy) if known else {}
+        self.check(fitted, lambda e: fit_on(e, later))
+        assert_same_outputs(outputs_of(fitted, toy) if known else {}, expected)
+        fresh = clone(estimator)
+        fit_on(fitted, later)
+        fit_on(fresh, later)
+        if known:
+            assert_same_outputs(outputs_of(fitted, later), outputs_of(fresh, later))
+
+    def test_a_first_fit_that_fails_leaves_it_unfitted(self, estimator, toy):
+        self.check(clone(estimator), lambda e: fit_on(e, toy))
+
+    def test_a_partial_fit_that_fails_leaves_the_old_one(self, estimator, toy):
+        if not hasattr(estimator, "partial_fit"):
+            pytest.skip("has no partial_fit")
+        more = make_era_panel(n_eras=4, n_features=12, rows_per_era=30, random_state=5)
+        fitted, fresh = clone(estimator), clone(estimator)
+        fit_on(fitted, toy)
+        fit_on(fresh, toy)
+        self.check(fitted, lambda e: fit_on(e, more, "partial_fit"))
+        for each in (fitted, fresh):
+            fit_on(each, more, "partial_fit")
+        assert_same_outputs(outputs_of(fitted, toy), outputs_of(fresh, toy))
+
+    def test_parameters_that_are_set_later_change_nothing(self, estimator, toy):
+        fitted = clone(estimator)
+        fit_on(fitted, toy)
+        if hasattr(fitted, "transform") or hasattr(fitted, "predict"):
+            expected = outputs_of(fitted, toy)
+            for name in fitted.get_params(deep=False):
+                setattr(fitted, name, object())
+            assert_same_outputs(outputs_of(fitted, toy), expected)
 
 
 NETS = [DAES[0], SUPERVISED[0], UMAPS[0], OWN[0]]

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._compat import fit_context
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_frame,
@@ -17,6 +16,7 @@ from numerai_features._validation import (
     resolve_seed,
     validate_rows,
 )
+from numerai_features._whole_fit import whole_fit
 from numerai_features.augmenters._new_rows import CallersRows, NewRows, Resampled
 
 
@@ -25,7 +25,7 @@ class BaseAugmenter(BaseEstimator, ABC):
 
     __metadata_request__fit_resample = {"eras": True}
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit_resample(self, X, y=None, *, eras=None, sample_weight=None):
         """Return the rows, and new ones behind them.
 
@@ -91,7 +91,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
     __metadata_request__fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, eras=None):
         """Check the rows; nothing is learned from them.
 
@@ -107,7 +107,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
         validate_rows(self, X, eras, reset=True)
         return self
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None, *, eras=None):
         """Return the rows, changed: what a model is trained on.
 

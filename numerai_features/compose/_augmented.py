@@ -18,8 +18,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 
-from numerai_features._compat import HasMethods, fit_context
+from numerai_features._compat import HasMethods
 from numerai_features._validation import take_eras
+from numerai_features._whole_fit import whole_fit
 
 
 class _Augmented(MetaEstimatorMixin, BaseEstimator):
@@ -67,7 +68,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
 
     def _ask(self, method, X):
         check_is_fitted(self)
-        X, _ = (X, None) if self.keep_era else take_eras(X)
+        X, _ = (X, None) if self._fitted_with.keep_era else take_eras(X)
         return getattr(self.estimator_, method)(X)
 
     def __sklearn_tags__(self):
@@ -93,7 +94,9 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
 
 def _can(method):
     """Return a check whether the estimator has a method."""
-    return available_if(lambda self: hasattr(self.estimator, method))
+    return available_if(
+        lambda self: hasattr(getattr(self, "estimator_", self.estimator), method)
+    )
 
 
 class AugmentedRegressor(RegressorMixin, _Augmented):
@@ -140,7 +143,7 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
     (400,)
     """
 
-    @fit_context(prefer_skip_nested_validation=False)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, eras=None, sample_weight=None):
         """Add rows, and train the estimator on all of them.
 
@@ -208,7 +211,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
     (400, 2)
     """
 
-    @fit_context(prefer_skip_nested_validation=False)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, eras=None, sample_weight=None):
         """Add rows, and train the estimator on all of them.
 

@@ -21,10 +21,10 @@ from numerai_features._compat import (
     Interval,
     StrOptions,
     check_feature_names_in,
-    fit_context,
 )
 from numerai_features._rows import Rows
 from numerai_features._validation import ERA_COLUMN, known_numbers, take_eras
+from numerai_features._whole_fit import whole_fit
 from numerai_features.encoders import Quantize
 
 
@@ -122,7 +122,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         self.keep_era = keep_era
         self.memory = memory
 
-    @fit_context(prefer_skip_nested_validation=False)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, eras=None, sample_weight=None):
         """Fit every embedder, and the bins of its latents.
 
@@ -169,10 +169,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         for (name, embedder), bins in fitted:
             latents = _call(embedder.transform, rows.X, eras=rows.era_labels)
             latents = self._checked(name, latents)
-            blocks.append(_quantize(latents, bins, self.quantize))
+            blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
         return self._with_era(self._table(rows.X, blocks), frame, given)
 
-    @fit_context(prefer_skip_nested_validation=False)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
         """Fit, and return originals and the embedders' ``fit_transform``.
 
@@ -209,10 +209,11 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         if input_features is not None:  # a ColumnTransformer names the era too
             input_features = [n for n in input_features if n != ERA_COLUMN]
         originals = check_feature_names_in(self, input_features)
-        names = [ERA_COLUMN] if self.keep_era else []
-        names += list(originals) if self.passthrough else []
+        known = self._fitted_with
+        names = [ERA_COLUMN] if known.keep_era else []
+        names += list(originals) if known.passthrough else []
         for name, embedder in self.embedders_:
-            prefix = f"{name}__" if isinstance(self.embedders, list) else ""
+            prefix = f"{name}__" if isinstance(known.embedders, list) else ""
             names += [f"{prefix}{n}" for n in embedder.get_feature_names_out(originals)]
         return np.asarray(names, dtype=object)
 
@@ -271,7 +272,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 if self.quantize is not None:
                     bins = _learn_bins(latents, self._n_bins, rows.weights)
                 if keep:
-                    blocks.append(_quantize(latents, bins, self.quantize))
+                    blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
                 del latents
             else:
                 _call(embedder.fit, X, y, **extras)
@@ -321,7 +322,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 f"embedders: {name!r} returned an array of shape {latents.shape}; "
                 "expected (n_rows, n_components)."
             )
-        if self.quantize is not None and np.isnan(latents).any():
+        if self._fitted_with.quantize is not None and np.isnan(latents).any():
             raise ValueError(
                 f"quantize cannot rank NaN, which the embedder {name!r} returned. Fill "
                 "missing cells ahead of it."
@@ -330,12 +331,13 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
     def _table(self, X, blocks):
         """Return the originals and the blocks of latents in one array."""
-        if not blocks and self.quantize is None:
+        known = self._fitted_with
+        if not blocks and known.quantize is None:
             return X
-        n_kept = X.shape[1] if self.passthrough else 0
+        n_kept = X.shape[1] if known.passthrough else 0
         width = n_kept + sum(block.shape[1] for block in blocks)
-        table = np.empty((len(X), width), self.quantize or np.float32)
-        if self.passthrough:
+        table = np.empty((len(X), width), known.quantize or np.float32)
+        if known.passthrough:
             self._copy_originals(X, table)
         start = n_kept
         for block in blocks:
@@ -346,7 +348,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     def _copy_originals(self, X, table):
         if table.dtype.kind != "f" and X.dtype.kind not in "iub":
             raise ValueError(
-                f"quantize={self.quantize!r} keeps the originals in one byte a cell, "
+                f"quantize={table.dtype.name!r} keeps originals in one byte a cell, "
                 f"but X is {X.dtype}. Cast bins to int8 (fill NaN with 2 first), or "
                 "use quantize=None or passthrough=False."
             )
@@ -357,7 +359,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 low, high = int(block.min()), int(block.max())
                 if low < bounds.min or high > bounds.max:
                     raise ValueError(
-                        f"quantize={self.quantize!r} holds {bounds.min} to "
+                        f"quantize={table.dtype.name!r} holds {bounds.min} to "
                         f"{bounds.max}, but X has values from {low} to {high}. Shift "
                         "the features, or use quantize=None."
                     )
@@ -365,7 +367,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
     def _with_era(self, table, frame, eras):
         """Put the era column in front, if it is to be kept."""
-        if not self.keep_era:
+        if not self._fitted_with.keep_era:
             return table
         import pandas as pd
 

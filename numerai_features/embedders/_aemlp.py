@@ -13,9 +13,10 @@ from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._compat import HasMethods, Interval, StrOptions, fit_context
+from numerai_features._compat import HasMethods, Interval, StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing
+from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._network import NetworkEmbedder, check_widths
 from numerai_features.embedders._training_parameters import NOT_NEGATIVE, POSITIVE
 from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
@@ -157,7 +158,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         "monitor": [StrOptions({"valid_loss", "valid_corr"})],
     }
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit(self, X, y, *, eras=None, sample_weight=None, residual_to=None):
         """Train the network.
 
@@ -183,7 +184,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         """
         return self._fit(self._read(X, y, eras, sample_weight, residual_to))
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit_transform(
         self, X, y=None, *, eras=None, sample_weight=None, residual_to=None
     ):
@@ -257,7 +258,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
 
         check_is_fitted(self)
         rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=False)
-        check_missing(rows.X, self.missing)
+        check_missing(rows.X, self._fitted_with.missing)
         p, y = self._mean_of(self.predictor_.transform(rows.X)), rows.y
         if y.shape[1] not in (1, self.n_targets_):
             raise ValueError(
@@ -322,9 +323,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         return residual_targets(targets, benchmark, rows.eras, rows.weights)
 
     def _shares(self):
-        if self.target_weights is None:
-            return np.ones(self.n_targets_)
-        return np.asarray(self.target_weights, np.float64)
+        weights = self._fitted_with.target_weights
+        return np.ones(self.n_targets_) if weights is None else as_floats(weights, "")
 
     def _check_targets(self, y):
         if self.loss == "bce" and not (

@@ -61,10 +61,14 @@ class Course:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit leaves: attributes to be set, and the rows that were trained on."""
+    """What a fit leaves: attributes to be set, and the rows that were trained on.
+
+    It may have been interrupted, and what it had so far is to be kept.
+    """
 
     attributes: dict[str, Any]
     train: NDArray[np.intp]
+    interrupted: bool = False
 
     @property
     def encoder(self) -> Encoder:

@@ -12,10 +12,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._blocks import row_blocks
-from numerai_features._compat import Interval, StrOptions, fit_context
+from numerai_features._compat import Interval, StrOptions
 from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
 from numerai_features._validation import check_missing
+from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._columns import Columns
 from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._network import NetworkEmbedder, check_widths
@@ -89,9 +90,8 @@ class DAEEmbedder(NetworkEmbedder):
 
     Notes
     -----
-    Ctrl-C ends training early, with the best weights so far; while one of several
-    networks still waits for its turn, it ends the fit. Under ``torchrun`` the processes
-    share every batch; each must call `fit` with the same rows.
+    Under ``torchrun`` the processes share every batch; each must call `fit` with the
+    same rows.
 
     References
     ----------
@@ -139,7 +139,10 @@ class DAEEmbedder(NetworkEmbedder):
         "monitor": [StrOptions({"valid_loss", "valid_r2"})],
     }
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(
+        prefer_skip_nested_validation=True,
+        fixed=["n_components", "hidden", "activation", "mask_head", "n_models"],
+    )
     def partial_fit(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the fitted network further, on the same or on new rows.
 
@@ -161,7 +164,6 @@ class DAEEmbedder(NetworkEmbedder):
         rows = Rows.read(self, X, None, eras, sample_weight, reset=False, min_rows=2)
         check_missing(rows.X, self.missing)
         self._check_parameters(rows)
-        self._check_unchanged()
         columns = Columns(self.mean_, self.scale_, self.missing_values_, self._dtype)
         start = {"states": self.states_, "n_fits": self._n_fits + 1}
         among = np.flatnonzero(rows.counted)
@@ -298,17 +300,6 @@ class DAEEmbedder(NetworkEmbedder):
                 "'masking' or 'cutout'."
             )
 
-    def _check_unchanged(self):
-        """Raise if the networks to go on with have other parameters."""
-        wanted = {"n_models": len(self.states_), "n_components": self.n_components_}
-        for name, fitted in wanted.items():
-            now = getattr(self, name)
-            if now not in (None, fitted):
-                raise ValueError(
-                    f"partial_fit goes on with the networks of fit, whose {name} is "
-                    f"{fitted}; got {name}={now}. Set it back, or call fit."
-                )
-
     def _make_task(self, course):
         from numerai_features.nn._autoencoder import Autoencoder, Corruption, Denoising
 
@@ -367,7 +358,8 @@ class DAEEmbedder(NetworkEmbedder):
     def _codes(self, Z):
         """Yield each model's code from all latents."""
         width = Z.shape[1] // len(self.decoders_)
-        first = 0 if self.output == "code" else sum(self.hidden)
+        known = self._fitted_with
+        first = 0 if known.output == "code" else sum(known.hidden)
         for start in range(first, Z.shape[1], width):
             yield Z[:, start : start + self.n_components_]
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._bins import MIDDLE_BIN
 from numerai_features._blocks import row_blocks
-from numerai_features._compat import Interval, StrOptions, fit_context
+from numerai_features._compat import Interval, StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     check_missing,
@@ -28,6 +28,7 @@ from numerai_features._validation import (
     names_only,
     require_eras,
 )
+from numerai_features._whole_fit import remember_parameters, whole_fit
 from numerai_features.embedders import _maximum_likelihood as ml
 from numerai_features.encoders import Affine, Encoder, Fill
 from numerai_features.moments import EraMoments, Moments
@@ -154,7 +155,7 @@ class FactorAnalysisEmbedder(
         self.tol = tol
         self.max_iter = max_iter
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, eras=None, sample_weight=None):
         """Fit the factors to rows.
 
@@ -178,7 +179,7 @@ class FactorAnalysisEmbedder(
         self._fit(Rows.read(self, X, None, eras, sample_weight, min_rows=2))
         return self
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True, fixed=["center"])
     def partial_fit(self, X, y=None, *, eras=None, sample_weight=None):
         """Add rows to those seen in earlier calls, and fit to all of them.
 
@@ -242,6 +243,7 @@ class FactorAnalysisEmbedder(
         """
         self = cls(**params)
         self._validate_params()
+        remember_parameters(self)
         if self.center == "era" and not isinstance(moments, EraMoments):
             raise ValueError(
                 "center='era' needs EraMoments, which keep the sums of each era; got "
@@ -280,7 +282,7 @@ class FactorAnalysisEmbedder(
         """
         return self._transform(self._read_later(X, eras))
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
         """Fit the factors and return the rows' posterior means.
 
@@ -396,7 +398,7 @@ class FactorAnalysisEmbedder(
         return Encoder([("fill", Fill(self.missing_values_)), ("factors", factors)])
 
     def _transform(self, rows):
-        if self.center == "all":
+        if self._fitted_with.center == "all":
             return self.encoder_.transform(rows.X)
         # The encoder is affine: centring its output centres its input.
         out = np.empty((rows.n_rows, self.n_components_))
@@ -413,16 +415,16 @@ class FactorAnalysisEmbedder(
         return rows
 
     def _check_later_rows(self, rows):
-        if self.center == "era":
+        if self._fitted_with.center == "era":
             require_eras(rows.eras, self.fitted_eras_ is not None, type(self).__name__)
-        check_missing(rows.X, self.missing)
+        check_missing(rows.X, self._fitted_with.missing)
 
     def _filled(self, block) -> NDArray[np.float64]:
         return fill_missing(block.astype(np.float64), self.missing_values_)
 
     def _centres(self, rows):
         """Return a function from rows to their eras' means, or None for the global."""
-        if self.center != "era":
+        if self._fitted_with.center != "era":
             return None
         eras = rows.era_index.rows_by_era()
         means = np.stack([self._filled(rows.X[mine]).mean(axis=0) for _, mine in eras])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from numerai_features._compat import fit_context
+from numerai_features._cache import hash_rows
 from numerai_features._optional import import_optional
 from numerai_features._rows import Rows
 from numerai_features._validation import (
@@ -30,6 +30,7 @@ from numerai_features._validation import (
     resolve_seed,
     validate_rows,
 )
+from numerai_features._whole_fit import KeptInterrupt, whole_fit
 from numerai_features.embedders._columns import Columns, column_moments
 from numerai_features.embedders._course import Course, Fitted
 from numerai_features.embedders._cross_fit import cross_fit_folds, cross_fit_latents
@@ -40,10 +41,10 @@ from numerai_features.encoders import Concatenate, Encoder, Fill
 if TYPE_CHECKING:
     import torch
 
+    from numerai_features.nn._checkpoint import Checkpoint
     from numerai_features.nn._task import Task
     from numerai_features.nn._training import Trainer
 
-_SAMPLED_ROWS = 1000
 _HELD_OUT_BATCH = 4096
 _STEPS_AN_EPOCH = 50  # fewer, larger batches learn no more from few rows
 _SMALLEST_BATCH, _LARGEST_BATCH = 256, 4096
@@ -60,7 +61,7 @@ class NetworkEmbedder(
 
     monitor = "valid_loss"  # a parameter of leaves that tell more metrics
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the network on rows.
 
@@ -82,7 +83,7 @@ class NetworkEmbedder(
         """
         return self._fit(self._read(X, y, eras, sample_weight))
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the network and return the rows' latents.
 
@@ -148,6 +149,8 @@ class NetworkEmbedder(
         among = np.flatnonzero(self._learnable(rows))
         folds = [] if splitter is None else cross_fit_folds(splitter, rows, among)
         final = self._train(rows, among)
+        if final.interrupted:
+            self._assign(final)
         latents = final.encoder.transform(rows.X)
         if splitter is not None:
             # TensorBoard's folder has room for the final networks' curves alone.
@@ -160,6 +163,8 @@ class NetworkEmbedder(
     def _assign(self, fitted: Fitted):
         for name, value in fitted.attributes.items():
             setattr(self, name, value)
+        if fitted.interrupted:
+            raise KeptInterrupt
         return self
 
     def _train(
@@ -191,15 +196,37 @@ class NetworkEmbedder(
         with process_group(device):
             seed = agree(resolve_seed(self.random_state), device)
             course = self._prepare(rows, among, seed, device, columns)
-            tasks, told = self._train_tasks(course, seed, states, n_fits, reported)
+            trainers = self._make_trainers(course, seed, states, n_fits, reported)
+            interrupted = self._run_all(trainers)
+        tasks = [trainer.task.cpu() for trainer in trainers]
         eras = None if rows.eras is None else rows.eras.take(among)
         attributes = {
             "fitted_eras_": known_numbers(eras),
             "missing_values_": course.columns.fill,
-            **told,
+            "history_": _side_by_side([t.history for t in trainers]),
+            "best_epoch_": np.array([t.best_epoch for t in trainers]),
+            "n_iter_": max(len(t.history) for t in trainers),
             **self._keep(tasks, course),
         }
-        return Fitted(attributes, course.train)
+        return Fitted(attributes, course.train, interrupted)
+
+    def _run_all(self, trainers: list[Trainer]) -> bool:
+        """Train all networks; return whether Ctrl-C ended it with something to keep."""
+        from numerai_features.nn._device import operations
+        from numerai_features.nn._ensemble import train_all
+        from numerai_features.nn._threads import fixed_threads
+
+        last: Any = trainers[-1]
+        try:
+            with fixed_threads(operations(last.task, last.batches.rows_per_step)):
+                train_all(trainers)
+        except KeyboardInterrupt:
+            if not (self.keep_interrupted and all(t.best for t in trainers)):
+                raise
+            for trainer in trainers:
+                trainer.restore_best()
+            return True
+        return False
 
     def _prepare(
         self,
@@ -223,7 +250,7 @@ class NetworkEmbedder(
         light = None if weights is None else weights / weights[train].mean()
         table = Table(X, *columns.units, device, light, rows.y)
         labels = None if rows.eras is None else rows.eras.row_numbers
-        key = (_sample(X), rows.y, labels, weights, train, valid)
+        key = (X, rows.y, labels, weights, train, valid)
         return Course(rows, table, columns, train, valid, key)
 
     def _make_batches(self, course: Course, seed: int, task: Task) -> tuple[Any, Any]:
@@ -244,15 +271,15 @@ class NetworkEmbedder(
             batch_size = min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH)
         return RowBatches(table, seed, train, batch_size), held_out
 
-    def _train_tasks(
+    def _make_trainers(
         self,
         course: Course,
         seed: int,
         states: list[dict[str, NDArray[Any]]] | None,
         n_fits: int,
         reported: bool,
-    ) -> tuple[list[Task], dict[str, Any]]:
-        """Return the trained networks on the CPU, and what is told of their training.
+    ) -> list[Trainer]:
+        """Return what trains each network.
 
         They begin with fresh weights, or with `states`; `n_fits` is how many fits came
         before, which draws other numbers.
@@ -260,10 +287,11 @@ class NetworkEmbedder(
         import torch
 
         from numerai_features.nn._device import operations
-        from numerai_features.nn._ensemble import train_all
         from numerai_features.nn._layers import initialize
-        from numerai_features.nn._threads import fixed_threads
 
+        key = None
+        if self.checkpoint is not None:
+            key = self._run_key(*course.key, n_fits, states)
         trainers = []
         for model, own in enumerate(model_seeds(seed, self.n_models, n_fits)):
             # What torch's own layers draw comes from the global generator.
@@ -276,24 +304,17 @@ class NetworkEmbedder(
                 task.load_state_dict(state)
             batches, held_out = self._make_batches(course, own, task)
             work = operations(task, batches.rows_per_step)
-            key = (*course.key, n_fits, states)
             trainer = self._make_trainer(
-                task.to(course.table.device), batches, held_out, work, model, key
+                task.to(course.table.device), batches, held_out, work
             )
+            if key is not None:
+                trainer.checkpoint = self._make_checkpoint(model, key)
             if reported and self.log_dir is not None:
                 trainer.report = self._make_report(model)
             trainers.append(trainer)
-        with fixed_threads(work):
-            train_all(trainers)
-        told = {
-            "history_": _side_by_side([t.history for t in trainers]),
-            "best_epoch_": np.array([t.best_epoch for t in trainers]),
-            "n_iter_": max(len(t.history) for t in trainers),
-        }
-        return [t.task.cpu() for t in trainers], told
+        return trainers
 
-    def _make_trainer(self, task, batches, held_out, work, model, key) -> Trainer:
-        from numerai_features.nn._checkpoint import Checkpoint
+    def _make_trainer(self, task, batches, held_out, work) -> Trainer:
         from numerai_features.nn._device import resolve_precision
         from numerai_features.nn._optimizer import TrainingSettings
         from numerai_features.nn._training import Trainer
@@ -307,17 +328,8 @@ class NetworkEmbedder(
             **{name: getattr(self, name) for name in names},
             dtype=resolve_precision(self.precision, device, work),
         )
-        checkpoint = None
-        if self.checkpoint is not None:
-            file = self._checkpoint_file(model, *key)
-            checkpoint = Checkpoint(file, self.checkpoint_every)
         return Trainer(
-            task,
-            batches,
-            settings,
-            held_out=held_out,
-            checkpoint=checkpoint,
-            progress=bool(self.verbose),
+            task, batches, settings, held_out=held_out, progress=bool(self.verbose)
         )
 
     def _keep(self, tasks: list[Any], course: Course) -> dict[str, Any]:
@@ -328,18 +340,25 @@ class NetworkEmbedder(
         steps = models if len(branches) > 1 else branches[0].steps
         return {"encoder_": Encoder([("fill", fill), *steps])}
 
-    def _checkpoint_file(self, model: int, *key: Any) -> Path:
-        """Return the file of one network's run, named by all that it depends on."""
+    def _run_key(self, X: NDArray[Any], *rest: Any) -> str:
+        """Return a hash of all that a run depends on."""
         if not isinstance(self.random_state, Integral):
             raise ValueError(
                 "checkpoint needs an int random_state, by which a fit that was cut off "
                 f"is known again; got {self.random_state!r}."
             )
-        unseen = ("checkpoint", "checkpoint_every", "log_dir", "verbose")
+        unseen = (
+            "checkpoint", "checkpoint_every", "keep_interrupted", "log_dir", "verbose",
+        )  # fmt: skip
         params = {k: v for k, v in self.get_params().items() if k not in unseen}
-        name = joblib.hash((params, key))
-        owner = type(self).__name__
-        return Path(self.checkpoint) / f"{owner}-{name}-{model + 1}.safetensors"
+        return str(joblib.hash((params, hash_rows(X), rest)))
+
+    def _make_checkpoint(self, model: int, key: str) -> Checkpoint:
+        from numerai_features.nn._checkpoint import Checkpoint
+
+        name = f"{type(self).__name__}-{key}-{model + 1}.checkpoint"
+        file = Path(self.checkpoint) / name
+        return Checkpoint(file, self.checkpoint_every, key=key)
 
     def _make_report(self, model: int) -> Callable[[dict[str, Any]], None]:
         """Return what writes an epoch's record for TensorBoard."""
@@ -360,7 +379,7 @@ class NetworkEmbedder(
         """Return rows, and their eras or None, for a fitted network."""
         check_is_fitted(self, "encoder_")
         X, eras = validate_rows(self, X, eras, reset=False)
-        check_missing(X, self.missing)
+        check_missing(X, self._fitted_with.missing)
         return X, eras
 
     def _check_latents(self, X):
@@ -416,9 +435,3 @@ def _side_by_side(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]
         }
         for i, record in enumerate(longest)
     ]
-
-
-def _sample(X: NDArray[Any]) -> Any:
-    """Return what tells a table from another: its shape and some of its rows."""
-    rows = np.unique(np.linspace(0, len(X) - 1, _SAMPLED_ROWS).astype(np.intp))
-    return X.shape, np.ascontiguousarray(X[rows])

@@ -79,6 +79,10 @@ class TrainingParameters(BaseEstimator):
         last one; a fit that ends removes it.
     checkpoint_every : float, default=60
         Seconds between two states.
+    keep_interrupted : bool, default=False
+        Whether Ctrl-C leaves the embedder fitted, with each network's best weights so
+        far, once all of them have an epoch behind them. KeyboardInterrupt is raised
+        all the same; else the embedder is then as it was before the fit.
     log_dir : path, default=None
         Folder for TensorBoard.
     random_state : int, RandomState or None, default=None
@@ -125,6 +129,7 @@ class TrainingParameters(BaseEstimator):
     precision: str = "auto"
     checkpoint: Any = None
     checkpoint_every: float = 60
+    keep_interrupted: bool = False
     log_dir: Any = None
     random_state: Any = None
     verbose: int = 0
@@ -151,6 +156,7 @@ class TrainingParameters(BaseEstimator):
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "checkpoint": [str, PathLike, None],
         "checkpoint_every": [NOT_NEGATIVE],
+        "keep_interrupted": ["boolean"],
         "log_dir": [str, PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._compat import HasMethods, Interval, StrOptions, fit_context
+from numerai_features._compat import HasMethods, Interval, StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import missing_values
+from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._axes import fit_axes, principal_turn
 from numerai_features.embedders._columns import Columns, column_moments
 from numerai_features.embedders._course import Course
@@ -233,7 +234,7 @@ class UMAPEmbedder(NetworkEmbedder):
         """
         return super().fit(X, y, eras=eras)
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None, *, eras=None):
         """Fit, and return the rows' latents.
 
@@ -266,7 +267,7 @@ class UMAPEmbedder(NetworkEmbedder):
             raise ValueError(
                 "inverse_transform needs the network that restores rows: fit with "
                 "reconstruction_weight above 0 (1, say); got "
-                f"{self.reconstruction_weight}."
+                f"{self._fitted_with.reconstruction_weight}."
             )
         return self.decoder_.transform(self._check_latents(X))
 

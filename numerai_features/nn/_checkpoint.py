@@ -1,19 +1,20 @@
-"""Training states on disk: tensors in safetensors, the rest as JSON in its header."""
+"""Training states on disk: tensors in safetensors' form, in a sealed file."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
+from numerai_features._whole import sweep
 from numerai_features.nn import _parallel
 
-_PROGRESS = "progress"
+_KIND = "checkpoint"
 
 
 class Checkpoint:
@@ -25,11 +26,14 @@ class Checkpoint:
         Its name should tell the run apart from all others.
     every : float, default=60
         Seconds from one writing to the next.
+    key : str, default=""
+        A hash of all that the run depends on.
     """
 
-    def __init__(self, file: Path, every: float = 60.0) -> None:
+    def __init__(self, file: Path, every: float = 60.0, *, key: str = "") -> None:
         self.file = file
         self.every = every
+        self.key = key
         self._written = time.monotonic()
 
     def is_due(self) -> bool:
@@ -37,35 +41,61 @@ class Checkpoint:
         return time.monotonic() - self._written >= self.every
 
     def write(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-        """Write a state; a reader sees the old one or the new one, never half."""
-        from safetensors.torch import save_file
+        """Write a state; a reader sees the old one or the new one, never half.
+
+        Where it cannot be written, the disk being full for instance, there is a warning
+        and the state before it stays.
+        """
+        from safetensors.torch import save
 
         if _parallel.rank() == 0:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            part = self.file.with_suffix(f".part{os.getpid()}")
             # Copies: a matrix that two layers share is written for each of them.
             layout = torch.contiguous_format
             plain = {
                 k: v.detach().cpu().clone(memory_format=layout)
                 for k, v in tensors.items()
             }
-            save_file(plain, part, metadata={_PROGRESS: json.dumps(progress)})
-            os.replace(part, self.file)
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                write_sealed(
+                    self.file,
+                    progress,
+                    kind=_KIND,
+                    key=self.key,
+                    write=lambda stream: stream.write(save(plain)),
+                )
+            except OSError as error:
+                warnings.warn(
+                    f"The checkpoint {self.file} cannot be written ({error}); training "
+                    "goes on without it.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
         self._written = time.monotonic()
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the last state written, None if there is none."""
-        from safetensors import safe_open
+        """Return the last state written, None if there is none that can be used.
 
-        if not self.file.exists():
+        One that is damaged, or was written by another version, is put aside.
+        """
+        from safetensors.torch import load
+
+        try:
+            progress, tensors = read_sealed(
+                self.file,
+                kind=_KIND,
+                key=self.key,
+                read=lambda stream: load(stream.read()),
+            )
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        with safe_open(self.file, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-            progress = json.loads(opened.metadata()[_PROGRESS])
+        except SealError as error:
+            set_aside(self.file, error)
+            return None
         return tensors, progress
 
     def remove(self) -> None:
         """Delete the file of a run that is done."""
         if _parallel.rank() == 0:
-            for file in (self.file, *self.file.parent.glob(f"{self.file.stem}.part*")):
-                file.unlink(missing_ok=True)
+            self.file.unlink(missing_ok=True)
+            sweep(self.file)

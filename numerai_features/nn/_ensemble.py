@@ -23,13 +23,7 @@ from numerai_features.nn._training import Trainer, set_gradients
 
 
 def train_all(trainers: Sequence[Trainer]) -> None:
-    """Train networks to the end; then their checkpoints are removed.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If Ctrl-C comes while networks are left that have not been trained at all.
-    """
+    """Train networks to the end; then their checkpoints are removed."""
     on_gpu = all(t.losses.device.type == "cuda" for t in trainers)
     by_rows = all(isinstance(t.batches, RowBatches) for t in trainers)
     # Sums over processes are not to be had of stacked networks.
@@ -37,17 +31,15 @@ def train_all(trainers: Sequence[Trainer]) -> None:
         train_at_once(trainers)
     else:
         train_in_a_row(trainers)
-    if not any(trainer.interrupted for trainer in trainers):
-        for trainer in trainers:
-            if trainer.checkpoint is not None:
-                trainer.checkpoint.remove()
+    for trainer in trainers:
+        if trainer.checkpoint is not None:
+            trainer.checkpoint.remove()
 
 
 def train_in_a_row(trainers: Sequence[Trainer]) -> None:
     """Train networks one after the other."""
-    for number, trainer in enumerate(trainers, 1):
-        # With networks left to train, nothing is to be content with.
-        trainer.run(may_end_early=number == len(trainers))
+    for trainer in trainers:
+        trainer.run()
 
 
 def train_at_once(trainers: Sequence[Trainer]) -> None:
@@ -58,37 +50,31 @@ def train_at_once(trainers: Sequence[Trainer]) -> None:
     """
     going = [(trainer, trainer.steps()) for trainer in trainers]
     n_stacked = 0
-    try:
-        while going:
-            batches = []
-            for trainer, steps in [*going]:
-                batch = next(steps, None)
-                if batch is None:
-                    going.remove((trainer, steps))
-                else:
-                    batches.append(batch)
-            together = [trainer for trainer, _ in going]
-            if going and len(going) != n_stacked:
-                set_at_once = stacked_gradients(together)
-                n_stacked = len(going)
-            if len({len(batch.x) for batch in batches}) == 1:
-                losses: Any = set_at_once(batches)
-            else:  # taken up again at steps of other sizes
-                losses = [
-                    set_gradients(trainer.task, batch, trainer.settings.dtype)
-                    for trainer, batch in zip(together, batches, strict=True)
-                ]
-            for trainer, loss in zip(together, losses, strict=True):
-                trainer.take_step(loss)
-            # At one step: what is drawn for all depends on where the first one is.
-            if any(
-                t.checkpoint is not None and t.checkpoint.is_due() for t in together
-            ):
-                for trainer in together:
-                    trainer.save()
-    except KeyboardInterrupt:
-        for trainer, _ in going:
-            trainer.end_early()
+    while going:
+        batches = []
+        for trainer, steps in [*going]:
+            batch = next(steps, None)
+            if batch is None:
+                going.remove((trainer, steps))
+            else:
+                batches.append(batch)
+        together = [trainer for trainer, _ in going]
+        if going and len(going) != n_stacked:
+            set_at_once = stacked_gradients(together)
+            n_stacked = len(going)
+        if len({len(batch.x) for batch in batches}) == 1:
+            losses: Any = set_at_once(batches)
+        else:  # taken up again at steps of other sizes
+            losses = [
+                set_gradients(trainer.task, batch, trainer.settings.dtype)
+                for trainer, batch in zip(together, batches, strict=True)
+            ]
+        for trainer, loss in zip(together, losses, strict=True):
+            trainer.take_step(loss)
+        # At one step: what is drawn for all depends on where the first one is.
+        if any(t.checkpoint is not None and t.checkpoint.is_due() for t in together):
+            for trainer in together:
+                trainer.save()
     for trainer in trainers:
         trainer.finish()
 

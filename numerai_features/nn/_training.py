@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -58,8 +57,6 @@ class Trainer:
         the rows held out, and ``seconds``.
     best_epoch : int
         From 1; 0 before the first.
-    interrupted : bool
-        Whether Ctrl-C ended it.
     """
 
     def __init__(
@@ -90,24 +87,12 @@ class Trainer:
         self.best: State = {}
         self.best_epoch = 0
         self.best_value = float("inf")
-        self.interrupted = False
         self.averaged = None if settings.ema_decay is None else self._state()
 
-    def run(self, *, may_end_early: bool = True) -> list[Record]:
-        """Train to the end and restore the best weights; return the history.
-
-        Parameters
-        ----------
-        may_end_early : bool, default=True
-            Whether Ctrl-C after the first epoch is content with the best one so far.
-        """
-        try:
-            for batch in self.steps():
-                self.take_step(set_gradients(self.task, batch, self.settings.dtype))
-        except KeyboardInterrupt:
-            if not may_end_early:
-                raise
-            self.end_early()
+    def run(self) -> list[Record]:
+        """Train to the end and restore the best weights; return the history."""
+        for batch in self.steps():
+            self.take_step(set_gradients(self.task, batch, self.settings.dtype))
         self.finish()
         return self.history
 
@@ -163,23 +148,13 @@ class Trainer:
         if self.checkpoint is not None:
             self.checkpoint.write(*self._snapshot())
 
-    def end_early(self) -> None:
-        """Be content with the best epoch so far, after Ctrl-C; raise if none is."""
-        if not self.best:
-            raise KeyboardInterrupt
-        self.interrupted = True
-        warnings.warn(
-            f"Stopped by Ctrl-C in epoch {self.epoch + 1} of "
-            f"{self.settings.max_epochs}; the best so far is kept, epoch "
-            f"{self.best_epoch}.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
     def finish(self) -> None:
         """Restore the best weights; a checkpoint keeps them until it is removed."""
-        if not self.interrupted:
-            self.save()
+        self.save()
+        self.restore_best()
+
+    def restore_best(self) -> None:
+        """Give the module the weights of the best epoch so far."""
         self.task.load_state_dict(self.best)
         self.task.eval()
 

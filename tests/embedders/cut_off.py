@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import struct
 import threading
 import time
 
@@ -13,11 +12,9 @@ PATIENCE = 120  # seconds
 
 def epochs_done(folder, network=1):
     """Epochs that a network of the fit with these checkpoints has behind it."""
-    for file in folder.glob(f"*-{network}.safetensors"):
+    for file in folder.glob(f"*-{network}.checkpoint"):
         with file.open("rb") as head:
-            [length] = struct.unpack("<Q", head.read(8))
-            told = json.loads(head.read(length))["__metadata__"]
-        return json.loads(told["progress"])["epoch"]
+            return json.loads(head.readline())["record"]["epoch"]
     return 0
 
 

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -194,13 +195,13 @@ class TestReproducibility:
         for ours, theirs in zip(resumed.states_, whole.states_, strict=True):
             for name, value in theirs.items():
                 np.testing.assert_array_equal(ours[name], value)
-        assert not list(tmp_path.glob("*.safetensors"))
+        assert not list(tmp_path.glob("*.checkpoint"))
 
     def test_a_checkpoint_of_another_fit_is_left_alone(self, rows, tmp_path):
         options = {**SMALL, "checkpoint": tmp_path}
         longer = {**options, "max_epochs": 30}
         kill_in_training(DAEEmbedder(4, **longer), rows.X, rows.eras, tmp_path)
-        [file] = tmp_path.glob("*.safetensors")
+        [file] = tmp_path.glob("*.checkpoint")
         before = file.read_bytes()
         eras, X = rows.eras.astype(int), rows.X.copy()
         X[0, 0] += 1
@@ -210,7 +211,7 @@ class TestReproducibility:
         DAEEmbedder(4, **longer).fit(X, eras=eras)
         DAEEmbedder(4, **longer).fit(rows.X, eras=eras + 1)
         assert file.read_bytes() == before
-        assert [*tmp_path.glob("*.safetensors")] == [file]
+        assert [*tmp_path.glob("*.checkpoint")] == [file]
         DAEEmbedder(4, **longer).fit(rows.X, eras=eras)  # as many, told as numbers
         assert not file.exists()
 
@@ -375,7 +376,7 @@ class TestPartialFit:
     @pytest.mark.parametrize("params", [{"n_models": 2}, {"n_components": 3}], ids=str)
     def test_other_networks_are_refused(self, rows, fitted, params):
         dae = pickle.loads(pickle.dumps(fitted)).set_params(**params)
-        with pytest.raises(ValueError, match="goes on with the networks of fit, whose"):
+        with pytest.raises(ValueError, match="goes on with what was fitted with n_"):
             dae.partial_fit(rows.X, eras=rows.eras)
 
 
@@ -521,20 +522,28 @@ class TestValidation:
         assert np.isfinite(dae.history_[-1]["train_loss"]).all()
 
 
-def test_ctrl_c_keeps_the_best(rows, tmp_path):
-    dae = DAEEmbedder(4, **{**SMALL, "max_epochs": 100_000, "patience": None})
-    with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch \d+ of 1"):
-        interrupt_in_training(dae, rows.X, rows.eras, tmp_path)
-    assert 1 <= dae.best_epoch_[0] <= dae.n_iter_ < 100_000
-    assert dae.transform(rows.X).shape == (rows.n_rows, 4)
+class TestCtrlC:
+    endless: ClassVar = {**SMALL, "max_epochs": 100_000, "patience": None}
 
+    def test_leaves_it_unfitted(self, rows, tmp_path):
+        dae = DAEEmbedder(4, **self.endless)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_in_training(dae, rows.X, rows.eras, tmp_path)
+        assert not hasattr(dae, "encoder_")
+        assert not hasattr(dae, "n_features_in_")
 
-def test_ctrl_c_comes_out_where_networks_are_left_to_train(rows, tmp_path):
-    dae = DAEEmbedder(4, **{**SMALL, "max_epochs": 100_000, "patience": None})
-    dae.set_params(n_models=2)
-    with pytest.raises(KeyboardInterrupt):
-        interrupt_in_training(dae, rows.X, rows.eras, tmp_path)
-    assert not hasattr(dae, "encoder_")
+    def test_best_so_far_is_kept_where_asked_for(self, rows, tmp_path):
+        dae = DAEEmbedder(4, keep_interrupted=True, **self.endless)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_in_training(dae, rows.X, rows.eras, tmp_path)
+        assert 1 <= dae.best_epoch_[0] <= dae.n_iter_ < 100_000
+        assert dae.transform(rows.X).shape == (rows.n_rows, 4)
+
+    def test_nothing_is_kept_where_a_network_has_nothing(self, rows, tmp_path):
+        dae = DAEEmbedder(4, keep_interrupted=True, n_models=2, **self.endless)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_in_training(dae, rows.X, rows.eras, tmp_path)
+        assert not hasattr(dae, "encoder_")
 
 
 def test_tensorboard_gets_every_metric(rows, tmp_path):

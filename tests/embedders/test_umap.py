@@ -241,7 +241,7 @@ class TestKept:
         np.testing.assert_array_equal(
             resumed.transform(rows.X), whole.transform(rows.X)
         )
-        assert not list(tmp_path.glob("*.safetensors"))
+        assert not list(tmp_path.glob("*.checkpoint"))
 
     def test_stages_are_told(self, rows, capsys):
         UMAPEmbedder(2, verbose=1, **SMALL).fit(rows.X, eras=rows.eras)

@@ -16,13 +16,13 @@ from nn_parts import (
     OneNumber,
     Steps,
     StopAt,
-    assert_same_bits,
     assert_same_run,
     cut,
     interrupt,
     make_run,
 )
 
+from numerai_features._sealed import SetAsideWarning
 from numerai_features.nn._checkpoint import Checkpoint
 from numerai_features.nn._ensemble import train_all, train_at_once
 from numerai_features.nn._optimizer import TrainingSettings
@@ -88,7 +88,7 @@ def resume(case, file, **options):
 
 class TestKilled:
     def test_ends_with_the_same_bits(self, tmp_path):
-        file, at = tmp_path / "states" / "run.safetensors", (1, 2)
+        file, at = tmp_path / "states" / "run.checkpoint", (1, 2)
         args = [Path(__file__).parent, file, json.dumps(options_of("all")), *at]
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, *map(str, args)],
@@ -105,7 +105,7 @@ class TestCutAnywhere:
     @pytest.mark.parametrize("case", SETTINGS)
     def test_ends_with_the_same_bits(self, tmp_path, case):
         whole = uninterrupted(case)
-        file = tmp_path / "run.safetensors"
+        file = tmp_path / "run.checkpoint"
         cuts = [(e, s) for e in range(len(whole.history)) for s in range(N_STEPS + 1)]
         for at in cuts:
             with pytest.raises(Cut):
@@ -116,14 +116,14 @@ class TestCutAnywhere:
 
     def test_again_and_again(self, tmp_path):
         whole = uninterrupted("all")
-        file = tmp_path / "run.safetensors"
+        file = tmp_path / "run.checkpoint"
         for at in ((0, 1), (0, 2), (0, N_STEPS), (1, 0), (1, 2)):
             with pytest.raises(Cut):
                 resume("all", file, wrap=lambda b, at=at: StopAt(b, *at, cut))
         assert_same_run(resume("all", file), whole)
 
     def test_between_two_states(self, tmp_path):
-        file = tmp_path / "run.safetensors"
+        file = tmp_path / "run.checkpoint"
         with pytest.raises(Cut):
             resume("all", file, wrap=lambda b: StopAt(b, 1, 1, cut))
         kept = file.read_bytes()
@@ -141,7 +141,7 @@ class TestCutAnywhere:
             task = OneNumber(loss=[2.0, 1.0, 3.0, 0.0])
             task.seen = [None] * n_judged
             settings = TrainingSettings(4, learning_rate=0.1, patience=1)
-            checkpoint = Checkpoint(tmp_path / "run.safetensors", every=0)
+            checkpoint = Checkpoint(tmp_path / "run.checkpoint", every=0)
             return Trainer(
                 task, wrap(Steps(2)), settings, held_out=[None], checkpoint=checkpoint
             )
@@ -157,13 +157,13 @@ class TestCutAnywhere:
         assert (first.best_epoch, first.task.weight.item()) == (2, again.task.weight)
 
     def test_by_ctrl_c(self, tmp_path):
-        file = tmp_path / "run.safetensors"
-        with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 2 of 3"):
+        file = tmp_path / "run.checkpoint"
+        with pytest.raises(KeyboardInterrupt):
             resume("plain", file, wrap=lambda b: StopAt(b, 1, 2, interrupt))
         assert_same_run(resume("plain", file), uninterrupted("plain"))
 
     def test_writing_changes_nothing(self, tmp_path):
-        file = tmp_path / "run.safetensors"
+        file = tmp_path / "run.checkpoint"
         assert_same_run(resume("all", file), uninterrupted("all"))
 
 
@@ -171,7 +171,7 @@ class TestFinished:
     @pytest.mark.parametrize("every", [0, 3600])
     @pytest.mark.parametrize("case", SETTINGS)
     def test_its_state_stays_and_nothing_is_trained_again(self, tmp_path, case, every):
-        checkpoint = Checkpoint(tmp_path / "run.safetensors", every)
+        checkpoint = Checkpoint(tmp_path / "run.checkpoint", every)
         trainer = make_run(**options_of(case), checkpoint=checkpoint)
         trainer.run()
         assert checkpoint.file.exists()
@@ -183,7 +183,7 @@ class TestFinished:
     def test_best_weights_are_restored_and_the_last_ones_kept_in_it(self, tmp_path):
         task = OneNumber(loss=[2.0, 1.0, 3.0])
         settings = TrainingSettings(3, learning_rate=0.1, schedule="constant")
-        checkpoint = Checkpoint(tmp_path / "run.safetensors", every=3600)
+        checkpoint = Checkpoint(tmp_path / "run.checkpoint", every=3600)
         Trainer(task, Steps(), settings, held_out=[None], checkpoint=checkpoint).run()
         tensors, progress = checkpoint.read()
         assert progress["epoch"] == 3
@@ -199,7 +199,7 @@ SEVERAL = {
 
 
 def files_of(folder):
-    return [folder / f"run-{seed}.safetensors" for seed in SEEDS]
+    return [folder / f"run-{seed}.checkpoint" for seed in SEEDS]
 
 
 def several(folder, stop=None, at=(1, 1), action=cut, **options):
@@ -243,21 +243,7 @@ class TestInARow:
         assert_as_alone(runs, alone)
         assert not any(tmp_path.iterdir())
 
-    def test_ctrl_c_in_the_last_keeps_its_best_and_its_state(self, tmp_path, alone):
-        runs = several(tmp_path, stop=2, action=interrupt)
-        with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 2 of 3"):
-            train_all(runs)
-        assert_as_alone(runs[:2], alone[:2])
-        assert [trainer.interrupted for trainer in runs] == [False, False, True]
-        assert runs[2].best_epoch == 1
-        assert files_of(tmp_path)[2].exists()
-        again = several(tmp_path)
-        train_all(again)
-        assert again[2].batches.calls == [(1, 1), (2, 0)]
-        assert_as_alone(again, alone)
-        assert not any(tmp_path.iterdir())
-
-    def test_ctrl_c_before_the_last_is_passed_on(self, tmp_path, alone):
+    def test_ctrl_c_comes_out_and_states_stay(self, tmp_path, alone):
         runs = several(tmp_path, stop=1, action=interrupt)
         with pytest.raises(KeyboardInterrupt):
             train_all(runs)
@@ -276,20 +262,14 @@ class TestAtOnce:
     # In floats: for digits of bytes, which only a CPU makes, vmap has no rule.
     still = {"level": 0.0, "dropout": 0.0, "dtype_of_rows": np.float32}
 
-    def test_ctrl_c_keeps_the_best_of_each(self, tmp_path):
+    def test_ctrl_c_comes_out_and_states_stay(self, tmp_path):
         runs = several(tmp_path, stop=1, at=(2, 1), action=interrupt, **self.still)
-        with pytest.warns(RuntimeWarning, match=r"Stopped by Ctrl-C in epoch 3 of 3"):
-            train_at_once(runs)
-        for trainer in runs:
-            assert trainer.interrupted
-            assert len(trainer.history) == 2
-            assert_same_bits(trainer.task.state_dict(), trainer.best)
-        assert all(file.exists() for file in files_of(tmp_path))
-
-    def test_ctrl_c_before_the_first_epochs_end_is_passed_on(self, tmp_path):
-        runs = several(tmp_path, stop=1, at=(0, 1), action=interrupt, **self.still)
         with pytest.raises(KeyboardInterrupt):
             train_at_once(runs)
+        for trainer in runs:
+            assert len(trainer.history) == 2
+            assert trainer.best
+        assert all(file.exists() for file in files_of(tmp_path))
 
     @pytest.mark.parametrize("at", [(0, 1), (1, 2), (2, 3)])
     @pytest.mark.parametrize("n_train", [129, 130])
@@ -311,26 +291,50 @@ class TestAtOnce:
 
 
 class TestFile:
-    def test_a_half_written_state_is_ignored(self, tmp_path):
-        file = tmp_path / "run.safetensors"
-        file.with_suffix(".part12345").write_bytes(b"\x10\x00\x00")
-        assert Checkpoint(file).read() is None
+    def test_a_damaged_state_is_put_aside_and_the_run_begins_anew(self, tmp_path):
+        file = tmp_path / "run.checkpoint"
         with pytest.raises(Cut):
             resume("plain", file, wrap=lambda b: StopAt(b, 1, 2, cut))
-        whole = file.read_bytes()
-        file.with_suffix(".part12345").write_bytes(whole[: len(whole) // 2])
-        assert_same_run(resume("plain", file), uninterrupted("plain"))
+        good = file.read_bytes()
+        expected = uninterrupted("plain")
+        rng = np.random.default_rng(0)
+        for place in rng.integers(len(good), size=10):
+            bad = bytearray(good)
+            bad[place] ^= 1 << rng.integers(8)
+            for content in (bad, good[:place]):
+                file.write_bytes(content)
+                with pytest.warns(
+                    SetAsideWarning, match=r"kept as run\.checkpoint\.unu"
+                ):
+                    assert Checkpoint(file).read() is None
+                assert file.with_name("run.checkpoint.unusable").exists()
+        assert_same_run(resume("plain", file), expected)
+
+    def test_a_state_of_another_run_is_put_aside(self, tmp_path):
+        file = tmp_path / "run.checkpoint"
+        Checkpoint(file, key="a").write({"x": torch.ones(3)}, {})
+        with pytest.warns(SetAsideWarning, match="belongs to something else"):
+            assert Checkpoint(file, key="b").read() is None
+
+    def test_where_it_cannot_be_written_training_goes_on(self, tmp_path):
+        (tmp_path / "taken").write_text("no folder")
+        checkpoint = Checkpoint(tmp_path / "taken" / "run.checkpoint", every=0)
+        trainer = make_run(**options_of("plain"))
+        trainer.checkpoint = checkpoint
+        with pytest.warns(RuntimeWarning, match="cannot be written"):
+            trainer.run()
+        assert_same_run(trainer, uninterrupted("plain"))
 
     def test_a_reader_never_sees_half(self, tmp_path, monkeypatch):
-        file = tmp_path / "run.safetensors"
+        file = tmp_path / "run.checkpoint"
         checkpoint = Checkpoint(file)
         checkpoint.write({"x": torch.ones(3)}, {"step": 1})
         seen = []
         replace = os.replace
 
-        def look_and_replace(part, whole):
+        def look_and_replace(part, file):
             seen.append(checkpoint.read())
-            replace(part, whole)
+            replace(part, file)
 
         monkeypatch.setattr(os, "replace", look_and_replace)
         checkpoint.write({"x": torch.zeros(3)}, {"step": 2})
@@ -340,10 +344,10 @@ class TestFile:
         tensors, progress = checkpoint.read()
         assert (tensors["x"] == 0).all()
         assert progress == {"step": 2}
-        assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]
+        assert [p.name for p in tmp_path.iterdir()] == ["run.checkpoint"]
 
     def test_gives_back_what_was_written(self, tmp_path):
-        checkpoint = Checkpoint(tmp_path / "new" / "folder" / "run.safetensors")
+        checkpoint = Checkpoint(tmp_path / "new" / "folder" / "run.checkpoint")
         assert checkpoint.read() is None
         tensors = {
             "turned": torch.arange(6.0).reshape(2, 3).T,
@@ -369,7 +373,7 @@ class TestFile:
     def test_is_due_every_so_often(self, tmp_path, monkeypatch):
         now = [100.0]
         monkeypatch.setattr("time.monotonic", lambda: now[0])
-        checkpoint = Checkpoint(tmp_path / "run.safetensors", every=60)
+        checkpoint = Checkpoint(tmp_path / "run.checkpoint", every=60)
         due = []
         for now[0] in (100.0, 159.0, 160.0):
             due.append(checkpoint.is_due())

@@ -1,7 +1,6 @@
 """The training loop against plain torch, and what it keeps, tells and refuses."""
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -437,31 +436,22 @@ class TestBestEpoch:
 
 
 class TestCtrlC:
-    def test_keeps_the_best_and_warns(self):
-        trainer = make_run(max_epochs=9, wrap=lambda b: StopAt(b, 3, 2, interrupt))
-        with pytest.warns(
-            RuntimeWarning,
-            match=r"Stopped by Ctrl-C in epoch 4 of 9; .* kept, epoch [1-3]\.",
-        ):
-            history = trainer.run()
-        assert len(history) == 3
-        assert trainer.interrupted
-        assert not trainer.task.training
-        assert_same_bits(trainer.task.state_dict(), trainer.best)
-
-    def test_best_is_that_of_the_epochs_before(self):
+    def test_comes_out_and_the_best_can_be_restored(self):
         scripts = {"loss": [3.0, 1.0, 2.0, 0.0]}
         trainer = one_number(4, scripts=scripts)
         trainer.batches = StopAt(trainer.batches, 3, 1, interrupt)  # not judged yet
-        with pytest.warns(RuntimeWarning, match=r"epoch 4 of 4; .* epoch 2\."):
+        with pytest.raises(KeyboardInterrupt):
             trainer.run()
+        assert len(trainer.history) == 3
+        trainer.restore_best()
+        assert not trainer.task.training
         assert trainer.task.weight.item() == trainer.task.seen[1]
 
-    def test_passes_before_the_first_epochs_end(self):
+    def test_before_the_first_epochs_end_there_is_no_best(self):
         trainer = make_run(max_epochs=9, wrap=lambda b: StopAt(b, 0, 4, interrupt))
-        with warnings.catch_warnings(), pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
             trainer.run()
-        assert not trainer.interrupted
+        assert not trainer.best
 
 
 def normal_rows(n_rows=200, n_features=6, seed=0):

@@ -1,0 +1,218 @@
+"""The one form of files that are read again: sealed by a checksum and a key.
+
+A file is one line of JSON, and behind it maybe bytes: its payload. The line says what
+kind of file it is, the key of what it belongs to, by which version of the package it
+was written, how long the payload is, a record of what JSON has, and the checksum of all
+that. So a file that was cut short, changed or exchanged is never taken for a good one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from numerai_features import __version__
+from numerai_features._whole import whole_file
+
+_BLOCK = 8 << 20
+_DIGEST = 32  # bytes of BLAKE2b
+_START = '{"checksum": "'
+_BLANK = "0" * 2 * _DIGEST
+_LONGEST_LINE = 256 << 20
+
+
+class SealError(ValueError):
+    """A file is damaged, of another kind, or belongs to something else."""
+
+
+class SetAsideWarning(UserWarning):
+    """A file that cannot be used was given another name, and is made anew."""
+
+
+def write_sealed(
+    file: Path,
+    record: Any,
+    *,
+    kind: str,
+    key: str = "",
+    write: Callable[[IO[bytes]], object] | None = None,
+) -> None:
+    """Write a file, whole or not at all.
+
+    Parameters
+    ----------
+    file : Path
+    record : object
+        Of types that JSON has.
+    kind : str
+        What kind of file it is, such as ``"panel"``.
+    key : str, default=""
+        What it belongs to: a hash of all that its contents depend on.
+    write : callable, default=None
+        Called with a binary stream, to which it writes the payload. The stream can
+        neither be read nor be wound back.
+    """
+    with whole_file(file) as temporary, temporary.open("r+b") as stream:
+        write_seal(stream, record, kind=kind, key=key, write=write)
+
+
+def write_seal(
+    stream: IO[bytes],
+    record: Any,
+    *,
+    kind: str,
+    key: str = "",
+    write: Callable[[IO[bytes]], object] | None = None,
+) -> None:
+    """Write a sealed file's bytes to an empty file that is open.
+
+    Parameters
+    ----------
+    stream : binary file
+    record, kind, key, write
+        As of `write_sealed`.
+    """
+    about = {"kind": kind, "key": key, "version": __version__, "record": record}
+    body = json.dumps(about)[1:-1]
+    line = f'{_START}{_BLANK}", {body}, "length": {0:20d}}}\n'.encode()
+    stream.write(line)
+    payload = _Hashed(stream)
+    if write is not None:
+        write(payload)  # type: ignore[arg-type]
+    length = f'"length": {payload.length:20d}}}\n'.encode()
+    told = line[: -len(length)] + length
+    payload.digest.update(told)  # last, for now the length is known
+    start = len(_START)
+    checksum = payload.digest.hexdigest().encode()
+    stream.seek(0)
+    stream.write(told[:start] + checksum + told[start + len(checksum) :])
+    stream.flush()
+
+
+def read_sealed(
+    file: Path,
+    *,
+    kind: str,
+    key: str | None = None,
+    same_version: bool = True,
+    read: Callable[[IO[bytes]], Any] | None = None,
+) -> tuple[Any, Any]:
+    """Return the record of a file, and what is read from its payload.
+
+    Parameters
+    ----------
+    file : Path
+    kind : str
+        What kind of file it must be.
+    key : str, default=None
+        What it must belong to; None: anything.
+    same_version : bool, default=True
+        Whether this version of the package must have written it.
+    read : callable, default=None
+        Called with the file, open where the payload begins, after all was checked.
+
+    Returns
+    -------
+    record : object
+    payload : object
+        What `read` returns.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    SealError
+        If it cannot be used.
+    """
+    with file.open("rb") as stream:
+        line = stream.readline(_LONGEST_LINE)
+        about = _parse(file, line)
+        digest = hashlib.blake2b(digest_size=_DIGEST)
+        length = 0
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+            length += len(block)
+        start, end = len(_START), len(_START) + len(_BLANK)
+        digest.update(line[:start] + _BLANK.encode() + line[end:])
+        if length != about["length"]:
+            raise SealError(
+                f"{file} is cut short or too long: {length} bytes behind its first "
+                f"line, which says {about['length']}."
+            )
+        if digest.hexdigest() != about["checksum"]:
+            raise SealError(f"{file} is damaged: its checksum is another.")
+        if about["kind"] != kind:
+            raise SealError(f"{file} is a {about['kind']!r}, not a {kind!r}.")
+        if same_version and about["version"] != __version__:
+            raise SealError(
+                f"{file} was written by numerai-features {about['version']}, this is "
+                f"{__version__}."
+            )
+        if key is not None and about["key"] != key:
+            raise SealError(f"{file} belongs to something else: its key is another.")
+        stream.seek(len(line))
+        return about["record"], None if read is None else read(stream)
+
+
+def set_aside(file: Path, error: Exception) -> None:
+    """Give a file that cannot be used another name, and warn.
+
+    Parameters
+    ----------
+    file : Path
+    error : SealError
+        Why.
+    """
+    aside = file.with_name(file.name + ".unusable")
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(file, aside)
+    warnings.warn(
+        f"{error} It is kept as {aside.name}, and made anew.",
+        SetAsideWarning,
+        stacklevel=3,
+    )
+
+
+def _parse(file: Path, line: bytes) -> dict[str, Any]:
+    """Return what a first line says, of the right types; it is not checked yet."""
+    try:
+        about = json.loads(line)
+        types = {
+            "checksum": str, "kind": str, "key": str, "version": str, "length": int,
+        }  # fmt: skip
+        if (
+            line.startswith(_START.encode())
+            and all(type(about[name]) is of for name, of in types.items())
+            and len(about["checksum"]) == len(_BLANK)
+            and "record" in about
+        ):
+            return about  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise SealError(f"{file} is damaged, or not one of ours: it has no seal.")
+
+
+class _Hashed:
+    """A stream that is written to, and tells the checksum of what was written."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.length = 0
+        self.digest = hashlib.blake2b(digest_size=_DIGEST)
+        self._stream = stream
+
+    def write(self, data: Any) -> int:
+        """Write bytes."""
+        view = memoryview(data).cast("B")
+        self.digest.update(view)
+        self._stream.write(view)
+        self.length += len(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Do nothing: the file is brought to disk as a whole."""

@@ -1,0 +1,251 @@
+"""Files and folders that appear whole, or not at all."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import pytest
+
+from numerai_features import _whole
+from numerai_features._whole import recover, sweep, whole_file, whole_folder
+
+
+@pytest.fixture(params=["at once", "by two renames"])
+def exchange(request, monkeypatch):
+    """Where two folders can be exchanged in one step, and where not."""
+    if request.param == "by two renames":
+        monkeypatch.setattr(_whole, "_renameat2", lambda: None)
+    elif _whole._renameat2() is None:
+        pytest.skip("this system cannot exchange two paths")
+    return request.param
+
+
+def fill(folder, text):
+    for name in "ab":
+        (folder / name).write_text(text)
+
+
+def contents(folder):
+    return {f.name: f.read_text() for f in folder.iterdir()}
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+def anything(folder):
+    """Let any folder be replaced."""
+
+
+def nothing():
+    """Do nothing meanwhile."""
+
+
+def stop_with(error):
+    def stop():
+        raise error
+
+    return stop
+
+
+def write_file(file, text, meanwhile=nothing):
+    with whole_file(file) as temporary:
+        temporary.write_text(text)
+        meanwhile()
+
+
+def write_folder(path, text, may_replace=anything, meanwhile=nothing):
+    with whole_folder(path, may_replace=may_replace) as temporary:
+        fill(temporary, text)
+        meanwhile()
+
+
+class TestFile:
+    def test_takes_its_place_at_the_end(self, tmp_path):
+        file = tmp_path / "file"
+        file.write_text("old")
+        with whole_file(file) as temporary:
+            temporary.write_text("new")
+            assert file.read_text() == "old"
+        assert file.read_text() == "new"
+        assert names(tmp_path) == ["file"]
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_an_error_leaves_the_old_one(self, tmp_path, error):
+        file = tmp_path / "file"
+        file.write_text("old")
+        with pytest.raises(error):
+            write_file(file, "half", stop_with(error))
+        assert file.read_text() == "old"
+        assert names(tmp_path) == ["file"]
+
+    def test_two_writers_have_two_names(self, tmp_path):
+        file = tmp_path / "file"
+        with whole_file(file) as one:
+            with whole_file(file) as other:
+                assert one != other
+                one.write_text("one")
+                other.write_text("other")
+            assert file.read_text() == "other"
+        assert file.read_text() == "one"
+
+    def test_a_link_is_followed(self, tmp_path):
+        (tmp_path / "far").mkdir()
+        link = tmp_path / "file"
+        link.symlink_to(tmp_path / "far" / "file")
+        with whole_file(link) as temporary:
+            temporary.write_text("new")
+        assert link.is_symlink()
+        assert (tmp_path / "far" / "file").read_text() == "new"
+
+
+class TestFolder:
+    def test_appears_at_the_end(self, tmp_path):
+        path = tmp_path / "deep" / "folder"
+        with whole_folder(path) as temporary:
+            fill(temporary, "new")
+            assert not path.exists()
+        assert contents(path) == {"a": "new", "b": "new"}
+        assert names(path.parent) == ["folder"]
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_an_error_leaves_nothing(self, tmp_path, error):
+        with pytest.raises(error):
+            write_folder(tmp_path / "folder", "half", meanwhile=stop_with(error))
+        assert names(tmp_path) == []
+
+    def test_replaces_nothing_unasked(self, tmp_path):
+        write_folder(tmp_path / "folder", "old")
+        with pytest.raises(FileExistsError, match="Pass overwrite=True"):
+            write_folder(tmp_path / "folder", "new", None)
+        assert contents(tmp_path / "folder") == {"a": "old", "b": "old"}
+
+    def test_does_not_replace_what_appeared_meanwhile(self, tmp_path):
+        path = tmp_path / "folder"
+        theirs = partial(write_folder, path, "theirs")
+        with pytest.raises(FileExistsError, match="has appeared while"):
+            write_folder(path, "mine", None, theirs)
+        assert contents(path) == {"a": "theirs", "b": "theirs"}
+        assert names(tmp_path) == ["folder"]
+
+    def test_replaces_where_asked(self, tmp_path, exchange):
+        path = tmp_path / "folder"
+        write_folder(path, "old")
+        write_folder(path, "new")
+        assert contents(path) == {"a": "new", "b": "new"}
+        assert names(tmp_path) == ["folder"]
+
+    def test_asks_again_when_its_turn_has_come(self, tmp_path, exchange):
+        path = tmp_path / "folder"
+        write_folder(path, "old")
+
+        def check(folder):
+            if (folder / "letter").exists():
+                raise FileExistsError("a letter")
+
+        letter = partial((path / "letter").write_text, "dear")
+        with pytest.raises(FileExistsError, match="a letter"):
+            write_folder(path, "new", check, letter)
+        assert contents(path) == {"a": "old", "b": "old", "letter": "dear"}
+        assert names(tmp_path) == ["folder"]
+
+    def test_a_link_stays_one(self, tmp_path, exchange):
+        write_folder(tmp_path / "far" / "folder", "old")
+        link = tmp_path / "folder"
+        link.symlink_to(tmp_path / "far" / "folder")
+        write_folder(link, "new")
+        assert link.is_symlink()
+        assert contents(tmp_path / "far" / "folder") == {"a": "new", "b": "new"}
+        assert names(tmp_path / "far") == ["folder"]
+
+    def test_threads_write_one_after_the_other(self, tmp_path, exchange):
+        path = tmp_path / "folder"
+        threads = [
+            threading.Thread(target=write_folder, args=(path, str(i))) for i in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(contents(path).values())) == 1
+        assert names(tmp_path) == ["folder"]
+
+
+DIE = """
+import os, sys
+from pathlib import Path
+from numerai_features import _whole
+place, at, exchanging = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1"
+if not exchanging:
+    _whole._renameat2 = lambda: None
+calls = 0
+def counted(name):
+    plain = getattr(os, name)
+    def call(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == at:
+            os._exit(9)  # as kill -9 does
+        result = plain(*args, **kwargs)
+        calls += 1
+        if calls == at:
+            os._exit(9)
+        return result
+    setattr(os, name, call)
+for name in ("rename", "replace", "mkdir", "rmdir", "unlink", "fsync", "open"):
+    counted(name)
+with _whole.whole_folder(place, may_replace=lambda folder: None) as temporary:
+    for name in "ab":
+        (temporary / name).write_text("new")
+"""
+
+
+class TestCrash:
+    @pytest.mark.parametrize("exchanging", [True, False])
+    def test_at_every_step_there_is_one_whole_folder(self, tmp_path, exchanging):
+        """And nothing is left over after the next one that ends well."""
+        path = tmp_path / "folder"
+        ended = at = 0
+        while not ended:
+            at += 1
+            write_folder(path, "old")
+            arguments = [str(path), str(at), str(int(exchanging))]
+            died = subprocess.run([sys.executable, "-c", DIE, *arguments])
+            ended = died.returncode == 0
+            assert died.returncode in (0, 9)
+            recover(path)
+            found = contents(path)
+            assert found in ({"a": t, "b": t} for t in ("old", "new"))
+        assert at > 10
+        write_folder(path, "next")
+        assert names(tmp_path) == ["folder"]
+
+    def test_what_a_killed_writer_left_is_swept(self, tmp_path):
+        def hang(path, ready):
+            with whole_folder(path) as temporary:
+                fill(temporary, "half")
+                ready.set()
+                threading.Event().wait()
+
+        context = multiprocessing.get_context("fork")
+        ready = context.Event()
+        process = context.Process(target=hang, args=(tmp_path / "folder", ready))
+        process.start()
+        ready.wait()
+        sweep(tmp_path / "folder")
+        assert len(names(tmp_path)) == 1  # its owner lives
+        process.kill()
+        process.join()
+        write_folder(tmp_path / "folder", "new")
+        assert names(tmp_path) == ["folder"]
+
+    def test_other_names_are_left_alone(self, tmp_path):
+        others = [".folder.tmp", ".folder.123.tmp", "folder.0123456789abcdef.tmp"]
+        others.append(".other.0123456789abcdef.tmp")
+        for name in others:
+            (tmp_path / name).write_text("mine")
+        write_folder(tmp_path / "folder", "new")
+        assert names(tmp_path) == sorted([*others, "folder"])
