@@ -459,7 +459,10 @@ def calls_of(run, at=None, error=None):
 
     def watch(frame, event, argument):
         nonlocal count
-        if event == "call" and frame.f_code.co_filename.startswith(package):
+        code = frame.f_code
+        # A generator is also "called" when it is thrown away, where nothing can fail.
+        generates = code.co_flags & inspect.CO_GENERATOR
+        if event == "call" and not generates and code.co_filename.startswith(package):
             count += 1
             if count == at:
                 raise error
@@ -475,6 +478,8 @@ def calls_of(run, at=None, error=None):
 
 FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS
 PLACES = 25
+# Whose tags scikit-learn looks at, whatever is fitted.
+OTHERS = {"embedders": None, "estimator": DecisionTreeClassifier()}
 
 
 def fit_on(estimator, rows, method="fit"):
@@ -520,9 +525,9 @@ class TestWholeFits:
     def later(self):
         return make_era_panel(n_eras=5, rows_per_era=30, n_features=9, random_state=4)
 
-    def check(self, fitted, fit_again):
+    def check(self, fitted, twin, fit_again):
         """Break a fit at many places; all is then as before, to the object."""
-        n_calls = calls_of(lambda: fit_again(copy.deepcopy(fitted)))
+        n_calls = calls_of(lambda: fit_again(twin))
         before = dict(vars(fitted))
         contents = joblib.hash(before)
         for i, at in enumerate(np.unique(np.linspace(1, n_calls, PLACES).astype(int))):
@@ -536,32 +541,30 @@ class TestWholeFits:
         assert joblib.hash(vars(fitted)) == contents
 
     def test_a_fit_that_fails_leaves_the_old_one(self, estimator, toy, later):
-        fitted = clone(estimator)
+        fitted, twin = clone(estimator), clone(estimator)
         fit_on(fitted, toy)
+        fit_on(twin, toy)
         known = hasattr(fitted, "transform") or hasattr(fitted, "predict")
         expected = outputs_of(fitted, toy) if known else {}
-        self.check(fitted, lambda e: fit_on(e, later))
+        self.check(fitted, twin, lambda e: fit_on(e, later))
         assert_same_outputs(outputs_of(fitted, toy) if known else {}, expected)
-        fresh = clone(estimator)
         fit_on(fitted, later)
-        fit_on(fresh, later)
         if known:
-            assert_same_outputs(outputs_of(fitted, later), outputs_of(fresh, later))
+            assert_same_outputs(outputs_of(fitted, later), outputs_of(twin, later))
 
     def test_a_first_fit_that_fails_leaves_it_unfitted(self, estimator, toy):
-        self.check(clone(estimator), lambda e: fit_on(e, toy))
+        self.check(clone(estimator), clone(estimator), lambda e: fit_on(e, toy))
 
     def test_a_partial_fit_that_fails_leaves_the_old_one(self, estimator, toy):
         if not hasattr(estimator, "partial_fit"):
             pytest.skip("has no partial_fit")
         more = make_era_panel(n_eras=4, n_features=12, rows_per_era=30, random_state=5)
-        fitted, fresh = clone(estimator), clone(estimator)
+        fitted, twin = clone(estimator), clone(estimator)
         fit_on(fitted, toy)
-        fit_on(fresh, toy)
-        self.check(fitted, lambda e: fit_on(e, more, "partial_fit"))
-        for each in (fitted, fresh):
-            fit_on(each, more, "partial_fit")
-        assert_same_outputs(outputs_of(fitted, toy), outputs_of(fresh, toy))
+        fit_on(twin, toy)
+        self.check(fitted, twin, lambda e: fit_on(e, more, "partial_fit"))
+        fit_on(fitted, more, "partial_fit")
+        assert_same_outputs(outputs_of(fitted, toy), outputs_of(twin, toy))
 
     def test_parameters_that_are_set_later_change_nothing(self, estimator, toy):
         fitted = clone(estimator)
@@ -569,7 +572,7 @@ class TestWholeFits:
         if hasattr(fitted, "transform") or hasattr(fitted, "predict"):
             expected = outputs_of(fitted, toy)
             for name in fitted.get_params(deep=False):
-                setattr(fitted, name, object())
+                setattr(fitted, name, OTHERS.get(name, object()))
             assert_same_outputs(outputs_of(fitted, toy), expected)
 
 
