@@ -22,10 +22,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 _UNLOCKED_AGE = 86_400  # seconds; where nothing can be locked, the age tells
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
