@@ -373,10 +373,20 @@ class TestPartialFit:
         dae = pickle.loads(pickle.dumps(fitted)).partial_fit(rows.X)
         assert dae.fitted_eras_ is None
 
-    @pytest.mark.parametrize("params", [{"n_models": 2}, {"n_components": 3}], ids=str)
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"n_models": 2},
+            {"n_components": 3},
+            {"hidden": (24,)},
+            {"activation": "relu"},
+            {"mask_head": True},
+        ],
+        ids=str,
+    )
     def test_other_networks_are_refused(self, rows, fitted, params):
         dae = pickle.loads(pickle.dumps(fitted)).set_params(**params)
-        with pytest.raises(ValueError, match="goes on with what was fitted with n_"):
+        with pytest.raises(ValueError, match="goes on with what was fitted with "):
             dae.partial_fit(rows.X, eras=rows.eras)
 
 
