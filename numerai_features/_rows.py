@@ -20,6 +20,8 @@ from numerai_features._validation import (
     ERA_COLUMN,
     as_floats,
     as_frame,
+    check_size,
+    check_spread,
     check_weights,
     count_rows,
     is_frame,
@@ -180,4 +182,6 @@ def _read_targets(y: Any, n_rows: int) -> NDArray[np.float64] | None:
             f"y contains infinity, first in row {int(infinite.argmax())}. Set a target "
             "that is not known to NaN, or drop such rows."
         )
+    check_size(targets, "y")
+    check_spread(targets, "y")
     return targets

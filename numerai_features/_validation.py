@@ -19,6 +19,14 @@ from numerai_features._eras import EraIndex, encode_eras
 
 ERA_COLUMN = "era"
 
+LARGEST = 1e35
+"""Of a cell: what is made of cells is float32, whose largest number is 3.4e38."""
+
+_LEAST_WEIGHT, _LARGEST_WEIGHT = 1e-100, 1e100
+
+LEAST_SPREAD = 1e-35
+"""Of a column that is not constant: the square of less is soon zero."""
+
 
 def as_frame(X: Any) -> Any:
     """Return a pyarrow table for any other dataframe that hands on its columns."""
@@ -170,8 +178,8 @@ def validate_rows(
     Raises
     ------
     ValueError
-        If X holds infinity, text, no rows, no columns, or other columns than in fit;
-        if eras have another length.
+        If X holds infinity or numbers near it, text, no rows, no columns, or other
+        columns than in fit; if eras have another length.
     """
     from sklearn.utils.validation import check_array, validate_data
 
@@ -181,17 +189,72 @@ def validate_rows(
         "ensure_all_finite": "allow-nan",
         "ensure_min_samples": min_rows,
     }
-    if is_frame(X):
-        names = names_only(column_names(X))
-        validate_data(estimator, names, reset=reset, skip_check_array=True)
-        array = check_array(
-            frame_to_array(X), estimator=estimator, input_name="X", **options
-        )
-    else:
-        array = validate_data(estimator, X, reset=reset, **options)
+    # It sums all cells: huge ones of both signs make NaN, and numpy would warn.
+    with np.errstate(invalid="ignore"):
+        if is_frame(X):
+            names = names_only(column_names(X))
+            validate_data(estimator, names, reset=reset, skip_check_array=True)
+            array = check_array(
+                frame_to_array(X), estimator=estimator, input_name="X", **options
+            )
+        else:
+            array = validate_data(estimator, X, reset=reset, **options)
+    check_size(array, "X")
     if eras is None:
         return array, None
     return array, encode_eras(eras, n_rows=len(array))
+
+
+def check_size(table: NDArray[Any], name: str) -> None:
+    """Raise where a cell is so large that what is made of it has no numbers."""
+    if table.dtype.kind != "f" or table.dtype.itemsize < 4:
+        return
+    for rows in row_blocks(*table.shape):
+        block = table[rows]
+        low, high = block.min(initial=0), block.max(initial=0)
+        if np.isnan(high):
+            low = np.fmin.reduce(block, axis=None, initial=0)
+            high = np.fmax.reduce(block, axis=None, initial=0)
+        if max(-low, high) > LARGEST:
+            row, column = np.argwhere(np.abs(block) > LARGEST)[0]
+            raise ValueError(
+                f"{name} holds {block[row, column]:.3g} in row {rows.start + row}, "
+                f"column {column}; expected numbers within {LARGEST:g}, of which "
+                "float32 holds what is made of them. Divide the column by its size, "
+                "or set a cell that is wrong to NaN."
+            )
+
+
+def check_spread(
+    table: NDArray[Any], name: str = "X"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the least and the largest cell of each column.
+
+    Returns
+    -------
+    low, high : ndarray of shape (n_features,), float64
+        NaN where all cells are.
+
+    Raises
+    ------
+    ValueError
+        If a column varies by so little that its variance is lost.
+    """
+    low, high = np.full((2, table.shape[1]), np.nan)
+    for rows in row_blocks(*table.shape):
+        block = table[rows]
+        low = np.fmin(low, np.fmin.reduce(block, axis=0))
+        high = np.fmax(high, np.fmax.reduce(block, axis=0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        few = (low < high) & (high - low < LEAST_SPREAD)
+    if few.any():
+        j = int(few.argmax())
+        raise ValueError(
+            f"{name} runs from {low[j]:.3g} to {high[j]:.3g} in column {j}; expected a "
+            f"column to vary by {LEAST_SPREAD:g} or more, or not at all. Multiply it, "
+            "or leave it out."
+        )
+    return low, high
 
 
 def names_only(names: list[Any]) -> Any:
@@ -275,7 +338,8 @@ def missing_values(
     ----------
     X : ndarray of shape (n_rows, n_features)
     missing : {"middle", "raise"}
-        "middle": bin 2 for integers, the column's median for floats.
+        "middle": bin 2 for integers, the column's median for floats, and for integers
+        of more than a byte which all lie above 2, or below.
     rows : ndarray of shape (n_rows,), bool, default=None
         Rows that count; all by default.
 
@@ -285,7 +349,7 @@ def missing_values(
     """
     check_missing(X, missing)
     if X.dtype.kind != "f":
-        return np.full(X.shape[1], MIDDLE_BIN, np.float32)
+        return _middles(X, rows)
     fill = np.zeros(X.shape[1], np.result_type(X.dtype, np.float32))
     rows = None if rows is None or rows.all() else rows  # else all would be copied
     step = max(1, BLOCK_BYTES // (4 * max(1, len(X))))
@@ -298,6 +362,21 @@ def missing_values(
             fill[start : start + step][known] = np.nanmedian(block[:, known], axis=0)
         else:
             fill[start : start + step] = np.median(block, axis=0)
+    return fill
+
+
+def _middles(X: NDArray[Any], rows: Any) -> NDArray[np.floating]:
+    """Return the middle of each column of integers."""
+    fill = np.full(X.shape[1], MIDDLE_BIN, np.float32)
+    if X.dtype.itemsize == 1:
+        return fill
+    low, high = check_spread(X)
+    others = np.flatnonzero((low > MIDDLE_BIN) | (high < MIDDLE_BIN))
+    if not len(others):
+        return fill
+    fill = fill.astype(np.float64)
+    for j in others:
+        fill[j] = np.median(X[:, j] if rows is None else X[rows, j])
     return fill
 
 
@@ -395,6 +474,13 @@ def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
         raise ValueError(
             "sample_weight must be finite and not negative, with at least one weight "
             "above zero."
+        )
+    largest = weights.max()
+    if not _LEAST_WEIGHT <= largest <= _LARGEST_WEIGHT:
+        raise ValueError(
+            f"sample_weight is at most {largest:.3g}; expected its largest to be from "
+            f"{_LEAST_WEIGHT:g} to {_LARGEST_WEIGHT:g}, for weights are summed and "
+            "multiplied. Multiply all of them by one number."
         )
     return weights
 

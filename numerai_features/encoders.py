@@ -275,6 +275,12 @@ class Encoder:
         -------
         array of shape (n_rows, n_out), float32
             In the namespace, and on the device, of X.
+
+        Raises
+        ------
+        ValueError
+            If rows of a numpy array are so far from those that were fitted that they
+            have no finite latents.
         """
         from array_api_compat import array_namespace, is_numpy_array
 
@@ -291,9 +297,26 @@ class Encoder:
             out = np.empty((n_rows, self.n_out(n_features)), dtype=np.float32)
         blocks: Any = row_blocks(n_rows, n_features, block_rows)
         for rows in blocks if eras is None else rows_by_code(eras):
-            block = X[rows].astype(self.dtype, order="C")
-            out[rows] = self.apply(block, xp)
+            # What overflows is told below, with its row.
+            with np.errstate(over="ignore", invalid="ignore"):
+                block = X[rows].astype(self.dtype, order="C")
+                out[rows] = self.apply(block, xp)
+            if not np.isfinite(out[rows]).all():
+                self._check_finite(block, out[rows], np.arange(n_rows)[rows])
         return out
+
+    def _check_finite(self, block: Any, latents: Any, rows: NDArray[np.intp]) -> None:
+        """Raise unless it is gaps that make latents that are not finite."""
+        lost = ~np.isfinite(latents).all(axis=1)
+        if not any(isinstance(step, Fill) for _, step in self._steps[:1]):
+            lost &= np.isfinite(block).all(axis=1)
+        if lost.any():
+            i = int(lost.argmax())
+            raise ValueError(
+                f"X reaches {np.nanmax(np.abs(block[i])):.3g} in row {rows[i]}, so far "
+                f"from the rows that were fitted that {latents.dtype} does not hold "
+                "what is made of it. Bring the rows to the scale of those of fit."
+            )
 
     def _transform_array(
         self, X: Any, eras: NDArray[np.integer] | None, xp: Any

@@ -16,7 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._blocks import row_blocks
 from numerai_features._eras import encode_eras
-from numerai_features._validation import check_weights, fill_missing, require_numbers
+from numerai_features._validation import (
+    check_size,
+    check_spread,
+    check_weights,
+    fill_missing,
+    require_numbers,
+)
 
 __all__ = ["EraMoments", "Moments"]
 
@@ -366,6 +372,8 @@ class _Sums:
         self, X: NDArray[Any], fill: ArrayLike | None, like: _Sums | None = None
     ) -> None:
         n_features = X.shape[1]
+        if like is None and X.dtype.kind == "f":
+            _check_sizes(X)
         self.fill = None if fill is None else np.asarray(fill, dtype=np.float64)
         self.widest: int | None = _widest_bin(X) if like is None else like.widest
         self.exact = self.widest is not None
@@ -399,8 +407,6 @@ class _Sums:
     def _filled(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
         if np.isfinite(block).all():
             return block
-        if np.isinf(block).any():
-            raise ValueError("X contains infinity; only numbers and NaN sum up.")
         if self.fill is None:
             raise ValueError("X contains NaN; pass fill= values for the columns.")
         return fill_missing(block, self.fill)
@@ -460,6 +466,14 @@ class _Sums:
         scatter = np.triu(self.scatter)
         scatter += np.triu(scatter, 1).T
         return Moments(self.weight, self.total, scatter, self.shift)
+
+
+def _check_sizes(X: NDArray[Any]) -> None:
+    """Raise where squares of cells, or of their differences, are no numbers."""
+    low, high = check_spread(X)
+    if np.isinf(low).any() or np.isinf(high).any():
+        raise ValueError("X contains infinity; only numbers and NaN sum up.")
+    check_size(X, "X")
 
 
 def _shifted(rows: slice, by: int) -> slice:

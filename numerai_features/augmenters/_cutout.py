@@ -32,7 +32,7 @@ class CutoutAugmenter(InPlaceAugmenter):
         Whether columns are drawn for an era's copies, or anew for each row.
     value : "middle" or float, default="middle"
         What the cells are set to; the middle is bin 2 for integers, a column's median
-        else.
+        else, and where integers wider than a byte all lie above 2, or below.
     random_state : int, RandomState or None, default=None
         Seed.
 

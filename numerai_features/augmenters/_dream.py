@@ -94,13 +94,14 @@ class DreamAugmenter(BaseAugmenter):
         X, source = rows.X, draw_copies(rows, self.copies, rng)
         encoder, seed = self._encoder(rows), rng.integers(1 << 63)
         fill = missing_values(X, "middle")
-        low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
+        whole = X.dtype.kind != "f"
+        low, high = (X.min(axis=0), X.max(axis=0)) if whole else (None, None)
 
         def features(new):
             block = X[source[new]]
             known = fill_missing(block, fill).astype(encoder.dtype, copy=False)
             moved = self._dream(known, encoder)
-            if X.dtype.kind == "f":
+            if not whole:
                 return np.where(np.isnan(block), np.nan, moved).astype(X.dtype)
             own = np.random.default_rng([seed, new.start])
             return round_at_random(moved, low, high, own).astype(X.dtype)
@@ -137,5 +138,6 @@ class DreamAugmenter(BaseAugmenter):
                 latents = encoder.apply(x, xp)
                 [gradient] = torch.autograd.grad(latents.square().sum() / 2, x)
                 size = gradient.abs().mean(1, keepdim=True)
-                x = x.detach() + self.step * gradient / size.clamp(min=1e-30)
+                least = torch.finfo(x.dtype).tiny
+                x = x.detach() + self.step * gradient / size.clamp(min=least)
         return x.numpy()

@@ -186,7 +186,6 @@ class RidgeMixtureTargets(BaseAugmenter):
         """Find principal axes of the features' correlations within eras."""
         fill = missing_values(rows.X, "middle")
         moments = EraMoments.from_rows(rows.X, rows.eras, fill=fill)
-        # Wide numbers may be large: what is left of them fits float32.
         self._center = moments.total().mean
         self._fill = fill - self._center
         covariance = moments.within().covariance()
@@ -196,7 +195,10 @@ class RidgeMixtureTargets(BaseAugmenter):
         values, vectors = values[::-1], vectors[:, ::-1]
         rank = int((values > _LEAST_VARIANCE * max(values[0], 1e-30)).sum())
         if rank == 0:
-            raise ValueError("X does not vary within eras: there are no factors.")
+            raise ValueError(
+                f"X is constant within eras in all {rows.X.shape[1]} columns: there "
+                "are no factors. Pass rows that vary."
+            )
         wanted = self.n_factors
         if wanted is None:
             typical = int(np.median(rows.eras.counts))
@@ -211,13 +213,14 @@ class RidgeMixtureTargets(BaseAugmenter):
         Uncorrelated, of unit variance: less where they vary in fewer directions. Of too
         few rows, which would fit anything, on the common ones.
         """
-        axes = self.axes_.astype(np.float32)
+        wide = X.dtype.itemsize > 1
+        axes = self.axes_ if wide else self.axes_.astype(np.float32)
         z = np.empty((len(mine), axes.shape[1]), np.float32)
         for part in row_blocks(len(mine), X.shape[1]):
             block = X[as_slice(mine[part])]
-            if X.dtype.itemsize > 1:
+            if wide:  # large or tiny, as float32 would not hold them
                 block = fill_missing(block - self._center, self._fill)
-            z[part] = block.astype(np.float32, copy=False) @ axes
+            z[part] = block.astype(axes.dtype, copy=False) @ axes
         z -= z.mean(axis=0)
         if len(z) < self._least_rows:
             return z

@@ -23,9 +23,16 @@ from numerai_features._compat import (
     check_feature_names_in,
 )
 from numerai_features._rows import Rows
-from numerai_features._validation import ERA_COLUMN, known_numbers, take_eras
+from numerai_features._validation import (
+    ERA_COLUMN,
+    check_spread,
+    known_numbers,
+    take_eras,
+)
 from numerai_features._whole_fit import whole_fit
 from numerai_features.encoders import Quantize
+
+_LEAST_SHARE = 1e-5  # of a column's size: float32 tells fewer than 100 numbers apart
 
 
 class LatentFeatures(TransformerMixin, BaseComposition):
@@ -255,6 +262,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         embedders = self._list_embedders()
         rows = Rows.read(self, X, None, eras, sample_weight)
         X = rows.X
+        if self.passthrough and self.quantize is None and embedders:
+            _check_originals(X)
         self.fitted_eras_ = known_numbers(rows.eras)
         extras = {"eras": rows.era_labels, "sample_weight": rows.weights}
         memory = open_memory(self.memory)
@@ -321,6 +330,12 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             raise ValueError(
                 f"embedders: {name!r} returned an array of shape {latents.shape}; "
                 "expected (n_rows, n_components)."
+            )
+        if latents.dtype.kind == "f" and np.isinf(latents).any():
+            raise ValueError(
+                f"embedders: {name!r} returned infinity in row "
+                f"{int(np.isinf(latents).any(axis=1).argmax())} of X. Its rows may not "
+                "be on the scale of those of fit."
             )
         if self._fitted_with.quantize is not None and np.isnan(latents).any():
             raise ValueError(
@@ -395,6 +410,21 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         )
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _check_originals(X):
+    """Raise where float32, which they are kept in, makes a column constant."""
+    if X.dtype == np.float32 or X.dtype.itemsize <= 2:
+        return
+    low, high = check_spread(X)
+    lost = (low < high) & (high - low < _LEAST_SHARE * np.fmax(-low, high))
+    if lost.any():
+        j = int(lost.argmax())
+        raise ValueError(
+            f"X runs from {low[j]:.8g} to {high[j]:.8g} in column {j}, which float32 "
+            "does not tell apart: originals are kept in it beside latents. Subtract "
+            "the column's mean, leave it out, or use passthrough=False."
+        )
 
 
 def _fit_transform(embedder, key, X, y, extras):

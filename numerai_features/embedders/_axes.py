@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._blocks import row_blocks
-from numerai_features._validation import fill_missing
+from numerai_features._validation import check_spread, fill_missing
 from numerai_features.encoders import Affine, Encoder, Fill
 from numerai_features.moments import Moments
 
@@ -86,6 +86,9 @@ def fit_axes(
         axes = _factors(moments, covariance, n_axes)
     else:
         weight, shift = _principal(covariance, mean, n_axes, metric)
+        if metric == "euclidean":
+            # Nothing but rounding is there, which a large mean would multiply.
+            weight[np.diag(covariance) == 0] = 0
         axes = Affine(weight.astype(dtype), (-shift @ weight).astype(dtype))
     forward = Encoder([*filled.steps, ("axes", axes)])
     back = _back(axes, covariance, mean)
@@ -104,8 +107,7 @@ def as_in_metric(Z: NDArray[Any], metric: str) -> NDArray[Any]:
         as rows at right angles.
     """
     if metric == "euclidean":
-        # Bytes are used as they are; of floats large means would cost digits.
-        return Z if Z.dtype.itemsize == 1 else (Z - Z.mean(axis=0)).astype(np.float32)
+        return Z if Z.dtype.itemsize == 1 else _centred(Z)
     out = np.empty((len(Z), Z.shape[1] + 1), np.float32)
     lengths = np.empty(len(Z))
     for rows in row_blocks(*Z.shape):
@@ -120,8 +122,22 @@ def as_in_metric(Z: NDArray[Any], metric: str) -> NDArray[Any]:
     return out if none.any() else out[:, :-1]
 
 
+def _centred(Z):
+    """Return floats less their mean, in which they would lose digits, at most 1.
+
+    Squares of huge or tiny distances would not fit float32. A power of two leaves all
+    digits as they are.
+    """
+    mean = Z.mean(axis=0, dtype=np.float64)
+    gaps = Z - mean.astype(np.result_type(Z, np.float32))
+    _, exponent = np.frexp(np.abs(gaps).max())
+    return np.ldexp(gaps, -exponent).astype(np.float32)
+
+
 def _check_varied(X, metric):
     """Raise if rows do not differ, by the metric."""
+    if X.dtype.kind == "f":
+        check_spread(X)
     if not (X.max(axis=0) > X.min(axis=0)).any():
         raise ValueError(
             f"X is constant in all {X.shape[1]} columns: no row is nearer to one than "

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._blocks import as_slice, row_blocks
-from numerai_features._validation import take_rows
+from numerai_features._validation import check_spread, missing_values, take_rows
+
+_LEAST_SHARE = 1e-6  # of a standard deviation: float32 does not tell less apart
+_FARTHEST = 1e15  # in standard deviations: float32 holds the squares
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,74 @@ class Columns:
     def units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and scale."""
         return self.mean, self.scale
+
+
+def measure_columns(
+    X: NDArray[Any],
+    rows: NDArray[np.intp],
+    weights: NDArray[np.float64] | None,
+    missing: str,
+    counted: NDArray[np.intp],
+) -> Columns:
+    """Return what a network has to know of the columns.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    rows : ndarray of int
+        Rows to train on, by which columns are standardised.
+    weights : ndarray of shape (n_rows,) or None
+    missing : {"middle", "raise"}
+    counted : ndarray of int
+        Those to train on and those held out, whose median stands in for NaN.
+
+    Raises
+    ------
+    ValueError
+        If no column varies, or one by too little.
+    """
+    if X.dtype.kind == "f":
+        check_spread(X)
+    chosen = np.zeros(len(X), bool)
+    chosen[counted] = True
+    fill = missing_values(X, missing, chosen)
+    mean, scale = column_moments(X, rows, weights)
+    if not scale.any():
+        raise ValueError(
+            f"X is constant in all {X.shape[1]} columns of the {len(rows)} rows to "
+            "train on: there is nothing to learn. Pass rows that vary."
+        )
+    narrow = X.dtype.kind in "iub" and X.dtype.itemsize <= 2
+    return Columns(mean, scale, fill, np.float32 if narrow else np.float64)
+
+
+def check_reach(X: NDArray[Any], columns: Columns) -> None:
+    """Raise where rows are not on the scale that columns are standardised by."""
+    if X.dtype.itemsize == 1:
+        return
+    mean, scale = columns.units
+    low, high = check_spread(X)
+    reach = np.fmax(high - mean, mean - low)
+    far = (scale > 0) & (reach > _FARTHEST * scale)
+    if far.any():
+        j = int(far.argmax())
+        raise ValueError(
+            f"X runs from {low[j]:.3g} to {high[j]:.3g} in column {j}, but where the "
+            f"network is trained its mean is {mean[j]:.3g} and its standard deviation "
+            f"{scale[j]:.3g}: these rows are not on the scale of those. Correct such "
+            "cells, or set them to NaN."
+        )
+
+
+def check_later(X: NDArray[Any], columns: Columns) -> None:
+    """Raise where rows to train on further do not vary, on the scale of the first."""
+    low, high = check_spread(X)
+    if not (high - low > _LEAST_SHARE * columns.scale)[columns.scale > 0].any():
+        raise ValueError(
+            f"X is constant in all {X.shape[1]} columns, beside the scale of the rows "
+            "that the network was fitted to: there is nothing to learn. Pass rows that "
+            "vary, on that scale."
+        )
 
 
 def column_moments(

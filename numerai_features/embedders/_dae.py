@@ -17,7 +17,7 @@ from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
 from numerai_features._validation import check_missing
 from numerai_features._whole_fit import whole_fit
-from numerai_features.embedders._columns import Columns
+from numerai_features.embedders._columns import Columns, check_later
 from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._network import NetworkEmbedder, check_widths
 from numerai_features.embedders._training_parameters import NOT_NEGATIVE, POSITIVE
@@ -165,6 +165,7 @@ class DAEEmbedder(NetworkEmbedder):
         check_missing(rows.X, self.missing)
         self._check_parameters(rows)
         columns = Columns(self.mean_, self.scale_, self.missing_values_, self._dtype)
+        check_later(rows.X, columns)
         start = {"states": self.states_, "n_fits": self._n_fits + 1}
         among = np.flatnonzero(rows.counted)
         fitted = self._train(rows, among, columns=columns, **start)
@@ -372,7 +373,9 @@ class DAEEmbedder(NetworkEmbedder):
             Z = self.encoder_.transform(block)
             x = block[:, varying].astype(np.float64)
             for decoder, code in zip(self.decoders_, self._codes(Z), strict=True):
-                error = (decoder.transform(code)[:, varying] - x) / scale
+                # float64: in float32 a large mean would hide how far rows are off.
+                restored = decoder.transform(code, out=np.empty(block.shape))
+                error = (restored[:, varying] - x) / scale
                 known = ~np.isnan(error)
                 squares = np.where(known, error, 0) ** 2
                 scores[rows] -= squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._bins import MOST_BINS
+from numerai_features._blocks import row_blocks
 from numerai_features._rows import Rows
 from numerai_features._validation import fill_missing
 from numerai_features.embedders._axes import Axes, as_in_metric
@@ -27,6 +28,7 @@ from numerai_features.embedders._neighbors import (
 _MOST_EXACT = 100_000  # rows: some 10 operations a pair and axis
 _RECALL_ROWS = 200
 _LABEL_BINS = 10
+_LEAST_NEAR = 1e-6  # of the spread of all rows
 
 
 def find_neighbors(
@@ -74,6 +76,7 @@ def find_neighbors(
         index, distance = approximate_neighbors(table, k, seed)
     else:
         index, distance = exact_neighbors(table, k, device, groups, progress=progress)
+    _check_told_apart(landmarks, fill, table, (index, distance), metric)
     sample = np.linspace(0, n - 1, min(n, _RECALL_ROWS)).astype(np.intp)
     on_axes = of_features = recall(index, table, sample, device, codes)
     if axes.back is not None:
@@ -86,6 +89,34 @@ def find_neighbors(
         distance,
         {"neighbor_recall_": on_axes, "feature_recall_": of_features},
     )
+
+
+def _check_told_apart(
+    landmarks: Rows,
+    fill: NDArray[np.floating],
+    table: NDArray[Any],
+    found: tuple[NDArray[np.int64], NDArray[np.float32]],
+    metric: str,
+) -> None:
+    """Raise where a network in float32 would take most rows for the same."""
+    if table.dtype.itemsize == 1:
+        return
+    mean = table.mean(axis=0, dtype=np.float64)
+    squares = [np.square(table[r] - mean).sum() for r in row_blocks(*table.shape)]
+    least = _LEAST_NEAR * np.sqrt(sum(squares) / len(table))
+    index, distance = (each[:, -1] for each in found)
+    rows = np.flatnonzero(distance <= least)
+    if 2 * len(rows) <= len(table):
+        return
+    rows = rows[:: -(-len(rows) // _RECALL_ROWS)]
+    a, b = (fill_missing(landmarks.X[at], fill) for at in (rows, index[rows]))
+    if 2 * (a != b).any(axis=1).sum() > len(rows):
+        raise ValueError(
+            f"X: by metric={metric!r} most rows are not told apart from their "
+            "neighbours, so near are these beside the spread of all rows. A column, or "
+            "a few cells, are far larger than all others: correct them, or "
+            "standardise the columns."
+        )
 
 
 def split_edges(

@@ -22,6 +22,7 @@ from numerai_features._compat import Interval, StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     check_missing,
+    check_size,
     fill_missing,
     known_numbers,
     missing_values,
@@ -405,6 +406,7 @@ class FactorAnalysisEmbedder(
         Z = self.encoder_.transform(rows.X, out=out)
         for _, mine in rows.era_index.rows_by_era():
             Z[mine] -= Z[mine].mean(axis=0)
+        check_size(Z, "transform(X)")
         return Z.astype(np.float32)
 
     def _read_later(self, X, eras):

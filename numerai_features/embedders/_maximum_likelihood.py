@@ -211,6 +211,9 @@ def varimax(
     decompositions.
     """
     p, k = loadings.shape
+    # Of any size: their cubes are taken.
+    _, exponent = np.frexp(np.abs(loadings).max())
+    loadings = np.ldexp(loadings, -exponent)
     rotation = np.eye(k)
     criterion = 0.0
     for _ in range(max_iter):
@@ -258,6 +261,11 @@ def row_likelihood(W: Array, psi: Array) -> Callable[[Array], Array]:
 def n_factors(n_components: int | None, covariance: Array) -> int:
     """Return how many factors to fit, or raise where there cannot be as many."""
     n_features = len(covariance)
+    if not informative(np.diag(covariance)).any():
+        raise ValueError(
+            f"X is constant in all {n_features} columns, or within eras where rows are "
+            "centred by era: there are no factors. Pass rows that vary."
+        )
     if n_components is None:
         return min(30, n_features)
     if n_components > n_features:

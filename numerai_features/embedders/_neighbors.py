@@ -237,8 +237,10 @@ def _by_distance(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return neighbours in the order of their distances, and these."""
     distance = np.empty(near.shape, np.float32)
+    # float64, for the squares: beside one row far out all others are near each other.
+    mine = Z[rows].astype(np.float64 if Z.dtype.itemsize > 1 else np.float32)
     for j in range(near.shape[1]):
-        gap = Z[rows].astype(np.float32) - Z[near[:, j]]
+        gap = mine - Z[near[:, j]]
         distance[:, j] = np.sqrt(np.einsum("ij,ij->i", gap, gap))
     # Rows that are equally far away are in order of their numbers.
     order = np.lexsort((near, distance), axis=1)

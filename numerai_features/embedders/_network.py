@@ -26,12 +26,15 @@ from numerai_features._rows import Rows
 from numerai_features._validation import (
     check_missing,
     known_numbers,
-    missing_values,
     resolve_seed,
     validate_rows,
 )
 from numerai_features._whole_fit import KeptInterrupt, whole_fit
-from numerai_features.embedders._columns import Columns, column_moments
+from numerai_features.embedders._columns import (
+    Columns,
+    check_reach,
+    measure_columns,
+)
 from numerai_features.embedders._course import Course, Fitted
 from numerai_features.embedders._cross_fit import cross_fit_folds, cross_fit_latents
 from numerai_features.embedders._holdout import hold_out
@@ -242,11 +245,8 @@ class NetworkEmbedder(
         X, weights = rows.X, rows.weights
         train, valid = hold_out(self.validation, rows, among, seed)
         if columns is None:
-            counted = np.zeros(len(X), bool)
-            counted[among] = True
-            fill = missing_values(X, self.missing, counted)
-            dtype = np.float32 if X.dtype.kind in "iub" else np.float64
-            columns = Columns(*column_moments(X, train, weights), fill, dtype)
+            columns = measure_columns(X, train, weights, self.missing, among)
+        check_reach(X, columns)
         light = None if weights is None else weights / weights[train].mean()
         table = Table(X, *columns.units, device, light, rows.y)
         labels = None if rows.eras is None else rows.eras.row_numbers

@@ -66,8 +66,10 @@ class Table:
         self.in_bytes = X.dtype in _BYTES
         self.n_varying = int((scale > 0).sum())
         self.varies = torch.as_tensor(scale > 0, dtype=torch.float32)
+        # Floats of a constant column are 0, also of rows in which it varies.
+        self._center = center
+        self._scale = np.where(scale > 0, scale, 1.0 if self.in_bytes else np.inf)
         scale = np.where(scale > 0, scale, 1.0)
-        self._center, self._scale = center, scale
         # What a network still has to do to the rows that it is handed.
         raw = (center, scale) if self.in_bytes else (0 * center, 0 * scale + 1)
         self.center, self.scale = (torch.as_tensor(a, dtype=torch.float32) for a in raw)

@@ -266,7 +266,9 @@ def of_raw_rows(weight: Array, units: Units) -> tuple[Array, Array]:
     units : tuple of ndarray
     """
     mean, scale = units
-    weight = weight / np.where(scale > 0, scale, 1.0)[:, None]
+    # A constant column says nothing, also where it is no longer constant; its weight,
+    # which nothing has trained, times a large mean would bury all others in rounding.
+    weight = weight / np.where(scale > 0, scale, np.inf)[:, None]
     return weight, -mean @ weight
 
 

@@ -175,10 +175,12 @@ class TestProperties:
         )
         assert np.isfinite(fitted.score_samples(X)).all()
 
-    def test_all_columns_constant(self):
-        Z = FactorAnalysisEmbedder().fit_transform(np.full((20, 4), 2, np.int8))
-        assert Z.shape == (20, 4)
-        assert not Z.any()
+    def test_all_columns_constant_within_eras(self):
+        X = np.repeat(np.arange(4.0), 5)[:, None] * np.ones(3)
+        eras = np.repeat(np.arange(1, 5), 5)
+        assert FactorAnalysisEmbedder().fit_transform(X, eras=eras).any()
+        with pytest.raises(ValueError, match="X is constant in all 3 columns, or with"):
+            FactorAnalysisEmbedder(center="era").fit(X, eras=eras)
 
     def test_duplicate_columns_hit_the_floor_of_the_noise_and_stay_finite(self, rows):
         X = np.column_stack([rows[0], rows[0][:, :3]])
