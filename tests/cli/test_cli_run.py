@@ -72,7 +72,7 @@ def test_a_stopped_one_goes_on_to_the_same_bits(tmp_path, capsys, kind):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.PIPE, text=True
     )
-    first = tmp_path / "out" / "folds" / "001.originals.parquet"
+    first = tmp_path / "out" / "folds" / "001.originals.fold"
     while not first.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(kind)
@@ -82,7 +82,7 @@ def test_a_stopped_one_goes_on_to_the_same_bits(tmp_path, capsys, kind):
         assert told.endswith("the same command goes on from there.\n")
     else:
         assert process.returncode == -signal.SIGKILL
-    kept = {path: path.stat().st_mtime_ns for path in first.parent.glob("*.parquet")}
+    kept = {path: path.stat().st_mtime_ns for path in first.parent.glob("*.fold")}
     assert 1 <= len(kept) < 6
     assert main(arguments) == 0
     assert f"{len(kept)} of 6 fits are done already" in capsys.readouterr().out

@@ -54,7 +54,7 @@ def run(folder, text=EXPERIMENT, **options):
 
 def finished(folder):
     """Return the files of finished fits; one that is fitted again is another file."""
-    files = (folder / "out" / "folds").glob("*.parquet")
+    files = (folder / "out" / "folds").glob("*.fold")
     return {file.stem: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
 
 
@@ -103,7 +103,7 @@ class TestResult:
         parquet = {"predictions.parquet", "scores.parquet", "summary.parquet"}
         others = {"cumulative.png", "experiment.toml", "folds", "panel"}
         assert names == parquet | others
-        assert len(list((folder / "folds").glob("*.parquet"))) == 8
+        assert len(list((folder / "folds").glob("*.fold"))) == 8
         assert (folder / "cumulative.png").read_bytes().startswith(b"\x89PNG")
         again = Experiment.from_file(folder / "experiment.toml")
         assert again.tables == done.experiment.tables
@@ -321,7 +321,7 @@ class TestGoingOn:
     def test_only_what_is_missing_is_fitted(self, done, tmp_path, capsys):
         run(tmp_path)
         before = finished(tmp_path)
-        (tmp_path / "out" / "folds" / "002.fa.parquet").unlink()
+        (tmp_path / "out" / "folds" / "002.fa.fold").unlink()
         result = run(tmp_path, verbose=True)
         after = finished(tmp_path)
         assert {name for name in after if after[name] != before[name]} == {"002.fa"}
