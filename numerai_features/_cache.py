@@ -98,9 +98,9 @@ class Cache:
             )
         except Exception as error:  # whatever it is, the result is good
             warnings.warn(
-                f"A result cannot be kept in {self.folder}: "
-                f"{str(error) or type(error).__name__}. It is used, and will be made again "
-                "the next time.",
+                f"A result cannot be kept in {self.folder} "
+                f"({str(error) or type(error).__name__}). It is used, and will be made "
+                "again the next time.",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -148,7 +148,7 @@ class TestCache:
             assert len(made) == n
 
     def test_what_cannot_be_pickled_is_told(self, cache):
-        with pytest.warns(RuntimeWarning, match=r"cannot be kept in .*cache: "):
+        with pytest.warns(RuntimeWarning, match=r"cannot be kept in .*cache \("):
             got = cache.recall_object("kind", ("a",), lambda: lambda: 3)
         assert got() == 3
         assert list(cache.folder.iterdir()) == []
