@@ -1,3 +1,4 @@
+import errno
 import pickle
 
 import joblib
@@ -136,16 +137,26 @@ class TestCache:
         assert len(made) == 2
         assert before in cache.folder.iterdir()
 
-    def test_a_full_disk_is_told(self, cache, make, made, monkeypatch):
-        def full(*args, **kwargs):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(_cache, "write_sealed", full)
+    def test_what_cannot_be_written_is_told(self, make, made, tmp_path):
+        (tmp_path / "file").touch()
+        cache = Cache(tmp_path / "file" / "cache")
         for n in (1, 2):
-            with pytest.warns(RuntimeWarning, match=r"cannot be kept .*No space left"):
+            with pytest.warns(
+                RuntimeWarning, match=r"cannot be kept .*Not a directory"
+            ):
                 got = cache.recall_array("kind", ("a",), make)
             np.testing.assert_array_equal(got, np.arange(5.0) * 3)
             assert len(made) == n
+
+    def test_a_full_disk_is_told(self, cache, make):
+        def write(stream, result):
+            stream.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.warns(RuntimeWarning, match=r"cannot be kept .*No space left"):
+            got = cache.recall("kind", ("a",), make, write=write, read=pickle.load)
+        np.testing.assert_array_equal(got, np.arange(5.0) * 3)
+        assert list(cache.folder.iterdir()) == []
 
     def test_what_cannot_be_pickled_is_told(self, cache):
         with pytest.warns(RuntimeWarning, match=r"cannot be kept in .*cache \("):

@@ -87,7 +87,7 @@ class FoldStore:
         self._checked: dict[Key, bool] = {}
         folder.mkdir(parents=True, exist_ok=True)
         before = self._read_record()
-        if before == identity:
+        if before is not None and _told(before) == _told(identity):
             return
         if before is not None and self._files():
             self._check_same(before, identity)
@@ -153,12 +153,15 @@ class FoldStore:
         """Return the identity that the folder has, None if it has none."""
         file = self.folder / _RECORD
         try:
-            return read_sealed(file, kind="experiment", same_version=False)[0]
+            record = read_sealed(file, kind="experiment", same_version=False)[0]
+            if not isinstance(record, dict) or set(record) != set(self._identity):
+                raise SealError(f"{file} is of another version's form.")
         except FileNotFoundError:
             return None
         except SealError as error:
             set_aside(file, error)
             return None
+        return record
 
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """Raise if settings or data differ; versions may."""
@@ -226,7 +229,7 @@ def _load(stream: IO[bytes]) -> NDArray[np.float32]:
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
     """Yield which values changed, by their dotted names."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
-        if before != now:
+        if _told(before) != _told(now):  # as text: NaN is not equal to itself
             yield f"{path}: {_told(before)} then, {_told(now)} now"
         return
     for name in dict.fromkeys([*before, *now]):
@@ -235,4 +238,4 @@ def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
 
 
 def _told(value: Any) -> str:
-    return "not set" if value is None else json.dumps(value)
+    return "not set" if value is None else json.dumps(value, sort_keys=True)

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from numerai_features._sealed import SealError, SetAsideWarning
+from numerai_features._sealed import SealError, SetAsideWarning, write_sealed
 from numerai_features.experiment import ExperimentError, _store
 from numerai_features.experiment._store import ArmResult, FoldStore
 
@@ -139,6 +139,23 @@ def test_a_folder_without_results_belongs_to_nobody(tmp_path):
     store[KEYS[0]] = result_of(KEYS[0])
     with pytest.raises(ExperimentError, match="seed: 4 then, 3 now"):
         FoldStore(tmp_path, IDENTITY)
+
+
+def test_a_parameter_that_is_not_a_number_is_the_same_again(tmp_path):
+    identity = changed(IDENTITY, "settings", missing=float("nan"))
+    FoldStore(tmp_path, identity)[KEYS[0]] = result_of(KEYS[0])
+    again = FoldStore(tmp_path, changed(IDENTITY, "settings", missing=float("nan")))
+    assert_good(again, KEYS[:1])
+    with pytest.raises(ExperimentError, match="missing: NaN then, not set now"):
+        FoldStore(tmp_path, IDENTITY)
+
+
+def test_a_record_of_another_form_is_put_aside(folder):
+    for record in (None, {"seed": 3}):
+        write_sealed(folder / "experiment.json", record, kind="experiment")
+        with pytest.warns(SetAsideWarning, match="of another version's form"):
+            store = FoldStore(folder, IDENTITY)
+        assert len(store) == 3
 
 
 def test_the_identity_has_what_results_depend_on():
