@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from numerai_features.cli._main import main
+from numerai_features.cli._main import main, program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

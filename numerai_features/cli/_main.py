@@ -8,9 +8,33 @@ from collections.abc import Sequence
 
 from numerai_features import __version__
 from numerai_features.cli._commands import COMMANDS
+from numerai_features.cli._signals import (
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    ignore_ctrl_c,
+    listen,
+    listening,
+)
 from numerai_features.experiment import ExperimentError
 
-_INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+# What comes of data, files and parameters; anything else is a fault of ours, and its
+# traceback is wanted.
+_TOLD = (
+    ValueError, OSError, ImportError, EOFError, MemoryError, NotImplementedError,
+    RecursionError,
+)  # fmt: skip
+
+
+def program() -> None:
+    """Be the console command's process, from its start to its end."""
+    listen()
+    try:
+        status = main()
+    except KeyboardInterrupt:  # in a moment in which it began or ended
+        status = INTERRUPTED
+    ignore_ctrl_c()
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,25 +49,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0; 1 where data or a model cannot be used; 2 where the arguments
-        or the experiment file are wrong; 130 after Ctrl-C.
+        or the experiment file are wrong; 130 after Ctrl-C; 143 after SIGTERM.
     """
-    arguments = _make_parser().parse_args(argv)
+    arguments = _make_parser().parse_args(_checked(argv))
+    with listening():
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            return _end("Interrupted", INTERRUPTED)
+        except Terminated:
+            return _end("Terminated", TERMINATED)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run a command; tell what goes wrong with what the user gave it."""
     try:
         COMMANDS[arguments.command].run(arguments)
     except ExperimentError as error:
         print(error, file=sys.stderr)
         return 2
-    except (ValueError, OSError, ImportError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+    except Exception as error:
+        if not _is_told(error):
+            raise
+        print(f"Error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(
-            "\nInterrupted. What is finished is kept: the same command goes on from "
-            "there.",
-            file=sys.stderr,
-        )
-        return _INTERRUPTED
     return 0
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether a message says all; pyarrow's errors are of no common other kind."""
+    arrow = sys.modules.get("pyarrow")
+    return isinstance(error, _TOLD) or (
+        arrow is not None and isinstance(error, arrow.ArrowException)
+    )
+
+
+def _end(how: str, status: int) -> int:
+    print(
+        f"\n{how}. What is finished is kept: the same command goes on from there.",
+        file=sys.stderr,
+    )
+    return status
+
+
+def _checked(argv: Sequence[str] | None) -> list[str] | None:
+    if argv is None:
+        return None
+    if isinstance(argv, str) or not all(isinstance(item, str) for item in argv):
+        raise TypeError(
+            f'argv must be a list of texts, such as ["run", "a.toml"]; got {argv!r}.'
+        )
+    return list(argv)
 
 
 def _make_parser() -> argparse.ArgumentParser:

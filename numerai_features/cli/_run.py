@@ -23,6 +23,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"What an experiment file may hold:\n\n{describe(EXPERIMENT)}"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("experiment", help="the experiment file (TOML)")
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="allow the file what could reach other machines, or files elsewhere",
+    )
     _add_common(parser, "overrides output.folder of the file")
 
 
@@ -34,13 +39,13 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the experiment of a file, or go on with it."""
-    _run_file(arguments.experiment, arguments)
+    _run_file(arguments.experiment, arguments, trusted=arguments.trusted)
 
 
 def demo(arguments: argparse.Namespace) -> None:
     """Run the experiment that comes with the package."""
     with as_file(_DEMO) as file:
-        _run_file(file, arguments)
+        _run_file(file, arguments, trusted=False)
 
 
 def _add_common(parser: argparse.ArgumentParser, output_help: str) -> None:
@@ -49,9 +54,11 @@ def _add_common(parser: argparse.ArgumentParser, output_help: str) -> None:
     parser.add_argument("--quiet", action="store_true", help=quiet)
 
 
-def _run_file(file: str | os.PathLike[str], arguments: argparse.Namespace) -> None:
+def _run_file(
+    file: str | os.PathLike[str], arguments: argparse.Namespace, *, trusted: bool
+) -> None:
     start = time.perf_counter()
-    experiment = Experiment.from_file(file, arguments.output)
+    experiment = Experiment.from_file(file, arguments.output, trusted=trusted)
     result = experiment.run(verbose=not arguments.quiet)
     if not arguments.quiet:
         print(f"\n{result}\n\nEverything is in {experiment.folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from numbers import Integral
 from os import PathLike
 from typing import Any
@@ -14,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._bins import N_BINS
 from numerai_features._blocks import row_blocks
-from numerai_features._cache import fingerprint, open_memory
+from numerai_features._cache import fingerprint, open_cache
 from numerai_features._compat import (
     BaseComposition,
     HasMethods,
@@ -64,8 +65,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     memory : str, path or joblib.Memory, default=None
         Folder that keeps each fitted embedder with the latents of its training rows.
         A search over the parameters of the model behind fits them once a fold, not
-        once a candidate. What is kept is known by the embedder's parameters and the
-        contents of X, y, eras and weights.
+        once a candidate. What is kept is known by the embedder's parameters, the
+        contents of X, y, eras and weights, and the versions of the libraries. It is
+        checked when it is read; but it is a pickle: use no folder that somebody else
+        can write to.
 
     Attributes
     ----------
@@ -266,17 +269,20 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             _check_originals(X)
         self.fitted_eras_ = known_numbers(rows.eras)
         extras = {"eras": rows.era_labels, "sample_weight": rows.weights}
-        memory = open_memory(self.memory)
-        remembers = memory.location is not None
-        key = fingerprint(X, y, *extras.values()) if remembers else None
-        fit_transform = memory.cache(_fit_transform, ignore=["X", "y", "extras"])
+        cache = open_cache(self.memory)
+        key = "" if cache is None else fingerprint(X, y, *extras.values())
         self.embedders_, self.quantizers_, blocks = [], [], []
         for name, embedder in embedders:
             embedder = clone(embedder)
             _check_reachable(name, embedder, rows.eras)
             bins = None
-            if keep or self.quantize is not None or remembers:
-                embedder, latents = fit_transform(embedder, key, X, y, extras)
+            if keep or self.quantize is not None or cache is not None:
+                make = partial(_fit_transform, embedder, X, y, extras)
+                if cache is None:
+                    embedder, latents = make()
+                else:
+                    parts = (embedder, key)
+                    embedder, latents = cache.recall_object("latents", parts, make)
                 latents = self._checked(name, latents)
                 if self.quantize is not None:
                     bins = _learn_bins(latents, self._n_bins, rows.weights)
@@ -427,11 +433,10 @@ def _check_originals(X):
         )
 
 
-def _fit_transform(embedder, key, X, y, extras):
+def _fit_transform(embedder, X, y, extras):
     """Return the embedder, fitted, and the latents of its training rows.
 
-    These may differ from what `transform` gives. What `X`, `y` and `extras` hold is
-    known to the cache by `key`.
+    These may differ from what `transform` gives.
     """
     together = getattr(embedder, "fit_transform", None)
     if together is not None and _extras_of(embedder.fit) <= _extras_of(together):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from numerai_features.experiment._schema import KeyPath, Problems, got, unknown
+from numerai_features.experiment._trust import untrusted_parameters
 
 ORIGINALS = "originals"
 RANDOM = "random"
@@ -53,7 +54,7 @@ def make_estimator(arm: Arm) -> Any:
     return getattr(embedders, chosen)(**parameters)
 
 
-def resolve_arms(tables: dict[str, Any], problems: Problems) -> None:
+def resolve_arms(tables: dict[str, Any], problems: Problems, *, trusted: bool) -> None:
     """Check all arms, and put in all parameters of their classes.
 
     Parameters
@@ -62,6 +63,8 @@ def resolve_arms(tables: dict[str, Any], problems: Problems) -> None:
         The tables of an experiment, which `validate` has seen; arms are replaced.
     problems : list of (path, message)
         Grows by whatever is wrong.
+    trusted : bool
+        Whether arms may write files wherever they say.
     """
     for table, key in _CLASS_KEYS.items():
         taken = tables["latents"] if table == "models" else ()
@@ -71,6 +74,8 @@ def resolve_arms(tables: dict[str, Any], problems: Problems) -> None:
             if message := _name_problem(name, taken):
                 problems.append(((table, name), message))
             path = (table, name)
+            for parameter, message in () if trusted else untrusted_parameters(arm):
+                problems.append(((*path, parameter), message))
             tables[table][name] = _resolve_arm(arm, key, tables["seed"], problems, path)
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from numerai_features.experiment._arms import labels_of
 from numerai_features.experiment._file import (
     ExperimentError,
+    as_path,
     as_toml_has_it,
     check_and_resolve,
+    check_boolean,
     read_toml,
 )
 from numerai_features.experiment._toml import write_toml
@@ -68,7 +70,9 @@ class Experiment:
     tables: dict[str, Any]
 
     @classmethod
-    def from_file(cls, path: PathLike, output: PathLike | None = None) -> Experiment:
+    def from_file(
+        cls, path: PathLike, output: PathLike | None = None, *, trusted: bool = False
+    ) -> Experiment:
         """Read, check and resolve an experiment file.
 
         Parameters
@@ -79,6 +83,11 @@ class Experiment:
         output : path, default=None
             Where results go, instead of the file's ``output.folder``; relative to the
             current folder. Where neither is given: ``runs/`` and the name of the file.
+        trusted : bool, default=False
+            Whether it may say what could reach other machines, or files outside of its
+            folders: a tree library's parameters such as ``machines`` or
+            ``input_model``, and an arm's ``checkpoint``, ``log_dir`` and ``memory``.
+            Unless it is True these are problems: a file may be somebody else's.
 
         Returns
         -------
@@ -90,7 +99,9 @@ class Experiment:
             If the file cannot be read or anything is wrong with it; all problems are
             told at once, each with its line.
         """
-        path = Path(path)
+        path = as_path(path, "path")
+        output = None if output is None else as_path(output, "output")
+        check_boolean(trusted, "trusted")
         given, text = read_toml(path)
         tables = check_and_resolve(
             given,
@@ -98,6 +109,7 @@ class Experiment:
             name=path.stem,
             base=path.absolute().parent,
             output=output,
+            trusted=trusted,
             text=text,
         )
         return cls(path.stem, tables)
@@ -109,6 +121,7 @@ class Experiment:
         *,
         base: PathLike = ".",
         output: PathLike | None = None,
+        trusted: bool = False,
     ) -> Experiment:
         """Check and resolve an experiment that is written as a mapping.
 
@@ -123,6 +136,11 @@ class Experiment:
         output : path, default=None
             Where results go, instead of ``mapping["output"]["folder"]``; relative to
             the current folder. Where neither is given: ``runs/experiment``.
+        trusted : bool, default=False
+            Whether it may say what could reach other machines, or files outside of its
+            folders: a tree library's parameters such as ``machines`` or
+            ``input_model``, and an arm's ``checkpoint``, ``log_dir`` and ``memory``.
+            Unless it is True these are problems.
 
         Returns
         -------
@@ -139,12 +157,16 @@ class Experiment:
                 '{"data": {"synthetic": {}}}; '
                 f"got {type(mapping).__name__}. A file is read by from_file."
             )
+        base = as_path(base, "base")
+        output = None if output is None else as_path(output, "output")
+        check_boolean(trusted, "trusted")
         tables = check_and_resolve(
             as_toml_has_it(mapping),
             told_as="The experiment",
             name=_UNNAMED,
-            base=Path(base).absolute(),
+            base=base.absolute(),
             output=output,
+            trusted=trusted,
         )
         return cls(_UNNAMED, tables)
 
@@ -193,7 +215,14 @@ class Experiment:
             experiment made.
         ValueError, OSError, ImportError
             If the data, the folds or the model cannot be made.
+
+        Warns
+        -----
+        SetAsideWarning
+            If what is kept is damaged, or other versions of the libraries have made it:
+            it is given another name, and made anew.
         """
         from numerai_features.experiment._run import run_experiment
 
+        check_boolean(verbose, "verbose")
         return run_experiment(self, verbose=verbose)

@@ -14,6 +14,8 @@ from numerai_features.experiment._resolve import check_tables, resolve_tables
 from numerai_features.experiment._schema import EXPERIMENT, Problems, validate
 from numerai_features.experiment._toml import find_lines, line_of, syntax_error
 
+_TOO_DEEP = "lists or tables stand in each other too deeply to be read."
+
 
 class ExperimentError(ValueError):
     """An experiment is wrong, or its output folder is taken by another one."""
@@ -29,13 +31,15 @@ def read_toml(file: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # of text, or of a path that has a NUL
         reason = getattr(error, "strerror", None) or error
         raise ExperimentError(f"{file} cannot be read: {reason}.") from error
     try:
         return tomllib.loads(text), text
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with thousands of digits
         raise ExperimentError(f"{file}: {syntax_error(error)}") from error
+    except RecursionError as error:
+        raise ExperimentError(f"{file}: {_TOO_DEEP}") from error
 
 
 def as_toml_has_it(value: Any) -> Any:
@@ -46,12 +50,44 @@ def as_toml_has_it(value: Any) -> Any:
     >>> as_toml_has_it({"hidden": (8, 4), "files": [Path("a.parquet")]})
     {'hidden': [8, 4], 'files': ['a.parquet']}
     """
+    try:
+        return _as_toml_has_it(value)
+    except RecursionError as error:
+        raise ExperimentError(f"mapping: {_TOO_DEEP}") from error
+
+
+def as_path(value: Any, argument: str) -> Path:
+    """Return a path that the caller gave.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    ExperimentError
+        If it is empty.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(
+            f"{argument} must be a path; got {value!r}, a {type(value).__name__}."
+        )
+    if not os.fspath(value):
+        raise ExperimentError(f'{argument} must be a path; got "", which is empty.')
+    return Path(value)
+
+
+def check_boolean(value: Any, argument: str) -> None:
+    """Raise `TypeError` if a switch is anything but True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False; got {value!r}.")
+
+
+def _as_toml_has_it(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(name): as_toml_has_it(inner) for name, inner in value.items()}
+        return {str(name): _as_toml_has_it(inner) for name, inner in value.items()}
     if hasattr(value, "tolist"):  # arrays, columns of frames, and numpy's numbers
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [as_toml_has_it(item) for item in value]
+        return [_as_toml_has_it(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
@@ -62,6 +98,7 @@ def check_and_resolve(
     name: str,
     base: Path,
     output: str | os.PathLike[str] | None,
+    trusted: bool,
     text: str = "",
 ) -> dict[str, Any]:
     """Check the tables of an experiment, and fill in every default.
@@ -78,6 +115,8 @@ def check_and_resolve(
         Absolute; what paths of data are relative to.
     output : path or None
         Overrides ``output.folder``.
+    trusted : bool
+        Whether it may say what reaches files elsewhere, and other machines.
     text : str, default=""
         The text of the file, by which problems are told with their lines.
 
@@ -93,8 +132,8 @@ def check_and_resolve(
     """
     problems: Problems = []
     tables = deepcopy(validate(EXPERIMENT, given, problems))
-    check_tables(tables, base, problems)
-    resolve_arms(tables, problems)
+    check_tables(tables, base, problems, trusted=trusted)
+    resolve_arms(tables, problems, trusted=trusted)
     if problems:
         raise ExperimentError(_message(told_as, problems, text))
     resolve_tables(tables, name, base, output)

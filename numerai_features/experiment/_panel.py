@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features import __version__
-from numerai_features._files import replacing
+from numerai_features._whole import whole_file
 from numerai_features.datasets import EraPanel, make_era_panel, read_numerai
 from numerai_features.experiment._file import ExperimentError
 
@@ -65,7 +65,7 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
         _make_synthetic(experiment, folder)
     else:
         _read_files(experiment, folder, verbose)
-    with replacing(folder / _SOURCE) as temporary:
+    with whole_file(folder / _SOURCE) as temporary:
         temporary.write_text(json.dumps(signature, indent=1), encoding="utf-8")
     return EraPanel.open(folder)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from numerai_features.experiment._schema import Problems, got
+from numerai_features.experiment._trust import untrusted_params
 
 _MODEL_KEYS = {
     "n_jobs": "model.n_jobs",
@@ -15,7 +16,9 @@ _MODEL_KEYS = {
 }
 
 
-def check_tables(tables: dict[str, Any], base: Path, problems: Problems) -> None:
+def check_tables(
+    tables: dict[str, Any], base: Path, problems: Problems, *, trusted: bool
+) -> None:
     """Check what depends on several fields, or on the files that are there.
 
     Parameters
@@ -26,10 +29,15 @@ def check_tables(tables: dict[str, Any], base: Path, problems: Problems) -> None
         Absolute; what paths of data are relative to.
     problems : list of (path, message)
         Grows by whatever is wrong.
+    trusted : bool
+        Whether the model's parameters may reach files and other machines.
     """
     _check_data(tables, base, problems)
     _check_folds(tables["cv"], problems)
-    _check_model(tables["model"]["params"], problems)
+    params = tables["model"]["params"]
+    _check_model(params, problems)
+    for name, message in () if trusted else untrusted_params(params):
+        problems.append((("model", "params", name), message))
 
 
 def resolve_tables(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from numerai_features._files import replacing
+from numerai_features._whole import whole_file
 from numerai_features.experiment._arms import ORIGINALS
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def write_frames(result: ExperimentResult) -> None:
         "summary": result.summary.join(known),
     }
     for name, frame in frames.items():
-        with replacing(result.experiment.folder / f"{name}.parquet") as temporary:
+        with whole_file(result.experiment.folder / f"{name}.parquet") as temporary:
             frame.to_parquet(temporary)
 
 

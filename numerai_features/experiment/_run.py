@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from numerai_features._files import replacing
+from numerai_features._whole import whole_file
 from numerai_features.experiment._arms import RANDOM, embedders_of
 from numerai_features.experiment._figure import draw_cumulative
 from numerai_features.experiment._fits import FoldFits, make_folds, make_model
@@ -31,10 +31,9 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     See `Experiment.run`.
     """
     make_model(experiment)  # a wrong model shall not be told after hours of reading
-    identity = identity_of(experiment.tables)
-    identity |= {"signature": data_signature(experiment)}
+    identity = identity_of(experiment.tables, data_signature(experiment))
     store = FoldStore(experiment.folder / "folds", identity)
-    with replacing(experiment.folder / "experiment.toml") as temporary:
+    with whole_file(experiment.folder / "experiment.toml") as temporary:
         temporary.write_text(experiment.to_toml(), encoding="utf-8")
     panel = load_panel(experiment, verbose=verbose)
     folds = make_folds(experiment, panel)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
+import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from numerai_features._files import replacing
+from numerai_features import __version__
+from numerai_features._cache import versions
+from numerai_features._sealed import (
+    SealError,
+    SetAsideWarning,
+    read_sealed,
+    set_aside,
+    write_sealed,
+)
 from numerai_features.experiment._file import ExperimentError
 from numerai_features.experiment._schema import EXPERIMENT, neutral_paths
 
@@ -22,7 +32,8 @@ Key = tuple[str, int]
 """An arm's name and a fold's number."""
 
 _RECORD = "experiment.json"
-_METADATA = b"numerai_features"
+_NAME = re.compile(r"(\d{3,})\.([A-Za-z0-9_-]+)\.fold")
+_LIBRARIES = ("lightgbm", "xgboost")
 
 
 @dataclass(frozen=True)
@@ -46,58 +57,115 @@ class ArmResult:
 
 
 class FoldStore:
-    """A folder with a parquet file for each arm and fold that is done.
+    """A folder with a sealed file for each arm and fold that is done.
 
-    It is what `run_folds` takes as a store: results by arm and fold.
+    It is what `run_folds` takes as a store: results by arm and fold. A file counts
+    where its checksum is right, and this experiment, by these versions of the
+    libraries, has made it. Any other is put aside with a warning, and made anew.
 
     Parameters
     ----------
     folder : pathlib.Path
         The folder ``folds`` of an output folder.
     identity : dict
-        All that the results depend on, of types that JSON has.
+        All that the results depend on, as `identity_of` gives it.
 
     Raises
     ------
     ExperimentError
         If the folder holds results of another experiment.
+
+    Warns
+    -----
+    SetAsideWarning
+        If its results are those of other versions, or damaged.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
+        self._identity = identity
+        self._checked: dict[Key, bool] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        record = folder / _RECORD
-        if record.exists():
-            before = json.loads(record.read_text(encoding="utf-8"))
+        before = self._read_record()
+        if before is not None and _told(before) == _told(identity):
+            return
+        if before is not None and self._files():
             self._check_same(before, identity)
-        else:
-            with replacing(record) as temporary:
-                temporary.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+            self._put_all_aside(before["versions"])
+        write_sealed(folder / _RECORD, identity, kind="experiment")
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.folder.glob("*.parquet"))
+        return sum(key in self for key in self._files())
 
     def __contains__(self, key: Key) -> bool:
-        return self._file(key).exists()
+        """Whether a result is there; each file is checked once."""
+        if key not in self._checked:
+            self._checked[key] = self._check(key)
+        return self._checked[key]
 
     def __getitem__(self, key: Key) -> ArmResult:
-        table = pq.read_table(self._file(key))
-        record = json.loads(table.schema.metadata[_METADATA])
-        return ArmResult(table["prediction"].to_numpy(), **record)
+        record, prediction = self._read(key)
+        return ArmResult(prediction, **record)
 
     def __setitem__(self, key: Key, result: ArmResult) -> None:
         record = asdict(result)
-        table = pa.table({"prediction": record.pop("prediction")})
-        table = table.replace_schema_metadata({_METADATA: json.dumps(record)})
-        with replacing(self._file(key)) as temporary:
-            pq.write_table(table, temporary)
+        prediction = record.pop("prediction")
+        write_sealed(
+            self._file(key),
+            record,
+            kind="fold",
+            key=self._seal(key),
+            write=lambda stream: np.save(stream, prediction, allow_pickle=False),
+        )
+        self._checked[key] = True
 
     def _file(self, key: Key) -> Path:
         arm, fold = key
-        return self.folder / f"{fold:03d}.{arm}.parquet"
+        return self.folder / f"{fold:03d}.{arm}.fold"
+
+    def _files(self) -> list[Key]:
+        """Return the arms and folds of which there are files, good or bad."""
+        names = map(_NAME.fullmatch, sorted(os.listdir(self.folder)))
+        keys = [(name[2], int(name[1])) for name in names if name]
+        return [key for key in keys if self._file(key).is_file()]
+
+    def _seal(self, key: Key) -> str:
+        """Return the hash of all that a result depends on, which its file has."""
+        told = json.dumps([self._identity, *key], sort_keys=True)
+        return hashlib.blake2b(told.encode(), digest_size=32).hexdigest()
+
+    def _read(self, key: Key) -> tuple[Any, NDArray[np.float32]]:
+        return read_sealed(
+            self._file(key), kind="fold", key=self._seal(key), read=_load
+        )
+
+    def _check(self, key: Key) -> bool:
+        try:
+            self._read(key)
+        except FileNotFoundError:
+            return False
+        except SealError as error:
+            set_aside(self._file(key), error)
+            return False
+        return True
+
+    def _read_record(self) -> Any:
+        """Return the identity that the folder has, None if it has none."""
+        file = self.folder / _RECORD
+        try:
+            record = read_sealed(file, kind="experiment", same_version=False)[0]
+            if not isinstance(record, dict) or set(record) != set(self._identity):
+                raise SealError(f"{file} is of another version's form.")
+        except FileNotFoundError:
+            return None
+        except SealError as error:
+            set_aside(file, error)
+            return None
+        return record
 
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        changes = list(_differences(before, now))
+        """Raise if settings or data differ; versions may."""
+        changes = list(_differences(before["settings"], now["settings"]))
         if changes:
             raise ExperimentError(
                 f"{self.folder} holds results of another experiment:\n"
@@ -106,23 +174,62 @@ class FoldStore:
                 "line), or delete that one."
             )
 
+    def _put_all_aside(self, before: dict[str, str]) -> None:
+        """Give all results another name, for other versions have made them."""
+        for key in self._files():
+            file = self._file(key)
+            os.replace(file, file.with_name(file.name + ".unusable"))
+        changes = _differences(before, self._identity["versions"])
+        warnings.warn(
+            f"The fits in {self.folder} were made by other versions, and results may "
+            f"depend on these: {'; '.join(changes)}. They are kept as *.unusable, and "
+            "made anew.",
+            SetAsideWarning,
+            stacklevel=4,
+        )
 
-def identity_of(tables: dict[str, Any]) -> dict[str, Any]:
-    """Return all that the results of an experiment depend on, as JSON has it."""
+
+def identity_of(tables: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
+    """Return all that the results of an experiment depend on, as JSON has it.
+
+    Parameters
+    ----------
+    tables : dict
+        The tables of an experiment.
+    signature : dict
+        What its panel depends on.
+
+    Returns
+    -------
+    dict
+        Under ``settings`` what the user has chosen, under ``versions`` those of this
+        package and of the libraries that fit.
+    """
     tables = deepcopy(tables)
     for *path, name in neutral_paths(EXPERIMENT):
         table = tables
         for key in path:
             table = table.get(key, {})
         table.pop(name, None)
-    identity: dict[str, Any] = json.loads(json.dumps(tables))
-    return identity
+    signature = {k: v for k, v in signature.items() if k != "version"}
+    others = {name for name in _LIBRARIES if name != tables["model"]["library"]}
+    used = {k: v for k, v in versions().items() if k not in others}
+    identity: dict[str, Any] = {
+        "settings": tables | {"signature": signature},
+        "versions": {"numerai-features": __version__, **used},
+    }
+    return json.loads(json.dumps(identity))  # type: ignore[no-any-return]
+
+
+def _load(stream: IO[bytes]) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = np.load(stream, allow_pickle=False)
+    return array
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
     """Yield which values changed, by their dotted names."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
-        if before != now:
+        if _told(before) != _told(now):  # as text: NaN is not equal to itself
             yield f"{path}: {_told(before)} then, {_told(now)} now"
         return
     for name in dict.fromkeys([*before, *now]):
@@ -131,4 +238,4 @@ def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
 
 
 def _told(value: Any) -> str:
-    return "not set" if value is None else json.dumps(value)
+    return "not set" if value is None else json.dumps(value, sort_keys=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from typing import Any
 
 _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
@@ -43,7 +42,7 @@ def line_of(path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> int | N
     return line_of(path[:-1], lines) if path else None
 
 
-def syntax_error(error: tomllib.TOMLDecodeError) -> str:
+def syntax_error(error: ValueError) -> str:
     """Tell a syntax error, with its line in front where tomllib knows it."""
     place = re.search(r"\s*\(at line (\d+), column (\d+)\)", str(error))
     if place is None:

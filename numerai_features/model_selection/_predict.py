@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._cache import fingerprint, open_memory
+from numerai_features._cache import Cache, fingerprint, open_cache
 from numerai_features._compat import consumes
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
 from numerai_features._rows import Rows
@@ -100,6 +100,7 @@ def cross_val_predict_eras(
         an interrupted one goes on where it was; and where only the model behind
         `LatentFeatures` has changed, its fitted embedders are taken from there. X is
         known by its contents. With ``random_state=None`` a kept result is the first.
+        Fitted embedders are pickles: use no folder that somebody else can write to.
     verbose : bool, default=True
         Whether to show progress over folds.
 
@@ -152,13 +153,12 @@ def cross_val_predict_eras(
     index = index_eras(X, eras)
     target = validate_target(y, index.n_rows)[:, None]
     data = _Data(Rows(X, target, index), y, eras is not None, params or {})
-    estimator, memory = clone(estimator), open_memory(memory)
-    task = memory.cache(_fit_and_predict, ignore=["data", "train", "test"])
-    key = None
-    if memory.location is not None:
-        _remember(estimator, memory)
+    estimator, cache = clone(estimator), open_cache(memory)
+    key = ""
+    if cache is not None:
         labels = data.rows.era_labels if data.hand_on_eras else None
-        key = fingerprint(X, y, index.row_numbers, data.params, labels)
+        key = fingerprint(estimator, X, y, index.row_numbers, data.params, labels)
+        _remember(estimator, cache)
 
     if has_prefitted(estimator):
         tested = sum(test for _, test in era_folds(cv, index, y)) > 0
@@ -168,7 +168,7 @@ def cross_val_predict_eras(
     def tasks() -> Iterator[Task]:
         for fold in folds_to_run(cv, index, data.target, y=y):
             tests.append(fold.test)
-            yield Task(fold.number, partial(_run, task, estimator, key, data, fold))
+            yield Task(fold.number, partial(_run, estimator, cache, key, data, fold))
 
     # What outlives this call is kept by `memory`, within the process that makes it.
     done: dict[int, tuple[NDArray[Any], NDArray[np.float64]]] = {}
@@ -189,7 +189,7 @@ def _reach(cv: Any, y: Any) -> int:
     return cv._purge(y) + 1 if isinstance(cv, BaseEraSplitter) else 1
 
 
-def _remember(estimator: Any, memory: Any) -> None:
+def _remember(estimator: Any, cache: Cache) -> None:
     """Let the embedders of an estimator keep what they fit.
 
     A Pipeline keeps whole tables; it is told to only where nothing in it can keep the
@@ -207,20 +207,22 @@ def _remember(estimator: Any, memory: Any) -> None:
     ]
     lean = [part for part in owners if not isinstance(part, Pipeline)]
     for part in lean or owners:
-        part.set_params(memory=memory)
+        part.set_params(memory=cache)
 
 
 def _run(
-    task: Any, estimator: Any, key: Any, data: _Data, fold: Fold, tell: Tell
+    estimator: Any, cache: Cache | None, key: str, data: _Data, fold: Fold, tell: Tell
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Predict the test rows of a fold, and score them."""
     import pandas as pd
 
     _, train, test = fold
-    if key is not None:
-        key = fingerprint(key, train, test)
     tell("model")
-    prediction = task(estimator, key, data, train, test)
+    make = partial(_fit_and_predict, estimator, data, train, test)
+    if cache is None:
+        prediction = make()
+    else:
+        prediction = cache.recall_array("prediction", (key, train, test), make)
     eras, target = data.rows.era_index.row_numbers[test], data.target[test]
     if pd.Series(target).groupby(eras).nunique().max() < 2:  # nothing to score by
         return prediction, np.full(len(prediction), np.nan)
@@ -229,12 +231,9 @@ def _run(
 
 
 def _fit_and_predict(
-    estimator: Any, key: Any, data: _Data, train: Chosen, test: Chosen
+    estimator: Any, data: _Data, train: Chosen, test: Chosen
 ) -> NDArray[Any]:
-    """Return the predictions of a model of the training rows for the test rows.
-
-    What `data`, `train` and `test` hold is known to the cache by `key`.
-    """
+    """Return the predictions of a model of the training rows for the test rows."""
     from sklearn import config_context
     from sklearn.base import clone
 

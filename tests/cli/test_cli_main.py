@@ -1,9 +1,11 @@
 """The command line itself: help, versions, exit codes."""
 
 import re
+import signal
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 import numerai_features
@@ -69,3 +71,59 @@ def test_run_help_lists_all_that_a_file_may_hold(capsys):
         for name in values:
             # what it is, what is allowed, and on the next line what it means
             assert re.search(rf"^  {name}: .+\n      \S+", told, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (pa.ArrowKeyError("no such column"), "Error: "),
+        (pa.ArrowException("damaged"), "Error: damaged"),
+        (UnicodeDecodeError("utf-8", b"a", 0, 1, "bad byte"), "Error: 'utf-8' codec"),
+        (RecursionError("too deep"), "Error: too deep"),
+        (EOFError(), "Error: EOFError"),
+        (MemoryError(), "Error: MemoryError"),
+    ],
+)
+def test_what_comes_of_damaged_files_is_a_message(monkeypatch, capsys, error, told):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(Experiment, "from_file", fail)
+    assert main(["run", "a.toml"]) == 1
+    assert capsys.readouterr().err.startswith(told)
+
+
+def test_a_fault_of_ours_has_a_traceback(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AttributeError("ours")
+
+    monkeypatch.setattr(Experiment, "from_file", fail)
+    with pytest.raises(AttributeError, match="ours"):
+        main(["run", "a.toml"])
+
+
+@pytest.mark.parametrize("argv", ["run", [3], ["run", None]])
+def test_arguments_are_texts(argv):
+    with pytest.raises(TypeError, match="argv must be a list of texts"):
+        main(argv)
+
+
+@pytest.mark.parametrize("arguments", [["", "--quiet"], ["a.toml", "--output", ""]])
+def test_empty_paths_are_told(capsys, arguments):
+    assert main(["run", *arguments]) == 2
+    assert 'must be a path; got ""' in capsys.readouterr().err
+
+
+def test_signals_are_as_they_were(monkeypatch):
+    seen = []
+
+    def look(*args, **kwargs):
+        seen.extend(map(signal.getsignal, signals))
+        raise ValueError("enough")
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in signals]
+    monkeypatch.setattr(Experiment, "from_file", look)
+    assert main(["run", "a.toml"]) == 1
+    assert [signal.getsignal(number) for number in signals] == before
+    assert all(here is not there for here, there in zip(seen, before, strict=True))

@@ -35,8 +35,17 @@ params = { n_estimators = 8 }
 PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from numerai_features.cli import main
-sys.exit(main(sys.argv[1:]))
+from numerai_features.cli import program
+program()
+"""
+NETWORK = """
+[latents.net]
+embedder = "DAEEmbedder"
+n_components = 2
+hidden = [8]
+batch_size = 256
+max_epochs = 20
+validation = 0.2
 """
 
 
@@ -72,7 +81,7 @@ def test_a_stopped_one_goes_on_to_the_same_bits(tmp_path, capsys, kind):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.PIPE, text=True
     )
-    first = tmp_path / "out" / "folds" / "001.originals.parquet"
+    first = tmp_path / "out" / "folds" / "001.originals.fold"
     while not first.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(kind)
@@ -82,7 +91,7 @@ def test_a_stopped_one_goes_on_to_the_same_bits(tmp_path, capsys, kind):
         assert told.endswith("the same command goes on from there.\n")
     else:
         assert process.returncode == -signal.SIGKILL
-    kept = {path: path.stat().st_mtime_ns for path in first.parent.glob("*.parquet")}
+    kept = {path: path.stat().st_mtime_ns for path in first.parent.glob("*.fold")}
     assert 1 <= len(kept) < 6
     assert main(arguments) == 0
     assert f"{len(kept)} of 6 fits are done already" in capsys.readouterr().out
@@ -91,6 +100,83 @@ def test_a_stopped_one_goes_on_to_the_same_bits(tmp_path, capsys, kind):
     whole = Experiment.from_file(tmp_path / "tiny.toml", tmp_path / "whole")
     expected = whole.run(verbose=False).predictions
     pd.testing.assert_frame_equal(got, expected, check_exact=True)
+
+
+def start(arguments, **options):
+    """Start the command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unstopped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unstopped")
+    command(folder, EXPERIMENT + NETWORK)
+    return Experiment.from_file(folder / "tiny.toml", folder).run(verbose=False)
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [([signal.SIGINT, signal.SIGINT, signal.SIGINT], 130), ([signal.SIGTERM], 143)],
+)
+def test_stopped_within_an_epoch(tmp_path, unstopped, signals, status):
+    """Nothing is kept of the fit that was stopped; the rerun is as an unstopped one."""
+    states = tmp_path / "states"
+    told_by = f"checkpoint = '{states}'\ncheckpoint_every = 0\n"
+    arguments = [*command(tmp_path, EXPERIMENT + NETWORK + told_by), "--trusted"]
+    process = start(arguments)
+    while not any(states.glob("*.checkpoint")) and process.poll() is None:
+        time.sleep(0.001)
+    for number in signals:
+        process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == status, told
+    assert "Traceback" not in told
+    assert told.endswith("the same command goes on from there.\n")
+    folds = tmp_path / "out" / "folds"
+    kept = files_in(folds)
+    assert set(kept) == {"experiment.json", "001.originals.fold", "001.fa.fold"}
+    assert main([*arguments, "--quiet"]) == 0
+    assert kept.items() <= files_in(folds).items()
+    got = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    pd.testing.assert_frame_equal(got, unstopped.predictions, check_exact=True)
+    scores = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+    pd.testing.assert_frame_equal(scores, unstopped.scores, check_exact=True)
+
+
+# Nobody reads what it prints, so that to print is to wait.
+SLOW = """
+import pathlib, sys, time
+class Slow:
+    def write(self, text):
+        pathlib.Path(sys.argv[-1], "printing").touch()
+        time.sleep(60)
+    def flush(self):
+        pass
+sys.stdout = Slow()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_it_prints(tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW + PROGRAM, *command(tmp_path)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    printing = tmp_path / "out" / "printing"
+    while not printing.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, told
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize(

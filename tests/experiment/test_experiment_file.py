@@ -244,13 +244,14 @@ def test_resolved_experiment_round_trips(write, tmp_path, output):
         [features]
         set = ["feature_0000", '" and \\ \u00e9', "\\t and \\u007f \U0001f600"]
         """
-    experiment = Experiment.from_file(write(text), output=output)
+    experiment = Experiment.from_file(write(text), output=output, trusted=True)
     resolved = tmp_path / "resolved.toml"
     resolved.write_text(experiment.to_toml(), encoding="utf-8")
-    again = Experiment.from_file(resolved)
+    again = Experiment.from_file(resolved, trusted=True)
     assert again.tables == experiment.tables
     assert again.to_toml() == experiment.to_toml()
-    assert Experiment.from_dict(experiment.tables).tables == experiment.tables
+    mapped = Experiment.from_dict(experiment.tables, trusted=True)
+    assert mapped.tables == experiment.tables
 
 
 @pytest.mark.parametrize(
@@ -402,3 +403,138 @@ class TestMapping:
         shown = repr(Experiment.from_dict(self.MAPPING))
         told = "Experiment('experiment': 4 arms, walk-forward, target_alpha_20)"
         assert shown == told
+
+
+class TestTrust:
+    """A file of somebody else reaches nothing but its own folders."""
+
+    @pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+    @pytest.mark.parametrize(
+        ("param", "message"),
+        [
+            (
+                "machines = '10.0.0.1:12400'",
+                "machines: reaches files or other machines",
+            ),
+            ("nodes = '10.0.0.1:12400'", "nodes: reaches"),
+            ("num_machines = 2", "num_machines: reaches"),
+            ("local_listen_port = 12400", "local_listen_port: reaches"),
+            ("mlist = 'hosts.txt'", "mlist: reaches"),
+            ("input_model = '/etc/passwd'", "input_model: reaches"),
+            ("output_model = '/tmp/out'", "output_model: reaches"),
+            ("snapshot_freq = 1", "snapshot_freq: reaches"),
+            ("data = 'train.csv'", "data: reaches"),
+            ("config = 'a.conf'", "config: reaches"),
+            ("forcedsplits_filename = 'a.json'", "forcedsplits_filename: reaches"),
+            ("forcedbins_filename = 'a.json'", "forcedbins_filename: reaches"),
+            ("save_binary = true", "save_binary: reaches"),
+            ("some_new_file = 'a.txt'", "some_new_file: is not known to take text"),
+            ("some_new_files = [['a.txt']]", "some_new_files: is not known to take"),
+            ("objective = 'l2 machines=a:1'", "objective: has a blank or a sign"),
+            ("metric = ['l2', 'x/y']", "metric: has a blank or a sign"),
+            ("'n=1 machines' = 3", "n=1 machines: is no name of a parameter"),
+        ],
+    )
+    def test_params_that_reach_further(self, write, library, param, message):
+        text = f"{SYNTHETIC}[model]\nlibrary = '{library}'\n[model.params]\n{param}\n"
+        told = rf"line 6: model\.params\.{message}.*trusted=True \(--trusted in the"
+        with pytest.raises(ExperimentError, match=told):
+            Experiment.from_file(write(text))
+        with pytest.raises(ExperimentError, match=f"model.params.{message}"):
+            Experiment.from_dict(tomllib.loads(text))
+        experiment = Experiment.from_file(write(text), trusted=True)
+        assert len(experiment["model"]["params"]) == 1
+
+    def test_every_parameter_of_lightgbm_that_has_a_place(self):
+        """What LightGBM calls a file, a model or a machine is known by all names."""
+        from lightgbm.basic import _ConfigAliases
+
+        from numerai_features.experiment._trust import untrusted_params
+
+        places = {
+            "config", "convert_model", "data", "forcedbins_filename",
+            "forcedsplits_filename", "input_model", "local_listen_port",
+            "machine_list_filename", "machines", "num_machines", "output_model",
+            "output_result", "parser_config_file", "save_binary", "snapshot_freq",
+            "time_out", "valid",
+        }  # fmt: skip
+        names = _ConfigAliases.get(*places)
+        assert len(names) > 45
+        assert {name for name, _ in untrusted_params(dict.fromkeys(names, 1))} == names
+
+    def test_params_that_do_not(self, write):
+        text = f"""
+            {SYNTHETIC}[model.params]
+            objective = "regression_l1"
+            metric = ["l2", "mape"]
+            boosting_type = "dart"
+            monotone_constraints = [1, 0, -1]
+            interaction_constraints = "[0,1],[2]"
+            num_leaves = 7
+            extra_trees = true
+            """
+        params = Experiment.from_file(write(text))["model"]["params"]
+        assert params["interaction_constraints"] == "[0,1],[2]"
+
+    @pytest.mark.parametrize("table", ["latents", "models"])
+    @pytest.mark.parametrize("name", ["checkpoint", "log_dir"])
+    def test_arms_that_write_elsewhere(self, write, table, name):
+        key = "embedder" if table == "latents" else "model"
+        text = f"{SYNTHETIC}[{table}.net]\n{key} = 'SupervisedAEMLP'\n{name} = '/x'\n"
+        with pytest.raises(
+            ExperimentError, match=rf"{name}: writes files wherever.*tru"
+        ):
+            Experiment.from_file(write(text))
+        experiment = Experiment.from_file(write(text), trusted=True)
+        assert experiment[table]["net"][name] == "/x"
+
+
+class TestArguments:
+    @pytest.mark.parametrize("path", [3, None, b"a.toml", ["a.toml"]])
+    def test_what_is_no_path(self, write, path):
+        with pytest.raises(TypeError, match=r"path must be a path; got .*"):
+            Experiment.from_file(path)
+        with pytest.raises(TypeError, match=r"base must be a path; got .*"):
+            Experiment.from_dict({"data": {"synthetic": {}}}, base=path)
+        if path is not None:
+            with pytest.raises(TypeError, match=r"output must be a path; got .*"):
+                Experiment.from_file(write(SYNTHETIC), path)
+            with pytest.raises(TypeError, match=r"output must be a path; got .*"):
+                Experiment.from_dict({"data": {"synthetic": {}}}, output=path)
+
+    def test_empty_paths(self, write):
+        with pytest.raises(
+            ExperimentError, match=r'path must be a path; got "", which'
+        ):
+            Experiment.from_file("")
+        with pytest.raises(ExperimentError, match=r'output must be a path; got ""'):
+            Experiment.from_file(write(SYNTHETIC), "")
+
+    def test_switches(self, write):
+        with pytest.raises(TypeError, match="trusted must be True or False; got 'yes'"):
+            Experiment.from_file(write(SYNTHETIC), trusted="yes")
+        with pytest.raises(TypeError, match="trusted must be True or False; got 1"):
+            Experiment.from_dict({"data": {"synthetic": {}}}, trusted=1)
+        with pytest.raises(TypeError, match="verbose must be True or False; got 'no'"):
+            Experiment.from_file(write(SYNTHETIC)).run(verbose="no")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("a = " + "[" * 5000 + "]" * 5000, "stand in each other too deeply"),
+            ("seed = " + "9" * 5000, "not valid TOML: "),
+        ],
+    )
+    def test_files_that_are_too_much(self, write, text, message):
+        with pytest.raises(ExperimentError, match=message):
+            Experiment.from_file(write(text))
+
+    def test_a_mapping_in_itself(self):
+        mapping = {"data": {}}
+        mapping["data"]["synthetic"] = mapping
+        with pytest.raises(ExperimentError, match="mapping: lists or tables stand in"):
+            Experiment.from_dict(mapping)
+
+    def test_a_path_that_no_file_can_have(self):
+        with pytest.raises(ExperimentError, match="cannot be read: embedded null"):
+            Experiment.from_file("a\0b.toml")

@@ -10,6 +10,7 @@ import pytest
 from numerai_tools.scoring import numerai_corr
 
 from numerai_features import embedders
+from numerai_features._sealed import SetAsideWarning
 from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import EraPanel
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
@@ -54,7 +55,7 @@ def run(folder, text=EXPERIMENT, **options):
 
 def finished(folder):
     """Return the files of finished fits; one that is fitted again is another file."""
-    files = (folder / "out" / "folds").glob("*.parquet")
+    files = (folder / "out" / "folds").glob("*.fold")
     return {file.stem: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
 
 
@@ -103,7 +104,7 @@ class TestResult:
         parquet = {"predictions.parquet", "scores.parquet", "summary.parquet"}
         others = {"cumulative.png", "experiment.toml", "folds", "panel"}
         assert names == parquet | others
-        assert len(list((folder / "folds").glob("*.parquet"))) == 8
+        assert len(list((folder / "folds").glob("*.fold"))) == 8
         assert (folder / "cumulative.png").read_bytes().startswith(b"\x89PNG")
         again = Experiment.from_file(folder / "experiment.toml")
         assert again.tables == done.experiment.tables
@@ -321,7 +322,7 @@ class TestGoingOn:
     def test_only_what_is_missing_is_fitted(self, done, tmp_path, capsys):
         run(tmp_path)
         before = finished(tmp_path)
-        (tmp_path / "out" / "folds" / "002.fa.parquet").unlink()
+        (tmp_path / "out" / "folds" / "002.fa.fold").unlink()
         result = run(tmp_path, verbose=True)
         after = finished(tmp_path)
         assert {name for name in after if after[name] != before[name]} == {"002.fa"}
@@ -352,6 +353,30 @@ class TestGoingOn:
         )
         with pytest.raises(ExperimentError, match=message):
             run(tmp_path, EXPERIMENT.replace("n_estimators = 8", "n_estimators = 9"))
+
+    def test_a_typo_that_is_corrected_is_not_refused(self, done, tmp_path):
+        typo = "[features]\nset = ['feature_0003', 'featur_0001']\n[cv]"
+        with pytest.raises(ValueError, match="featur_0001"):
+            run(tmp_path, EXPERIMENT.replace("[cv]", typo))
+        result = run(tmp_path)
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_damaged_files_are_made_anew(self, done, tmp_path):
+        run(tmp_path)
+        folds = tmp_path / "out" / "folds"
+        flipped = bytearray((folds / "002.turned.fold").read_bytes())
+        flipped[-3] ^= 1
+        (folds / "002.turned.fold").write_bytes(flipped)
+        for name in ("001.originals.fold", "experiment.json"):
+            (folds / name).write_bytes((folds / name).read_bytes()[:-30])
+        with pytest.warns(SetAsideWarning, match="made anew") as told:
+            result = run(tmp_path)
+        assert len(told) == 3
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+        pd.testing.assert_frame_equal(result.scores, done.scores)
+        before = finished(tmp_path)
+        run(tmp_path)
+        assert finished(tmp_path) == before
 
     def test_threads_and_places_make_no_other_experiment(self, tmp_path):
         run(tmp_path)

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
+from numerai_features._sealed import SetAsideWarning
 from numerai_features.compose import LatentFeatures
 from numerai_features.embedders import FactorAnalysisEmbedder
 from numerai_features.metrics import era_scores
@@ -304,11 +305,40 @@ class TestMemory:
         assert not outs[0].equals(outs[1])
         assert first.get_params().get("memory") is None
 
+    def test_damaged_entries_are_made_anew(self, frame, panel, tmp_path):
+        """Whichever is damaged: predictions, fitted embedders, a Pipeline's tables."""
+        plain = make_pipeline(FactorAnalysisEmbedder(3), Ridge())
+        rng = np.random.default_rng(0)
+        for model in (MODEL, plain):
+            cache = tmp_path / type(model[0]).__name__
+            expected = predict(model, frame, panel.y(), memory=cache)
+            kept = sorted(cache.iterdir())
+            assert len(kept) == 6
+            for attempt in range(5):
+                for file in kept:
+                    bad = bytearray(file.read_bytes())
+                    place = rng.integers(len(bad))
+                    if attempt % 2:
+                        bad[place] ^= 1 << rng.integers(8)
+                    else:
+                        del bad[place:]
+                    file.write_bytes(bad)
+                with pytest.warns(SetAsideWarning, match="made anew") as told:
+                    out = predict(model, frame, panel.y(), memory=cache)
+                assert len(told) == 6
+                pd.testing.assert_frame_equal(out, expected)
+            pd.testing.assert_frame_equal(
+                predict(model, frame, panel.y(), memory=cache), expected
+            )
+
+    def test_what_it_may_be_is_told(self, panel):
+        with pytest.raises(TypeError, match=r"memory must be the path of a folder.*3"):
+            predict(Ridge(), panel.X, panel.y(), panel.eras, memory=3)
+
     def test_only_latents_are_kept_where_that_can_be(self, frame, panel, tmp_path):
         predict(MODEL, frame, panel.y(), memory=tmp_path / "cache")
-        kept = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_dir()}
-        assert {"_latent_features", "_predict"} <= kept
-        assert "pipeline" not in kept  # of sklearn, which keeps whole tables
+        kept = {path.suffix for path in (tmp_path / "cache").iterdir()}
+        assert kept == {".latents", ".prediction"}  # and no whole tables of a Pipeline
 
 
 def _plain(arguments):

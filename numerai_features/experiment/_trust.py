@@ -1,0 +1,97 @@
+"""What an experiment file may not say unless its user trusts whoever wrote it.
+
+The parameters of tree libraries and networks can open ports, read files and write them.
+An experiment compares models and needs none of that, so a file that somebody else wrote
+gets no further than its own folders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+REMEDY = "Pass trusted=True (--trusted in the command line) if you trust this file."
+
+# LightGBM's parameters, and their other names, that read or write a file or connect to
+# other machines. XGBoost has none that are numbers.
+_REACHING = set(
+    """
+    config config_file
+    data train train_data train_data_file data_filename
+    valid test valid_data valid_data_file test_data test_data_file valid_filenames
+    input_model model_input model_in output_model model_output model_out
+    snapshot_freq save_period save_binary is_save_binary is_save_binary_file
+    output_result predict_result prediction_result predict_name prediction_name
+    pred_name name_pred convert_model convert_model_file convert_model_language
+    initscore_filename init_score_filename init_score_file init_score input_init_score
+    forcedsplits_filename fs forced_splits_filename forced_splits_file forced_splits
+    forcedbins_filename parser_config_file
+    num_machines num_machine local_listen_port local_port port time_out
+    machine_list_filename machine_list_file machine_list mlist machines workers nodes
+    """.split()
+)
+# What may be text: no other parameter of a model needs any, and a path is text.
+_TEXTS = set(
+    """
+    boosting boosting_type boost data_sample_strategy extra_metric importance_type
+    metric metrics metric_types objective objective_type app application loss
+    device device_type tree_learner tree tree_type tree_learner_type
+    monotone_constraints mc monotone_constraint monotonic_cst
+    monotone_constraints_method monotone_constraining_method mc_method
+    interaction_constraints categorical_feature cat_feature categorical_column
+    cat_column categorical_features
+    booster eval_metric feature_selector feature_types grow_policy multi_strategy
+    normalize_type process_type sample_type sampling_method tree_method updater
+    """.split()
+)
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+# LightGBM joins its parameters with blanks and "=": text with these would be others.
+_TEXT = re.compile(r"[A-Za-z0-9_.,:()\[\]+-]*")
+
+_ARMS_PARAMETERS = ("checkpoint", "log_dir", "memory")
+
+
+def untrusted_params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what in ``[model] params`` needs trust, and why.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of a tree library.
+    """
+    for name, value in params.items():
+        texts = [text for text in _flat(value) if isinstance(text, str)]
+        if name in _REACHING:
+            reason = "reaches files or other machines"
+        elif not _NAME.fullmatch(name):
+            reason = "is no name of a parameter, and might say several"
+        elif texts and name not in _TEXTS:
+            reason = "is not known to take text, which might be a path"
+        elif not all(map(_TEXT.fullmatch, texts)):
+            reason = "has a blank or a sign that might say several parameters"
+        else:
+            continue
+        yield name, f"{reason}. {REMEDY}"
+
+
+def untrusted_parameters(arm: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield which parameters of an arm need trust, and why.
+
+    Parameters
+    ----------
+    arm : dict
+        Its parameters as they are given.
+    """
+    for name in _ARMS_PARAMETERS:
+        if arm.get(name) is not None:
+            yield name, f"writes files wherever it says. {REMEDY}"
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """Yield a value, or what is in its lists."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
