@@ -205,6 +205,7 @@ def _replace(
     old = temporary.with_suffix(".old")
     os.rename(folder, old)
     try:
+        may_replace(old)
         os.rename(temporary, folder)
     except BaseException:
         os.rename(old, folder)
@@ -283,11 +284,12 @@ def _lock(path: Path, *, wait: bool) -> int | None:
     OSError
         If another has locked it, and we do not wait; or if it is gone.
     """
-    if fcntl is None:
+    locks: Any = fcntl
+    if locks is None:
         return None
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        locks.flock(handle, locks.LOCK_EX | (0 if wait else locks.LOCK_NB))
     except BlockingIOError:
         os.close(handle)
         raise

@@ -364,7 +364,7 @@ def test_file_without_a_feature(folder, frame):
         ({"features": ["feature_ab"] * 2}, "'feature_ab' is asked for twice"),
         ({"features": []}, "features is empty"),
         ({"targets": ["target_x"]}, "'target_x' is no target.*'target_x_20'"),
-        ({"targets": "target"}, r"must be a list of names; got 'target'"),
+        ({"targets": "target"}, r"must be a list of names.*; got 'target'.*Pass"),
         ({"eras": [1, 4]}, "'0004', which are not among the 7 eras from '0001'"),
         ({"every": 0}, "every must be a positive whole number"),
         ({"missing": "drop"}, "missing must be 'middle' or 'raise'; got 'drop'"),
@@ -387,10 +387,14 @@ def test_row_twice(folder, frame):
     assert len(read(files, eras=[1])) == 20
 
 
-def test_id_in_two_eras_is_no_duplicate(folder, frame):
-    frame.index = pd.Index([f"n{i % 20}" for i in range(len(frame))], name="id")
+def test_id_in_two_eras(folder, frame):
+    """Later rows are looked up by id alone."""
+    frame.index = pd.Index([f"n{i % 30}" for i in range(len(frame))], name="id")
     frame.to_parquet(folder / "train.parquet")
-    assert_reads(read(folder / "train.parquet"), expected(frame))
+    match = r"The id 'n0' is there twice: in row 0 of .* and row 30 of .*train"
+    with pytest.raises(ValueError, match=match):
+        read(folder / "train.parquet")
+    assert len(read(folder / "train.parquet", eras=[1])) == 20
 
 
 def test_file_twice(folder):
