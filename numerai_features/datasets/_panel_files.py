@@ -9,16 +9,15 @@ reads it makes sure that nobody has replaced it meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import shutil
 import tokenize
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +34,7 @@ from numerai_features.datasets._panel_checks import (
     to_int32,
 )
 
+T = TypeVar("T")
 Shapes = dict[str, tuple[int, ...]]
 
 BLOCK_BYTES = 8 << 20  # read or written at a time
@@ -77,7 +77,7 @@ class Source(NamedTuple):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with self._checked(_IDS) as stream:
+        with self._open(_IDS) as stream:
             try:
                 column = pq.ParquetFile(stream).read(columns=["id"]).column("id")
                 ids = to_id_array(column, self.n_rows)
@@ -87,13 +87,12 @@ class Source(NamedTuple):
 
     def verify(self) -> None:
         """Compare all files with the checksums of the manifest."""
-        self.check_same()
+        self._check_same()
         for name in self.checksums:
-            with self._checked(name):
-                pass
-        self.check_same()
+            self._open(name).close()
+        self._check_same()
 
-    def check_same(self) -> None:
+    def _check_same(self) -> None:
         """Raise if another panel is in the folder by now."""
         if _read_manifest(self.path)["checksums"] != self.checksums:
             raise ValueError(
@@ -101,46 +100,59 @@ class Source(NamedTuple):
                 "it again with EraPanel.open."
             )
 
-    @contextlib.contextmanager
-    def _checked(self, name: str) -> Iterator[IO[bytes]]:
+    def _open(self, name: str) -> IO[bytes]:
         """Open a file, which has the bytes that were written.
 
         What is read from it is what was checked, whoever replaces the folder.
         """
-        try:
-            with _require_file(self.path / name).open("rb") as stream:
-                found, expected = _checksum(stream), self.checksums[name]
-                if found != expected:
-                    raise ValueError(
-                        f"{self.path / name} is damaged: its checksum is {found:08x}, "
-                        f"{_MANIFEST} says {expected:08x}. Copy or write the panel "
-                        "again."
-                    )
-                stream.seek(0)
-                yield stream
-        except (ValueError, FileNotFoundError):
-            self.check_same()
-            raise
+        file, expected = self.path / name, self.checksums[name]
+        stream = _with_patience(
+            lambda: _require_file(file).open("rb"), self._check_same
+        )
+        found = _checksum(stream)
+        if found != expected:
+            stream.close()
+            self._check_same()
+            raise ValueError(
+                f"{file} is damaged: its checksum is {found:08x}, {_MANIFEST} says "
+                f"{expected:08x}. Copy or write the panel again."
+            )
+        stream.seek(0)
+        return stream
 
 
 def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, Any], Source]:
     """Return the mapped arrays of a panel, its manifest, and where it lies."""
-    manifest = _read_manifest(path)
     while True:
+        manifest = _read_manifest(path)
+        same = partial(_is_manifest, path, manifest)
+        problem = None
         try:
-            arrays, problem = _open_arrays(path, manifest), None
+            arrays = _with_patience(partial(_open_arrays, path, manifest), same)
         except (ValueError, FileNotFoundError) as error:
-            arrays, problem = {}, error
+            problem = error
         # Of two panels, of which one has replaced the other meanwhile, nothing is
         # taken: neither their files, nor a problem with them.
-        now = _read_manifest(path)
-        if now == manifest:
-            break
-        manifest = now
-    if problem is not None:
-        raise problem
-    n_rows = manifest["n_rows"]
-    return arrays, manifest, Source(path, 0, n_rows, n_rows, manifest["checksums"])
+        if not same():
+            continue
+        if problem is not None:
+            raise problem
+        n_rows = manifest["n_rows"]
+        return arrays, manifest, Source(path, 0, n_rows, n_rows, manifest["checksums"])
+
+
+def _is_manifest(path: Path, manifest: dict[str, Any]) -> bool:
+    return _read_manifest(path) == manifest
+
+
+def _with_patience(read: Callable[[], T], wait: Callable[[], object]) -> T:
+    """Read again what is missing for a moment, where two renames replace a folder."""
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except FileNotFoundError:
+            wait()
+    return read()
 
 
 def array_shapes(

@@ -163,7 +163,8 @@ class PanelWriter:
             self._stack.__exit__(kind, error, traceback)
             return
         with self._stack:
-            self._finish()
+            checksums = self._finish()
+        self._checksums = checksums  # now that the folder is there
 
     def write(
         self,
@@ -242,7 +243,8 @@ class PanelWriter:
         fits = rows.dtype.kind in "iu" and rows.shape == (n,)
         return rows if fits and rows.min() >= 0 and rows.max() < self.n_rows else None
 
-    def _finish(self) -> None:
+    def _finish(self) -> dict[str, int] | None:
+        """Complete the panel; return the checksums of its files, or None."""
         if not self._written.all():
             raise ValueError(
                 f"{int((~self._written).sum())} of {self.n_rows} rows were not "
@@ -261,10 +263,10 @@ class PanelWriter:
         }
         if self._folder is None:
             self._panel = EraPanel._of(dict(self._arrays), contents, ids=ids)
-            return
+            return None
         while self._arrays:
             self._arrays.popitem()[1].flush()
-        self._checksums = complete_folder(self._folder, contents, ids)
+        return complete_folder(self._folder, contents, ids)
 
     def _joined_ids(self) -> Any:
         """Return the ids in the order of the rows, or None."""

@@ -68,8 +68,7 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
             _read_files(experiment, folder, made_of, verbose)
     except FileExistsError as error:
         raise ExperimentError(
-            f"{error} Or give data.panel another folder, for no experiment made this "
-            "one."
+            f"{error} An experiment's path is data.panel of its file."
         ) from error
     return EraPanel.open(folder)
 
