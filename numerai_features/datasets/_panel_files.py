@@ -173,17 +173,20 @@ def may_replace(path: Path, *, overwrite: bool) -> Callable[[Path], None] | None
 
 def _check_panel_alone(path: Path, found: Path) -> None:
     """Raise if a folder, which is or was at `path`, has more than a panel's files."""
-    if not found.is_dir():
+    try:
+        with os.scandir(found) as entries:
+            others = sorted(
+                entry.name
+                for entry in entries
+                if entry.name not in _FILES or entry.is_dir(follow_symlinks=False)
+            )
+    except FileNotFoundError:  # another writer is just replacing it
+        return
+    except NotADirectoryError as error:
         raise FileExistsError(
             f"{path} exists and is no folder, so it is not overwritten. Pass another "
             "path, or remove it yourself."
-        )
-    with os.scandir(found) as entries:
-        others = sorted(
-            entry.name
-            for entry in entries
-            if entry.name not in _FILES or entry.is_dir(follow_symlinks=False)
-        )
+        ) from error
     if others:
         raise FileExistsError(
             f"{path} holds what is no file of a panel, so it is not overwritten: "

@@ -232,7 +232,9 @@ def _open(file: Path) -> Iterator[Any]:
 
     try:
         # Mapped, so that the compressed pages are no memory of ours.
-        with pq.ParquetFile(file, memory_map=True) as parquet:
+        with pq.ParquetFile(
+            file, memory_map=True, page_checksum_verification=True
+        ) as parquet:
             yield parquet
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(

@@ -264,6 +264,18 @@ def test_to_frame_without_ids(parts):
     assert frame.index.equals(pd.RangeIndex(N_ROWS))
 
 
+@pytest.mark.parametrize("targets", ["target", 3, [3]])
+def test_to_frame_of_what_is_no_list_of_names(panel, targets):
+    with pytest.raises(ValueError, match="targets must be a list of names, as str"):
+        panel.to_frame(targets=targets)
+
+
+@pytest.mark.parametrize("name", [3, ["target"]])
+def test_a_target_is_asked_for_by_name(panel, name):
+    with pytest.raises(ValueError, match="is no target of this panel"):
+        panel.y(name)
+
+
 def test_to_frame_of_unknown_target(panel):
     with pytest.raises(ValueError, match="'targt' is no target of this panel"):
         panel.to_frame(targets=["targt"])
