@@ -159,8 +159,11 @@ def _create(place: Path, *, folder: bool) -> tuple[Path, int | None]:
             temporary.mkdir()
         else:
             temporary.touch(exist_ok=False)
-        owner = _lock(temporary, wait=True)
-        # Between the two steps a sweeper may have taken it for a dead one's.
+        # Between the two steps a sweeper may take it for a dead one's.
+        try:
+            owner = _lock(temporary, wait=True)
+        except FileNotFoundError:
+            continue
         if _is_at(temporary, owner):
             return temporary, owner
         _let_go(owner)
@@ -196,16 +199,21 @@ def _replace(
     if not os.path.lexists(folder):
         return False
     may_replace(folder)
-    if _exchange(temporary, folder):
-        try:
-            may_replace(temporary)  # what was there, and now will be removed
-        except BaseException:
-            _exchange(temporary, folder)
-            raise
-        return True
+    owner = _lock(folder, wait=True)  # nobody sweeps it away before it is looked at
+    try:
+        if _exchange(temporary, folder):
+            try:
+                may_replace(temporary)  # what was there, and now will be removed
+            except BaseException:
+                _exchange(temporary, folder)
+                raise
+            return True
+    finally:
+        _let_go(owner)
     old = temporary.with_suffix(".old")
     os.rename(folder, old)
     try:
+        may_replace(old)
         os.rename(temporary, folder)
     except BaseException:
         os.rename(old, folder)
@@ -284,11 +292,12 @@ def _lock(path: Path, *, wait: bool) -> int | None:
     OSError
         If another has locked it, and we do not wait; or if it is gone.
     """
-    if fcntl is None:
+    locks: Any = fcntl
+    if locks is None:
         return None
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        locks.flock(handle, locks.LOCK_EX | (0 if wait else locks.LOCK_NB))
     except BlockingIOError:
         os.close(handle)
         raise

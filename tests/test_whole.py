@@ -161,6 +161,41 @@ class TestFolder:
         assert contents(tmp_path / "far" / "folder") == {"a": "new", "b": "new"}
         assert names(tmp_path / "far") == ["folder"]
 
+    @pytest.mark.skipif(_whole._renameat2() is None, reason="cannot exchange paths")
+    def test_an_old_one_is_not_swept_before_it_was_looked_at(self, tmp_path):
+        path = tmp_path / "folder"
+        write_folder(path, "old")
+        looks = []
+
+        def check(folder):
+            looks.append(folder)
+            sweep(path)  # as another writer does at any time
+            assert (folder / "a").exists()
+            if len(looks) == 3:
+                raise FileExistsError("mine")
+
+        with pytest.raises(FileExistsError, match="mine"):
+            write_folder(path, "new", check)
+        assert contents(path) == {"a": "old", "b": "old"}
+        assert names(tmp_path) == ["folder"]
+
+    def test_one_that_is_swept_while_it_is_made_is_made_again(
+        self, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "folder"
+        lock, swept = _whole._lock, []
+
+        def lock_late(temporary, *, wait):
+            if wait and temporary.suffix == ".tmp" and not swept:
+                swept.append(temporary)
+                sweep(path)
+            return lock(temporary, wait=wait)
+
+        monkeypatch.setattr(_whole, "_lock", lock_late)
+        write_folder(path, "new")
+        assert len(swept) == 1
+        assert contents(path) == {"a": "new", "b": "new"}
+
     def test_threads_write_one_after_the_other(self, tmp_path, exchange):
         path = tmp_path / "folder"
         threads = [

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from numerai_features.datasets._arguments import check_path, check_strings
 
 _MOST_NAMED = 5
 
@@ -48,7 +50,7 @@ def check_known(wanted: Sequence[str], known: Sequence[str], *, what: str) -> No
         The message names what is strange and suggests near names.
     """
     present = set(known)
-    strange = [name for name in wanted if name not in present]
+    strange = [n for n in wanted if not isinstance(n, str) or n not in present]
     if strange:
         raise ValueError(
             f"{some_names(strange)} {what}.{near_names(strange[0], known)} "
@@ -84,6 +86,21 @@ class NumeraiMetadata:
     feature_sets: dict[str, tuple[str, ...]]
     targets: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.feature_sets, Mapping):
+            raise ValueError(
+                f"feature_sets must be a dict of lists of names; got "
+                f"{self.feature_sets!r}."
+            )
+        check_strings(self.feature_sets.keys(), "feature_sets")
+        sets = {
+            name: tuple(check_strings(names, f"feature_sets[{name!r}]"))
+            for name, names in self.feature_sets.items()
+        }
+        targets = tuple(check_strings(self.targets, "targets"))
+        object.__setattr__(self, "feature_sets", sets)  # what is kept is ours
+        object.__setattr__(self, "targets", targets)
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> NumeraiMetadata:
         """Read a ``features.json``.
@@ -105,7 +122,7 @@ class NumeraiMetadata:
         ValueError
             If the file is not JSON, or not of this form.
         """
-        path = Path(path)
+        path = check_path(path, "path")
         content = _read_json(path)
         if not _well_formed(content):
             raise ValueError(
@@ -113,8 +130,7 @@ class NumeraiMetadata:
                 "(lists of names) and 'targets' (a list of names). Pass the "
                 "features.json of the same data release as the parquet files."
             )
-        sets = {name: tuple(s) for name, s in content["feature_sets"].items()}
-        return cls(sets, tuple(content["targets"]))
+        return cls(content["feature_sets"], tuple(content["targets"]))
 
     def features(self, name: str = "all") -> list[str]:
         """Return the feature names of a set, in the file's order.
@@ -133,7 +149,7 @@ class NumeraiMetadata:
         ValueError
             If there is no such set; the message suggests near names.
         """
-        if name not in self.feature_sets:
+        if not isinstance(name, str) or name not in self.feature_sets:
             sets = list(self.feature_sets)
             raise ValueError(
                 f"{name!r} is no feature set.{near_names(name, sets)} There are "
@@ -150,7 +166,7 @@ def _read_json(path: Path) -> Any:
             f"There is no {path}. Download features.json of the same data release as "
             "the parquet files, or pass its path as metadata=."
         ) from error
-    except ValueError as error:  # JSON and unicode errors
+    except (ValueError, RecursionError) as error:  # JSON and unicode errors
         raise ValueError(
             f"{path} is not JSON ({error}). It may be cut short: download it again."
         ) from error

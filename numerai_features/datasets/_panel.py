@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras, era_label
 from numerai_features._validation import require_numbers
+from numerai_features.datasets._arguments import PathLike, check_path, check_strings
 from numerai_features.datasets._metadata import check_known, some_names
 from numerai_features.datasets._panel_checks import (
     check_bins,
@@ -19,12 +21,12 @@ from numerai_features.datasets._panel_checks import (
     check_names,
     check_sorted,
     check_targets,
+    check_unique,
     to_id_array,
     to_int32,
 )
 from numerai_features.datasets._panel_files import (
     BLOCK_BYTES,
-    PathLike,
     Source,
     open_folder,
 )
@@ -58,7 +60,7 @@ class EraPanel:
     target_names : sequence of str of length n_targets, default=()
         Names of the columns of `targets`.
     ids : array-like of str of shape (n_rows,), default=None
-        Row ids.
+        Row ids, all different.
     info : dict, default=None
         Anything JSON can hold that should be kept with the panel.
 
@@ -87,7 +89,8 @@ class EraPanel:
     Raises
     ------
     ValueError
-        If shapes, types, bins or the order of the eras are wrong.
+        If shapes, types, bins or the order of the eras are wrong, or an id comes
+        twice.
 
     See Also
     --------
@@ -136,6 +139,8 @@ class EraPanel:
         self._targets = check_targets(targets, len(X), self.target_names)
         # A pyarrow array; None if there are none, or they are still on disk.
         self._ids = None if ids is None else to_id_array(ids, len(X))
+        if ids is not None:
+            check_unique(self._ids)
         self._source: Source | None = None
 
     @classmethod
@@ -156,10 +161,11 @@ class EraPanel:
         FileNotFoundError
             If there is no panel, or a file of it is missing.
         ValueError
-            If a file is cut short or of the wrong form, or a newer version of this
-            library wrote the panel.
+            If ``panel.json`` is not, to the bit, what was written, if another file is
+            cut short or of the wrong form, if eras do not ascend, or if another
+            version of this library wrote the panel in another format.
         """
-        return cls._of(*open_folder(Path(path).absolute()))
+        return cls._of(*open_folder(check_path(path, "path").absolute()))
 
     @classmethod
     def _of(
@@ -177,7 +183,7 @@ class EraPanel:
         panel._targets = arrays["targets"]
         panel.feature_names = list(contents["feature_names"])
         panel.target_names = list(contents["target_names"])
-        panel.info = dict(contents["info"])
+        panel.info = copy.deepcopy(contents["info"])
         panel._ids = ids
         panel._source = source
         return panel
@@ -254,7 +260,7 @@ class EraPanel:
             )
         name = self.target_names[0] if target is None else target
         check_known([name], self.target_names, what="is no target of this panel")
-        return np.ascontiguousarray(self._targets[:, self.target_names.index(name)])
+        return self._targets[:, self.target_names.index(name)].copy()
 
     def select(
         self,
@@ -338,7 +344,9 @@ class EraPanel:
         """
         import pandas as pd
 
-        names = self.target_names if targets is None else list(targets)
+        names = self.target_names
+        if targets is not None:
+            names = check_strings(targets, "targets")
         check_known(names, self.target_names, what="is no target of this panel")
         part = self if features is None else self.select(features=features)
         X = part.X.view()
@@ -363,12 +371,14 @@ class EraPanel:
         path : str or path-like
             Folder to create.
         overwrite : bool, default=False
-            Whether to replace a panel that is there.
+            Whether to replace a panel that is there; a folder that holds anything but
+            the files of a panel is never replaced.
 
         Raises
         ------
         FileExistsError
-            If `path` exists and is not to be overwritten, or is no panel.
+            If something is at `path`, or has appeared there meanwhile, that is not to
+            be overwritten, or is no panel.
         """
         from numerai_features.datasets._panel_writer import PanelWriter
 
@@ -395,18 +405,32 @@ class EraPanel:
     def verify(self) -> None:
         """Read everything again and compare it with what was written.
 
-        Files are compared with the checksums of ``panel.json``; a panel in memory is
-        searched for values that are no bins.
+        All files of the folder are compared with the checksums of ``panel.json``, also
+        for a panel of some of its eras. The rows are searched, some at a time, for
+        values that are no bins, eras that do not ascend and infinite targets; so are
+        those of a panel in memory.
 
         Raises
         ------
         ValueError
-            If a file is not what was written.
+            If a file is not what was written, if another panel is in the folder by
+            now, or if a value is wrong.
+        FileNotFoundError
+            If a file is missing.
         """
-        if self._source is None:
-            check_bins(self._X)
-        else:
+        if self._source is not None:
             self._source.verify()
+        check_bins(self._X)
+        check_sorted(self._eras)
+        check_targets(self._targets, self.n_rows, self.target_names)
+
+    def _check_written(self, checksums: dict[str, int]) -> None:
+        """Raise if the folder holds another panel than the one that was written."""
+        if self._source is None or self._source.checksums != checksums:
+            raise ValueError(
+                f"{self.path} holds another panel than what was written there: another "
+                "writer has replaced it. Let each write to a path of its own."
+            )
 
     def __len__(self) -> int:
         return self.n_rows

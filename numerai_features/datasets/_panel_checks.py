@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._bins import MIDDLE_BIN, N_BINS
-from numerai_features._eras import era_label
+from numerai_features._blocks import row_blocks
+from numerai_features._eras import LIVE, era_label
+from numerai_features._validation import as_floats
+from numerai_features.datasets._arguments import check_strings
+
+_HASHED_ROWS = 1 << 18
 
 
 def check_bins(X: Any, n_features: int | None = None) -> NDArray[np.int8]:
@@ -27,12 +32,15 @@ def check_bins(X: Any, n_features: int | None = None) -> NDArray[np.int8]:
         raise ValueError(
             f"X must have rows and {expected} features; got shape {X.shape}."
         )
-    if X.view(np.uint8).max() >= N_BINS:  # one pass: negative bytes are large
-        row, column = np.argwhere(X.view(np.uint8) >= N_BINS)[0]
-        raise ValueError(
-            f"X must hold bins 0 to {N_BINS - 1}; got {X[row, column]} in row {row}, "
-            f"column {column}."
-        )
+    for block in row_blocks(len(X), X.shape[1]):
+        rows = X[block].view(np.uint8)
+        if rows.max() >= N_BINS:  # one pass: negative bytes are large
+            row, column = np.argwhere(rows >= N_BINS)[0]
+            row += block.start
+            raise ValueError(
+                f"X must hold bins 0 to {N_BINS - 1}; got {X[row, column]} in row "
+                f"{row}, column {column}."
+            )
     return X
 
 
@@ -49,14 +57,13 @@ def check_sorted(numbers: NDArray[np.int32]) -> None:
 
 
 def to_int32(numbers: NDArray[Any]) -> NDArray[np.int32]:
-    """Return era numbers as int32; raise if they are too large."""
-    limits = np.iinfo(np.int32)
-    if len(numbers) and (numbers.min() < limits.min or numbers.max() > limits.max):
+    """Return era numbers as int32; raise if they are out of range."""
+    if len(numbers) and (numbers.min() < -LIVE or numbers.max() > LIVE):
         raise ValueError(
-            f"eras must be numbers of 32 bits; got {numbers.min()} to {numbers.max()}. "
-            "Number the eras by week, not by date."
+            f"eras must be numbers of 32 bits, from -{LIVE} to {LIVE}; got "
+            f"{numbers.min()} to {numbers.max()}. Number the eras by week, not by date."
         )
-    return numbers.astype(np.int32)
+    return numbers.astype(np.int32, copy=False)
 
 
 def to_era_numbers(eras: Any) -> NDArray[np.int32]:
@@ -70,10 +77,9 @@ def to_era_numbers(eras: Any) -> NDArray[np.int32]:
     return to_int32(np.atleast_1d(numbers))
 
 
-def check_names(names: Sequence[str], length: int | None, what: str) -> list[str]:
+def check_names(given: Any, length: int | None, what: str) -> list[str]:
     """Return a list of `length` (None: any) different names."""
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{what} must be a list of str; got {names!r}.")
+    names = check_strings(given, what)
     if length is not None and len(names) != length:
         raise ValueError(
             f"{what} has {len(names)} names for {length} columns; pass one a column."
@@ -81,27 +87,43 @@ def check_names(names: Sequence[str], length: int | None, what: str) -> list[str
     if len(set(names)) < len(names):
         twice = next(n for i, n in enumerate(names) if n in names[:i])
         raise ValueError(f"{what} holds {twice!r} twice; names must be unique.")
-    return list(names)
+    return names
 
 
-def check_info(info: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a copy of what JSON can hold."""
-    info = {} if info is None else info
+def check_info(info: Any) -> dict[str, Any]:
+    """Return a copy of what JSON can hold, as it will be when it is read again."""
+    if info is None:
+        return {}
+    if not isinstance(info, Mapping):
+        raise ValueError(f"info must be a dict; got {info!r}.")
     try:
-        json.dumps(info)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(dict(info), allow_nan=False, default=_plain_number)
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"info must hold what JSON can ({error}); turn it into str, int, float, "
-            "list or dict first."
+            f"info must hold what JSON can ({error}); turn it into str, int, finite "
+            "float, list or dict first."
         ) from error
-    return dict(info)
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def _plain_number(value: Any) -> Any:
+    """Return a number of numpy's as one of Python's."""
+    for kind, plain in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
+        if isinstance(value, kind):
+            return plain(value)
+    raise TypeError(f"{type(value).__name__} {value!r} is nothing that JSON has")
 
 
 def check_targets(
     targets: ArrayLike | None, n_rows: int, names: list[str]
 ) -> NDArray[np.float32]:
     """Return the targets as float32 of shape (n_rows, n_targets)."""
-    y = np.asarray(np.empty((n_rows, 0)) if targets is None else targets, np.float32)
+    if targets is None:
+        targets = np.empty((n_rows, 0), np.float32)
+    elif not (isinstance(targets, np.ndarray) and targets.dtype.kind in "biuf"):
+        targets = as_floats(targets, "targets")
+    with np.errstate(over="ignore"):  # too large a number becomes infinity
+        y = np.asarray(targets, np.float32)
     shape = y.shape
     y = y[:, None] if y.ndim == 1 else y
     if y.shape != (n_rows, len(names)):
@@ -109,12 +131,14 @@ def check_targets(
             f"targets must have shape ({n_rows}, {len(names)}), a row for each of X "
             f"and a column for each target name; got {shape}."
         )
-    if np.isinf(y).any():
-        row, column = np.argwhere(np.isinf(y))[0]
-        raise ValueError(
-            f"targets holds infinity in row {row} of {names[column]!r}; a target that "
-            "is not known is NaN."
-        )
+    for block in row_blocks(n_rows, len(names)):
+        infinite = np.isinf(y[block])
+        if infinite.any():
+            row, column = np.argwhere(infinite)[0]
+            raise ValueError(
+                f"targets holds infinity in row {row + block.start} of "
+                f"{names[column]!r}; a target that is not known is NaN."
+            )
     return y
 
 
@@ -129,7 +153,7 @@ def to_id_array(ids: Any, n_rows: int) -> Any:
             ids = pa.array(np.asarray(ids, dtype=object), from_pandas=True)
         if not pa.types.is_integer(ids.type):
             ids = ids.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowException, ValueError, TypeError) as error:
         raise ValueError(f"ids must be strings ({error}). Use astype(str).") from error
     if not pa.types.is_string(ids.type) or ids.null_count or len(ids) != n_rows:
         raise ValueError(
@@ -137,3 +161,47 @@ def to_id_array(ids: Any, n_rows: int) -> Any:
             f"{len(ids)} of type {ids.type}, {ids.null_count} missing."
         )
     return ids
+
+
+def check_unique(ids: Any) -> None:
+    """Raise if an id comes twice: later rows are looked up by it.
+
+    Costs a second for four million rows, and 16 bytes a row.
+    """
+    repeated = repeated_ids(ids)
+    if len(repeated):
+        raise ValueError(
+            f"ids holds {ids[int(repeated[0])].as_py()!r} twice, in rows "
+            f"{repeated[0]} and {repeated[1]}. A row's id must be its own; drop rows "
+            "that are there twice."
+        )
+
+
+def repeated_ids(ids: Any) -> NDArray[np.intp]:
+    """Return the rows of an id that comes twice, or none if all are different."""
+    # Sorted hashes: a table of millions of strings would need far more memory.
+    hashes = _hashes(ids)
+    ordered = np.sort(hashes)
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(again) == 0:
+        return np.empty(0, np.intp)
+    suspects = np.flatnonzero(np.isin(hashes, again, kind="sort"))
+    rows_of: dict[str, list[int]] = {}
+    for row in suspects:
+        rows = rows_of.setdefault(ids[int(row)].as_py(), [])
+        rows.append(int(row))
+        if len(rows) == 2:
+            return np.array(rows, np.intp)
+    return np.empty(0, np.intp)
+
+
+def _hashes(ids: Any) -> NDArray[np.uint64]:
+    import pandas as pd
+
+    out = np.empty(len(ids), np.uint64)
+    for start in range(0, len(ids), _HASHED_ROWS):
+        block = ids[start : start + _HASHED_ROWS].to_numpy(zero_copy_only=False)
+        out[start : start + len(block)] = pd.util.hash_array(
+            np.asarray(block, object), categorize=False
+        )
+    return out

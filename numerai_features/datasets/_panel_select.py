@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import encode_eras, era_label
 from numerai_features._validation import require_numbers
+from numerai_features.datasets._arguments import check_whole
 from numerai_features.datasets._metadata import check_known, some_names
 
 Features = Iterable[str] | Iterable[int] | Callable[[str], bool]
@@ -40,14 +41,14 @@ def select_eras(
     """
     keep = np.ones(len(numbers), bool)
     if eras is not None:
-        wanted = _wanted_numbers(eras)
+        wanted = _wanted_numbers(eras, "eras")
         _check_eras_known(wanted, numbers)
         keep &= np.isin(numbers, wanted)
     if first is not None:
-        keep &= numbers >= _wanted_numbers(first)[0]
+        keep &= numbers >= _one_number(first, "first")
     if last is not None:
-        keep &= numbers <= _wanted_numbers(last)[0]
-    kept = np.flatnonzero(keep)[:: _check_every(every)]
+        keep &= numbers <= _one_number(last, "last")
+    kept = np.flatnonzero(keep)[:: 1 if every is None else check_every(every)]
     if len(kept) == 0:
         raise ValueError(
             f"No era is left of {_span(numbers)}: eras={eras!r}, first={first!r}, "
@@ -56,12 +57,19 @@ def select_eras(
     return kept
 
 
-def _wanted_numbers(eras: Any) -> NDArray[np.int64]:
+def _wanted_numbers(eras: Any, name: str) -> NDArray[np.int64]:
     if isinstance(eras, str) or not isinstance(eras, Iterable):
         eras = [eras]
-    elif not hasattr(eras, "__getitem__"):  # sets, generators
-        eras = list(eras)
-    return require_numbers(encode_eras(eras)).numbers
+    elif isinstance(eras, dict) or not hasattr(eras, "__getitem__"):
+        eras = list(eras)  # keys, sets, generators
+    return require_numbers(encode_eras(eras, name=name), name).numbers
+
+
+def _one_number(era: Any, name: str) -> int:
+    """Return the number of an era, which is a label and not several."""
+    if isinstance(era, str) or not isinstance(era, Iterable):
+        return int(_wanted_numbers([era], name)[0])
+    raise ValueError(f"{name} must be one era, a label or number; got {era!r}.")
 
 
 def _check_eras_known(wanted: NDArray[Any], numbers: NDArray[Any]) -> None:
@@ -81,15 +89,9 @@ def _span(numbers: NDArray[Any]) -> str:
     return f"the {len(numbers)} eras from {ends[0]!r} to {ends[1]!r}"
 
 
-def _check_every(every: int | None) -> int:
-    if every is None:
-        return 1
-    if not isinstance(every, int | np.integer) or every < 1:
-        raise ValueError(
-            f"every must be a positive whole number; got {every!r}. every=4 keeps "
-            "every fourth era."
-        )
-    return int(every)
+def check_every(every: Any) -> int:
+    """Return which of the eras are kept, every n-th, if it is a whole number."""
+    return check_whole(every, "every", advice=" every=4 keeps every fourth era.")
 
 
 def row_slices(bounds: NDArray[np.int64], kept: NDArray[np.intp]) -> list[slice]:
@@ -124,8 +126,13 @@ def select_columns(features: Features, names: list[str]) -> NDArray[np.intp]:
         )
     if callable(features):
         columns = [j for j, name in enumerate(names) if features(name)]
-    else:
+    elif isinstance(features, Iterable):
         columns = _positions(list(features), names)
+    else:
+        raise ValueError(
+            f"features must be a list of names or positions, or a function of a name; "
+            f"got {features!r}."
+        )
     if not columns:
         raise ValueError(
             "features selects nothing. Name at least one feature, or leave it None."
@@ -146,6 +153,8 @@ def _positions(asked: list[Any], names: list[str]) -> list[int]:
 
 def _position(index: Any, n_features: int) -> int:
     try:
+        if isinstance(index, bool | np.bool_):
+            raise TypeError("a mask is no position")
         return range(n_features)[operator.index(index)]
     except (IndexError, TypeError) as error:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numerai_features._whole import whole_folder
+from numerai_features.datasets._arguments import (
+    PathLike,
+    check_flag,
+    check_path,
+    check_whole,
+)
 from numerai_features.datasets._panel import EraPanel
 from numerai_features.datasets._panel_checks import (
     check_bins,
@@ -18,16 +25,16 @@ from numerai_features.datasets._panel_checks import (
     check_names,
     check_sorted,
     check_targets,
+    check_unique,
     to_era_numbers,
     to_id_array,
 )
 from numerai_features.datasets._panel_files import (
-    PathLike,
     array_shapes,
     check_space,
     complete_folder,
     create_array,
-    create_folder,
+    may_replace,
 )
 
 _TILE = (1024, 16)  # rows x features: both sides of a transposed tile stay in cache
@@ -36,10 +43,11 @@ _TILE = (1024, 16)  # rows x features: both sides of a transposed tile stay in c
 class PanelWriter:
     """Write a panel piece by piece, to a folder that appears when it is complete.
 
-    A context manager. Inside it, `write` places rows, in any order; on the way out
-    the writer checks that every row is there and the eras ascend, and renames its
-    temporary folder to `path`. After an exception, Ctrl-C included, nothing is left.
-    The table is never held in memory, but for the ids (some 60 bytes a row).
+    A context manager, for one time. Inside it, `write` places each row once, in any
+    order; on the way out the writer checks that every row is there, that the eras
+    ascend and that no id comes twice (a second for four million ids), and lets its
+    folder appear at `path`, whole. After an exception, Ctrl-C included, nothing is
+    left. The table is never held in memory, but for the ids (some 60 bytes a row).
 
     Parameters
     ----------
@@ -50,7 +58,8 @@ class PanelWriter:
     feature_names, target_names : sequence of str
         Names of the columns.
     overwrite : bool, default=False
-        Whether to replace a panel at `path`.
+        Whether to replace a panel at `path`; a folder that holds anything but the
+        files of a panel is never replaced.
     info : dict, default=None
         What to keep with the panel. It may grow, as ``writer.info``, while rows are
         written.
@@ -65,11 +74,13 @@ class PanelWriter:
     Raises
     ------
     FileExistsError
-        If `path` exists and is not to be overwritten, or is no panel.
+        If something is at `path`, or has appeared there meanwhile, that is not to be
+        overwritten, or is no panel.
     OSError
         If the disk has too little space left.
     ValueError
-        On the way out, if rows are missing or their eras do not ascend.
+        If an argument is wrong; on the way out, if rows are missing, their eras do
+        not ascend, or an id comes twice.
 
     Examples
     --------
@@ -95,41 +106,49 @@ class PanelWriter:
         overwrite: bool = False,
         info: dict[str, Any] | None = None,
     ) -> None:
-        if n_rows < 1 or not len(feature_names):
-            raise ValueError(
-                f"A panel needs rows and features; got n_rows={n_rows} and "
-                f"{len(feature_names)} feature names."
-            )
-        self.n_rows = n_rows
+        self.n_rows = check_whole(n_rows, "n_rows")
         self.feature_names = check_names(feature_names, None, "feature_names")
+        if not self.feature_names:
+            raise ValueError("feature_names is empty; a panel needs a feature.")
         self.target_names = check_names(target_names, None, "target_names")
-        self.overwrite = overwrite
+        self.overwrite = check_flag(overwrite, "overwrite")
         self.info = check_info(info)
-        self.path = None if path is None else Path(path).absolute()
+        self.path = None if path is None else check_path(path, "path").absolute()
         self._folder: Path | None = None
+        self._stack: contextlib.ExitStack | None = None
         self._arrays: dict[str, Any] = {}
         self._ids: list[tuple[Any, Any]] = []
-        self._written = np.zeros(n_rows, bool)
+        self._written = np.zeros(self.n_rows, bool)
         self._panel: EraPanel | None = None
+        self._checksums: dict[str, int] | None = None
 
     @property
     def panel(self) -> EraPanel:
         """The panel that was written."""
         if self._panel is None:
-            raise ValueError("There is no panel before the end of the with block.")
+            if self.path is None or self._checksums is None:
+                raise ValueError("There is no panel before the end of the with block.")
+            panel = EraPanel.open(self.path)
+            panel._check_written(self._checksums)
+            self._panel = panel
         return self._panel
 
     def __enter__(self) -> PanelWriter:
-        try:
-            shapes = array_shapes(self.n_rows, self.feature_names, self.target_names)
+        if self._stack is not None:
+            raise ValueError("A PanelWriter writes once; make another one.")
+        shapes = array_shapes(self.n_rows, self.feature_names, self.target_names)
+        with contextlib.ExitStack() as stack:
             if self.path is not None:
-                self._folder = create_folder(self.path, overwrite=self.overwrite)
+                replaceable = may_replace(self.path, overwrite=self.overwrite)
+                self._folder = stack.enter_context(
+                    whole_folder(self.path, may_replace=replaceable)
+                )
                 check_space(self._folder, shapes)
+            # Before the folder gets its name: Windows renames no open file.
+            stack.callback(self._let_go)
             for name, shape in shapes.items():
                 self._arrays[name] = create_array(self._folder, name, shape)
-        except BaseException:
-            self._discard()
-            raise
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -138,11 +157,14 @@ class PanelWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._discard()
+        if self._stack is None:
+            return
+        if kind is not None:
+            self._stack.__exit__(kind, error, traceback)
+            return
+        with self._stack:
+            checksums = self._finish()
+        self._checksums = checksums  # now that the folder is there
 
     def write(
         self,
@@ -157,7 +179,7 @@ class PanelWriter:
         Parameters
         ----------
         rows : slice or ndarray of shape (n,), int
-            Where they go in the panel.
+            Where they go in the panel; each row of it is written once.
         X : ndarray of shape (n, n_features), int8
             Feature bins; fast in C order and, transposed in blocks, in F order.
         eras : int or array-like of int of shape (n,)
@@ -180,29 +202,49 @@ class PanelWriter:
         if targets is not None:
             y = check_targets(targets, len(X), self.target_names)
         numbers = to_era_numbers(eras)
-        if ids is not None:
-            self._ids.append((rows, to_id_array(ids, len(X))))
+        if numbers.shape not in ((1,), (len(X),)):
+            raise ValueError(
+                f"eras must be one era number, or one for each of the {len(X)} rows of "
+                f"X; got shape {numbers.shape}."
+            )
+        id_array = None if ids is None else to_id_array(ids, len(X))
         self._arrays["eras"][rows] = numbers
         self._arrays["targets"][rows] = y
         _place(self._arrays["features"], rows, X)
+        if id_array is not None:
+            self._ids.append((rows, id_array))
         self._written[rows] = True
 
     def _check_rows(self, rows: Any, n: int) -> Any:
-        if isinstance(rows, slice):
-            start, stop, step = rows.indices(self.n_rows)
-            if step == 1 and stop - start == n:
-                return slice(start, stop)
-        else:
-            rows = np.asarray(rows)
-            inside = rows.dtype.kind in "iu" and rows.shape == (n,)
-            if inside and rows.min() >= 0 and rows.max() < self.n_rows:
-                return rows
-        raise ValueError(
-            f"rows must be a slice or whole numbers, one for each of the {n} rows of "
-            f"X, within the {self.n_rows} rows of the panel; got {rows!r}."
-        )
+        checked = self._as_rows(rows, n)
+        if checked is None:
+            raise ValueError(
+                f"rows must be a slice or whole numbers, one for each of the {n} rows "
+                f"of X, within the {self.n_rows} rows of the panel; got {rows!r}."
+            )
+        again = self._written[checked].any()
+        if again or (not isinstance(checked, slice) and len(np.unique(checked)) < n):
+            raise ValueError(
+                f"rows must be rows that were not written before, each once; got "
+                f"{rows!r}."
+            )
+        return checked
 
-    def _finish(self) -> None:
+    def _as_rows(self, rows: Any, n: int) -> Any:
+        """Return rows that are there, as many as asked for, or None."""
+        if isinstance(rows, slice):
+            try:
+                start, stop, step = rows.indices(self.n_rows)
+            except TypeError:
+                return None
+            fits = step == 1 and stop - start == n
+            return slice(start, stop) if fits else None
+        rows = np.array(rows)  # a copy: they are kept with the ids
+        fits = rows.dtype.kind in "iu" and rows.shape == (n,)
+        return rows if fits and rows.min() >= 0 and rows.max() < self.n_rows else None
+
+    def _finish(self) -> dict[str, int] | None:
+        """Complete the panel; return the checksums of its files, or None."""
         if not self._written.all():
             raise ValueError(
                 f"{int((~self._written).sum())} of {self.n_rows} rows were not "
@@ -211,20 +253,20 @@ class PanelWriter:
             )
         check_sorted(self._arrays["eras"])
         ids = self._joined_ids()
+        if ids is not None:
+            check_unique(ids)
         contents = {
             "n_rows": self.n_rows,
-            "has_ids": ids is not None,
             "feature_names": self.feature_names,
             "target_names": self.target_names,
             "info": check_info(self.info),
         }
-        if self._folder is None or self.path is None:
-            self._panel = EraPanel._of(self._arrays, contents, ids=ids)
-            return
-        while self._arrays:  # closes the maps: Windows renames no open file
+        if self._folder is None:
+            self._panel = EraPanel._of(dict(self._arrays), contents, ids=ids)
+            return None
+        while self._arrays:
             self._arrays.popitem()[1].flush()
-        complete_folder(self._folder, self.path, contents, ids)
-        self._panel = EraPanel.open(self.path)
+        return complete_folder(self._folder, contents, ids)
 
     def _joined_ids(self) -> Any:
         """Return the ids in the order of the rows, or None."""
@@ -244,11 +286,9 @@ class PanelWriter:
             return ids
         return ids.take(pa.array(np.argsort(order)))
 
-    def _discard(self) -> None:
+    def _let_go(self) -> None:
         self._arrays = {}
         self._ids = []
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _place(out: NDArray[np.int8], rows: Any, X: NDArray[np.int8]) -> None:

@@ -15,22 +15,30 @@ from numpy.typing import NDArray
 from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._validation import ERA_COLUMN, fill_missing, require_numbers
+from numerai_features.datasets._arguments import (
+    PathLike,
+    check_flag,
+    check_path,
+    check_strings,
+    check_whole,
+)
 from numerai_features.datasets._metadata import (
     NumeraiMetadata,
     check_known,
     near_names,
 )
 from numerai_features.datasets._panel import EraPanel
-from numerai_features.datasets._panel_checks import to_int32
-from numerai_features.datasets._panel_files import PathLike
-from numerai_features.datasets._panel_select import select_eras
+from numerai_features.datasets._panel_checks import (
+    check_info,
+    repeated_ids,
+    to_int32,
+)
+from numerai_features.datasets._panel_select import check_every, select_eras
 from numerai_features.datasets._panel_writer import PanelWriter
 
 _ID_COLUMNS = ("id", "__index_level_0__")
 _MOST_RUNS = 16  # above it, one copy by row index beats a copy for each run of rows
 _PADDING = 64
-_HASHED_ROWS = 1 << 18
-_ERA_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def read_numerai(
@@ -44,6 +52,7 @@ def read_numerai(
     every: int = 1,
     missing: str = "middle",
     overwrite: bool = False,
+    info: dict[str, Any] | None = None,
     batch_rows: int = 8_192,
     verbose: bool = True,
 ) -> EraPanel:
@@ -79,7 +88,10 @@ def read_numerai(
         What to do with a missing feature value: put the middle bin, 2, and count it
         in ``panel.info["n_missing"]``, or raise.
     overwrite : bool, default=False
-        Whether to replace a panel at `path`.
+        Whether to replace a panel at `path`; a folder that holds anything but the
+        files of a panel is never replaced.
+    info : dict, default=None
+        What to keep with the panel, besides; anything JSON can hold.
     batch_rows : int, default=8192
         Rows decoded at a time. More need more memory and are no faster.
     verbose : bool, default=True
@@ -99,7 +111,7 @@ def read_numerai(
         If there is something at `path` that is not to be overwritten.
     ValueError
         If a file is cut short, lacks a column, or holds a feature value other than
-        0 to 4 or an infinite target; if a row is there twice; if a name is unknown.
+        0 to 4 or an infinite target; if an id is there twice; if a name is unknown.
 
     Examples
     --------
@@ -126,10 +138,12 @@ def read_numerai(
     {'files': ['train.parquet'], 'n_missing': 0}
     """
     paths = _check_paths(files)
-    _check_options(missing, batch_rows)
+    _check_options(missing, every, batch_rows, overwrite, verbose)
+    path = None if path is None else check_path(path, "path")
+    info = check_info(info)
     columns = {file: _column_names(file) for file in paths}
     known = _metadata(metadata, paths[0], needed=isinstance(features, str))
-    info: dict[str, Any] = {"files": [file.name for file in paths], "n_missing": 0}
+    info |= {"files": [file.name for file in paths], "n_missing": 0}
     if isinstance(features, str):
         info["feature_set"] = features
     feature_names = _feature_names(features, known, columns)
@@ -181,10 +195,12 @@ class _Plan:
     n_rows: int
 
 
-def _check_paths(files: PathLike | Sequence[PathLike]) -> list[Path]:
+def _check_paths(files: Any) -> list[Path]:
     if isinstance(files, str | os.PathLike):
         files = [files]
-    paths = [Path(file) for file in files]
+    if not isinstance(files, Iterable) or isinstance(files, bytes):
+        raise TypeError(f"files must be a path or a list of paths; got {files!r}.")
+    paths = [check_path(file, "files") for file in files]
     if not paths:
         raise ValueError("files is empty; pass the path of at least one parquet file.")
     if len({path.absolute() for path in paths}) < len(paths):
@@ -197,13 +213,15 @@ def _check_paths(files: PathLike | Sequence[PathLike]) -> list[Path]:
     return paths
 
 
-def _check_options(missing: str, batch_rows: int) -> None:
+def _check_options(
+    missing: Any, every: Any, batch_rows: Any, overwrite: Any, verbose: Any
+) -> None:
     if missing not in ("middle", "raise"):
         raise ValueError(f"missing must be 'middle' or 'raise'; got {missing!r}.")
-    if not isinstance(batch_rows, int | np.integer) or batch_rows < 1:
-        raise ValueError(
-            f"batch_rows must be a positive whole number; got {batch_rows!r}."
-        )
+    check_every(every)
+    check_whole(batch_rows, "batch_rows")
+    check_flag(overwrite, "overwrite")
+    check_flag(verbose, "verbose")
 
 
 @contextmanager
@@ -214,9 +232,11 @@ def _open(file: Path) -> Iterator[Any]:
 
     try:
         # Mapped, so that the compressed pages are no memory of ours.
-        with pq.ParquetFile(file, memory_map=True) as parquet:
+        with pq.ParquetFile(
+            file, memory_map=True, page_checksum_verification=True
+        ) as parquet:
             yield parquet
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{file} is no parquet file, or cut short or damaged ({error}). Download "
             "it again."
@@ -231,6 +251,9 @@ def _column_names(file: Path) -> list[str]:
             f"{file} has no column {ERA_COLUMN!r}.{near_names(ERA_COLUMN, names)} "
             "Expected one of Numerai's train, validation or live files."
         )
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"{file} has two columns {twice!r}. Download it again.")
     return names
 
 
@@ -239,10 +262,10 @@ def _metadata(
 ) -> NumeraiMetadata | None:
     if isinstance(metadata, NumeraiMetadata):
         return metadata
-    path = file.parent / "features.json" if metadata is None else Path(metadata)
-    if metadata is None and not needed and not path.exists():
-        return None
-    return NumeraiMetadata.read(path)
+    if metadata is not None:
+        return NumeraiMetadata.read(check_path(metadata, "metadata"))
+    path = file.parent / "features.json"
+    return NumeraiMetadata.read(path) if needed or path.exists() else None
 
 
 def _feature_names(
@@ -253,7 +276,7 @@ def _feature_names(
     if isinstance(features, str) and metadata is not None:
         names = metadata.features(features)
     else:
-        names = list(features)
+        names = check_strings(features, "features")
     if not names:
         raise ValueError("features is empty; name a set or at least one feature.")
     for file, there in columns.items():
@@ -272,12 +295,9 @@ def _target_names(
         found = [name for name in metadata.targets if name in set(there)]
     if targets is None:
         return found
-    if isinstance(targets, str):
-        raise ValueError(
-            f"targets must be a list of names; got {targets!r}. Pass [{targets!r}]."
-        )
-    check_known(list(targets), found, what="is no target of these files")
-    return list(targets)
+    targets = check_strings(targets, "targets")
+    check_known(targets, found, what="is no target of these files")
+    return targets
 
 
 def _read_keys(file: Path, columns: list[str]) -> _Keys:
@@ -287,10 +307,16 @@ def _read_keys(file: Path, columns: list[str]) -> _Keys:
     wanted = [ERA_COLUMN] if id_column is None else [ERA_COLUMN, id_column]
     with _open(file) as parquet:
         table = parquet.read(columns=wanted)
+        table.validate(full=True)  # texts of damaged bytes are told here
+        ids = None
+        if id_column is not None:
+            ids = table.column(id_column).cast(pa.string()).combine_chunks()
     eras = encode_eras(table.column(ERA_COLUMN), name=f"the era column of {file}")
-    ids = None
-    if id_column is not None:
-        ids = table.column(id_column).cast(pa.string()).combine_chunks()
+    if ids is not None and ids.null_count:
+        raise ValueError(
+            f"{file} has {ids.null_count} rows without an id. Drop those rows, or "
+            "write the file without ids."
+        )
     return _Keys(file, eras, ids)
 
 
@@ -308,7 +334,7 @@ def _plan(keys: list[_Keys], eras: Iterable[Any] | None, every: int) -> _Plan:
     rows = np.flatnonzero(keep[codes])
     if np.any(np.diff(codes[rows]) < 0):
         rows = rows[np.argsort(codes[rows], kind="stable")]
-    _check_duplicates(keys, codes, rows)
+    _check_duplicates(keys, rows)
     places = np.full(len(codes), -1, np.int64)
     places[rows] = np.arange(len(rows))
     ends = np.cumsum([key.n_rows for key in keys])[:-1]
@@ -325,47 +351,24 @@ def _check_ids(keys: list[_Keys]) -> None:
         )
 
 
-def _check_duplicates(
-    keys: list[_Keys], codes: NDArray[np.int32], rows: NDArray[np.intp]
-) -> None:
-    """Raise if an id is twice in an era, among the rows that are kept."""
+def _check_duplicates(keys: list[_Keys], rows: NDArray[np.intp]) -> None:
+    """Raise if an id is there twice among the rows that are kept."""
     if keys[0].ids is None:
         return
-    import pandas as pd
     import pyarrow as pa
 
     ids = pa.chunked_array([key.ids for key in keys])
-    # Sorted hashes: a table of millions of strings would need far more memory.
-    hashes = _hashes(ids) + codes.astype(np.uint64) * _ERA_MULTIPLIER
-    ordered = np.sort(hashes[rows])
-    again = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(again) == 0:
-        return
-    suspects = rows[np.isin(hashes[rows], again, kind="sort")]
-    labels = ids.take(pa.array(suspects)).to_pylist()
-    frame = pd.DataFrame({"era": codes[suspects], "id": labels})
-    twice = np.flatnonzero(frame.duplicated(keep=False))
-    if len(twice):
-        row_id, era = frame.loc[twice[0], ["id", "era"]]
-        same = (frame["id"] == row_id) & (frame["era"] == era)
-        pair = [int(row) for row in suspects[same][:2]]
+    if len(rows) < len(ids):
+        ids = ids.take(pa.array(rows))
+    else:
+        rows = np.sort(rows)
+    repeated = repeated_ids(ids)
+    if len(repeated):
+        places = " and ".join(_row_name(keys, int(rows[row])) for row in repeated)
         raise ValueError(
-            f"The row {row_id!r} is there twice in one era: in "
-            f"{' and '.join(_row_name(keys, row) for row in pair)}. Pass each file "
-            "once, and files of one release."
+            f"The id {ids[int(repeated[0])].as_py()!r} is there twice: in {places}. "
+            "Pass each file once, and files of one release."
         )
-
-
-def _hashes(ids: Any) -> NDArray[np.uint64]:
-    import pandas as pd
-
-    out = np.empty(len(ids), np.uint64)
-    for start in range(0, len(ids), _HASHED_ROWS):
-        block = ids.slice(start, _HASHED_ROWS).to_numpy()
-        out[start : start + len(block)] = pd.util.hash_array(
-            np.asarray(block, object), categorize=False
-        )
-    return out
 
 
 def _row_name(keys: list[_Keys], row: int) -> str:

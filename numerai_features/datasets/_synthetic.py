@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._bins import FEATURE_SHARES, TARGET_SHARES, bin_rows
+from numerai_features.datasets._arguments import check_flag, check_whole
 from numerai_features.datasets._panel_writer import PanelWriter
 
 # Feature-target correlations of 120 real eras x 310 features, less the sampling noise
@@ -32,6 +34,8 @@ _FAMILIES = ("alpha", "bravo", "charlie", "delta", "echo")
 _OWN_NOISE = 0.10  # so that 20- and 60-day targets correlate .46 after binning
 _FAMILY_NOISE = 0.15
 _CALIBRATION_STOCKS = 20_000
+_STRUCTURES = ("linear", "curved", "none")
+_SEEDS = " A Generator, a RandomState or None will do, too."
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def make_era_panel(
     path : path-like, default=None
         Where to write the panel era by era; in memory if None.
     overwrite : bool, default=False
-        Whether a panel at `path` may be replaced.
+        Whether a panel at `path` may be replaced; a folder that holds anything but
+        the files of a panel never is.
     return_truth : bool, default=False
         Whether to return what is behind the panel, too.
     random_state : int, Generator, RandomState or None, default=None
@@ -142,6 +147,7 @@ def make_era_panel(
         n_eras, rows_per_era, n_features, n_factors, structure, n_targets, horizon,
         group_size, missing_share,
     )  # fmt: skip
+    check_flag(return_truth, "return_truth")
     seeds = _seed_sequence(random_state).spawn(4)
     world_rng, row_rng, id_rng, market_rng = (np.random.default_rng(s) for s in seeds)
     world = _World.draw(world_rng, n_features, n_factors, group_size, structure)
@@ -353,29 +359,38 @@ def _check_sizes(
     group_size: int,
     missing_share: float,
 ) -> tuple[int, int]:
-    counts = {"n_eras": n_eras, "n_features": n_features, "n_factors": n_factors}
-    for name, n in {**counts, "horizon": horizon, "group_size": group_size}.items():
-        if n < 1:
-            raise ValueError(f"{name} must be at least 1; got {n}.")
-    if structure not in ("linear", "curved", "none"):
+    sizes = {
+        "n_eras": n_eras,
+        "n_features": n_features,
+        "n_factors": n_factors,
+        "horizon": horizon,
+        "group_size": group_size,
+    }
+    for name, n in sizes.items():
+        check_whole(n, name)
+    if not isinstance(structure, str) or structure not in _STRUCTURES:
         raise ValueError(
             f"structure must be 'linear', 'curved' or 'none'; got {structure!r}."
         )
-    if not 1 <= n_targets <= 2 * len(_FAMILIES):
+    check_whole(n_targets, "n_targets", most=2 * len(_FAMILIES))
+    given: Any = missing_share
+    share = float(given) if isinstance(given, Real) else np.nan
+    if isinstance(given, bool) or not 0 <= share < 1:
+        raise ValueError(f"missing_share must be in [0, 1); got {missing_share!r}.")
+    return _row_bounds(rows_per_era)
+
+
+def _row_bounds(rows_per_era: Any) -> tuple[int, int]:
+    """Return the fewest and the most rows of an era."""
+    pair = isinstance(rows_per_era, tuple | list)
+    bounds = list(rows_per_era) if pair else [rows_per_era] * 2
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in bounds)
+    if len(bounds) != 2 or not whole or not 5 <= bounds[0] <= bounds[1]:
         raise ValueError(
-            f"n_targets must be between 1 and {2 * len(_FAMILIES)}; got {n_targets}."
+            "rows_per_era must be a whole number of at least 5 (there are five bins), "
+            f"or a pair of ascending bounds; got {rows_per_era!r}."
         )
-    if not 0 <= missing_share < 1:
-        raise ValueError(f"missing_share must be in [0, 1); got {missing_share}.")
-    low, high = (
-        rows_per_era if isinstance(rows_per_era, tuple | list) else (rows_per_era,) * 2
-    )
-    if not 5 <= low <= high:
-        raise ValueError(
-            "rows_per_era must be at least 5 (there are five bins), or a pair of "
-            f"ascending bounds; got {rows_per_era}."
-        )
-    return int(low), int(high)
+    return int(bounds[0]), int(bounds[1])
 
 
 def _seed_sequence(random_state: Any) -> np.random.SeedSequence:
@@ -383,6 +398,8 @@ def _seed_sequence(random_state: Any) -> np.random.SeedSequence:
         return np.random.SeedSequence(int(random_state.integers(1 << 62)))
     if isinstance(random_state, np.random.RandomState):
         return np.random.SeedSequence(random_state.randint(1 << 31))
+    if random_state is not None:
+        check_whole(random_state, "random_state", least=0, advice=_SEEDS)
     return np.random.SeedSequence(random_state)
 
 

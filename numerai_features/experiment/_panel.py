@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features import __version__
-from numerai_features._whole import whole_file
 from numerai_features.datasets import EraPanel, make_era_panel, read_numerai
 from numerai_features.experiment._file import ExperimentError
 
 if TYPE_CHECKING:
     from numerai_features.experiment._experiment import Experiment
 
-_SOURCE = "source.json"
+_MADE_OF = "made_of"  # what the panel's info has of the experiment
 
 
 def data_signature(experiment: Experiment) -> dict[str, Any]:
@@ -47,27 +45,44 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
     Raises
     ------
     ExperimentError
-        If the folder holds a panel that no experiment made.
+        If the folder holds a panel that no experiment made, one that is damaged, or
+        anything else.
     ValueError, OSError
         If the data cannot be read.
     """
     folder = Path(experiment["data"]["panel"])
-    signature = data_signature(experiment)
-    made_of = _read_source(folder)
-    if made_of == signature:
-        return EraPanel.open(folder)
-    if made_of is None and folder.exists():
+    made_of = {_MADE_OF: data_signature(experiment)}
+    panel = _panel_there(folder)
+    if panel is not None:
+        if _MADE_OF not in panel.info:
+            raise ExperimentError(
+                f"{folder} is there, but no experiment made it, so it is not replaced. "
+                "Give data.panel another folder, or delete this one."
+            )
+        if panel.info[_MADE_OF] == made_of[_MADE_OF]:
+            return panel
+    try:
+        if experiment["data"]["files"] is None:
+            _make_synthetic(experiment, folder, made_of)
+        else:
+            _read_files(experiment, folder, made_of, verbose)
+    except FileExistsError as error:
         raise ExperimentError(
-            f"{folder} is there, but no experiment made it, so it is not replaced. "
-            "Give data.panel another folder, or delete this one."
-        )
-    if experiment["data"]["files"] is None:
-        _make_synthetic(experiment, folder)
-    else:
-        _read_files(experiment, folder, verbose)
-    with whole_file(folder / _SOURCE) as temporary:
-        temporary.write_text(json.dumps(signature, indent=1), encoding="utf-8")
+            f"{error} An experiment's path is data.panel of its file."
+        ) from error
     return EraPanel.open(folder)
+
+
+def _panel_there(folder: Path) -> EraPanel | None:
+    """Open the panel of a folder; None where there is none, or only parts of one."""
+    try:
+        return EraPanel.open(folder)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ExperimentError(
+            f"{error} Or delete {folder}: then the run makes it again."
+        ) from error
 
 
 def _file_signature(file: str) -> dict[str, Any]:
@@ -75,14 +90,9 @@ def _file_signature(file: str) -> dict[str, Any]:
     return {"path": file, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _read_source(folder: Path) -> Any:
-    try:
-        return json.loads((folder / _SOURCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _read_files(experiment: Experiment, folder: Path, verbose: bool) -> None:
+def _read_files(
+    experiment: Experiment, folder: Path, made_of: dict[str, Any], verbose: bool
+) -> None:
     data = experiment["data"]
     read_numerai(
         data["files"],
@@ -92,11 +102,14 @@ def _read_files(experiment: Experiment, folder: Path, verbose: bool) -> None:
         targets=[experiment["targets"]["main"]],
         every=data["every"],
         overwrite=True,
+        info=made_of,
         verbose=verbose,
     )
 
 
-def _make_synthetic(experiment: Experiment, folder: Path) -> None:
+def _make_synthetic(
+    experiment: Experiment, folder: Path, made_of: dict[str, Any]
+) -> None:
     chosen = experiment["features"]["set"]
     settings = dict(experiment["data"]["synthetic"])
     if isinstance(settings["rows_per_era"], list):
@@ -104,4 +117,6 @@ def _make_synthetic(experiment: Experiment, folder: Path) -> None:
     panel = make_era_panel(**settings)
     features = None if chosen == "all" else chosen
     every = experiment["data"]["every"]
-    panel.select(every=every, features=features).save(folder, overwrite=True)
+    panel = panel.select(every=every, features=features)
+    panel.info |= made_of
+    panel.save(folder, overwrite=True)

@@ -47,7 +47,9 @@ def test_missing_file(tmp_path):
         NumeraiMetadata.read(tmp_path / "features.json")
 
 
-@pytest.mark.parametrize("content", ['{"feature_sets": {"a', "", "\x00\xff"])
+@pytest.mark.parametrize(
+    "content", ['{"feature_sets": {"a', "", "\x00\xff", "[" * 99_999, '{"a":' * 99_999]
+)
 def test_file_that_is_not_json(tmp_path, content):
     with pytest.raises(ValueError, match=r"is not JSON .* download it again"):
         NumeraiMetadata.read(write(tmp_path / "f.json", content))
@@ -68,6 +70,44 @@ def test_file_that_is_not_json(tmp_path, content):
 def test_json_of_another_form(tmp_path, content):
     with pytest.raises(ValueError, match=r"no Numerai features\.json: expected"):
         NumeraiMetadata.read(write(tmp_path / "f.json", content))
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "f.json").write_bytes(b'{"targets": ["\xff"]}')
+    with pytest.raises(ValueError, match=r"f\.json is not JSON .* download it again"):
+        NumeraiMetadata.read(tmp_path / "f.json")
+
+
+@pytest.mark.parametrize(
+    ("sets", "targets", "match"),
+    [
+        ([], (), r"feature_sets must be a dict of lists of names; got \[\]"),
+        ({"a": "feature_a"}, (), r"feature_sets\['a'\] must be a list of names"),
+        ({1: ["feature_a"]}, (), "feature_sets must be a list of names, as str"),
+        ({}, "target", r"targets must be a list of names.*Pass \['target'\]"),
+        ({}, None, "targets must be a list of names, as str; got None"),
+    ],
+)
+def test_wrong_arguments(sets, targets, match):
+    with pytest.raises(ValueError, match=match):
+        NumeraiMetadata(sets, targets)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["small"]])
+def test_a_set_is_asked_for_by_name(metadata, name):
+    with pytest.raises(ValueError, match="is no feature set"):
+        metadata.features(name)
+
+
+def test_what_it_was_made_of_may_change(tmp_path):
+    names = ["feature_a"]
+    sets = {"small": names}
+    metadata = NumeraiMetadata(sets, names)
+    names.append("feature_b")
+    sets.clear()
+    assert metadata.features("small") == ["feature_a"]
+    with pytest.raises(TypeError, match="path must be a path, as str or"):
+        NumeraiMetadata.read(3)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="no real rows beside the repository")

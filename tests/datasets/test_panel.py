@@ -96,12 +96,19 @@ def test_labels_in_any_spelling(parts):
         ({"targets": np.full((60, 2), np.inf)}, "infinity in row 0 of 'target'"),
         ({"feature_names": FEATURES[1:]}, "feature_names has 6 names for 7 columns"),
         ({"feature_names": ["f"] * 7}, "feature_names holds 'f' twice"),
-        ({"target_names": "target"}, "target_names must be a list of str"),
+        ({"target_names": "target"}, "target_names must be a list of names"),
         ({"ids": ["a"]}, "ids must be 60 strings.*got 1"),
         ({"ids": [None] * 60}, "ids must be 60 strings.*missing"),
         ({"ids": list(range(60))}, "got 60 of type int64"),
         ({"ids": [1.5, "a"] * 30}, "ids must be strings"),
-        ({"info": {"a": np.float32(1)}}, "info must hold what JSON can"),
+        ({"info": {"a": {1, 2}}}, "info must hold what JSON can.*set"),
+        ({"info": {"a": np.nan}}, "info must hold what JSON can.*finite"),
+        ({"info": [1]}, r"info must be a dict; got \[1\]"),
+        ({"ids": ["a", "b"] * 30}, "ids holds 'a' twice, in rows 0 and 2"),
+        ({"ids": 7}, "ids must be"),
+        ({"feature_names": 7}, "feature_names must be a list of names.*got 7"),
+        ({"targets": [["1.5", "2"]] * 60}, "targets must be numbers"),
+        ({"targets": np.full((60, 2), 1e300)}, "infinity in row 0 of 'target'"),
     ],
 )
 def test_wrong_parts(parts, change, match):
@@ -195,6 +202,13 @@ def test_view_of_view(panel):
         ({"first": 6, "last": 7}, "No era is left"),
         ({"every": 0}, "every must be a positive whole number; got 0"),
         ({"every": 1.5}, "every must be a positive whole number"),
+        ({"every": True}, "every must be a positive whole number; got True"),
+        ({"first": "zzz"}, "first must be labels with numbers.*; got 'zzz'"),
+        ({"last": [1, 2]}, r"last must be one era, .*; got \[1, 2\]"),
+        ({"last": np.nan}, "last .*"),
+        ({"first": True}, "first must be era labels; got the boolean True"),
+        ({"features": 3}, "features must be a list of names or positions.*got 3"),
+        ({"features": [True]}, "features holds True; expected names, or positions"),
         ({"features": ["feature_9"]}, "'feature_9' is no feature.*Did you mean"),
         ({"features": ["feature_1"] * 2}, "asked for twice"),
         ({"features": [1, -6]}, "holds a feature twice"),
@@ -248,6 +262,18 @@ def test_to_frame_shares_features_and_cannot_damage_them(panel):
 def test_to_frame_without_ids(parts):
     frame = EraPanel(**parts | {"ids": None}).to_frame()
     assert frame.index.equals(pd.RangeIndex(N_ROWS))
+
+
+@pytest.mark.parametrize("targets", ["target", 3, [3]])
+def test_to_frame_of_what_is_no_list_of_names(panel, targets):
+    with pytest.raises(ValueError, match="targets must be a list of names, as str"):
+        panel.to_frame(targets=targets)
+
+
+@pytest.mark.parametrize("name", [3, ["target"]])
+def test_a_target_is_asked_for_by_name(panel, name):
+    with pytest.raises(ValueError, match="is no target of this panel"):
+        panel.y(name)
 
 
 def test_to_frame_of_unknown_target(panel):

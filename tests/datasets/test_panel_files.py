@@ -2,17 +2,21 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from panel_parts import FEATURES, N_ROWS, assert_same
+from panel_parts import FEATURES, N_ROWS, TARGETS, assert_same
 
+from numerai_features._sealed import read_sealed, write_sealed
 from numerai_features.datasets import EraPanel
 
 
 def edit_manifest(path, **changes):
-    file = path / "panel.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    record, _ = read_sealed(path / "panel.json", kind="panel")
+    write_sealed(path / "panel.json", record | changes, kind="panel")
 
 
 # The folder
@@ -70,7 +74,7 @@ def test_panel_in_memory_verifies_its_bins(memory):
 def test_verify_finds_a_changed_byte(disk, name):
     file = disk.path / name
     content = bytearray(file.read_bytes())
-    content[-5] ^= 1
+    content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(ValueError, match=f"{name} is damaged: its checksum"):
         EraPanel.open(disk.path).verify()
@@ -85,12 +89,20 @@ def test_short_file(disk, name, size):
         EraPanel.open(disk.path)
 
 
-def test_short_ids(disk):
+@pytest.mark.parametrize("size", [0, 40, -20])
+def test_short_ids(disk, size):
     file = disk.path / "ids.parquet"
-    file.write_bytes(file.read_bytes()[:-20])
-    panel = EraPanel.open(disk.path)
+    file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(ValueError, match=r"ids\.parquet is cut short or damaged"):
-        _ = panel.ids
+        EraPanel.open(disk.path)
+    with pytest.raises(ValueError, match=r"ids\.parquet is damaged: its checksum"):
+        _ = disk.ids
+
+
+def test_ids_of_another_number_of_rows(disk):
+    pq.write_table(pa.table({"id": ["a", "b"]}), disk.path / "ids.parquet")
+    with pytest.raises(ValueError, match="holds 2 ids, but the panel has 60 rows"):
+        EraPanel.open(disk.path)
 
 
 @pytest.mark.parametrize("name", ["features.npy", "ids.parquet"])
@@ -111,18 +123,160 @@ def test_folder_that_is_no_panel(disk):
         EraPanel.open(disk.path.with_name("pannel"))
 
 
-def test_newer_format(disk):
-    edit_manifest(disk.path, format_version=7, library_version="9.1")
-    match = "numerai-features 9.1 in panel format 7; this version reads.*up to 1.*-U"
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [(7, "Upgrade with: pip"), (1, "Write the panel again"), (None, "Write the panel")],
+)
+def test_another_format(disk, version, advice):
+    edit_manifest(disk.path, format_version=version)
+    match = f"of panel format {version}; this version reads format 2.*{advice}"
     with pytest.raises(ValueError, match=match):
         EraPanel.open(disk.path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format_version": 1}'])
-def test_damaged_manifest(disk, content):
-    (disk.path / "panel.json").write_text(content)
-    with pytest.raises(ValueError, match=r"panel\.json is damaged"):
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"format_version": 1}\n', b"\xff", b"[" * 99_999]
+)
+def test_what_is_no_manifest(disk, content):
+    (disk.path / "panel.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"panel\.json is damaged.* write the panel a"):
         EraPanel.open(disk.path)
+
+
+def test_manifest_is_json_that_others_can_read(disk):
+    manifest = json.loads((disk.path / "panel.json").read_text())
+    assert manifest["record"]["feature_names"] == FEATURES
+
+
+def test_any_changed_bit_of_the_manifest_is_told(disk):
+    file = disk.path / "panel.json"
+    good = file.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(good), 200, replace=False):
+        bad = bytearray(good)
+        bad[place] ^= 1 << rng.integers(8)
+        file.write_bytes(bad)
+        with pytest.raises(ValueError, match=r"panel\.json .*or write the panel again"):
+            EraPanel.open(disk.path)
+
+
+@pytest.mark.parametrize(
+    "checksums",
+    [
+        {},
+        {"features.npy": 1, "targets.npy": 2},
+        {"features.npy": 1, "targets.npy": 2, "eras.npy": 3, "../features.npy": 4},
+        {"features.npy": 1, "targets.npy": 2, "eras.npy": "3"},
+        ["features.npy"],
+    ],
+)
+def test_manifest_names_a_panels_files_and_no_others(disk, checksums):
+    edit_manifest(disk.path, checksums=checksums)
+    with pytest.raises(ValueError, match=r"panel\.json is cut short or damaged"):
+        EraPanel.open(disk.path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_rows": True},
+        {"n_rows": 0},
+        {"feature_names": "f"},
+        {"target_names": [1]},
+        {"info": []},
+    ],
+)
+def test_manifest_of_wrong_contents(disk, change):
+    edit_manifest(disk.path, **change)
+    with pytest.raises(ValueError, match=r"panel\.json is cut short or damaged"):
+        EraPanel.open(disk.path)
+
+
+@pytest.mark.parametrize("name", ["features.npy", "targets.npy", "eras.npy"])
+def test_every_changed_bit_of_a_header_is_told_or_found(disk, name):
+    """What opens in spite of it is found by verify."""
+    file = disk.path / name
+    good = file.read_bytes()
+    for place in range(128):
+        bad = bytearray(good)
+        bad[place] ^= 1 << place % 8
+        file.write_bytes(bad)
+        with pytest.raises(ValueError, match=rf"{name} (is|holds)"):
+            EraPanel.open(disk.path).verify()
+
+
+def test_order_of_columns_is_not_taken_for_that_of_rows(disk):
+    np.save(disk.path / "features.npy", np.asfortranarray(disk.X))
+    with pytest.raises(ValueError, match=r"features\.npy .*not in C order"):
+        EraPanel.open(disk.path)
+
+
+@pytest.mark.parametrize(
+    ("row", "number", "match"),
+    [(30, 1, "eras must ascend; row 30"), (0, -(2**31), "eras must be numbers of 32")],
+)
+def test_eras_are_checked_when_a_panel_is_opened(disk, row, number, match):
+    eras = np.load(disk.path / "eras.npy")
+    eras[row] = number
+    np.save(disk.path / "eras.npy", eras)
+    with pytest.raises(ValueError, match=rf"eras\.npy .*damaged \({match}"):
+        EraPanel.open(disk.path)
+
+
+def test_verify_looks_at_the_rows_too(memory, tmp_path):
+    memory.save(tmp_path / "panel")
+    panel = EraPanel.open(tmp_path / "panel")
+    panel.X[59, 6] = 7  # in this process only
+    with pytest.raises(ValueError, match="got 7 in row 59, column 6"):
+        panel.verify()
+    EraPanel.open(tmp_path / "panel").verify()
+
+
+def test_panel_mixed_of_two_is_found(disk, memory, tmp_path):
+    X = memory.X.copy()
+    X[0, 0] = (X[0, 0] + 1) % 5
+    other = EraPanel(
+        X, memory.eras, memory.targets, feature_names=FEATURES, target_names=TARGETS
+    )
+    other.save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "features.npy", disk.path)
+    with pytest.raises(ValueError, match=r"features\.npy is damaged: its checksum"):
+        EraPanel.open(disk.path).verify()
+
+
+def test_ids_of_a_panel_that_was_replaced_are_not_those_of_the_other(disk, memory):
+    old = EraPanel.open(disk.path)
+    memory.select(last=5).save(disk.path, overwrite=True)
+    match = "holds another panel than when this one was opened"
+    with pytest.raises(ValueError, match=match):
+        _ = old.ids
+    with pytest.raises(ValueError, match=match):
+        old.verify()
+
+
+def test_what_is_lent_is_not_ours(disk, parts):
+    one = EraPanel(
+        parts["X"],
+        parts["eras"],
+        parts["targets"][:, 0],
+        feature_names=FEATURES,
+        target_names=["target"],
+    )
+    one.y()[:] = 9
+    assert one.targets.max() <= 1
+    info = {"a": [1]}
+    panel = EraPanel(parts["X"], parts["eras"], feature_names=FEATURES, info=info)
+    panel.select(1).info["a"].append(2)
+    info["a"].append(3)
+    assert panel.info == {"a": [1]}
+
+
+@pytest.mark.parametrize("value", [None, 3, b"panel", ["panel"]])
+def test_paths_are_paths(memory, value):
+    with pytest.raises(TypeError, match=r"path must be a path, as str or path"):
+        EraPanel.open(value)
+    with pytest.raises(ValueError, match="path must be the name of a file or folder"):
+        EraPanel.open("")
 
 
 def test_existing_panel_is_kept_unless_told(disk, memory):
@@ -139,12 +293,43 @@ def test_panel_saved_over_itself(disk, memory):
     assert_same(EraPanel.open(disk.path), memory.select(first=5))
 
 
-def test_what_is_no_panel_is_never_overwritten(memory, tmp_path):
+def test_what_is_no_panels_is_never_overwritten(memory, disk, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(FileExistsError, match=r"is no panel .* not overwritten"):
-        memory.save(tmp_path / "mine", overwrite=True)
-    assert (tmp_path / "mine" / "thesis.txt").exists()
+    (disk.path / "notes").mkdir()
+    for path, name in ((tmp_path / "mine", "thesis.txt"), (disk.path, "notes")):
+        match = f"no file of a panel, so it is not overwritten: '{name}'.*Pass another"
+        with pytest.raises(FileExistsError, match=match):
+            memory.save(path, overwrite=True)
+        assert (path / name).exists()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileExistsError, match="is no folder, so it is not overwritten"):
+        memory.save(tmp_path / "file", overwrite=True)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_half_a_panel_and_an_empty_folder_may_be_overwritten(memory, disk, tmp_path):
+    (disk.path / "panel.json").unlink()
+    (tmp_path / "empty").mkdir()
+    for path in (disk.path, tmp_path / "empty"):
+        memory.save(path, overwrite=True)
+        EraPanel.open(path).verify()
+
+
+def test_linked_panel_stays_a_link(memory, disk, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(disk.path)
+    memory.select(3).save(link, overwrite=True)
+    assert link.is_symlink()
+    assert len(EraPanel.open(link)) == len(EraPanel.open(disk.path)) == 10
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["link", "panel"]
+
+
+def test_panel_that_a_crash_put_aside_is_found_again(disk):
+    aside = disk.path.with_name(f".panel.{'0' * 16}.old")
+    disk.path.rename(aside)
+    EraPanel.open(disk.path).verify()
+    assert not aside.exists()
 
 
 # Pickles

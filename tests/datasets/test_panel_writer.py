@@ -1,13 +1,12 @@
 """PanelWriter: rows in any order, and what interrupts or damages them."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from panel_parts import FEATURES, N_ROWS, TARGETS, assert_same
 
-from numerai_features.datasets import EraPanel, PanelWriter, _panel_writer
+from numerai_features.datasets import PanelWriter, _panel_writer
 
 
 def writer_to(path, **changes):
@@ -76,30 +75,6 @@ def test_failed_write_keeps_the_panel_that_was_there(disk, parts):
     assert [file.name for file in disk.path.parent.iterdir()] == ["panel"]
 
 
-def test_failed_rename_puts_the_old_panel_back(disk, memory, monkeypatch):
-    rename = Path.rename
-
-    def fail_for_new(self, target):
-        if self.suffix == ".tmp":
-            raise PermissionError("in use")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fail_for_new)
-    with pytest.raises(PermissionError, match="in use"):
-        memory.save(disk.path, overwrite=True)
-    monkeypatch.undo()
-    EraPanel.open(disk.path).verify()
-    assert [file.name for file in disk.path.parent.iterdir()] == ["panel"]
-
-
-def test_leftover_of_a_killed_process_is_replaced(memory, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.getpid", lambda: 77)
-    (tmp_path / ".panel.77.tmp").mkdir()
-    (tmp_path / ".panel.77.tmp" / "features.npy").write_text("half")
-    memory.save(tmp_path / "panel")
-    assert [file.name for file in tmp_path.iterdir()] == ["panel"]
-
-
 def write_halves(path, X, eras, ids=(None, None)):
     with writer_to(path) as writer:
         writer.write(slice(0, 30), X[:30], eras[0], ids=ids[0])
@@ -159,7 +134,56 @@ def test_writer_outside_its_with_block(parts):
         _ = writer.panel
 
 
-@pytest.mark.parametrize("change", [{"n_rows": 0}, {"feature_names": []}])
-def test_writer_of_nothing(change):
-    with pytest.raises(ValueError, match="A panel needs rows and features"):
-        writer_to(None, **change)
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"n_rows": 0}, "n_rows must be a positive whole number; got 0"),
+        ({"n_rows": True}, "n_rows must be a positive whole number; got True"),
+        ({"n_rows": 6.0}, "n_rows must be a positive whole number"),
+        ({"feature_names": []}, "feature_names is empty"),
+        ({"feature_names": None}, "feature_names must be a list of names"),
+        ({"target_names": ["a", "a"]}, "target_names holds 'a' twice"),
+        ({"info": {"a": object()}}, "info must hold what JSON can"),
+        ({"overwrite": "no"}, "overwrite must be True or False; got 'no'"),
+        ({"path": 3}, "path must be a path"),
+    ],
+)
+def test_wrong_writers(change, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        writer_to(**{"path": None} | change)
+
+
+def test_each_row_is_written_once(parts):
+    X = parts["X"]
+    with writer_to(None) as writer:
+        writer.write(slice(0, 30), X[:30], 1)
+        with pytest.raises(ValueError, match="were not written before, each once"):
+            writer.write(slice(29, 59), X[:30], 1)
+        with pytest.raises(ValueError, match="were not written before, each once"):
+            writer.write(np.repeat(np.arange(30, 45), 2), X[:30], 1)
+        writer.write(slice(30, 60), X[30:], 1)
+
+
+def test_what_is_refused_leaves_nothing(parts):
+    """A write that failed may be tried again."""
+    ids = parts["ids"]
+    with writer_to(None) as writer:
+        with pytest.raises(ValueError, match=r"eras must be one.*got shape \(2,\)"):
+            writer.write(slice(None), parts["X"], [1, 1], ids=ids[::-1])
+        writer.write(slice(None), parts["X"], 1, ids=ids)
+    assert list(writer.panel.ids) == ids
+
+
+def test_an_id_twice(parts, tmp_path):
+    ids = [*parts["ids"][:59], parts["ids"][7]]
+    with pytest.raises(ValueError, match="ids holds 'n007' twice, in rows 7 and 59"):
+        write_halves(tmp_path / "p", parts["X"], (1, 2), (ids[:30], ids[30:]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_writes_once(parts):
+    writer = writer_to(None)
+    with writer:
+        writer.write(slice(None), parts["X"], 1)
+    with pytest.raises(ValueError, match="writes once"), writer:
+        pass

@@ -307,6 +307,82 @@ def test_damaged_pages(folder):
     assert not list(folder.glob("*panel*"))
 
 
+@pytest.mark.parametrize("n_changed", [0, 1, 8])  # 0: cut somewhere
+def test_any_damage_is_told_of_the_file_where_it_is_told(folder, n_changed):
+    """Parquet has no checksum of its own: what is not told was read."""
+    file = folder / "train.parquet"
+    good = file.read_bytes()
+    rng = np.random.default_rng(n_changed)
+    told = 0
+    for _ in range(100):
+        bad = bytearray(good)
+        for place in rng.integers(len(good), size=n_changed):
+            bad[place] ^= 1 << rng.integers(8)
+        file.write_bytes(bad if n_changed else bad[: rng.integers(len(bad))])
+        try:
+            read(file, batch_rows=1000)
+        except ValueError as error:
+            assert "train.parquet" in str(error)  # noqa: PT017
+            told += 1
+    assert told > 30
+
+
+@pytest.mark.parametrize("name", ["era", "id"])
+def test_bytes_that_are_no_text(folder, frame, name):
+    table = pa.Table.from_pandas(frame.reset_index(), preserve_index=False)
+    text = pa.array([b"\xff\xfe"] * len(table), pa.binary()).view(pa.string())
+    table = table.set_column(table.column_names.index(name), name, text)
+    pq.write_table(table, folder / "train.parquet")
+    with pytest.raises(ValueError, match=r"train\.parquet is no parquet file, or cut"):
+        read(folder / "train.parquet")
+
+
+def test_checksums_are_used_where_a_file_has_them(folder, frame):
+    file = folder / "train.parquet"
+    table = pa.Table.from_pandas(frame)
+    options = {"compression": "none", "use_dictionary": False}
+    pq.write_table(table, file, write_page_checksum=True, **options)
+    content = bytearray(file.read_bytes())
+    column = pq.read_metadata(file).row_group(0).column(2)
+    content[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"train\.parquet is .*damaged.*checksum"):
+        read(file)
+
+
+def test_rows_without_an_id(folder, frame):
+    frame.index = pd.Index([None, *frame.index[1:]], name="id")
+    frame.to_parquet(folder / "train.parquet")
+    with pytest.raises(ValueError, match=r"train\.parquet has 1 rows without an id"):
+        read(folder / "train.parquet")
+
+
+def test_two_columns_of_one_name(folder, frame):
+    table = pa.Table.from_pandas(frame)
+    pq.write_table(
+        table.append_column("feature_ab", table["feature_cd"]), folder / "train.parquet"
+    )
+    with pytest.raises(
+        ValueError, match=r"train\.parquet has two columns 'feature_ab'"
+    ):
+        read(folder / "train.parquet")
+
+
+@pytest.mark.parametrize("files", [5, None, [5], b"train.parquet"])
+def test_files_that_are_no_paths(files):
+    with pytest.raises(TypeError, match="files must be a path"):
+        read(files)
+
+
+def test_info_is_kept_besides(folder):
+    info = {"made_of": {"n": np.int64(3)}, "n_missing": 9}
+    read(folder / "train.parquet", folder / "panel", info=info)
+    found = EraPanel.open(folder / "panel").info
+    assert found["made_of"] == {"n": 3}
+    assert (found["n_missing"], found["files"]) == (0, ["train.parquet"])
+    assert info == {"made_of": {"n": 3}, "n_missing": 9}
+
+
 def test_no_such_file(folder):
     with pytest.raises(FileNotFoundError, match=r"no file .*trian.*mean 'train\.parq"):
         read(folder / "trian.parquet")
@@ -364,15 +440,27 @@ def test_file_without_a_feature(folder, frame):
         ({"features": ["feature_ab"] * 2}, "'feature_ab' is asked for twice"),
         ({"features": []}, "features is empty"),
         ({"targets": ["target_x"]}, "'target_x' is no target.*'target_x_20'"),
-        ({"targets": "target"}, r"must be a list of names; got 'target'"),
+        ({"targets": "target"}, r"must be a list of names.*; got 'target'.*Pass"),
         ({"eras": [1, 4]}, "'0004', which are not among the 7 eras from '0001'"),
         ({"every": 0}, "every must be a positive whole number"),
+        ({"every": True}, "every must be a positive whole number; got True"),
+        ({"every": None}, "every must be a positive whole number; got None"),
+        ({"features": 5}, "features must be a list of names, as str; got 5"),
+        ({"features": [5]}, r"features must be a list of names, as str; got \[5\]"),
+        ({"targets": 5}, "targets must be a list of names, as str; got 5"),
+        ({"missing": ["raise"]}, "missing must be 'middle' or 'raise'"),
+        ({"batch_rows": True}, "batch_rows must be a positive whole number; got True"),
+        ({"overwrite": 1}, "overwrite must be True or False; got 1"),
+        ({"verbose": "no"}, "verbose must be True or False; got 'no'"),
+        ({"metadata": 5}, "metadata must be a path, as str or"),
+        ({"path": 5}, "path must be a path, as str or"),
+        ({"info": 5}, "info must be a dict; got 5"),
         ({"missing": "drop"}, "missing must be 'middle' or 'raise'; got 'drop'"),
         ({"batch_rows": 0}, "batch_rows must be a positive whole number; got 0"),
     ],
 )
 def test_wrong_options(folder, options, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((ValueError, TypeError), match=match):
         read(folder / "train.parquet", **options)
 
 
@@ -387,10 +475,14 @@ def test_row_twice(folder, frame):
     assert len(read(files, eras=[1])) == 20
 
 
-def test_id_in_two_eras_is_no_duplicate(folder, frame):
-    frame.index = pd.Index([f"n{i % 20}" for i in range(len(frame))], name="id")
+def test_id_in_two_eras(folder, frame):
+    """Later rows are looked up by id alone."""
+    frame.index = pd.Index([f"n{i % 30}" for i in range(len(frame))], name="id")
     frame.to_parquet(folder / "train.parquet")
-    assert_reads(read(folder / "train.parquet"), expected(frame))
+    match = r"The id 'n0' is there twice: in row 0 of .* and row 30 of .*train"
+    with pytest.raises(ValueError, match=match):
+        read(folder / "train.parquet")
+    assert len(read(folder / "train.parquet", eras=[1])) == 20
 
 
 def test_file_twice(folder):

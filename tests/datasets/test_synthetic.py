@@ -199,14 +199,42 @@ def test_random_states(seed):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"n_eras": 0}, "n_eras must be at least 1; got 0"),
+        ({"n_eras": 0}, "n_eras must be a positive whole number; got 0"),
         ({"rows_per_era": 4}, "at least 5 .* got 4"),
         ({"rows_per_era": (9, 8)}, r"ascending bounds; got \(9, 8\)"),
         ({"structure": "deep"}, "'linear', 'curved' or 'none'; got 'deep'"),
-        ({"n_targets": 11}, "n_targets must be between 1 and 10; got 11"),
+        ({"n_targets": 11}, "n_targets must be a whole number from 1 to 10; got 11"),
+        ({"n_features": True}, "n_features must be a positive whole number; got True"),
+        ({"horizon": 4.0}, r"horizon must be a positive whole number; got 4\.0"),
+        ({"group_size": "a"}, "group_size must be a positive whole number; got 'a'"),
+        ({"rows_per_era": (5, 6, 7)}, r"ascending bounds; got \(5, 6, 7\)"),
+        ({"rows_per_era": 9.5}, r"ascending bounds; got 9\.5"),
+        ({"structure": ["linear"]}, r"'curved' or 'none'; got \['linear'\]"),
+        ({"missing_share": np.nan}, r"missing_share must be in \[0, 1\); got nan"),
+        ({"missing_share": "0.1"}, r"missing_share must be in \[0, 1\); got '0\.1'"),
+        ({"random_state": -1}, "random_state must be at least 0; got -1.*Generator"),
+        ({"random_state": "0"}, "random_state must be at least 0; got '0'"),
         ({"missing_share": 1.0}, r"missing_share must be in \[0, 1\); got 1.0"),
     ],
 )
 def test_bad_parameters_are_told(params, message):
     with pytest.raises(ValueError, match=message):
         make_era_panel(**params)
+
+
+def test_flags_are_flags():
+    for name in ("return_truth", "overwrite"):
+        with pytest.raises(TypeError, match=f"{name} must be True or False; got 'no'"):
+            make_era_panel(2, 9, **{name: "no"})
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    plain = make_era_panel(3, 20, n_targets=2, horizon=4, random_state=1)
+    numbers = {"n_targets": np.int32(2), "horizon": np.int64(4)}
+    numbers |= {"random_state": np.uint8(1), "missing_share": np.float64(0.1)}
+    panel = make_era_panel(
+        np.int64(3), np.int16(20), **numbers, path=tmp_path / "panel"
+    )
+    np.testing.assert_array_equal(panel.X, plain.X)
+    assert panel.info == plain.info
+    assert panel.info["horizons"] == {"target_alpha_20": 4, "target_alpha_60": 12}

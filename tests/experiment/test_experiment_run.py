@@ -390,14 +390,6 @@ class TestGoingOn:
 
 
 class TestData:
-    def test_panel_of_others_is_not_replaced(self, tmp_path):
-        (tmp_path / "out" / "panel").mkdir(parents=True)
-        (tmp_path / "out" / "panel" / "precious").touch()
-        message = r"no experiment made it.*data\.panel another"
-        with pytest.raises(ExperimentError, match=message):
-            run(tmp_path)
-        assert (tmp_path / "out" / "panel" / "precious").exists()
-
     def test_real_rows(self, tmp_path, real_data):
         text = EXPERIMENT[EXPERIMENT.index("[cv]") :]
         files = [str(real_data / f"{name}.parquet") for name in ("train", "validation")]
