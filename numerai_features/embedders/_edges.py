@@ -103,9 +103,12 @@ def _check_told_apart(
         return
     mean = table.mean(axis=0, dtype=np.float64)
     squares = [np.square(table[r] - mean).sum() for r in row_blocks(*table.shape)]
-    least = _LEAST_NEAR * np.sqrt(sum(squares) / len(table))
+    spread = np.sqrt(sum(squares) / len(table))
     index, distance = (each[:, -1] for each in found)
-    rows = np.flatnonzero(distance <= least)
+    if metric == "euclidean":
+        rows = np.flatnonzero(distance <= _LEAST_NEAR * spread)
+    else:  # rows of few columns may well have the same direction, but not all of them
+        rows = np.arange(len(table) if spread < _LEAST_NEAR else 0)
     if 2 * len(rows) <= len(table):
         return
     rows = rows[:: -(-len(rows) // _RECALL_ROWS)]
