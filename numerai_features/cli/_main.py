@@ -95,7 +95,8 @@ def _end(how: str, status: int) -> int:
 def _checked(argv: Sequence[str] | None) -> list[str] | None:
     if argv is None:
         return None
-    if isinstance(argv, str) or not all(isinstance(item, str) for item in argv):
+    is_list = isinstance(argv, Sequence) and not isinstance(argv, str)
+    if not is_list or not all(isinstance(item, str) for item in argv):
         raise TypeError(
             f'argv must be a list of texts, such as ["run", "a.toml"]; got {argv!r}.'
         )

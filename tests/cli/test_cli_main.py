@@ -102,7 +102,7 @@ def test_a_fault_of_ours_has_a_traceback(monkeypatch):
         main(["run", "a.toml"])
 
 
-@pytest.mark.parametrize("argv", ["run", [3], ["run", None]])
+@pytest.mark.parametrize("argv", ["run", 3, [3], ["run", None]])
 def test_arguments_are_texts(argv):
     with pytest.raises(TypeError, match="argv must be a list of texts"):
         main(argv)
