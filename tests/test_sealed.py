@@ -83,7 +83,7 @@ def test_every_cut_and_addition_is_seen(file):
         read(file)
 
 
-@pytest.mark.parametrize(("kind", "key"), [("panel", "abc"), ("fold", "abd")])
+@pytest.mark.parametrize(("kind", "key"), [("panel", "abc"), ("fold", "xyz")])
 def test_another_kind_or_key(file, kind, key):
     with pytest.raises(SealError, match=r"is a 'fold'|belongs to something else"):
         read(file, kind=kind, key=key)
