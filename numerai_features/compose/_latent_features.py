@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from numbers import Integral
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -12,13 +10,12 @@ from sklearn.base import TransformerMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._arguments import MEMORY, Methods, Whole
 from numerai_features._bins import N_BINS
 from numerai_features._blocks import row_blocks
 from numerai_features._cache import fingerprint, open_memory
 from numerai_features._compat import (
     BaseComposition,
-    HasMethods,
-    Interval,
     StrOptions,
     check_feature_names_in,
 )
@@ -97,12 +94,12 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     __metadata_request__transform = {"eras": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "embedders": [HasMethods(["fit", "transform"]), list, None],
+        "embedders": [Methods(["fit", "transform"]), list, None],
         "passthrough": ["boolean"],
         "quantize": [StrOptions({"int8", "uint8"}), None],
-        "n_bins": [Interval(Integral, 2, 255, closed="both")],
+        "n_bins": [Whole(2, 255)],
         "keep_era": ["boolean"],
-        "memory": [str, PathLike, HasMethods(["cache"]), None],
+        "memory": MEMORY,
     }
 
     def __init__(

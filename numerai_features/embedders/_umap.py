@@ -5,13 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import field, replace
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._compat import HasMethods, Interval, StrOptions
+from numerai_features._arguments import (
+    ABOVE_ZERO,
+    COUNT,
+    NOT_NEGATIVE,
+    SPLITTER,
+    WIDTH,
+    WIDTHS,
+    Finite,
+    Whole,
+)
+from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import missing_values
 from numerai_features._whole_fit import whole_fit
@@ -29,12 +38,7 @@ from numerai_features.embedders._fuzzy_graph import (
     intersect_labels,
 )
 from numerai_features.embedders._landmarks import draw_landmarks
-from numerai_features.embedders._network import NetworkEmbedder, check_widths
-from numerai_features.embedders._training_parameters import (
-    ABOVE_ZERO,
-    NOT_NEGATIVE,
-    POSITIVE,
-)
+from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.encoders import Affine, Encoder
 
 _LANDMARKS = 100_000
@@ -190,29 +194,29 @@ class UMAPEmbedder(NetworkEmbedder):
     n_models: ClassVar[Any] = 1  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [POSITIVE],
-        "n_neighbors": [Interval(Integral, 2, None, closed="left")],
+        "n_components": [WIDTH],
+        "n_neighbors": [Whole(2)],
         "min_dist": [NOT_NEGATIVE],
         "spread": [ABOVE_ZERO],
         "metric": [StrOptions({"euclidean", "correlation", "cosine"})],
         "neighbors": [StrOptions({"all", "era"})],
         "reduce": [StrOptions({"pca", "factor"}), None],
-        "n_axes": [POSITIVE],
+        "n_axes": [COUNT],
         "n_landmarks": [
-            Interval(Integral, 2, None, closed="left"),
+            Whole(2),
             StrOptions({"auto"}),
         ],
-        "hidden": ["array-like"],
+        "hidden": WIDTHS,
         "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid"})],
         "negative_sample_rate": [ABOVE_ZERO],
-        "target_weight": [Interval(Real, 0, 1, closed="both")],
+        "target_weight": [Finite(0, 1)],
         "cross_fit": [
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split"]),
+            Whole(2),
+            SPLITTER,
             None,
         ],
         "reconstruction_weight": [NOT_NEGATIVE],
-        "batch_size": [POSITIVE],
+        "batch_size": [COUNT],
     }
 
     def fit(self, X, y=None, *, eras=None):
@@ -234,7 +238,7 @@ class UMAPEmbedder(NetworkEmbedder):
         """
         return super().fit(X, y, eras=eras)
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None):
         """Fit, and return the rows' latents.
 
@@ -278,7 +282,6 @@ class UMAPEmbedder(NetworkEmbedder):
             raise ValueError(
                 f"min_dist={self.min_dist} must be at most spread={self.spread}."
             )
-        check_widths(self.hidden, "(256, 256)")
         if self.target_weight and rows.y is None:
             raise ValueError(
                 f"target_weight={self.target_weight} needs y, which is None. Pass a "

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from math import comb
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._compat import Interval
+from numerai_features._arguments import COUNT, Whole
 from numerai_features.model_selection._base import (
     BaseEraSplitter,
     FixedCountSplitter,
@@ -68,8 +67,8 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_groups": [Interval(Integral, 2, None, closed="left")],
-        "n_test_groups": [Interval(Integral, 1, None, closed="left")],
+        "n_groups": [Whole(2)],
+        "n_test_groups": [COUNT],
         **BaseEraSplitter._parameter_constraints,
     }
 
