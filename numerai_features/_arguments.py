@@ -8,6 +8,7 @@ NaN for a real one, a class for an instance, text for whatever has a method ``sp
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import signature
@@ -20,6 +21,7 @@ import numpy as np
 from numerai_features._compat import (
     HasMethods,
     Interval,
+    Options,
     validate_parameter_constraints,
 )
 
@@ -87,6 +89,43 @@ class Each(HasMethods):
         return f"a list of which each is {self.item}{some}"
 
 
+class Folds(HasMethods):
+    """What scikit-learn takes as ``cv=``: a splitter, how many folds, or the folds."""
+
+    def __init__(self) -> None:
+        super().__init__(["split"])
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether it is one."""
+        if isinstance(val, type | str | bytes | Mapping):
+            return False
+        if isinstance(val, Integral):
+            return Whole(2).is_satisfied_by(val)
+        if getattr(val, "shape", None) == ():
+            return False
+        return hasattr(val, "split") or hasattr(val, "__iter__")
+
+    def __str__(self) -> str:
+        return (
+            "a splitter, a number of folds of at least 2, or pairs of training and "
+            "test rows"
+        )
+
+
+class Text(HasMethods):
+    """Text."""
+
+    def __init__(self) -> None:
+        super().__init__(["split"])
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether it is some."""
+        return isinstance(val, str)
+
+    def __str__(self) -> str:
+        return "a str"
+
+
 class Rowed(HasMethods):
     """An array, a list or tuple, or a column or table of a dataframe library.
 
@@ -147,16 +186,26 @@ SEED: list[Any] = [Whole(0, 2**32 - 1), np.random.RandomState, None]
 """What may be a ``random_state``."""
 
 COUNT = Whole(1)
-SHARE = Finite(0, 1)
 NOT_NEGATIVE = Finite(0)
 ABOVE_ZERO = Finite(0, closed="right")
 COPIES = Finite(0, 1000, closed="right")
 SPLITTER = Methods(["split"])
 MODEL = Methods(["fit", "predict"])
+CROSS_FIT: list[Any] = [Whole(2), SPLITTER, None]
+"""Blocks of eras, or a splitter."""
 ROWS = Rowed()
+FOLDS = Folds()
+AXES: list[Any] = [Methods(["scatter", "set_xlabel"]), None]
+"""Of matplotlib."""
+DRAWS: list[Any] = [Whole(0, 2**32 - 1), np.random.Generator, None]
+"""What may draw numbers where no estimator is fitted."""
 WIDTH = Whole(1, 1 << 16)
 WIDTHS: list[Any] = [Each(WIDTH)]
 """Of layers of a network."""
-N_JOBS: list[Any] = [Whole(-64, -1), Whole(1, 4096), None]
+_CORES = os.cpu_count() or 1
+N_JOBS: list[Any] = [Whole(-_CORES - 1, -1), Whole(1, max(256, 8 * _CORES)), None]
+"""As joblib counts them."""
+THREADS: list[Any] = [Options(Integral, {-1}), *N_JOBS[1:]]
+"""Of a tree library: far more than there are cores take the process down."""
 MEMORY: list[Any] = [str, PathLike, Methods(["cache"]), None]
 """A folder, or a joblib.Memory."""

@@ -10,7 +10,7 @@ from sklearn.base import TransformerMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._arguments import MEMORY, Methods, Whole
+from numerai_features._arguments import MEMORY, ROWS, Methods, Whole, checked
 from numerai_features._bins import N_BINS
 from numerai_features._blocks import row_blocks
 from numerai_features._cache import fingerprint, open_memory
@@ -188,6 +188,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         """
         return self._fit(X, y, eras, sample_weight, keep=True)
 
+    @checked(input_features=[ROWS, None])
     def get_feature_names_out(self, input_features=None):
         """Return the names of the columns.
 
@@ -304,7 +305,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 )
         self._validate_names([name for name, _ in self.embedders])
         for name, estimator in self.embedders:
-            if not (hasattr(estimator, "fit") and hasattr(estimator, "transform")):
+            if not Methods(["fit", "transform"]).is_satisfied_by(estimator):
                 raise TypeError(
                     f"embedders: {name!r} must have fit and transform; got "
                     f"{type(estimator).__name__}."

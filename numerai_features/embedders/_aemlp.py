@@ -12,14 +12,7 @@ from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._arguments import (
-    NOT_NEGATIVE,
-    SPLITTER,
-    WIDTH,
-    Each,
-    Finite,
-    Whole,
-)
+from numerai_features._arguments import CROSS_FIT, NOT_NEGATIVE, WIDTH, Each, Finite
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing
@@ -156,11 +149,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         "loss": [StrOptions({"mse", "bce", "corr", "numerai_corr"})],
         "loss_weights": [Each(NOT_NEGATIVE, fewest=3)],
         "target_weights": [Each(Finite(), fewest=1), None],
-        "cross_fit": [
-            Whole(2),
-            SPLITTER,
-            None,
-        ],
+        "cross_fit": CROSS_FIT,
         "monitor": [StrOptions({"valid_loss", "valid_corr"})],
     }
 
@@ -263,6 +252,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         from sklearn.metrics import r2_score
 
         check_is_fitted(self)
+        if y is None:
+            raise ValueError("score needs y, which is None. Pass targets.")
         rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=False)
         check_missing(rows.X, self._fitted_with.missing)
         p, y = self._mean_of(self.predictor_.transform(rows.X)), rows.y

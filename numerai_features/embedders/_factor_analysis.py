@@ -15,7 +15,7 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._arguments import COUNT, NOT_NEGATIVE, Whole
+from numerai_features._arguments import COUNT, NOT_NEGATIVE, ROWS, Whole, checked
 from numerai_features._bins import MIDDLE_BIN
 from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
@@ -214,6 +214,7 @@ class FactorAnalysisEmbedder(
         return self
 
     @classmethod
+    @checked(moments=[Moments, EraMoments], feature_names=[ROWS, None])
     def from_moments(cls, moments, *, feature_names=None, **params):
         """Fit the factors to moments gathered elsewhere.
 

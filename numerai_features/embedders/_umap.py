@@ -13,12 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from numerai_features._arguments import (
     ABOVE_ZERO,
     COUNT,
+    CROSS_FIT,
     NOT_NEGATIVE,
-    SPLITTER,
+    ROWS,
     WIDTH,
     WIDTHS,
     Finite,
     Whole,
+    checked,
 )
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
@@ -27,16 +29,8 @@ from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._axes import fit_axes, principal_turn
 from numerai_features.embedders._columns import Columns, column_moments
 from numerai_features.embedders._course import Course
-from numerai_features.embedders._edges import (
-    find_neighbors,
-    label_bins,
-    split_edges,
-)
-from numerai_features.embedders._fuzzy_graph import (
-    curve,
-    fuzzy_graph,
-    intersect_labels,
-)
+from numerai_features.embedders._edges import find_neighbors, label_bins, split_edges
+from numerai_features.embedders._fuzzy_graph import curve, fuzzy_graph, intersect_labels
 from numerai_features.embedders._landmarks import draw_landmarks
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.encoders import Affine, Encoder
@@ -202,19 +196,12 @@ class UMAPEmbedder(NetworkEmbedder):
         "neighbors": [StrOptions({"all", "era"})],
         "reduce": [StrOptions({"pca", "factor"}), None],
         "n_axes": [COUNT],
-        "n_landmarks": [
-            Whole(2),
-            StrOptions({"auto"}),
-        ],
+        "n_landmarks": [Whole(2), StrOptions({"auto"})],
         "hidden": WIDTHS,
         "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid"})],
         "negative_sample_rate": [ABOVE_ZERO],
         "target_weight": [Finite(0, 1)],
-        "cross_fit": [
-            Whole(2),
-            SPLITTER,
-            None,
-        ],
+        "cross_fit": CROSS_FIT,
         "reconstruction_weight": [NOT_NEGATIVE],
         "batch_size": [COUNT],
     }
@@ -253,6 +240,7 @@ class UMAPEmbedder(NetworkEmbedder):
         """
         return self._fit_transform(self._read(X, y, eras, None))
 
+    @checked(X=[ROWS])
     def inverse_transform(self, X):
         """Return rows from their latents.
 

@@ -188,9 +188,10 @@ def resolved_eras(eras: EraIndex, y: Any = None) -> Mask:
     """
     if y is None:
         return eras.resolved
-    if count_rows(y) != eras.n_rows:
+    n_rows = count_rows(y, "y")
+    if n_rows != eras.n_rows:
         raise ValueError(
-            f"y has {count_rows(y)} values, but there are {eras.n_rows} era labels; "
+            f"y has {n_rows} values, but there are {eras.n_rows} era labels; "
             "pass one of each for every row."
         )
     unknown = _missing(y)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numerai_features._arguments import COUNT, Finite, Whole
+from numerai_features._arguments import COUNT, Finite, Whole, checked
 from numerai_features.model_selection._base import (
     BaseEraSplitter,
     FixedCountSplitter,
@@ -75,6 +75,7 @@ class EraWalkForward(BaseEraSplitter):
         self.target = target
 
     @classmethod
+    @checked(target=[str])
     def numerai(cls, target, **params):
         """Return the scheme that Numerai trains its own benchmark models by.
 
