@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
@@ -396,11 +395,8 @@ def _check_numbers(name: str, array: Any, ndim: int) -> None:
 
 
 def _is_count(number: Any) -> bool:
-    return (
-        isinstance(number, Integral)
-        and not isinstance(number, bool)
-        and 1 <= number < 1 << 31
-    )
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    return whole and 1 <= number < 1 << 31
 
 
 def _sigmoid(x: Any, xp: Any) -> Any:

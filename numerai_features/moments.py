@@ -239,9 +239,8 @@ class EraMoments:
         _check_shape(weights, (n_eras,), "weights")
         _check_shape(totals, (n_eras, n_features), "totals")
         _check_shape(block_of, (n_eras,), "block_of")
-        if not isinstance(blocks, list) or not all(
-            isinstance(block, Moments) for block in blocks or [None]
-        ):
+        kinds = {type(block) for block in blocks} if isinstance(blocks, list) else {}
+        if kinds != {Moments}:
             raise ValueError(f"blocks must be a list of Moments; got {blocks!r}.")
         if not isinstance(named, bool):
             raise ValueError(f"named must be True or False; got {named!r}.")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
 
 from numerai_features import (
     AugmentedClassifier,
@@ -42,6 +43,7 @@ from numerai_features import (
     moments,
     trees,
 )
+from numerai_features._arguments import checked
 from numerai_features.encoders import Activation, Affine, Encoder
 
 ROOMS = (
@@ -526,7 +528,7 @@ def test_pipelines_are_asked_whether_they_are_fitted():
 
 
 def test_a_check_of_an_argument_that_is_not_there_is_told():
-    with pytest.raises(TypeError, match="has no arguments {'b'}"):
+    with pytest.raises(TypeError, match=r"has no arguments \{'b'\}"):
 
         @checked(b=[int])
         def function(a):

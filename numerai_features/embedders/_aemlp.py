@@ -12,7 +12,7 @@ from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._arguments import CROSS_FIT, NOT_NEGATIVE, WIDTH, Each, Finite
+from numerai_features._arguments import CROSS_FIT, ROWS, WIDTH, Each, Finite
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing
@@ -145,10 +145,10 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         "hidden": [Each(WIDTH, fewest=1)],
         "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid"})],
         "noise_level": [Finite(0, 1000)],
-        "dropout": [Each(Finite(0, 1, "left"))],
+        "dropout": [ROWS],
         "loss": [StrOptions({"mse", "bce", "corr", "numerai_corr"})],
-        "loss_weights": [Each(NOT_NEGATIVE, fewest=3)],
-        "target_weights": [Each(Finite(), fewest=1), None],
+        "loss_weights": [ROWS],
+        "target_weights": [ROWS, None],
         "cross_fit": CROSS_FIT,
         "monitor": [StrOptions({"valid_loss", "valid_corr"})],
     }

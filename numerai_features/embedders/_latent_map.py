@@ -85,11 +85,9 @@ class LatentMapDisplay:
         label: str | None = None,
         axis_names: tuple[str, str] = ("latent 0", "latent 1"),
     ) -> None:
-        latents = as_floats(latents, "latents")
-        if latents.ndim != 2 or latents.shape[1] != 2:
-            raise ValueError(
-                f"latents must have shape (n_rows, 2); got {latents.shape}."
-            )
+        shape = as_floats(latents, "latents").shape
+        if len(shape) != 2 or shape[1] != 2:
+            raise ValueError(f"latents must have shape (n_rows, 2); got {shape}.")
         if values is not None:
             values = _one_a_row(values, len(latents), "values")
         self.latents = latents
@@ -152,11 +150,8 @@ class LatentMapDisplay:
             If matplotlib is not installed.
         """
         n = count_rows(X)
-        if y is not None and not (isinstance(color, str) and color == "target"):
-            raise ValueError(
-                f"y came, but color={color!r} makes no use of it. Leave it out, or "
-                "pass color='target'."
-            )
+        if y is not None:
+            _one_a_row(y, n, "y")
         rows = np.random.default_rng(random_state).permutation(n)[:n_rows]
         eras = find_eras(X, eras)
         index = None if eras is None else encode_eras(eras, n_rows=n)
