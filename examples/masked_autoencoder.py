@@ -7,15 +7,13 @@ trained on comes from `NetworkEmbedder`, and with it some twenty parameters of t
 """
 
 from dataclasses import field
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 
-from numerai_features._compat import Interval
+from numerai_features._arguments import COUNT, Finite
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders._network import NetworkEmbedder
-from numerai_features.embedders._training_parameters import POSITIVE
 from numerai_features.encoders import Encoder
 from numerai_features.nn._layers import Block, Linear, Standardized
 from numerai_features.nn._noise import mask
@@ -65,8 +63,8 @@ class MaskedAutoencoder(NetworkEmbedder):
     share: float = 0.3
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [POSITIVE],
-        "share": [Interval(Real, 0, 1, closed="neither")],
+        "n_components": [COUNT],
+        "share": [Finite(0, 1, "neither")],
     }
 
     def _make_task(self, course):

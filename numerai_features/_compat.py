@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 
@@ -13,11 +20,14 @@ __all__ = [
     "BaseComposition",
     "HasMethods",
     "Interval",
+    "InvalidParameterError",
+    "Options",
     "StrOptions",
     "check_feature_names_in",
     "consumes",
     "fit_context",
     "routing_enabled",
+    "validate_parameter_constraints",
 ]
 
 

@@ -10,7 +10,7 @@ never of list positions, so a panel of every fourth era purges rightly.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -281,6 +281,8 @@ def encode_eras(
             f"{name} has {int((codes < 0).sum())} missing labels, the first at row "
             f"{first}; every row needs an era. Drop those rows or label them."
         )
+    if not len(codes):
+        raise ValueError(f"{name} has no labels. Pass one era label for each row.")
     numbers, named = _numbers(labels, name)
     unique, first_seen, position = np.unique(
         numbers, return_index=True, return_inverse=True
@@ -309,7 +311,15 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
     if hasattr(eras, "dictionary_encode"):  # pyarrow
         eras = eras.to_pandas()
     if not isinstance(eras, pd.Series | pd.Index | pd.Categorical):
+        if isinstance(eras, type | str | bytes | Mapping) or not (
+            hasattr(eras, "__iter__") or hasattr(eras, "__array__")
+        ):
+            raise ValueError(
+                f"{name} must be era labels, one for each row, as an array, list or "
+                f"column; got {eras!r}."
+            )
         if not isinstance(eras, np.ndarray):
+            eras = eras if hasattr(eras, "__array__") else list(eras)
             eras = np.asarray(eras, dtype=None if _of_one_type(eras) else object)
         if eras.ndim == 2 and eras.shape[1] == 1:
             eras = eras[:, 0]

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any
 
+from numerai_features._arguments import COUNT
 from numerai_features._validation import target_names
 
 DAYS_PER_ERA = 5
@@ -120,7 +120,7 @@ def resolve_horizon(horizon: Any) -> int:
         if days is None:
             raise ValueError(_no_days("horizon", horizon, "the eras that it spans"))
         return days // DAYS_PER_ERA
-    if isinstance(horizon, bool) or not isinstance(horizon, Integral) or horizon < 1:
+    if not COUNT.is_satisfied_by(horizon):
         raise ValueError(
             "horizon must be the eras that the target spans, a whole number of at "
             "least 1 (20 trading days: 4; 60: 12), or the target's name; got "

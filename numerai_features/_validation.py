@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._arguments import ROWS
 from numerai_features._bins import MIDDLE_BIN
 from numerai_features._blocks import BLOCK_BYTES, row_blocks
 from numerai_features._eras import EraIndex, encode_eras
@@ -58,8 +59,18 @@ def column_names(frame: Any) -> list[Any]:
     return list(frame.columns if names is None else names)
 
 
-def count_rows(X: Any) -> int:
-    """Return the number of rows of a table, array or list."""
+def count_rows(X: Any, name: str = "X") -> int:
+    """Return the number of rows of a table, array or list.
+
+    Raises
+    ------
+    ValueError
+        If it has no rows; `name` is what the message calls it.
+    """
+    if not ROWS.is_satisfied_by(X):
+        raise ValueError(
+            f"{name} must be an array, list, column or frame with rows; got {X!r}."
+        )
     return int(X.shape[0]) if hasattr(X, "shape") else len(as_frame(X))
 
 

@@ -66,6 +66,10 @@ class Fill(_ArrayStep):
 
     values: NDArray[np.floating]
 
+    def __post_init__(self) -> None:
+        _check_numbers("values", self.values, 1)
+        super().__post_init__()
+
     def __call__(self, x: Any, xp: Any) -> Any:
         """Return x with every NaN filled."""
         gaps = xp.isnan(x)
@@ -86,6 +90,17 @@ class Affine(_ArrayStep):
 
     weight: NDArray[np.floating]
     bias: NDArray[np.floating] | None = None
+
+    def __post_init__(self) -> None:
+        _check_numbers("weight", self.weight, 2)
+        if self.bias is not None:
+            _check_numbers("bias", self.bias, 1)
+            if self.bias.shape != self.weight.shape[1:]:
+                raise ValueError(
+                    f"bias must have shape {self.weight.shape[1:]}, one number a "
+                    f"column of weight; got {self.bias.shape}."
+                )
+        super().__post_init__()
 
     def __call__(self, x: Any, xp: Any) -> Any:
         """Return ``x @ weight + bias``."""
@@ -119,7 +134,7 @@ class Activation(_ArrayStep):
     name: str
 
     def __post_init__(self) -> None:
-        if self.name not in _ACTIVATIONS:
+        if not isinstance(self.name, str) or self.name not in _ACTIVATIONS:
             raise ValueError(
                 f"name must be one of {sorted(_ACTIVATIONS)}; got {self.name!r}."
             )
@@ -164,6 +179,10 @@ class Quantize(_ArrayStep):
 
     edges: NDArray[np.floating]
 
+    def __post_init__(self) -> None:
+        _check_numbers("edges", self.edges, 2)
+        super().__post_init__()
+
     def __call__(self, x: Any, xp: Any) -> Any:
         """Return bins 0 .. n_edges, as floats."""
         columns = [
@@ -184,6 +203,15 @@ class Concatenate(_ArrayStep):
     """
 
     branches: tuple[Encoder, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.branches, tuple) or not all(
+            isinstance(branch, Encoder) for branch in self.branches or [None]
+        ):
+            raise ValueError(
+                "branches must be a tuple of Encoder, one at least; got "
+                f"{self.branches!r}."
+            )
 
     def __call__(self, x: Any, xp: Any) -> Any:
         """Return all branches' outputs in one table."""
@@ -215,6 +243,14 @@ class Encoder:
     __slots__ = ("_steps",)
 
     def __init__(self, steps: Sequence[tuple[str, Step]]) -> None:
+        if not isinstance(steps, list | tuple) or not all(
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and callable(getattr(pair[1], "n_out", None))
+            for pair in steps
+        ):
+            raise ValueError(f"steps must be a list of (name, step); got {steps!r}.")
         names = [name for name, _ in steps]
         if len(set(names)) != len(names):
             raise ValueError(f"steps must have distinct names; got {names}.")
@@ -284,7 +320,16 @@ class Encoder:
         """
         from array_api_compat import array_namespace, is_numpy_array
 
+        if len(getattr(X, "shape", ())) != 2:
+            raise ValueError(
+                "X must be an array of shape (n_rows, n_features); got "
+                f"{getattr(X, 'shape', type(X).__name__)}."
+            )
         n_rows, n_features = X.shape
+        if block_rows is not None and not _is_count(block_rows):
+            raise ValueError(
+                f"block_rows must be a number of rows, 1 at least; got {block_rows!r}."
+            )
         if eras is not None and np.shape(eras) != (n_rows,):
             raise ValueError(
                 f"eras must be one number a row, shape ({n_rows},); got shape "
@@ -293,6 +338,13 @@ class Encoder:
         xp = array_namespace(X)
         if not is_numpy_array(X):
             return self._transform_array(X, eras, xp)
+        if out is not None:
+            _check_numbers("out", out, 2)
+            if out.shape != (n_rows, self.n_out(n_features)):
+                raise ValueError(
+                    f"out must have shape {(n_rows, self.n_out(n_features))}; got "
+                    f"{out.shape}."
+                )
         if out is None:
             out = np.empty((n_rows, self.n_out(n_features)), dtype=np.float32)
         blocks: Any = row_blocks(n_rows, n_features, block_rows)
@@ -338,7 +390,7 @@ class Encoder:
         for _, step in self._steps:
             for branch in getattr(step, "branches", ()):
                 yield from branch._arrays()
-            for field in fields(step):  # type: ignore[arg-type]
+            for field in fields(step):
                 value = getattr(step, field.name)
                 if isinstance(value, np.ndarray):
                     yield value
@@ -351,6 +403,23 @@ class Encoder:
 
     def __repr__(self) -> str:
         return f"Encoder({[name for name, _ in self._steps]}, {self.n_bytes} bytes)"
+
+
+def _check_numbers(name: str, array: Any, ndim: int) -> None:
+    if not (
+        isinstance(array, np.ndarray)
+        and array.ndim == ndim
+        and array.dtype.kind in "iuf"
+    ):
+        raise ValueError(
+            f"{name} must be a numpy array of numbers with {ndim} dimensions; got "
+            f"{array!r}."
+        )
+
+
+def _is_count(number: Any) -> bool:
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    return whole and 1 <= number < 1 << 31
 
 
 def _sigmoid(x: Any, xp: Any) -> Any:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numerai_features._arguments import COUNT, NOT_NEGATIVE, checked
 from numerai_features._blocks import row_blocks
 from numerai_features._eras import encode_eras
 from numerai_features._validation import (
+    as_floats,
     check_size,
     check_spread,
     check_weights,
@@ -69,6 +71,15 @@ class Moments:
         scatter: NDArray[np.float64],
         shift: NDArray[np.float64],
     ) -> None:
+        if not NOT_NEGATIVE.is_satisfied_by(weight):
+            raise ValueError(
+                f"weight must be a number of rows, or the sum of their weights; got "
+                f"{weight!r}."
+            )
+        n = len(total) if isinstance(total, np.ndarray) and total.ndim == 1 else -1
+        shapes = {"total": (total, (n,)), "scatter": (scatter, (n, n))}
+        for name, (array, shape) in {**shapes, "shift": (shift, (n,))}.items():
+            _check_shape(array, shape, name)
         self.weight = float(weight)
         self.total = total
         self.scatter = scatter
@@ -98,6 +109,7 @@ class Moments:
         -------
         Moments
         """
+        _check_table(X)
         sums = _Sums(X, fill)
         weights = check_weights(sample_weight, len(X))
         for rows in row_blocks(len(X), X.shape[1], sums.block_rows):
@@ -128,6 +140,7 @@ class Moments:
 
     def about(self, shift: NDArray[np.float64]) -> Moments:
         """Return the same moments with the sums taken about `shift`."""
+        _check_shape(shift, self.shift.shape, "shift")
         if np.array_equal(shift, self.shift):
             return self
         step = self.shift - shift
@@ -222,6 +235,17 @@ class EraMoments:
         blocks: list[Moments],
         named: bool = False,
     ) -> None:
+        n_eras = len(numbers) if np.ndim(numbers) == 1 else -1
+        n_features = totals.shape[1] if np.ndim(totals) == 2 else -1
+        _check_shape(numbers, (n_eras,), "numbers")
+        _check_shape(weights, (n_eras,), "weights")
+        _check_shape(totals, (n_eras, n_features), "totals")
+        _check_shape(block_of, (n_eras,), "block_of")
+        kinds = {type(block) for block in blocks} if isinstance(blocks, list) else {}
+        if kinds != {Moments}:
+            raise ValueError(f"blocks must be a list of Moments; got {blocks!r}.")
+        if not isinstance(named, bool):
+            raise ValueError(f"named must be True or False; got {named!r}.")
         self.named = named
         self.numbers = numbers
         self.weights = weights
@@ -230,6 +254,7 @@ class EraMoments:
         self.blocks = blocks
 
     @classmethod
+    @checked(n_blocks=[COUNT])
     def from_rows(
         cls,
         X: NDArray[Any],
@@ -255,6 +280,7 @@ class EraMoments:
         -------
         EraMoments
         """
+        _check_table(X)
         index = encode_eras(eras, n_rows=len(X))
         if not 1 <= n_blocks <= index.n_eras:
             raise ValueError(
@@ -374,7 +400,12 @@ class _Sums:
         n_features = X.shape[1]
         if like is None and X.dtype.kind == "f":
             _check_sizes(X)
-        self.fill = None if fill is None else np.asarray(fill, dtype=np.float64)
+        self.fill = None if fill is None else as_floats(fill, "fill")
+        if self.fill is not None and self.fill.shape != (n_features,):
+            raise ValueError(
+                f"fill must have shape ({n_features},), one value a column; got "
+                f"{self.fill.shape}."
+            )
         self.widest: int | None = _widest_bin(X) if like is None else like.widest
         self.exact = self.widest is not None
         self.shift: NDArray[np.float64] = (
@@ -474,6 +505,23 @@ def _check_sizes(X: NDArray[Any]) -> None:
     if np.isinf(low).any() or np.isinf(high).any():
         raise ValueError("X contains infinity; only numbers and NaN sum up.")
     check_size(X, "X")
+
+
+def _check_table(X: Any) -> None:
+    """Raise if X is no array of numbers with rows and columns."""
+    if not (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf"):
+        told = getattr(X, "shape", type(X).__name__)
+        raise ValueError(
+            f"X must be an array of numbers, of shape (n_rows, n_features); got {told}."
+        )
+
+
+def _check_shape(array: Any, shape: tuple[int, ...], name: str) -> None:
+    if getattr(array, "shape", None) != shape or array.dtype.kind not in "iuf":
+        wanted = "one-dimensional" if shape == (-1,) else f"of shape {shape}"
+        raise ValueError(
+            f"{name} must be an array of numbers, {wanted}; got {array!r}."
+        )
 
 
 def _shifted(rows: slice, by: int) -> slice:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
+from numerai_features._arguments import SEED, Finite, Whole
 from numerai_features._bins import MOST_BINS
-from numerai_features._compat import Interval
 from numerai_features.augmenters._base import BaseAugmenter
 from numerai_features.augmenters._new_rows import NewRows
 
@@ -55,9 +54,9 @@ class BalanceAugmenter(BaseAugmenter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "ratio": [Interval(Real, 0, 1, closed="right")],
-        "target": [Interval(Integral, 0, None, closed="left")],
-        "random_state": ["random_state"],
+        "ratio": [Finite(0, 1, "right")],
+        "target": [Whole(0)],
+        "random_state": SEED,
     }
 
     def __init__(self, ratio=0.3, *, target=0, random_state=None):

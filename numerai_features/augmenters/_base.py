@@ -25,7 +25,7 @@ class BaseAugmenter(BaseEstimator, ABC):
 
     __metadata_request__fit_resample = {"eras": True}
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit_resample(self, X, y=None, *, eras=None, sample_weight=None):
         """Return the rows, and new ones behind them.
 
@@ -91,7 +91,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
     __metadata_request__fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, eras=None):
         """Check the rows; nothing is learned from them.
 
@@ -107,7 +107,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
         validate_rows(self, X, eras, reset=True)
         return self
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None):
         """Return the rows, changed: what a model is trained on.
 

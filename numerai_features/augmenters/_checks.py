@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from numerai_features._arguments import Methods, checked
 from numerai_features._eras import encode_eras
 from numerai_features._validation import ERA_COLUMN
 
 
+@checked(augmenter=[Methods(["fit_resample"])])
 def check_augmenter(augmenter: Any) -> None:
     """Check that an augmenter keeps to the contract.
 
@@ -82,9 +84,10 @@ def _check_arrays(augmenter: Any, X: Any, y: Any, eras: Any, weights: Any) -> No
     _require(len(out.X) > n, "There are no new rows.")
     _require(out.X.dtype == X.dtype, f"{X.dtype} came, {out.X.dtype} was returned.")
     _require(out.y.shape[1:] == y.shape[1:], "Targets are missing.")
-    others = encode_eras(out.eras[~np.isin(out.eras, eras)]).numbers
+    others = out.eras[~np.isin(out.eras, eras)]
     first = encode_eras(eras).numbers[0]
-    _require((others < first).all(), "New eras are not before those that came.")
+    before = not len(others) or encode_eras(others).numbers.max() < first
+    _require(before, "New eras are not before those that came.")
     _require(np.isfinite(out.sample_weight).all(), "Weights are not finite.")
     low, high = X.min(axis=0), X.max(axis=0)
     if X.dtype.kind in "iub":

@@ -67,6 +67,8 @@ class ComposeAugmenters(BaseAugmenter):
             )
         self.augmenters_ = [clone(augmenter) for augmenter in self.augmenters]
         if self.order == "parallel":
+            for augmenter in self.augmenters_:  # whose own fits are not called
+                augmenter._validate_params()
             return super()._resample(X, y, eras, sample_weight)
         rows = (X, y, eras, sample_weight)
         for augmenter in self.augmenters_:

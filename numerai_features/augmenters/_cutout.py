@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from numerai_features._compat import Interval, StrOptions
+from numerai_features._arguments import COPIES, SEED, Finite
+from numerai_features._compat import StrOptions
 from numerai_features._validation import missing_values
 from numerai_features.augmenters._base import InPlaceAugmenter
 from numerai_features.augmenters._containers import number_of_copy
@@ -59,11 +59,11 @@ class CutoutAugmenter(InPlaceAugmenter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "fraction": [Interval(Real, 0, 1, closed="both")],
-        "copies": [Interval(Real, 0, None, closed="neither")],
+        "fraction": [Finite(0, 1)],
+        "copies": [COPIES],
         "per": [StrOptions({"era", "row"})],
-        "value": [StrOptions({"middle"}), Real],
-        "random_state": ["random_state"],
+        "value": [StrOptions({"middle"}), Finite()],
+        "random_state": SEED,
     }
 
     def __init__(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
-from numerai_features._compat import HasMethods, Interval
+from numerai_features._arguments import ABOVE_ZERO, COPIES, COUNT, SEED, Methods
 from numerai_features._validation import fill_missing, missing_values
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies
 from numerai_features.augmenters._new_rows import NewRows, round_at_random
@@ -74,11 +73,11 @@ class DreamAugmenter(BaseAugmenter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "embedder": [HasMethods(["fit", "transform"])],
-        "copies": [Interval(Real, 0, None, closed="neither")],
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "step": [Interval(Real, 0, None, closed="neither")],
-        "random_state": ["random_state"],
+        "embedder": [Methods(["fit", "transform"])],
+        "copies": [COPIES],
+        "n_steps": [COUNT],
+        "step": [ABOVE_ZERO],
+        "random_state": SEED,
     }
 
     def __init__(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from numerai_features._compat import Interval, StrOptions
+from numerai_features._arguments import ABOVE_ZERO, COPIES, SEED
+from numerai_features._compat import StrOptions
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies
 from numerai_features.augmenters._new_rows import NewRows, round_at_random
 
@@ -59,10 +59,10 @@ class EraMixupAugmenter(BaseAugmenter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "alpha": [Interval(Real, 0, None, closed="neither"), None],
+        "alpha": [ABOVE_ZERO, None],
         "among": [StrOptions({"era", "all"})],
-        "copies": [Interval(Real, 0, None, closed="neither")],
-        "random_state": ["random_state"],
+        "copies": [COPIES],
+        "random_state": SEED,
     }
 
     def __init__(self, *, alpha=None, among="era", copies=1, random_state=None):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from numerai_features._compat import Interval, StrOptions
+from numerai_features._arguments import COPIES, NOT_NEGATIVE, SEED
+from numerai_features._compat import StrOptions
 from numerai_features.augmenters._base import InPlaceAugmenter
 from numerai_features.augmenters._new_rows import NewRows
 
@@ -51,10 +51,10 @@ class GaussianNoiseAugmenter(InPlaceAugmenter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "sd": [Interval(Real, 0, None, closed="left")],
-        "copies": [Interval(Real, 0, None, closed="neither")],
+        "sd": [NOT_NEGATIVE],
+        "copies": [COPIES],
         "bins": [StrOptions({"clip", "rank"})],
-        "random_state": ["random_state"],
+        "random_state": SEED,
     }
 
     def __init__(self, sd=1.2, *, copies=1, bins="clip", random_state=None):

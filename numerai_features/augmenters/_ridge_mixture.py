@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import combinations
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
+from numerai_features._arguments import COUNT, NOT_NEGATIVE, SEED, Whole
 from numerai_features._blocks import as_slice, row_blocks
-from numerai_features._compat import Interval
 from numerai_features._validation import fill_missing, known_numbers, missing_values
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies, n_extra
 from numerai_features.augmenters._mixture import fit_mixture
@@ -112,11 +111,11 @@ class RidgeMixtureTargets(BaseAugmenter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "copies": [Interval(Real, 0, None, closed="left")],
-        "synthetic_eras": [Interval(Integral, 0, None, closed="left")],
-        "n_factors": [Interval(Integral, 1, None, closed="left"), None],
-        "n_regimes": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
+        "copies": [NOT_NEGATIVE],
+        "synthetic_eras": [Whole(0)],
+        "n_factors": [Whole(1), None],
+        "n_regimes": [COUNT],
+        "random_state": SEED,
     }
 
     def __init__(

@@ -18,7 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 
-from numerai_features._compat import HasMethods
+from numerai_features._arguments import Methods
 from numerai_features._validation import take_eras
 from numerai_features._whole_fit import whole_fit
 
@@ -29,8 +29,8 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
     __metadata_request__fit = {"eras": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "estimator": [HasMethods(["fit", "predict"])],
-        "augmenter": [HasMethods(["fit_resample"])],
+        "estimator": [Methods(["fit", "predict"])],
+        "augmenter": [Methods(["fit_resample"])],
         "keep_era": ["boolean"],
     }
 

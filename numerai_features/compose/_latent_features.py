@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from numbers import Integral
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,12 @@ from sklearn.base import TransformerMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._arguments import MEMORY, ROWS, Methods, Whole, checked
 from numerai_features._bins import N_BINS
 from numerai_features._blocks import row_blocks
 from numerai_features._cache import fingerprint, open_cache
 from numerai_features._compat import (
     BaseComposition,
-    HasMethods,
-    Interval,
     StrOptions,
     check_feature_names_in,
 )
@@ -107,12 +104,12 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     __metadata_request__transform = {"eras": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "embedders": [HasMethods(["fit", "transform"]), list, None],
+        "embedders": [Methods(["fit", "transform"]), list, None],
         "passthrough": ["boolean"],
         "quantize": [StrOptions({"int8", "uint8"}), None],
-        "n_bins": [Interval(Integral, 2, 255, closed="both")],
+        "n_bins": [Whole(2, 255)],
         "keep_era": ["boolean"],
-        "memory": [str, PathLike, HasMethods(["cache"]), None],
+        "memory": MEMORY,
     }
 
     def __init__(
@@ -201,6 +198,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         """
         return self._fit(X, y, eras, sample_weight, keep=True)
 
+    @checked(input_features=[ROWS, None])
     def get_feature_names_out(self, input_features=None):
         """Return the names of the columns.
 
@@ -322,7 +320,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 )
         self._validate_names([name for name, _ in self.embedders])
         for name, estimator in self.embedders:
-            if not (hasattr(estimator, "fit") and hasattr(estimator, "transform")):
+            if not Methods(["fit", "transform"]).is_satisfied_by(estimator):
                 raise TypeError(
                     f"embedders: {name!r} must have fit and transform; got "
                     f"{type(estimator).__name__}."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import field, replace
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,12 +12,12 @@ from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._compat import HasMethods, Interval, StrOptions
+from numerai_features._arguments import CROSS_FIT, ROWS, WIDTH, Each, Finite
+from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing
 from numerai_features._whole_fit import whole_fit
-from numerai_features.embedders._network import NetworkEmbedder, check_widths
-from numerai_features.embedders._training_parameters import NOT_NEGATIVE, POSITIVE
+from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
 
 
@@ -141,24 +140,20 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
     schedule: str = "constant"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [POSITIVE],
-        "decoder_units": [POSITIVE],
-        "hidden": ["array-like"],
+        "n_components": [WIDTH],
+        "decoder_units": [WIDTH],
+        "hidden": [Each(WIDTH, fewest=1)],
         "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid"})],
-        "noise_level": [NOT_NEGATIVE],
-        "dropout": ["array-like"],
+        "noise_level": [Finite(0, 1000)],
+        "dropout": [ROWS],
         "loss": [StrOptions({"mse", "bce", "corr", "numerai_corr"})],
-        "loss_weights": ["array-like"],
-        "target_weights": ["array-like", None],
-        "cross_fit": [
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split"]),
-            None,
-        ],
+        "loss_weights": [ROWS],
+        "target_weights": [ROWS, None],
+        "cross_fit": CROSS_FIT,
         "monitor": [StrOptions({"valid_loss", "valid_corr"})],
     }
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, eras=None, sample_weight=None, residual_to=None):
         """Train the network.
 
@@ -184,7 +179,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         """
         return self._fit(self._read(X, y, eras, sample_weight, residual_to))
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(
         self, X, y=None, *, eras=None, sample_weight=None, residual_to=None
     ):
@@ -257,6 +252,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         from sklearn.metrics import r2_score
 
         check_is_fitted(self)
+        if y is None:
+            raise ValueError("score needs y, which is None. Pass targets.")
         rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=False)
         check_missing(rows.X, self._fitted_with.missing)
         p, y = self._mean_of(self.predictor_.transform(rows.X)), rows.y
@@ -345,7 +342,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
                 )
 
     def _check_parameters(self, rows):
-        hidden = check_widths(self.hidden, "(896, 448, 448, 256)", fewest=1)
+        hidden = self.hidden
         shares = as_floats(self.dropout, "dropout")
         if (
             shares.shape != (3 + len(hidden),)

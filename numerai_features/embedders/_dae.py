@@ -5,22 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import field
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._arguments import COUNT, ROWS, WIDTHS, Finite, checked
 from numerai_features._blocks import row_blocks
-from numerai_features._compat import Interval, StrOptions
+from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
 from numerai_features._validation import check_missing
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._columns import Columns, check_later
 from numerai_features.embedders._course import Fitted
-from numerai_features.embedders._network import NetworkEmbedder, check_widths
-from numerai_features.embedders._training_parameters import NOT_NEGATIVE, POSITIVE
+from numerai_features.embedders._network import NetworkEmbedder
 
 _ROWS_PER_ERA = 500  # tell an era's mean score to a twentieth of the rows' spread
 
@@ -127,20 +126,20 @@ class DAEEmbedder(NetworkEmbedder):
     monitor: str = "valid_loss"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [POSITIVE, None],
-        "hidden": ["array-like"],
+        "n_components": [COUNT, None],
+        "hidden": WIDTHS,
         "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid", "identity"})],
         "noise": [StrOptions({"swap", "masking", "cutout", "gaussian", "relative"})],
-        "noise_level": [NOT_NEGATIVE],
-        "emphasis": [Interval(Real, 0, 1, closed="both"), None],
+        "noise_level": [Finite(0, 1000)],
+        "emphasis": [Finite(0, 1), None],
         "mask_head": ["boolean"],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "dropout": [Finite(0, 1, "left")],
         "output": [StrOptions({"code", "deep"})],
         "monitor": [StrOptions({"valid_loss", "valid_r2"})],
     }
 
     @whole_fit(
-        prefer_skip_nested_validation=True,
+        prefer_skip_nested_validation=False,
         fixed=["n_components", "hidden", "activation", "mask_head", "n_models"],
     )
     def partial_fit(self, X, y=None, *, eras=None, sample_weight=None):
@@ -193,6 +192,7 @@ class DAEEmbedder(NetworkEmbedder):
         X, _ = self._check_rows(X, eras)
         return self._decode(self.encoder_.transform(X))
 
+    @checked(X=[ROWS])
     def inverse_transform(self, X):
         """Return rows from their latents.
 
@@ -281,7 +281,6 @@ class DAEEmbedder(NetworkEmbedder):
         return pd.Series(familiarity, index, name="familiarity")
 
     def _check_parameters(self, rows):
-        check_widths(self.hidden, "(256, 128)")
         n_features = rows.X.shape[1]
         if self.n_components is not None and self.n_components > n_features:
             raise ValueError(

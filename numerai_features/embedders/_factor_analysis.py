@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._arguments import COUNT, NOT_NEGATIVE, ROWS, Whole, checked
 from numerai_features._bins import MIDDLE_BIN
 from numerai_features._blocks import row_blocks
-from numerai_features._compat import Interval, StrOptions
+from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     check_missing,
@@ -131,12 +131,12 @@ class FactorAnalysisEmbedder(
     __metadata_request__score = {"eras": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "n_components": [Whole(1), None],
         "rotation": [StrOptions({"varimax"}), None],
         "center": [StrOptions({"all", "era"})],
         "missing": [StrOptions({"middle", "raise"})],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [NOT_NEGATIVE],
+        "max_iter": [COUNT],
     }
 
     def __init__(
@@ -215,6 +215,7 @@ class FactorAnalysisEmbedder(
         return self
 
     @classmethod
+    @checked(moments=[Moments, EraMoments], feature_names=[ROWS, None])
     def from_moments(cls, moments, *, feature_names=None, **params):
         """Fit the factors to moments gathered elsewhere.
 

@@ -9,6 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._arguments import (
+    AXES,
+    COUNT,
+    DRAWS,
+    ROWS,
+    Each,
+    Methods,
+    Text,
+    checked,
+)
 from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._optional import import_optional
 from numerai_features._validation import (
@@ -66,6 +76,7 @@ class LatentMapDisplay:
     ((500, 2), 'era')
     """
 
+    @checked(label=[str, None], axis_names=[Each(Text(), fewest=2)])
     def __init__(
         self,
         *,
@@ -74,12 +85,24 @@ class LatentMapDisplay:
         label: str | None = None,
         axis_names: tuple[str, str] = ("latent 0", "latent 1"),
     ) -> None:
+        shape = as_floats(latents, "latents").shape
+        if len(shape) != 2 or shape[1] != 2:
+            raise ValueError(f"latents must have shape (n_rows, 2); got {shape}.")
+        if values is not None:
+            values = _one_a_row(values, len(latents), "values")
         self.latents = latents
         self.values = values
         self.label = label
         self.axis_names = axis_names
 
     @classmethod
+    @checked(
+        embedder=[Methods(["transform", "get_feature_names_out"])],
+        X=[ROWS],
+        n_rows=[COUNT],
+        random_state=DRAWS,
+        ax=AXES,
+    )
     def from_estimator(
         cls,
         embedder: Any,
@@ -127,8 +150,8 @@ class LatentMapDisplay:
             If matplotlib is not installed.
         """
         n = count_rows(X)
-        if not isinstance(n_rows, Integral) or n_rows < 1:
-            raise ValueError(f"n_rows must be an int, 1 or more; got {n_rows!r}.")
+        if y is not None:
+            _one_a_row(y, n, "y")
         rows = np.random.default_rng(random_state).permutation(n)[:n_rows]
         eras = find_eras(X, eras)
         index = None if eras is None else encode_eras(eras, n_rows=n)
@@ -153,6 +176,7 @@ class LatentMapDisplay:
         return display.plot(ax)
 
     @classmethod
+    @checked(label=[str, None], ax=AXES)
     def from_latents(
         cls, Z: Any, values: Any = None, *, label: str | None = None, ax: Any = None
     ) -> LatentMapDisplay:
@@ -180,6 +204,7 @@ class LatentMapDisplay:
             values = _one_a_row(values, len(Z), "values")
         return cls(latents=Z[:, :2], values=values, label=label).plot(ax)
 
+    @checked(ax=AXES)
     def plot(self, ax: Any = None) -> LatentMapDisplay:
         """Draw the points.
 

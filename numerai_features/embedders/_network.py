@@ -64,7 +64,7 @@ class NetworkEmbedder(
 
     monitor = "valid_loss"  # a parameter of leaves that tell more metrics
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the network on rows.
 
@@ -86,7 +86,7 @@ class NetworkEmbedder(
         """
         return self._fit(self._read(X, y, eras, sample_weight))
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the network and return the rows' latents.
 
@@ -401,18 +401,6 @@ class NetworkEmbedder(
         tags.input_tags.allow_nan = self.missing == "middle"
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def check_widths(hidden: Any, example: str, fewest: int = 0) -> list[int]:
-    """Return widths of layers, or raise; `example` is what they could be."""
-    widths = [*hidden]
-    if len(widths) < fewest or not all(
-        isinstance(n, Integral) and int(n) >= 1 for n in widths
-    ):
-        raise ValueError(
-            f"hidden must be widths of layers, such as {example}; got {hidden!r}."
-        )
-    return widths
 
 
 def model_seeds(seed: int, n_models: int, n_fits: int = 0) -> list[int]:

@@ -13,17 +13,21 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import MISSING, dataclass, field
-from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, dataclass_transform, get_origin
 
 from sklearn.base import BaseEstimator
 
-from numerai_features._compat import HasMethods, Interval, StrOptions
-
-POSITIVE = Interval(Integral, 1, None, closed="left")
-NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
-ABOVE_ZERO = Interval(Real, 0, None, closed="neither")
+from numerai_features._arguments import (
+    ABOVE_ZERO,
+    COUNT,
+    NOT_NEGATIVE,
+    SEED,
+    SPLITTER,
+    Finite,
+    Whole,
+)
+from numerai_features._compat import StrOptions
 
 _SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
 _ENTRY = re.compile(r"^(?=\w)", re.MULTILINE)
@@ -136,21 +140,21 @@ class TrainingParameters(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "validation": [
-            Interval(Real, 0, 1, closed="neither"),
-            POSITIVE,
-            HasMethods(["split"]),
+            Finite(0, 1, "neither"),
+            COUNT,
+            SPLITTER,
             None,
         ],
-        "patience": [POSITIVE, None],
+        "patience": [COUNT, None],
         "batching": [StrOptions({"rows", "era"})],
-        "batch_size": [POSITIVE, StrOptions({"auto"})],
-        "max_epochs": [POSITIVE],
+        "batch_size": [COUNT, StrOptions({"auto"})],
+        "max_epochs": [COUNT],
         "learning_rate": [ABOVE_ZERO],
         "schedule": [StrOptions({"one-cycle", "constant"})],
         "weight_decay": [NOT_NEGATIVE],
         "clip_norm": [ABOVE_ZERO, None],
-        "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
-        "n_models": [POSITIVE],
+        "ema_decay": [Finite(0, 1, "neither"), None],
+        "n_models": [COUNT],
         "missing": [StrOptions({"middle", "raise"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -158,8 +162,8 @@ class TrainingParameters(BaseEstimator):
         "checkpoint_every": [NOT_NEGATIVE],
         "keep_interrupted": ["boolean"],
         "log_dir": [str, PathLike, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
+        "random_state": SEED,
+        "verbose": ["boolean", Whole(0)],
     }
 
     _declared: ClassVar[dict[str, Any]] = {}

@@ -5,36 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import field, replace
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._compat import HasMethods, Interval, StrOptions
+from numerai_features._arguments import (
+    ABOVE_ZERO,
+    COUNT,
+    CROSS_FIT,
+    NOT_NEGATIVE,
+    ROWS,
+    WIDTH,
+    WIDTHS,
+    Finite,
+    Whole,
+    checked,
+)
+from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import missing_values
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._axes import fit_axes, principal_turn
 from numerai_features.embedders._columns import Columns, column_moments
 from numerai_features.embedders._course import Course
-from numerai_features.embedders._edges import (
-    find_neighbors,
-    label_bins,
-    split_edges,
-)
-from numerai_features.embedders._fuzzy_graph import (
-    curve,
-    fuzzy_graph,
-    intersect_labels,
-)
+from numerai_features.embedders._edges import find_neighbors, label_bins, split_edges
+from numerai_features.embedders._fuzzy_graph import curve, fuzzy_graph, intersect_labels
 from numerai_features.embedders._landmarks import draw_landmarks
-from numerai_features.embedders._network import NetworkEmbedder, check_widths
-from numerai_features.embedders._training_parameters import (
-    ABOVE_ZERO,
-    NOT_NEGATIVE,
-    POSITIVE,
-)
+from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.encoders import Affine, Encoder
 
 _LANDMARKS = 100_000
@@ -190,29 +188,22 @@ class UMAPEmbedder(NetworkEmbedder):
     n_models: ClassVar[Any] = 1  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [POSITIVE],
-        "n_neighbors": [Interval(Integral, 2, None, closed="left")],
+        "n_components": [WIDTH],
+        "n_neighbors": [Whole(2)],
         "min_dist": [NOT_NEGATIVE],
         "spread": [ABOVE_ZERO],
         "metric": [StrOptions({"euclidean", "correlation", "cosine"})],
         "neighbors": [StrOptions({"all", "era"})],
         "reduce": [StrOptions({"pca", "factor"}), None],
-        "n_axes": [POSITIVE],
-        "n_landmarks": [
-            Interval(Integral, 2, None, closed="left"),
-            StrOptions({"auto"}),
-        ],
-        "hidden": ["array-like"],
+        "n_axes": [COUNT],
+        "n_landmarks": [Whole(2), StrOptions({"auto"})],
+        "hidden": WIDTHS,
         "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid"})],
         "negative_sample_rate": [ABOVE_ZERO],
-        "target_weight": [Interval(Real, 0, 1, closed="both")],
-        "cross_fit": [
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split"]),
-            None,
-        ],
+        "target_weight": [Finite(0, 1)],
+        "cross_fit": CROSS_FIT,
         "reconstruction_weight": [NOT_NEGATIVE],
-        "batch_size": [POSITIVE],
+        "batch_size": [COUNT],
     }
 
     def fit(self, X, y=None, *, eras=None):
@@ -234,7 +225,7 @@ class UMAPEmbedder(NetworkEmbedder):
         """
         return super().fit(X, y, eras=eras)
 
-    @whole_fit(prefer_skip_nested_validation=True)
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None):
         """Fit, and return the rows' latents.
 
@@ -249,6 +240,7 @@ class UMAPEmbedder(NetworkEmbedder):
         """
         return self._fit_transform(self._read(X, y, eras, None))
 
+    @checked(X=[ROWS])
     def inverse_transform(self, X):
         """Return rows from their latents.
 
@@ -278,7 +270,6 @@ class UMAPEmbedder(NetworkEmbedder):
             raise ValueError(
                 f"min_dist={self.min_dist} must be at most spread={self.spread}."
             )
-        check_widths(self.hidden, "(256, 256)")
         if self.target_weight and rows.y is None:
             raise ValueError(
                 f"target_weight={self.target_weight} needs y, which is None. Pass a "

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._arguments import COUNT, DRAWS, ROWS, Finite, Whole, checked
+from numerai_features._validation import as_floats
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,6 +32,13 @@ class BootstrapInterval:
     high: float
 
 
+@checked(
+    differences=[ROWS],
+    block=[COUNT],
+    n_resamples=[Whole(1, 10**7)],
+    confidence=[Finite(0, 1, "neither")],
+    random_state=DRAWS,
+)
 def block_bootstrap(
     differences: Any,
     *,
@@ -87,8 +97,7 @@ def block_bootstrap(
     >>> interval.low < interval.mean < interval.high
     True
     """
-    _check_parameters(block, n_resamples, confidence)
-    values = np.asarray(differences, dtype=np.float64)
+    values = as_floats(differences, "differences")
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ValueError(
             "differences must be one finite value an era, shape (n_eras,); got shape "
@@ -98,8 +107,8 @@ def block_bootstrap(
     length = -(-block // _spacing(differences))
     if len(values) < 2 * length:
         raise ValueError(
-            f"{len(values)} eras are too few for blocks of {length}: at least two "
-            f"blocks are needed. Score more eras, or lower block={block}."
+            f"differences has {len(values)} eras, too few for blocks of {length}: two "
+            f"blocks at least are needed. Score more eras, or lower block={block}."
         )
     rng = np.random.default_rng(random_state)
     means = _resampled_means(values, length, n_resamples, rng)
@@ -108,6 +117,12 @@ def block_bootstrap(
     return BootstrapInterval(float(values.mean()), float(low), float(high))
 
 
+@checked(
+    block=[COUNT],
+    n_resamples=[Whole(1, 10**7)],
+    confidence=[Finite(0, 1, "neither")],
+    random_state=DRAWS,
+)
 def paired_differences(
     scores: pd.DataFrame,
     baseline: Any,
@@ -161,7 +176,12 @@ def paired_differences(
     """
     import pandas as pd
 
-    if baseline not in scores.columns or len(scores.columns) < 2:
+    if not isinstance(scores, pd.DataFrame):
+        raise ValueError(
+            "scores must be a DataFrame, a row an era and a column an arm, as "
+            f"era_scores returns it; got {type(scores).__name__}."
+        )
+    if baseline not in list(scores.columns) or len(scores.columns) < 2:
         raise ValueError(
             "baseline must be a column of scores, beside at least one other; got "
             f"{baseline!r}, and the columns {list(scores.columns)}."
@@ -180,16 +200,6 @@ def paired_differences(
     columns = ["mean_difference", "low", "high", "n_eras"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.rename_axis("arm")
-
-
-def _check_parameters(block: int, n_resamples: int, confidence: float) -> None:
-    for name, value in (("block", block), ("n_resamples", n_resamples)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}.")
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"confidence must lie between 0 and 1, such as 0.95; got {confidence}."
-        )
 
 
 def _spacing(differences: Any) -> int:

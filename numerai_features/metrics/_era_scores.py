@@ -108,8 +108,8 @@ def era_scores(
     ------
     ValueError
         If lengths or pandas indexes differ, a prediction is missing or infinite, what
-        the metric needs is not given, a reference misses more than a fifth of an
-        era's rows (but not all), or no era is left.
+        the metric needs is not given, what came is of no use to it, a reference misses
+        more than a fifth of an era's rows (but not all), or no era is left.
 
     Examples
     --------
@@ -139,19 +139,35 @@ def era_scores(
 
 
 def check_metric(
-    metric: str, allowed: tuple[str, ...], given: dict[str, Any] | None = None
+    metric: str, allowed: tuple[str, ...], given: dict[str, Any], optional: str = ""
 ) -> None:
-    """Raise if the metric is unknown, or what it needs is not given."""
-    if metric not in allowed:
+    """Raise if the metric is unknown, or another reference came than it needs.
+
+    Parameters
+    ----------
+    metric : str
+    allowed : tuple of str
+    given : dict
+        The references by their names; None if one did not come.
+    optional : str, default=""
+        A reference that need not come.
+    """
+    if not isinstance(metric, str) or metric not in allowed:
         raise ValueError(
             f"metric must be one of {', '.join(map(repr, allowed))}; got {metric!r}."
         )
     needed = NEEDS.get(metric)
-    if given is not None and needed is not None and given.get(needed) is None:
+    if needed not in (None, optional) and given[needed] is None:
         raise ValueError(
             f"metric={metric!r} needs {needed}, which is None. Pass {needed}=, one row "
             "for each row that is scored."
         )
+    for name, value in given.items():
+        if value is not None and name != needed:
+            raise ValueError(
+                f"{name} came, but metric={metric!r} makes no use of it. Leave it out, "
+                f"or choose one of {[m for m in allowed if NEEDS.get(m) == name]}."
+            )
 
 
 def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]:
@@ -164,7 +180,12 @@ def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]
         values = np.asarray(prediction)
         if values.ndim == 2:
             names = list(range(values.shape[1]))
-    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf" or names == []:
+    if (
+        values.ndim not in (1, 2)
+        or not values.size
+        or values.dtype.kind not in "biuf"
+        or names == []
+    ):
         raise ValueError(
             "prediction must hold numbers, of shape (n_rows,) or (n_rows, "
             f"n_predictions); got shape {values.shape} and dtype {values.dtype}."

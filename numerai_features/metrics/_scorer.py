@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 
+from numerai_features._arguments import ROWS, Methods, checked
 from numerai_features._compat import consumes, routing_enabled
 from numerai_features._eras import encode_eras
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
@@ -81,6 +82,7 @@ class EraScorer(BaseEstimator):
         """Return `score`: the signature that scikit-learn calls scorers by."""
         return self.score(estimator, X, y, eras=eras)
 
+    @checked(estimator=[Methods(["predict"])], X=[ROWS], y=[ROWS], eras=[ROWS, None])
     def score(self, estimator: Any, X: Any, y: Any, *, eras: Any = None) -> float:
         """Score the predictions of a fitted estimator for X.
 
@@ -112,7 +114,7 @@ class EraScorer(BaseEstimator):
         EraLeakageWarning
             If an embedder in a FrozenEstimator was fitted on eras of X.
         """
-        check_metric(self.metric, SCORER_METRICS)
+        self._check()
         rows, labels = take_eras(X, eras)
         if labels is None:
             raise ValueError(
@@ -135,6 +137,15 @@ class EraScorer(BaseEstimator):
             return float("nan")
         scores = scores.fillna(0.0)
         return sharpe(scores) if self.metric == "sharpe" else float(scores.mean())
+
+    def _check(self) -> None:
+        """Raise if the metric is unknown, or what it needs did not come."""
+        given = {name: getattr(self, name) for name in set(NEEDS.values())}
+        # Without features the scorer takes X itself.
+        check_metric(self.metric, SCORER_METRICS, given, optional="features")
+        for name, table in given.items():
+            if table is not None:
+                _check_table(table, name)
 
     def _beside(self, X: Any) -> dict[str, Any]:
         """Return what the metric needs beside predictions, for the rows of X."""
@@ -184,7 +195,8 @@ def make_era_scorer(
     Raises
     ------
     ValueError
-        If the metric is unknown, or what it needs is not given.
+        If the metric is unknown, or what it needs is not given, or what came is of
+        no use to it.
 
     Examples
     --------
@@ -202,12 +214,11 @@ def make_era_scorer(
     >>> round(make_era_scorer("corr")(model, X, y, eras=eras), 2)
     0.73
     """
-    # features may be None: the scorer then takes X itself
-    given = {"benchmark": benchmark, "meta_model": meta_model, "features": ()}
-    check_metric(metric, SCORER_METRICS, given)
-    return EraScorer(
+    scorer = EraScorer(
         metric, benchmark=benchmark, meta_model=meta_model, features=features
     )
+    scorer._check()
+    return scorer
 
 
 def _predict(estimator: Any, X: Any, eras: Any) -> Any:
@@ -230,11 +241,6 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
     """Return the rows of a Series or DataFrame that belong to X, by X's index."""
     import pandas as pd
 
-    if not isinstance(table, pd.Series | pd.DataFrame):
-        raise ValueError(
-            f"{name} must be pandas, indexed as X is (by id), so that each fold finds "
-            f"its rows; got {type(table).__name__}."
-        )
     if not isinstance(X, pd.DataFrame):
         raise ValueError(
             f"{name} is matched to the rows of X by their ids, and X is no pandas "
@@ -251,6 +257,21 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
             "the same index; NaN where it has no prediction."
         )
     return table.iloc[positions].to_numpy()
+
+
+def _check_table(table: Any, name: str) -> None:
+    """Raise if what a metric needs is of a wrong kind."""
+    if name == "features":
+        if not ROWS.is_satisfied_by(table):
+            raise ValueError(
+                "features must be a list of columns of X, a frame indexed as X is, or "
+                f"None; got {table!r}."
+            )
+    elif not hasattr(table, "iloc") or isinstance(table, type):
+        raise ValueError(
+            f"{name} must be pandas, indexed as X is (by id), so that each fold finds "
+            f"its rows; got {type(table).__name__}."
+        )
 
 
 def _take_features(features: Any, X: Any) -> Any:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from numerai_features._arguments import COUNT, checked
+from numerai_features._validation import as_floats
 from numerai_features.metrics._era_scores import era_scores
 
 if TYPE_CHECKING:
@@ -39,7 +41,12 @@ def max_drawdown(scores: Any) -> Any:
 
     if isinstance(scores, pd.DataFrame):
         return scores.apply(max_drawdown)
-    values = np.nan_to_num(np.asarray(scores, dtype=np.float64))
+    values = as_floats(scores, "scores")
+    if values.ndim != 1:
+        raise ValueError(
+            f"scores must be one number an era, shape (n_eras,); got {values.shape}."
+        )
+    values = np.nan_to_num(values)
     total = np.cumsum(values)
     return float(np.max(np.maximum.accumulate(total) - total, initial=0.0))
 
@@ -54,6 +61,7 @@ def sharpe(scores: pd.Series[float]) -> float:
     return float(sharpe_ratio(known))
 
 
+@checked(last=[COUNT])
 def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
     """Summarise era scores that are there already.
 
@@ -93,7 +101,11 @@ def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
     """
     import pandas as pd
 
-    _check_last(last)
+    if not isinstance(scores, pd.Series | pd.DataFrame):
+        raise ValueError(
+            "scores must be a Series or a DataFrame, a row for each era, as era_scores "
+            f"returns it; got {type(scores).__name__}."
+        )
     table = _as_frame(scores)
     summary = _summary(table)
     if len(table) > last:
@@ -102,6 +114,7 @@ def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
     return summary
 
 
+@checked(last=[COUNT])
 def summarize(
     y: Any,
     prediction: Any,
@@ -165,7 +178,6 @@ def summarize(
     """
     import pandas as pd
 
-    _check_last(last)
     corr = _as_frame(era_scores(y, prediction, eras))
     extra = {
         name: _as_frame(era_scores(y, prediction, eras, metric=name, **given))
@@ -178,11 +190,6 @@ def summarize(
         recent += [_mean(name, table.loc[start:]) for name, table in extra.items()]
         parts += [part.add_suffix(f"_last{last}") for part in recent]
     return cast("pd.DataFrame", pd.concat(parts, axis=1))
-
-
-def _check_last(last: int) -> None:
-    if last < 1:
-        raise ValueError(f"last must be at least 1 era; got {last}.")
 
 
 def _as_frame(scores: Any) -> pd.DataFrame:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from numerai_features._compat import Interval, StrOptions
+from numerai_features._arguments import Whole
+from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex, encode_eras, near_eras
 from numerai_features._horizon import resolve_purge
 from numerai_features._validation import count_rows, find_eras
@@ -42,8 +42,8 @@ class BaseEraSplitter(BaseEstimator):
     __metadata_request__split = {"groups": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "purge": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "embargo": [Interval(Integral, 0, None, closed="left")],
+        "purge": [Whole(0), StrOptions({"auto"})],
+        "embargo": [Whole(0)],
         "target": [str, None],
     }
 
@@ -188,9 +188,10 @@ def resolved_eras(eras: EraIndex, y: Any = None) -> Mask:
     """
     if y is None:
         return eras.resolved
-    if count_rows(y) != eras.n_rows:
+    n_rows = count_rows(y, "y")
+    if n_rows != eras.n_rows:
         raise ValueError(
-            f"y has {count_rows(y)} values, but there are {eras.n_rows} era labels; "
+            f"y has {n_rows} values, but there are {eras.n_rows} era labels; "
             "pass one of each for every row."
         )
     unknown = _missing(y)

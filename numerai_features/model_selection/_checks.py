@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._arguments import FOLDS, MODEL, Methods, checked
 from numerai_features._eras import EraIndex, EraLeakageError, encode_eras, near_eras
 from numerai_features._fitted import components, tell_eras
 from numerai_features._horizon import resolve_horizon
@@ -51,6 +52,7 @@ def overlapping_eras(train: Any, test: Any, horizon: Any) -> NDArray[np.int64]:
     return trained[near_eras(trained, tested, span)]
 
 
+@checked(cv=[FOLDS], estimator=[MODEL, None])
 def check_splits(
     cv: Any,
     eras: Any,
@@ -131,6 +133,12 @@ def check_splits(
     for i, fold in enumerate(era_folds(cv, index, y)):
         _check_fold(i, index, resolved, *fold, span)
         table.append(_tell_fold(index, *fold))
+    if not table:
+        raise ValueError(
+            f"cv yields no folds; got {cv!r}. Pass a splitter, a number of folds, or "
+            "pairs of training and test rows. (A generator is empty when it was gone "
+            "through before; make a list of it.)"
+        )
     if X is not None:
         check_columns(as_frame(X), index, estimator)
     elif estimator is not None:
@@ -138,6 +146,7 @@ def check_splits(
     return pd.DataFrame(table).astype("Int64").rename_axis("fold")
 
 
+@checked(estimator=[Methods(["get_params"])])
 def check_fitted_eras(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
     """Tell which parts of a fitted estimator have seen eras that are to be scored.
 
@@ -186,8 +195,7 @@ def check_fitted_eras(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
     for path, part in components(estimator):
         row: dict[str, Any] = {"estimator": type(part).__name__}
         if part.fitted_eras_ is None or index.named:
-            row |= dict.fromkeys(("n_fitted", "n_scored", "n_overlapping"), pd.NA)
-            row |= {"eras": np.empty(0, np.int64), "leaks": pd.NA}
+            row = _unknown(part)
         else:
             seen = np.asarray(part.fitted_eras_)
             near = near_eras(seen, index.numbers, span)
@@ -196,10 +204,30 @@ def check_fitted_eras(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
             row |= {"n_overlapping": int(near.sum()) - n_scored}
             row |= {"eras": seen[near], "leaks": bool(near.any())}
         rows[path] = row
+    if not rows:
+        rows[type(estimator).__name__.lower()] = _unknown(estimator)
     kinds = {"estimator": object, "n_fitted": "Int64", "n_scored": "Int64"}
     kinds |= {"n_overlapping": "Int64", "eras": object, "leaks": "boolean"}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(kinds))
     return table.astype(kinds)
+
+
+def _unknown(estimator: Any) -> dict[str, Any]:
+    """Return what is told of an estimator whose eras nobody knows."""
+    import pandas as pd
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    name = type(estimator).__name__
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise ValueError(
+            f"estimator must be fitted, for only then has it seen eras; this {name} is "
+            "not. Call fit first."
+        ) from error
+    counts = dict.fromkeys(("n_fitted", "n_scored", "n_overlapping"), pd.NA)
+    return {"estimator": name, **counts, "eras": np.empty(0, np.int64), "leaks": pd.NA}
 
 
 def _numbers_together(**labels: Any) -> list[NDArray[np.int64]]:

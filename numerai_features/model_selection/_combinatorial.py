@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from math import comb
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._compat import Interval
+from numerai_features._arguments import COUNT, ROWS, Whole, checked
+from numerai_features._validation import as_floats
 from numerai_features.model_selection._base import (
     BaseEraSplitter,
     FixedCountSplitter,
@@ -68,8 +68,8 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_groups": [Interval(Integral, 2, None, closed="left")],
-        "n_test_groups": [Interval(Integral, 1, None, closed="left")],
+        "n_groups": [Whole(2)],
+        "n_test_groups": [COUNT],
         **BaseEraSplitter._parameter_constraints,
     }
 
@@ -91,8 +91,10 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
     @property
     def n_paths(self):
         """Number of backtest paths."""
+        self._validate_params()
         return comb(self.n_groups - 1, self.n_test_groups - 1)
 
+    @checked(predictions=[ROWS])
     def backtest_paths(self, predictions, X=None, y=None, groups=None):
         """Assemble the splits' predictions into paths over all eras.
 
@@ -137,7 +139,7 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
         out = np.full((eras.n_rows, self.n_paths), np.nan)
         for split, path in enumerate(paths):
             rows = eras.rows_of(path >= 0)
-            values = np.asarray(predictions[split])
+            values = as_floats(predictions[split], f"predictions[{split}]")
             if values.shape != rows.shape:
                 raise ValueError(
                     f"predictions[{split}] must have shape {rows.shape}, one for each "

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._arguments import AXES, FOLDS, checked
 from numerai_features._eras import EraIndex, near_eras
 from numerai_features._horizon import resolve_horizon
 from numerai_features._optional import import_optional
@@ -88,6 +89,7 @@ class EraSplitDisplay:
      [1 1 1 1 1 1 1 5 4 4 4 4]]
     """
 
+    @checked(splitter_name=[str, None])
     def __init__(
         self,
         *,
@@ -95,11 +97,25 @@ class EraSplitDisplay:
         era_numbers: NDArray[np.int64],
         splitter_name: str | None = None,
     ) -> None:
+        states, era_numbers = np.asarray(states), np.asarray(era_numbers)
+        if era_numbers.ndim != 1 or era_numbers.dtype.kind not in "iu":
+            raise ValueError(
+                "era_numbers must be whole numbers, of shape (n_eras,); got "
+                f"{era_numbers!r}."
+            )
+        wanted = states.ndim == 2 and states.shape[1] == len(era_numbers)
+        known = states.dtype.kind in "iu" and np.isin(states, range(len(_LOOKS))).all()
+        if not (wanted and known and len(states)):
+            raise ValueError(
+                f"states must be numbers from 0 to {len(_LOOKS) - 1}, of shape "
+                f"(n_folds, {len(era_numbers)}); got {states!r}."
+            )
         self.states = states
         self.era_numbers = era_numbers
         self.splitter_name = splitter_name
 
     @classmethod
+    @checked(cv=[FOLDS], ax=AXES)
     def from_cv(
         cls,
         cv: Any,
@@ -169,6 +185,7 @@ class EraSplitDisplay:
         states = np.stack(folds)
         return cls(states=states, era_numbers=numbers, splitter_name=name).plot(ax)
 
+    @checked(ax=AXES)
     def plot(self, ax: Any = None) -> EraSplitDisplay:
         """Draw the folds, the first at the top.
 

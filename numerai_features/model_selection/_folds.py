@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,11 +140,23 @@ def count_folds(cv: Any, eras: EraIndex, y: Any = None) -> int:
     return int(splitter.get_n_splits(*arguments))
 
 
-def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
-    """Return a splitter, and X, y and groups for it; no features are needed."""
+def read_cv(cv: Any, y: Any = None) -> Any:
+    """Return a splitter, whatever came as ``cv=``; pairs of rows are listed once."""
     from sklearn.model_selection import check_cv
 
-    splitter = check_cv(cv, y)
+    if not isinstance(cv, Integral) and not hasattr(cv, "split"):
+        cv = list(cv)
+        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in cv):
+            raise ValueError(
+                "cv must yield pairs of training and test rows; got "
+                f"{next(p for p in cv if not isinstance(p, tuple | list))!r}."
+            )
+    return check_cv(cv, y)
+
+
+def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
+    """Return a splitter, and X, y and groups for it; no features are needed."""
+    splitter = read_cv(cv, y)
     X = np.broadcast_to(np.int8(0), (eras.n_rows, 1))
     # scikit-learn's own splitters warn of groups that they ignore
     takes_groups = not hasattr(splitter, "get_metadata_routing") or consumes(

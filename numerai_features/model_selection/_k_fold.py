@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from numerai_features._compat import Interval
+from numerai_features._arguments import COUNT, SEED, Whole
 from numerai_features.model_selection._base import BaseEraSplitter, FixedCountSplitter
 
 
@@ -56,11 +55,11 @@ class EraKFold(FixedCountSplitter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_splits": [Interval(Integral, 2, None, closed="left")],
+        "n_splits": [Whole(2)],
         "shuffle": ["boolean"],
-        "chunk": [Interval(Integral, 1, None, closed="left"), None],
+        "chunk": [Whole(1), None],
         **BaseEraSplitter._parameter_constraints,
-        "random_state": ["random_state"],
+        "random_state": SEED,
     }
 
     def __init__(
@@ -135,10 +134,10 @@ class RepeatedEraKFold(FixedCountSplitter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_splits": [Interval(Integral, 2, None, closed="left")],
-        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "n_splits": [Whole(2)],
+        "n_repeats": [COUNT],
         **BaseEraSplitter._parameter_constraints,
-        "random_state": ["random_state"],
+        "random_state": SEED,
     }
 
     def __init__(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from numerai_features._arguments import MEMORY, MODEL, N_JOBS, checked
 from numerai_features.metrics._bootstrap import BootstrapInterval, block_bootstrap
+from numerai_features.model_selection._base import BaseEraSplitter
 from numerai_features.model_selection._k_fold import EraKFold
 from numerai_features.model_selection._predict import cross_val_predict_eras
 
@@ -37,6 +39,13 @@ class LeakageEstimate:
     purge: int
 
 
+@checked(
+    estimator=[MODEL],
+    params=[dict, None],
+    n_jobs=N_JOBS,
+    memory=MEMORY,
+    verbose=["boolean"],
+)
 def measure_leakage(
     estimator: Any,
     X: Any,
@@ -127,13 +136,13 @@ def measure_leakage(
 
 
 def _purge_of(cv: Any, y: Any) -> int:
-    purge_of = getattr(cv, "_purge", None)
-    if purge_of is None:
+    if not isinstance(cv, BaseEraSplitter):
         raise ValueError(
             "cv must be an era splitter of this package, whose purge can be taken away "
             f"and put back; got {cv!r}."
         )
-    purge = int(purge_of(y))
+    cv._validate_params()
+    purge = cv._purge(y)
     if purge == 0:
         raise ValueError(
             f"cv={cv!r} purges nothing, so there is nothing to compare with. Pass a "

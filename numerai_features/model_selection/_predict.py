@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._arguments import FOLDS, MEMORY, MODEL, N_JOBS, ROWS, checked
 from numerai_features._cache import Cache, fingerprint, open_cache
 from numerai_features._compat import consumes
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
@@ -32,6 +33,7 @@ from numerai_features.model_selection._folds import (
     era_folds,
     folds_to_run,
     index_eras,
+    read_cv,
 )
 from numerai_features.model_selection._k_fold import EraKFold
 from numerai_features.model_selection._runner import Task, Tell, run_folds
@@ -55,6 +57,14 @@ class _Data(NamedTuple):
         return self.rows.y[:, 0]
 
 
+@checked(
+    estimator=[MODEL],
+    cv=[FOLDS, None],
+    params=[dict, None],
+    n_jobs=N_JOBS,
+    memory=MEMORY,
+    verbose=["boolean"],
+)
 def cross_val_predict_eras(
     estimator: Any,
     X: Any,
@@ -149,8 +159,9 @@ def cross_val_predict_eras(
     """
     from sklearn.base import clone
 
-    X, cv = as_frame(X), EraKFold() if cv is None else cv
+    X = as_frame(X)
     index = index_eras(X, eras)
+    cv = EraKFold() if cv is None else read_cv(cv, y)
     target = validate_target(y, index.n_rows)[:, None]
     data = _Data(Rows(X, target, index), y, eras is not None, params or {})
     estimator, cache = clone(estimator), open_cache(memory)
@@ -174,6 +185,8 @@ def cross_val_predict_eras(
     done: dict[int, tuple[NDArray[Any], NDArray[np.float64]]] = {}
     total = count_folds(cv, index, y)
     run_folds(tasks(), done, total=total, n_jobs=n_jobs, verbose=verbose)
+    if not tests:
+        raise ValueError(f"cv yields no folds; got {cv!r}. Pass a splitter.")
     results = [done[fold] for fold in range(len(tests))]
     frame = _as_frame(data, tests, results)
     if isinstance(cv, CombinatorialPurgedEraCV):
@@ -266,8 +279,7 @@ def _of_rows(params: dict[str, Any], rows: Chosen, n_rows: int) -> dict[str, Any
 
 
 def _has_rows(value: Any, n_rows: int) -> bool:
-    sized = hasattr(value, "__len__") and not isinstance(value, str | dict)
-    return sized and count_rows(value) == n_rows
+    return ROWS.is_satisfied_by(value) and count_rows(value) == n_rows
 
 
 def _as_frame(data: _Data, tests: list[Chosen], results: list[Any]) -> pd.DataFrame:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from numerai_features._compat import Interval
+from numerai_features._arguments import COUNT, Finite, Whole, checked
 from numerai_features.model_selection._base import (
     BaseEraSplitter,
     FixedCountSplitter,
@@ -51,9 +51,9 @@ class EraWalkForward(BaseEraSplitter):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_splits": [Interval(Integral, 1, None, closed="left")],
-        "test_eras": [Interval(Integral, 1, None, closed="left"), None],
-        "max_train_eras": [Interval(Integral, 1, None, closed="left"), None],
+        "n_splits": [COUNT],
+        "test_eras": [Whole(1), None],
+        "max_train_eras": [Whole(1), None],
         **BaseEraSplitter._parameter_constraints,
     }
 
@@ -75,6 +75,7 @@ class EraWalkForward(BaseEraSplitter):
         self.target = target
 
     @classmethod
+    @checked(target=[str])
     def numerai(cls, target, **params):
         """Return the scheme that Numerai trains its own benchmark models by.
 
@@ -180,8 +181,8 @@ class EraHoldout(FixedCountSplitter):
 
     _parameter_constraints: dict[str, list[Any]] = {
         "test_size": [
-            Interval(Real, 0, 1, closed="neither"),
-            Interval(Integral, 1, None, closed="left"),
+            Finite(0, 1, "neither"),
+            Whole(1),
         ],
         **BaseEraSplitter._parameter_constraints,
     }

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numerai_features._arguments import (
+    ABOVE_ZERO,
+    COUNT,
+    NOT_NEGATIVE,
+    THREADS,
+    Finite,
+    Whole,
+    checked,
+)
+from numerai_features._compat import StrOptions, validate_parameter_constraints
 from numerai_features._optional import import_optional
 from numerai_features.trees._device import lightgbm_device
 
@@ -42,15 +52,36 @@ MAX_BIN = 63
 _SUBSAMPLE_FOR_BIN = 20_000
 
 
-def preset_parameters(preset: str) -> dict[str, Any]:
-    """Return a preset by LightGBM's scikit-learn names, as a dict of its own."""
-    if preset not in PRESETS:
-        raise ValueError(
-            f"preset must be one of {', '.join(map(repr, PRESETS))}; got {preset!r}."
-        )
-    return dict(PRESETS[preset])
+# Of LightGBM's names and XGBoost's; what is not here is told by them.
+_KNOWN: dict[str, list[Any]] = {
+    "n_estimators": [COUNT],
+    "learning_rate": [ABOVE_ZERO],
+    "max_depth": [Whole(-1), None],
+    "num_leaves": [Whole(2, 131_072)],
+    "max_leaves": [Whole(0, 131_072), None],
+    "max_bin": [Whole(2, 65_535)],
+    "min_child_samples": [Whole()],
+    "min_child_weight": [NOT_NEGATIVE],
+    "subsample_for_bin": [COUNT],
+    "colsample_bytree": [Finite(0, 1, "right")],
+    "subsample": [Finite(0, 1, "right")],
+    "reg_alpha": [NOT_NEGATIVE],
+    "reg_lambda": [NOT_NEGATIVE],
+    **dict.fromkeys(("num_threads", "num_thread", "nthread", "nthreads"), THREADS),
+}
 
 
+def check_parameters(params: dict[str, Any], owner: str) -> None:
+    """Raise if a parameter that is handed on to a tree library makes no sense."""
+    validate_parameter_constraints(_KNOWN, params, owner)
+
+
+@checked(
+    preset=[StrOptions(set(PRESETS))],
+    device=[StrOptions({"auto", "cpu", "gpu", "cuda"})],
+    n_jobs=THREADS,
+    random_state=[Whole(), None],
+)
 def make_lightgbm(
     preset: str = "small",
     *,
@@ -115,7 +146,8 @@ def make_lightgbm(
     >>> model.n_estimators, model.num_leaves, model.get_params()["max_bin"]
     (100, 31, 63)
     """
-    parameters = preset_parameters(preset)
+    check_parameters(params, "make_lightgbm")
+    parameters = dict(PRESETS[preset])
     lightgbm = import_optional("lightgbm", extra="lightgbm", needed_by="make_lightgbm")
     device_type = lightgbm_device(device)
     if device_type != "cpu":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._arguments import ROWS, checked
 from numerai_features._validation import column_names, is_frame, take_eras
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _COLUMNS_AT_ONCE = 64  # bytes of a cache line: each is read once
 
 
+@checked(X=[ROWS], feature_names=[ROWS, None])
 def tree_table(X: Any, feature_names: Any = None) -> pa.Table:
     """Turn rows into a pyarrow table, column by column, each in its own type.
 

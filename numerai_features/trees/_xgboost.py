@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numerai_features._arguments import THREADS, Whole, checked
+from numerai_features._compat import StrOptions
 from numerai_features._optional import import_optional
 from numerai_features.trees._device import xgboost_device
-from numerai_features.trees._lightgbm import MAX_BIN, preset_parameters
+from numerai_features.trees._lightgbm import MAX_BIN, PRESETS, check_parameters
 
 if TYPE_CHECKING:
     from xgboost import XGBRegressor
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
 _LIGHTGBM_MIN_CHILD_SAMPLES = 20
 
 
+@checked(
+    preset=[StrOptions(set(PRESETS))],
+    device=[str],
+    n_jobs=THREADS,
+    random_state=[Whole(), None],
+)
 def make_xgboost(
     preset: str = "small",
     *,
@@ -61,7 +69,8 @@ def make_xgboost(
     >>> model.n_estimators, model.max_leaves, model.min_child_weight
     (100, 31, 20)
     """
-    parameters = _translated(preset_parameters(preset))
+    check_parameters(params, "make_xgboost")
+    parameters = _translated(dict(PRESETS[preset]))
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="make_xgboost")
     parameters |= {"device": xgboost_device(device), **params}
     model: XGBRegressor = xgboost.XGBRegressor(

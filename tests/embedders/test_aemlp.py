@@ -377,9 +377,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "match"),
         [
-            ({"hidden": ()}, "hidden must be widths"),
-            ({"hidden": (4, 0)}, "hidden must be widths"),
-            ({"hidden": [[4, 4]]}, "hidden must be widths"),
+            ({"hidden": ()}, "'hidden' parameter of"),
+            ({"hidden": (4, 0)}, "'hidden' parameter of"),
+            ({"hidden": [[4, 4]]}, "'hidden' parameter of"),
             ({"dropout": (0.1,)}, "dropout must be 5 shares"),
             ({"dropout": (0.1, 0.1, 0.1, 0.1, 1.0)}, "dropout must be 5 shares"),
             ({"loss_weights": (1, 1)}, "loss_weights must be three"),

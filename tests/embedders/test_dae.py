@@ -151,7 +151,7 @@ class TestTraining:
         )
 
     def test_divergence_tells_where_and_what_to_do(self, rows):
-        dae = DAEEmbedder(4, **{**SMALL, "learning_rate": 1e30})
+        dae = DAEEmbedder(4, **{**SMALL, "learning_rate": 1e14})
         with pytest.raises(DivergedError, match=r"epoch 1, batch \d+, .*learning_rate"):
             dae.fit(rows.X)
 
@@ -508,9 +508,9 @@ class TestValidation:
         ("settings", "match"),
         [
             ({"n_components": 31}, r"n_components=31 must be at most n_features=30"),
-            ({"hidden": (0,)}, "hidden must be widths of layers"),
-            ({"hidden": ((3, 4),)}, "hidden must be widths of layers"),
-            ({"hidden": (2.5,)}, "hidden must be widths of layers"),
+            ({"hidden": (0,)}, "'hidden' parameter of"),
+            ({"hidden": ((3, 4),)}, "'hidden' parameter of"),
+            ({"hidden": (2.5,)}, "'hidden' parameter of"),
             ({"noise_level": 1.0}, r"noise_level=1.0 must be below 1"),
             ({"noise": "gaussian", "mask_head": True}, "changes every cell"),
             ({"noise": "relative", "emphasis": 0.7}, "changes every cell"),

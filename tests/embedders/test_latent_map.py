@@ -143,10 +143,10 @@ class TestValidation:
             ({"color": "smart"}, "nor one of 20 columns of X"),
             ({"color": 20}, "nor one of 20 columns of X"),
             ({"color": True}, r"color must have shape \(2400,\)"),
-            ({"n_rows": 10.5}, r"n_rows must be an int, 1 or more; got 10\.5"),
+            ({"n_rows": 10.5}, r"'n_rows' parameter of .* Got 10\.5"),
             ({"eras": np.ones(3)}, "eras has 3 labels"),
             ({"color": np.zeros(3)}, r"color must have shape \(2400,\)"),
-            ({"n_rows": 0}, "n_rows must be an int, 1 or more"),
+            ({"n_rows": 0}, "'n_rows' parameter of"),
         ],
     )
     def test_colours(self, embedder, panel, options, match):

@@ -301,7 +301,7 @@ class TestValidation:
         ("options", "match"),
         [
             ({"min_dist": 2.0}, r"min_dist=2.0 must be at most spread=1.0"),
-            ({"hidden": (0,)}, "hidden must be widths"),
+            ({"hidden": (0,)}, "'hidden' parameter of"),
             ({"n_neighbors": 2000}, "there are 1920 landmarks"),
             ({"n_landmarks": 10}, "there are 10 landmarks"),
             (

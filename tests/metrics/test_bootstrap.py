@@ -83,10 +83,10 @@ def test_blocks_are_counted_in_era_numbers():
 @pytest.mark.parametrize(
     ("series", "given", "message"),
     [
-        (np.ones(15), {"block": 8}, "15 eras are too few for blocks of 8"),
-        (np.ones(30), {"block": 0}, "block must be at least 1; got 0"),
-        (np.ones(30), {"block": 2, "n_resamples": 0}, "n_resamples must be at least 1"),
-        (np.ones(30), {"block": 2, "confidence": 95}, "confidence must lie between 0"),
+        (np.ones(15), {"block": 8}, "differences has 15 eras, too few for blocks of 8"),
+        (np.ones(30), {"block": 0}, "'block' parameter .* Got 0"),
+        (np.ones(30), {"block": 2, "n_resamples": 0}, "'n_resamples' parameter of"),
+        (np.ones(30), {"block": 2, "confidence": 95}, "'confidence' parameter of"),
         (np.array([1, np.nan] * 9), {"block": 2}, "9 not finite. Drop the eras"),
         (np.ones((9, 2)), {"block": 2}, r"one finite value an era.*got shape \(9, 2\)"),
         (pd.Series(np.ones(3), [2, 1, 3]), {"block": 1}, "must be in era order"),

@@ -292,10 +292,10 @@ class TestCheckFitted:
         fa = FactorAnalysisEmbedder(2).fit(panel.X, eras=panel.eras)
         assert check_fitted_eras(fa, ["spring"], 4)["leaks"].tolist() == [pd.NA]
 
-    def test_what_keeps_no_eras_is_not_told(self, panel):
+    def test_what_keeps_no_eras_is_unknown(self, panel):
         report = check_fitted_eras(Ridge().fit(panel.X, panel.y()), [1], 4)
-        assert len(report) == 0
-        assert "leaks" in report
+        assert list(report.index) == ["ridge"]
+        assert report["leaks"].tolist() == [pd.NA]
 
     def test_a_template_that_was_fitted_before_does_not_count(self, frame, panel):
         """LatentFeatures fits a clone: the template's own eras say nothing."""

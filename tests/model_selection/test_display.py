@@ -400,7 +400,7 @@ class TestErrors:
             with pytest.raises(ValueError, match=r"eras must be .* Pass eras="):
                 EraSplitDisplay.from_cv(KFold(3), X=table)
 
-    @pytest.mark.parametrize("eras", [[], ["X", "X"]])
+    @pytest.mark.parametrize("eras", [["X"], ["X", "X"]])
     @pytest.mark.parametrize("cv", [EraKFold(2), KFold(2)])
     def test_no_resolved_eras(self, cv, eras):
         with pytest.raises(ValueError, match="none of a resolved era"):

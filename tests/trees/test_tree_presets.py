@@ -86,11 +86,9 @@ def test_presets_are_not_shared():
 
 @pytest.mark.parametrize("make", [make_lightgbm, make_xgboost])
 def test_unknown_preset_or_device(make):
-    with pytest.raises(
-        ValueError, match=r"one of 'small', 'large', 'deep'; got 'tiny'"
-    ):
+    with pytest.raises(ValueError, match=r"'preset' parameter of .*Got 'tiny'"):
         make("tiny")
-    with pytest.raises(ValueError, match=r"device must be 'auto', 'cpu', .*got 'tpu'"):
+    with pytest.raises(ValueError, match=r"device.* must be .*'cpu'.*ot 'tpu'"):
         make(device="tpu")
 
 

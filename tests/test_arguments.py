@@ -1,0 +1,535 @@
+"""What makes no sense is refused by name: by every public class and function."""
+
+import importlib
+import inspect
+import re
+import warnings
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+
+from numerai_features import (
+    AugmentedClassifier,
+    AugmentedRegressor,
+    BalanceAugmenter,
+    CombinatorialPurgedEraCV,
+    ComposeAugmenters,
+    CutoutAugmenter,
+    DAEEmbedder,
+    DreamAugmenter,
+    EraHoldout,
+    EraKFold,
+    EraMixupAugmenter,
+    EraSplitDisplay,
+    EraWalkForward,
+    FactorAnalysisEmbedder,
+    GaussianNoiseAugmenter,
+    LatentFeatures,
+    LatentMapDisplay,
+    RepeatedEraKFold,
+    RidgeMixtureTargets,
+    SupervisedAEMLP,
+    UMAPEmbedder,
+    augmenters,
+    encoders,
+    make_era_panel,
+    metrics,
+    model_selection,
+    moments,
+    trees,
+)
+from numerai_features._arguments import checked
+from numerai_features.encoders import Activation, Affine, Encoder
+
+ROOMS = (
+    "augmenters",
+    "compose",
+    "embedders",
+    "encoders",
+    "metrics",
+    "model_selection",
+    "moments",
+    "trees",
+)
+
+
+class Anything:
+    """A class, where an instance is wanted: it has every method."""
+
+    fit = transform = predict = split = fit_resample = cache = scatter = None
+    get_params = get_feature_names_out = columns = dropna = iloc = n_out = None
+    set_xlabel = score_samples = items = keys = None
+
+
+NONSENSE = {
+    "object": object(),
+    "text": "zzz",
+    "bytes": b"x",
+    "-1": -1,
+    "0": 0,
+    "10**30": 10**30,
+    "1.5": 1.5,
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "-inf": float("-inf"),
+    "True": True,
+    "[]": [],
+    "{}": {},
+    "array(3)": np.array(3),
+    "class": Anything,
+    "lambda": lambda *_, **__: None,
+    "None": None,
+}
+
+PANEL = make_era_panel(n_eras=12, rows_per_era=8, n_features=6, random_state=0)
+X, ERAS = PANEL.X, PANEL.eras
+Y = pd.Series(PANEL.y("target_alpha_20"), name="target_alpha_20")
+FAST = {"hidden": (4,), "max_epochs": 1, "validation": None, "random_state": 0}
+FITTED = FactorAnalysisEmbedder(2).fit(X, eras=ERAS)
+DAE = DAEEmbedder(2, **FAST).fit(X, eras=ERAS)
+AEMLP = SupervisedAEMLP(2, decoder_units=4, dropout=(0.1,) * 4, **FAST).fit(
+    X, Y, eras=ERAS
+)
+UMAP = UMAPEmbedder(
+    2, n_neighbors=4, batch_size=64, reconstruction_weight=1.0, **FAST
+).fit(X, eras=ERAS)
+LATENTS = FITTED.transform(X)
+FRAME = pd.DataFrame(X).add_prefix("f")
+MOMENTS = moments.Moments.from_rows(X)
+ERA_MOMENTS = moments.EraMoments.from_rows(X, ERAS, n_blocks=12)
+SCORES = pd.Series(np.linspace(0, 0.1, 30), index=np.arange(1, 31))
+ARMS = pd.DataFrame({"plain": SCORES, "more": SCORES + 0.01})
+ROWS = {"X": X, "y": Y, "eras": ERAS, "sample_weight": np.ones(len(X))}
+
+
+def rows_of(method):
+    return {k: v for k, v in ROWS.items() if k in inspect.signature(method).parameters}
+
+
+def made(cls, method, good, **fixed):
+    """Return a call of a method of an object that the arguments make."""
+    names = inspect.signature(cls).parameters
+
+    def call(**arguments):
+        own = {k: v for k, v in arguments.items() if k in names}
+        rest = {k: v for k, v in arguments.items() if k not in names}
+        call = getattr(cls(**own), method)
+        result = call(**{**rows_of(call), **fixed, **rest})
+        return list(result) if inspect.isgenerator(result) else result
+
+    return call, list(names), good
+
+
+def called(function, **good):
+    """Return a call of a function, or of a method of an object that is there."""
+    names = [
+        name
+        for name, p in inspect.signature(function).parameters.items()
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in UNASKED
+    ]
+
+    def call(**arguments):
+        result = function(**arguments)
+        return list(result) if inspect.isgenerator(result) else result
+
+    return call, names, {**rows_of(function), **good}
+
+
+UNASKED = frozenset({"deep", "xp", "n_in", "x"})
+"""What scikit-learn asks for itself, or encoders hand each other."""
+
+SPLIT = {"groups": ERAS}
+PURGE = {"purge": 1}
+NET = {**FAST, "max_epochs": 1}
+NARROW = {"n_components": 2, "decoder_units": 4, "dropout": (0.1,) * 4}
+KNN = {"n_components": 2, "n_neighbors": 4, "batch_size": 64, "n_axes": 4}
+
+CALLS = {
+    # --- constructors, by what they are for
+    "BalanceAugmenter": made(BalanceAugmenter, "fit_resample", {}),
+    "ComposeAugmenters": made(
+        ComposeAugmenters, "fit_resample", {"augmenters": [CutoutAugmenter()]}
+    ),
+    "CutoutAugmenter": made(CutoutAugmenter, "fit_resample", {}),
+    "DreamAugmenter": made(DreamAugmenter, "fit_resample", {"embedder": DAE}),
+    "EraMixupAugmenter": made(EraMixupAugmenter, "fit_resample", {}),
+    "GaussianNoiseAugmenter": made(GaussianNoiseAugmenter, "fit_resample", {}),
+    "RidgeMixtureTargets": made(RidgeMixtureTargets, "fit_resample", {}),
+    "AugmentedRegressor": made(
+        AugmentedRegressor,
+        "fit",
+        {"estimator": Ridge(), "augmenter": CutoutAugmenter()},
+    ),
+    "AugmentedClassifier": made(
+        AugmentedClassifier,
+        "fit",
+        {
+            "estimator": LogisticRegression(max_iter=1000),
+            "augmenter": CutoutAugmenter(),
+        },
+        y=np.asarray(Y > 0.5),
+    ),
+    "LatentFeatures": made(LatentFeatures, "fit", {}),
+    "FactorAnalysisEmbedder": made(FactorAnalysisEmbedder, "fit", {}),
+    "DAEEmbedder": made(DAEEmbedder, "fit", NET),
+    "SupervisedAEMLP": made(SupervisedAEMLP, "fit", {**NARROW, **NET}),
+    "UMAPEmbedder": made(UMAPEmbedder, "fit", {**KNN, **NET}),
+    "CombinatorialPurgedEraCV": made(
+        CombinatorialPurgedEraCV, "split", {"n_groups": 4, **PURGE}, **SPLIT
+    ),
+    "EraHoldout": made(EraHoldout, "split", PURGE, **SPLIT),
+    "EraKFold": made(EraKFold, "split", {"n_splits": 3, **PURGE}, **SPLIT),
+    "EraWalkForward": made(EraWalkForward, "split", PURGE, **SPLIT),
+    "RepeatedEraKFold": made(
+        RepeatedEraKFold, "split", {"n_splits": 3, "n_repeats": 2, **PURGE}, **SPLIT
+    ),
+    "EraSplitDisplay": called(
+        EraSplitDisplay, states=np.ones((2, 3), np.int8), era_numbers=np.arange(3)
+    ),
+    "LatentMapDisplay": called(LatentMapDisplay, latents=LATENTS),
+    "EraScorer": made(metrics.EraScorer, "score", {}, estimator=Ridge().fit(X, Y)),
+    "Moments": called(
+        moments.Moments,
+        weight=2.0,
+        total=np.zeros(2),
+        scatter=np.eye(2),
+        shift=np.zeros(2),
+    ),
+    "EraMoments": called(
+        moments.EraMoments,
+        numbers=np.arange(1),
+        weights=np.ones(1),
+        totals=np.zeros((1, 6)),
+        block_of=np.zeros(1, np.intp),
+        blocks=[MOMENTS],
+    ),
+    "Activation": called(Activation, name="relu"),
+    "Affine": called(Affine, weight=np.eye(2), bias=np.zeros(2)),
+    "Concatenate": called(encoders.Concatenate, branches=(Encoder([]),)),
+    "Encoder": called(Encoder, steps=[("a", Activation("relu"))]),
+    "Fill": called(encoders.Fill, values=np.zeros(2)),
+    "Quantize": called(encoders.Quantize, edges=np.zeros((2, 1))),
+    # --- methods
+    "BalanceAugmenter.fit_resample": called(BalanceAugmenter(1.0).fit_resample),
+    "CutoutAugmenter.fit_resample": called(CutoutAugmenter().fit_resample),
+    "CutoutAugmenter.fit": called(CutoutAugmenter().fit),
+    "LatentFeatures.fit": called(LatentFeatures(FITTED).fit),
+    "LatentFeatures.transform": called(LatentFeatures(FITTED).fit(X).transform),
+    "LatentFeatures.get_feature_names_out": called(
+        LatentFeatures().fit(X).get_feature_names_out, input_features=None
+    ),
+    "AugmentedRegressor.fit": called(
+        AugmentedRegressor(Ridge(), CutoutAugmenter()).fit
+    ),
+    "FactorAnalysisEmbedder.fit": called(FactorAnalysisEmbedder(2).fit),
+    "FactorAnalysisEmbedder.partial_fit": called(FactorAnalysisEmbedder(2).partial_fit),
+    "FactorAnalysisEmbedder.from_moments": called(
+        FactorAnalysisEmbedder.from_moments, moments=MOMENTS, feature_names=None
+    ),
+    "FactorAnalysisEmbedder.transform": called(FITTED.transform),
+    "FactorAnalysisEmbedder.score_samples": called(FITTED.score_samples),
+    "DAEEmbedder.fit": called(DAEEmbedder(2, **FAST).fit),
+    "DAEEmbedder.partial_fit": called(DAEEmbedder(2, **FAST).partial_fit),
+    "DAEEmbedder.era_familiarity": called(DAE.era_familiarity),
+    "DAEEmbedder.reconstruct": called(DAE.reconstruct),
+    "DAEEmbedder.inverse_transform": called(DAE.inverse_transform, X=DAE.transform(X)),
+    "SupervisedAEMLP.fit": called(
+        SupervisedAEMLP(**NARROW, **NET).fit, residual_to=np.asarray(X[:, 0], float)
+    ),
+    "SupervisedAEMLP.predict": called(AEMLP.predict),
+    "SupervisedAEMLP.score": called(AEMLP.score),
+    "UMAPEmbedder.fit": called(UMAPEmbedder(**{**KNN, **NET}).fit),
+    "UMAPEmbedder.inverse_transform": called(
+        UMAP.inverse_transform, X=UMAP.transform(X)
+    ),
+    "LatentMapDisplay.from_estimator": called(
+        LatentMapDisplay.from_estimator, embedder=FITTED, y=None, color=0
+    ),
+    "LatentMapDisplay.from_latents": called(LatentMapDisplay.from_latents, Z=LATENTS),
+    "LatentMapDisplay.plot": called(LatentMapDisplay(latents=LATENTS).plot),
+    "EraSplitDisplay.from_cv": called(EraSplitDisplay.from_cv, cv=EraKFold(2, purge=1)),
+    "EraSplitDisplay.plot": called(
+        EraSplitDisplay.from_cv(EraKFold(2, purge=1), ERAS).plot
+    ),
+    "EraKFold.split": called(EraKFold(2, purge=1).split, groups=ERAS),
+    "EraKFold.split_eras": called(EraKFold(2, purge=1).split_eras),
+    "EraWalkForward.numerai": called(EraWalkForward.numerai, target="target_60"),
+    "EraWalkForward.get_n_splits": called(
+        EraWalkForward(test_eras=4, purge=1).get_n_splits, groups=ERAS
+    ),
+    "CombinatorialPurgedEraCV.backtest_paths": called(
+        CombinatorialPurgedEraCV(3, 1, purge=1).backtest_paths,
+        predictions=[np.zeros(32)] * 3,
+        groups=ERAS,
+    ),
+    "EraScorer.score": called(metrics.EraScorer().score, estimator=Ridge().fit(X, Y)),
+    "Moments.from_rows": called(moments.Moments.from_rows, fill=np.zeros(6)),
+    "Moments.about": called(MOMENTS.about, shift=np.ones(6)),
+    "EraMoments.from_rows": called(moments.EraMoments.from_rows, n_blocks=2),
+    "EraMoments.without": called(ERA_MOMENTS.without, eras=[1]),
+    "Encoder.transform": called(
+        FITTED.encoder_.transform, eras=np.zeros(len(X), int), out=None
+    ),
+    # --- functions
+    "check_augmenter": called(
+        augmenters.check_augmenter, augmenter=CutoutAugmenter(random_state=0)
+    ),
+    "block_bootstrap": called(
+        metrics.block_bootstrap, differences=SCORES, block=4, n_resamples=9
+    ),
+    "paired_differences": called(
+        metrics.paired_differences,
+        scores=ARMS,
+        baseline="plain",
+        block=4,
+        n_resamples=9,
+    ),
+    "era_scores": called(metrics.era_scores, prediction=X[:, 0]),
+    "make_era_scorer": called(metrics.make_era_scorer),
+    "max_drawdown": called(metrics.max_drawdown, scores=SCORES),
+    "summarize": called(metrics.summarize, prediction=X[:, 0]),
+    "summarize_scores": called(metrics.summarize_scores, scores=SCORES),
+    "check_fitted_eras": called(
+        model_selection.check_fitted_eras, estimator=FITTED, horizon=4
+    ),
+    "check_splits": called(
+        model_selection.check_splits, cv=EraKFold(2, purge=4), horizon=4, X=X
+    ),
+    "cross_val_predict_eras": called(
+        model_selection.cross_val_predict_eras,
+        estimator=Ridge(),
+        cv=EraKFold(2, purge=1),
+        verbose=False,
+    ),
+    "measure_leakage": called(
+        model_selection.measure_leakage,
+        estimator=Ridge(),
+        cv=EraKFold(2, purge=1),
+        verbose=False,
+    ),
+    "overlapping_eras": called(
+        model_selection.overlapping_eras, train=[1, 2], test=[3], horizon=4
+    ),
+    "make_lightgbm": called(trees.make_lightgbm, device="cpu"),
+    "make_xgboost": called(trees.make_xgboost, device="cpu"),
+    "tree_table": called(trees.tree_table),
+}
+
+NO_ARGUMENTS = {
+    "Argmax": "has none",
+    "Softmax": "has none",
+    "BootstrapInterval": "a result, which nobody makes by hand",
+    "LeakageEstimate": "a result, which nobody makes by hand",
+    "EraLeakageError": "an error",
+    "EraLeakageWarning": "a warning",
+}
+ALLOWED = {
+    ("*", "random_state", "0"): "a seed",
+    ("*", "random_state", "None"): "other numbers each time",
+    ("*", "purge", "0"): "for targets that do not overlap",
+    ("*", "embargo", "0"): "the default",
+    ("*", "target", "text"): "a name; a purge in eras wins over what it tells",
+    ("*", "memory", "text"): "a folder",
+    ("*", "checkpoint", "text"): "a folder",
+    ("*", "log_dir", "text"): "a folder",
+    ("*", "label", "text"): "a title",
+    ("*", "splitter_name", "text"): "a title",
+    ("*", "verbose", "0 True"): "no and yes",
+    ("*", "n_jobs", "-1"): "all cores",
+    ("*", "params", "{}"): "no parameters",
+    ("*", "copies", "1.5"): "a copy of each row, and of half of them another",
+    ("*", "validation", "None"): "trains on all rows",
+    ("*", "patience", "None"): "never stops early",
+    ("*", "clip_norm", "1.5 None"): "a norm, or any",
+    ("*", "ema_decay", "None"): "no average",
+    ("*", "reduce", "None"): "no axes",
+    ("*", "learning_rate", "1.5"): "large, but a rate",
+    ("*", "weight_decay", "0 1.5"): "none, and much",
+    ("*", "checkpoint_every", "0 1.5"): "seconds",
+    ("*", "dropout", "0"): "the default",
+    ("*", "noise_level", "0 1.5"): "a deviation; a share that is above 1 is refused",
+    ("*", "emphasis", "0"): "a share",
+    ("*", "target_weight", "0"): "the default",
+    ("*", "reconstruction_weight", "0 1.5"): "none, and much",
+    ("*", "hidden", "[]"): "no hidden layer: a linear network",
+    (
+        "*",
+        "y",
+        "text object bytes -1 0 10**30 1.5 nan inf -inf True [] {} array(3) "
+        "class lambda",
+    ): "ignored: scikit-learn's pipelines hand it to every step",
+    ("BalanceAugmenter", "target", "0"): "the first column",
+    ("CutoutAugmenter", "fraction", "0"): "cuts nothing",
+    ("CutoutAugmenter", "value", "-1 0"): "what cells are set to",
+    ("DreamAugmenter", "step", "1.5"): "in units of the features",
+    ("EraMixupAugmenter", "alpha", "1.5"): "of a beta distribution",
+    ("GaussianNoiseAugmenter", "sd", "0 1.5"): "a deviation",
+    ("RidgeMixtureTargets", "synthetic_eras", "0"): "the default",
+    ("FactorAnalysisEmbedder", "tol", "0 1.5"): "goes to the last digit; stops at once",
+    ("UMAPEmbedder", "min_dist", "0"): "the default",
+    ("UMAPEmbedder", "spread", "1.5"): "a scale",
+    ("UMAPEmbedder", "negative_sample_rate", "1.5"): "a rate",
+    ("Encoder", "steps", "[]"): "passes its input on",
+    ("Moments", "weight", "0 1.5"): "no rows, and rows with weights",
+    ("LatentMapDisplay.from_estimator", "color", "-1 0"): "a column by its place",
+    ("max_drawdown", "scores", "[]"): "no era, no fall",
+    ("EraKFold.split", "X", "None"): "eras come as groups",
+}
+"""What of the nonsense makes sense, and why."""
+
+IGNORES_Y = (
+    "CutoutAugmenter.fit",
+    "LatentFeatures.fit",
+    "FactorAnalysisEmbedder.fit",
+    "FactorAnalysisEmbedder.partial_fit",
+    "DAEEmbedder.fit",
+    "DAEEmbedder.partial_fit",
+    "UMAPEmbedder.fit",
+)
+# What scikit-learn says of a table that is none; its own checks ask for these words.
+ON_X = "Expected 2D array"
+
+
+def public():
+    found = {}
+    for room in ROOMS:
+        module = importlib.import_module(f"numerai_features.{room}")
+        found |= {name: getattr(module, name) for name in module.__all__}
+    return found
+
+
+def is_default(value, default):
+    """Whether a value is the default, or the other of True and False."""
+    if value is True and isinstance(default, bool):
+        return True
+    return value is None and default is None
+
+
+def reason_for(call, name, label):
+    """Return the key of the reason why a value makes sense."""
+    for where, which, labels in ALLOWED:
+        ignored = which != "y" or call in IGNORES_Y
+        if where in ("*", call) and which == name and label in labels.split():
+            return (where, which, labels) if ignored else None
+    return None
+
+
+def outcome(function, arguments, name):
+    """Return how a call ends: "told", "accepted" or "unclear" with what is said."""
+    try:
+        function(**arguments)
+    except (ValueError, TypeError) as error:
+        words = rf"(?<!\w){re.escape(name)}(?!\w)" + (f"|{ON_X}" if name == "X" else "")
+        told = re.search(words, str(error))
+        return "told" if told else f"unclear: {type(error).__name__}: {error}"
+    except Exception as error:
+        return f"unclear: {type(error).__name__}: {error}"
+    return "accepted"
+
+
+def default_of(call, name):
+    value = public().get(call.partition(".")[0])
+    if "." in call:
+        value = getattr(value, call.partition(".")[2])
+    return inspect.signature(value).parameters[name].default
+
+
+@pytest.fixture(scope="module")
+def figures():
+    """Counts of calls and of faults, printed at the end."""
+    counts = Counter()
+    yield counts
+    print(
+        f"\n{counts['calls']} calls, {counts['unclear']} unclear errors, "
+        f"{counts['accepted']} accepted in silence"
+    )
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_nonsense_is_refused_by_name(call, figures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some text is the name of a folder
+    function, names, good = CALLS[call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of eras that did not come, and the like
+        function(**good)
+        faults = []
+        for name in names:
+            default = default_of(call, name)
+            for label, value in NONSENSE.items():
+                if is_default(value, default):
+                    continue
+                figures["calls"] += 1
+                result = outcome(function, {**good, name: value}, name)
+                if result == "told" or (
+                    result == "accepted" and reason_for(call, name, label)
+                ):
+                    continue
+                figures[result.partition(":")[0]] += 1
+                faults.append(f"{name}={label}: {result[:200]}")
+                pyplot.close("all")
+    pyplot.close("all")
+    assert not faults, "\n" + "\n".join(faults)
+
+
+def test_everything_public_is_asked():
+    assert set(public()) == {call.partition(".")[0] for call in CALLS} | set(
+        NO_ARGUMENTS
+    )
+
+
+@pytest.mark.parametrize("metric", ["corr", "max_exposure"])
+def test_what_a_metric_makes_no_use_of_is_told(metric):
+    given = {"features": X} if metric == "max_exposure" else {}
+    with pytest.raises(ValueError, match="benchmark came, but metric="):
+        metrics.era_scores(Y, X[:, 0], ERAS, metric=metric, benchmark=Y, **given)
+    with pytest.raises(ValueError, match="features came, but metric='corr'"):
+        metrics.make_era_scorer("corr", features=["f0"])
+
+
+@pytest.mark.parametrize("make", [trees.make_lightgbm, trees.make_xgboost])
+@pytest.mark.parametrize("name", ["n_jobs", "num_threads", "nthread"])
+def test_threads_are_bounded(make, name):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {make.__name__} must"):
+        make(device="cpu", **{name: 10**7})
+
+
+def test_parameters_of_what_is_inside_are_checked():
+    inside = [CutoutAugmenter(copies=-1)]
+    with pytest.raises(ValueError, match="'copies' parameter of CutoutAugmenter"):
+        ComposeAugmenters(inside, order="chain").fit_resample(X, eras=ERAS)
+    with pytest.raises(ValueError, match="'copies' parameter of CutoutAugmenter"):
+        ComposeAugmenters(inside).fit_resample(X, eras=ERAS)
+    with pytest.raises(ValueError, match="'max_epochs' parameter of DAEEmbedder"):
+        DreamAugmenter(DAEEmbedder(max_epochs=0)).fit_resample(X, eras=ERAS)
+    net = SupervisedAEMLP(**NARROW, **{**NET, "cross_fit": EraKFold(2, purge=-1)})
+    with pytest.raises(ValueError, match="'purge' parameter of EraKFold"):
+        net.fit_transform(X, Y, eras=ERAS)
+
+
+def test_no_folds_are_no_good_folds():
+    with pytest.raises(ValueError, match=r"cv yields no folds; got \[\]"):
+        model_selection.check_splits([], ERAS, 4)
+    pairs = list(EraKFold(2, purge=1).split(X, groups=ERAS))
+    out = model_selection.cross_val_predict_eras(
+        Ridge(), X, Y, ERAS, cv=iter(pairs), verbose=False
+    )
+    assert out["fold"].nunique() == 2
+
+
+def test_pipelines_are_asked_whether_they_are_fitted():
+    model = make_pipeline(LatentFeatures(FactorAnalysisEmbedder(1)), Ridge())
+    with pytest.raises(ValueError, match="estimator must be fitted"):
+        model_selection.check_fitted_eras(model, ERAS, 4)
+
+
+def test_a_check_of_an_argument_that_is_not_there_is_told():
+    with pytest.raises(TypeError, match=r"has no arguments \{'b'\}"):
+
+        @checked(b=[int])
+        def function(a):
+            return a
