@@ -367,7 +367,7 @@ class Encoder:
         for _, step in self._steps:
             for branch in getattr(step, "branches", ()):
                 yield from branch._arrays()
-            for field in fields(step):  # type: ignore[arg-type]
+            for field in fields(step):
                 value = getattr(step, field.name)
                 if isinstance(value, np.ndarray):
                     yield value
