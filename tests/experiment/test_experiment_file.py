@@ -466,7 +466,7 @@ class TestTrust:
         text = f"""
             {SYNTHETIC}[model.params]
             objective = "regression_l1"
-            metric = ["l2", "mape"]
+            metric = ["l2", "mae"]
             boosting_type = "dart"
             monotone_constraints = [1, 0, -1]
             interaction_constraints = "[0,1],[2]"
@@ -482,7 +482,7 @@ class TestTrust:
         key = "embedder" if table == "latents" else "model"
         text = f"{SYNTHETIC}[{table}.net]\n{key} = 'SupervisedAEMLP'\n{name} = '/x'\n"
         with pytest.raises(
-            ExperimentError, match=rf"{name}: writes files wherever.*tru"
+            ExperimentError, match=rf"{name}: writes files wherever.*trusted"
         ):
             Experiment.from_file(write(text))
         experiment = Experiment.from_file(write(text), trusted=True)

@@ -88,7 +88,7 @@ def test_presets_are_not_shared():
 def test_unknown_preset_or_device(make):
     with pytest.raises(ValueError, match=r"'preset' parameter of .*Got 'tiny'"):
         make("tiny")
-    with pytest.raises(ValueError, match=r"device.* must be .*'cpu'.*ot 'tpu'"):
+    with pytest.raises(ValueError, match=r"device.* must be .*'cpu'.*got 'tpu'"):
         make(device="tpu")
 
 
