@@ -112,6 +112,27 @@ class Folds(HasMethods):
         )
 
 
+class Folder(HasMethods):
+    """The path of a folder, or what is made of one to remember results."""
+
+    def __init__(self) -> None:
+        super().__init__(["cache"])
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether it is one."""
+        if isinstance(val, type):
+            return False
+        if isinstance(val, str | PathLike):
+            return bool(os.fspath(val))
+        # joblib's, and our own: nobody else tells where the results are to be.
+        return hasattr(val, "cache") and (
+            hasattr(val, "location") or hasattr(val, "recall")
+        )
+
+    def __str__(self) -> str:
+        return "the path of a folder, a joblib.Memory"
+
+
 class Text(HasMethods):
     """Text."""
 
@@ -207,5 +228,5 @@ N_JOBS: list[Any] = [Whole(-_CORES - 1, -1), Whole(1, max(256, 8 * _CORES)), Non
 """As joblib counts them."""
 THREADS: list[Any] = [Options(Integral, {-1}), *N_JOBS[1:]]
 """Of a tree library: far more than there are cores take the process down."""
-MEMORY: list[Any] = [str, PathLike, Methods(["cache"]), None]
+MEMORY: list[Any] = [Folder(), None]
 """A folder, or a joblib.Memory."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
+from test_common import FAST, NARROW, MaskedAutoencoder, public_classes
 
 from numerai_features.augmenters import (
     BalanceAugmenter,
@@ -26,7 +27,6 @@ from numerai_features.embedders import (
     UMAPEmbedder,
 )
 from numerai_features.moments import EraMoments, Moments
-from tests.test_common import FAST, NARROW, MaskedAutoencoder, public_classes
 
 N_ROWS, N_FEATURES = 120, 6
 RNG = np.random.default_rng(0)

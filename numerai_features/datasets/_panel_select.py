@@ -62,6 +62,8 @@ def _wanted_numbers(eras: Any, name: str) -> NDArray[np.int64]:
         eras = [eras]
     elif isinstance(eras, dict) or not hasattr(eras, "__getitem__"):
         eras = list(eras)  # keys, sets, generators
+    if not len(eras):
+        return np.empty(0, np.int64)
     return require_numbers(encode_eras(eras, name=name), name).numbers
 
 

@@ -220,11 +220,12 @@ class NetworkEmbedder(
         from numerai_features.nn._threads import fixed_threads
 
         last: Any = trainers[-1]
+        keeps = self.keep_interrupted
         try:
             with fixed_threads(operations(last.task, last.batches.rows_per_step)):
                 train_all(trainers)
         except KeyboardInterrupt:
-            if not (self.keep_interrupted and all(t.best for t in trainers)):
+            if not (keeps and all(t.best for t in trainers)):
                 raise
             for trainer in trainers:
                 trainer.restore_best()

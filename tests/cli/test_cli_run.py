@@ -184,8 +184,13 @@ def test_stopped_while_it_prints(tmp_path, number):
     [
         ("purge = 3", "purge = 40", "Fold 0 .* has no training era left after a purge"),
         ("n_components = 3", "n_components = 13", "n_components"),
-        ("n_estimators = 8", "num_leaves = 0", "LightGBM refuses model.params"),
-        ('device = "cpu"', 'device = "tpu"', "device must be .*got 'tpu'"),
+        (
+            "n_estimators = 8",
+            "num_leaves = 0",
+            "'num_leaves' .* must be an int .*Got 0",
+        ),
+        ("n_estimators = 8", "objective = 'x'", "LightGBM refuses model.params"),
+        ('device = "cpu"', 'device = "tpu"', "'device' .* must be .*Got 'tpu'"),
         ("[cv]", "[targets]\nmain = 'target_alph_10'\n[cv]", "mean 'target_alpha_10'"),
     ],
 )

@@ -91,6 +91,8 @@ class TestPredictions:
         each = net.predict_targets(rows.X)
         np.testing.assert_allclose(net.predict(rows.X), each.mean(axis=1), rtol=1e-6)
         net.set_params(target_weights=[3, 0, 1])
+        np.testing.assert_allclose(net.predict(rows.X), each.mean(axis=1), rtol=1e-6)
+        net.fit(rows.X, y, eras=rows.eras)
         np.testing.assert_allclose(
             net.predict(rows.X), (3 * each[:, 0] + each[:, 2]) / 4, rtol=1e-6
         )

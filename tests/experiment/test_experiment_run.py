@@ -450,7 +450,7 @@ class TestSettings:
         text = EXPERIMENT.replace("n_eras = 30", "n_eras = 13")
         result = run(tmp_path, text.replace("n_splits = 2", "test_eras = 9"))
         [note] = result.notes
-        told = "No intervals for the differences: 4 eras are too few for blocks of 3"
+        told = "No intervals for the differences: differences has 4 eras, too few for"
         assert note.startswith(told)
         assert str(result).endswith(f"\n\n{note}")
         expected = result.scores.sub(result.scores["originals"], axis=0).mean()[1:]

@@ -332,7 +332,8 @@ class TestMemory:
             )
 
     def test_what_it_may_be_is_told(self, panel):
-        with pytest.raises(TypeError, match=r"memory must be the path of a folder.*3"):
+        told = "'memory' parameter .* must be the path of a folder, .*Got 3"
+        with pytest.raises(ValueError, match=told):
             predict(Ridge(), panel.X, panel.y(), panel.eras, memory=3)
 
     def test_only_latents_are_kept_where_that_can_be(self, frame, panel, tmp_path):
