@@ -13,7 +13,14 @@ from numerai_features._compat import fit_context
 
 
 class KeptInterrupt(KeyboardInterrupt):
-    """Ctrl-C came, and what the fit has so far is to be kept all the same."""
+    """Ctrl-C came, and what the fit of `owner` has so far is to be kept all the same.
+
+    Whoever contains that estimator is interrupted like any other.
+    """
+
+    def __init__(self, owner: Any) -> None:
+        super().__init__()
+        self.owner = owner
 
 
 def whole_fit(
@@ -52,19 +59,18 @@ def whole_fit(
                 self._validate_params()  # which scikit-learn leaves out here
                 _check_unchanged(self, fixed)
             work = object.__new__(type(self))
-            work.__dict__ = {
-                name: value
-                for name, value in vars(self).items()
-                if goes_on or not _is_fitted_attribute(name)
-            }
+            old = () if goes_on else getattr(self, "_fitted_names", ())
+            given = {k: v for k, v in vars(self).items() if k not in old}
+            work.__dict__ = {**given}
             remember_parameters(work)
             try:
                 result = checked(work, *args, **kwargs)
-            except KeptInterrupt:
-                self.__dict__ = work.__dict__
+            except KeptInterrupt as interrupt:
+                if interrupt.owner is work:
+                    _hand_over(work, self, given)
+                    interrupt.owner = self
                 raise
-            # One step, which no signal comes between.
-            self.__dict__ = work.__dict__
+            _hand_over(work, self, given)
             return self if result is work else result
 
         return fit
@@ -74,7 +80,19 @@ def whole_fit(
 
 def remember_parameters(estimator: Any) -> None:
     """Keep what an estimator is fitted with."""
-    estimator._fitted_with = SimpleNamespace(**estimator.get_params(deep=False))
+    params = estimator.get_params(deep=False)
+    for name, value in params.items():
+        if isinstance(value, list | dict | np.ndarray):
+            params[name] = value.copy()  # the caller may change it in place
+    estimator._fitted_with = SimpleNamespace(**params)
+
+
+def _hand_over(work: Any, estimator: Any, given: dict[str, Any]) -> None:
+    """Let a fitted object's attributes be those of the estimator."""
+    new = {name for name in vars(work) if name not in given}
+    # What the next fit leaves behind; a subclass's own attributes are not among them.
+    work._fitted_names = sorted(new.union(given.get("_fitted_names", ())))
+    estimator.__dict__ = work.__dict__  # one step, which no signal comes between
 
 
 def _check_unchanged(estimator: Any, names: Sequence[str]) -> None:
@@ -86,8 +104,3 @@ def _check_unchanged(estimator: Any, names: Sequence[str]) -> None:
                 f"partial_fit goes on with what was fitted with {name}={then!r}; got "
                 f"{name}={now!r}. Set it back, or call fit."
             )
-
-
-def _is_fitted_attribute(name: str) -> bool:
-    """Whether scikit-learn takes an attribute for one that a fit has set."""
-    return name.endswith("_") and not name.startswith("__")

@@ -677,6 +677,20 @@ class TestSubclasses:
         )
         assert type(own).__doc__.startswith("One line.\n\nParameters\n----------\n")
 
+    def test_what_it_sets_of_its_own_stays(self, net, toy):
+        """Before the fit that it inherits, and after; a refit may fail in between."""
+        body = """
+    def fit(self, X, y=None, eras=None, own=1):
+        self.before_ = own
+        super().fit(X, y, eras=eras)
+        self.after_ = own
+        return self
+"""
+        own = leaf_of(net, body)(**net.get_params())
+        for number in (1, 2):
+            own.fit(toy.X, toy.y(), eras=toy.eras, own=number)
+            assert (own.before_, own.after_) == (number, number)
+
     def test_any_default_can_change(self, net):
         for name in net.get_params():
             assert getattr(leaf_of(net, f"{name} = 'own'")(), name) == "own"

@@ -156,8 +156,7 @@ class NetworkEmbedder(
             self._assign(final)
         latents = final.encoder.transform(rows.X)
         if splitter is not None:
-            # TensorBoard's folder has room for the final networks' curves alone.
-            train = partial(self._train, reported=False)
+            train = partial(self._train, final=False)
             width = latents.shape[1] // self.n_models
             latents = cross_fit_latents(train, rows, folds, final, latents, width)
         self._assign(final)
@@ -167,7 +166,7 @@ class NetworkEmbedder(
         for name, value in fitted.attributes.items():
             setattr(self, name, value)
         if fitted.interrupted:
-            raise KeptInterrupt
+            raise KeptInterrupt(self)
         return self
 
     def _train(
@@ -178,7 +177,7 @@ class NetworkEmbedder(
         columns: Columns | None = None,
         states: list[dict[str, NDArray[Any]]] | None = None,
         n_fits: int = 0,
-        reported: bool = True,
+        final: bool = True,
     ) -> Fitted:
         """Return what training on some of the rows gives; nothing is set.
 
@@ -189,8 +188,9 @@ class NetworkEmbedder(
             Those to train on and to hold out from, ascending.
         columns, states, n_fits
             Of earlier fits, where their networks are trained further.
-        reported : bool, default=True
-            Whether TensorBoard is told, if it is to be told at all.
+        final : bool, default=True
+            Whether these are the networks that will be kept: then TensorBoard, which
+            has room for their curves alone, and Ctrl-C ask for what they have.
         """
         from numerai_features.nn._device import resolve_device
         from numerai_features.nn._parallel import agree, process_group
@@ -199,8 +199,8 @@ class NetworkEmbedder(
         with process_group(device):
             seed = agree(resolve_seed(self.random_state), device)
             course = self._prepare(rows, among, seed, device, columns)
-            trainers = self._make_trainers(course, seed, states, n_fits, reported)
-            interrupted = self._run_all(trainers)
+            trainers = self._make_trainers(course, seed, states, n_fits, final)
+            interrupted = self._run_all(trainers, self.keep_interrupted and final)
         tasks = [trainer.task.cpu() for trainer in trainers]
         eras = None if rows.eras is None else rows.eras.take(among)
         attributes = {
@@ -213,14 +213,13 @@ class NetworkEmbedder(
         }
         return Fitted(attributes, course.train, interrupted)
 
-    def _run_all(self, trainers: list[Trainer]) -> bool:
+    def _run_all(self, trainers: list[Trainer], keeps: bool) -> bool:
         """Train all networks; return whether Ctrl-C ended it with something to keep."""
         from numerai_features.nn._device import operations
         from numerai_features.nn._ensemble import train_all
         from numerai_features.nn._threads import fixed_threads
 
         last: Any = trainers[-1]
-        keeps = self.keep_interrupted
         try:
             with fixed_threads(operations(last.task, last.batches.rows_per_step)):
                 train_all(trainers)
@@ -278,7 +277,7 @@ class NetworkEmbedder(
         seed: int,
         states: list[dict[str, NDArray[Any]]] | None,
         n_fits: int,
-        reported: bool,
+        final: bool,
     ) -> list[Trainer]:
         """Return what trains each network.
 
@@ -310,7 +309,7 @@ class NetworkEmbedder(
             )
             if key is not None:
                 trainer.checkpoint = self._make_checkpoint(model, key)
-            if reported and self.log_dir is not None:
+            if final and self.log_dir is not None:
                 trainer.report = self._make_report(model)
             trainers.append(trainer)
         return trainers
@@ -343,16 +342,23 @@ class NetworkEmbedder(
 
     def _run_key(self, X: NDArray[Any], *rest: Any) -> str:
         """Return a hash of all that a run depends on."""
+        if os.path.lexists(self.checkpoint) and not os.path.isdir(self.checkpoint):
+            raise NotADirectoryError(
+                f"checkpoint must be a folder; {os.fspath(self.checkpoint)} is a file. "
+                "Give another path."
+            )
         if not isinstance(self.random_state, Integral):
             raise ValueError(
                 "checkpoint needs an int random_state, by which a fit that was cut off "
                 f"is known again; got {self.random_state!r}."
             )
+        import torch
+
         unseen = (
             "checkpoint", "checkpoint_every", "keep_interrupted", "log_dir", "verbose",
         )  # fmt: skip
         params = {k: v for k, v in self.get_params().items() if k not in unseen}
-        return str(joblib.hash((params, hash_rows(X), rest)))
+        return str(joblib.hash((params, hash_rows(X), rest, str(torch.__version__))))
 
     def _make_checkpoint(self, model: int, key: str) -> Checkpoint:
         from numerai_features.nn._checkpoint import Checkpoint

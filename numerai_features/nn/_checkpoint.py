@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from pathlib import Path
@@ -97,5 +98,6 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file of a run that is done."""
         if _parallel.rank() == 0:
-            self.file.unlink(missing_ok=True)
-            sweep(self.file)
+            with contextlib.suppress(OSError):  # the run is done all the same
+                self.file.unlink(missing_ok=True)
+                sweep(self.file)

@@ -169,7 +169,7 @@ class Trainer:
         rate = learning_rate(self.settings, self._n_done - 1, self.n_steps)
         record: Record = {
             "epoch": self.epoch + 1,
-            "learning_rate": rate,
+            "learning_rate": float(rate),
             "train_loss": self.losses.mean().item(),
         }
         record.update(self._judge())

@@ -40,14 +40,16 @@ def kill_in_training(embedder, X, eras, folder, y=None):
     assert epochs_done(folder, embedder.n_models) < embedder.max_epochs
 
 
-def interrupt_in_training(embedder, X, eras, folder):
+def interrupt_in_training(embedder, X, eras, folder, prefix=""):
     """Fit here, and press Ctrl-C in the midst of training."""
 
     def press():
         wait_for_epochs(folder)
         os.kill(os.getpid(), signal.SIGINT)
 
-    embedder.set_params(checkpoint=folder, checkpoint_every=0)
+    embedder.set_params(
+        **{f"{prefix}checkpoint": folder, f"{prefix}checkpoint_every": 0}
+    )
     finger = threading.Thread(target=press)
     finger.start()
     try:

@@ -31,6 +31,7 @@ from numerai_features.compose._residual import residual_targets
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import SupervisedAEMLP
 from numerai_features.embedders._cross_fit import _procrustes, cross_fit_folds
+from numerai_features.nn._training import Trainer
 
 SMALL = {
     "n_components": 5,
@@ -324,6 +325,26 @@ class TestCrossFit:
         folds = EraKFold(3, purge=0)
         with pytest.raises(ValueError, match="trains on no row whose target is known"):
             make_net(cross_fit=folds).fit_transform(rows.X, y, eras=rows.eras)
+
+    def test_an_interrupt_comes_out_wherever_it_comes(self, rows, signal, monkeypatch):
+        """Also in a fold's network, where there is nothing to keep."""
+        y = pd.Series(signal, name="target_a_20")
+        net = make_net(cross_fit=2, keep_interrupted=True, max_epochs=2, batch_size=400)
+        take, steps, stops = Trainer.take_step, [], []
+
+        def counted(trainer, loss):
+            steps.append(None)
+            if len(steps) in stops:
+                raise KeyboardInterrupt
+            take(trainer, loss)
+
+        monkeypatch.setattr(Trainer, "take_step", counted)
+        net.fit_transform(rows.X, y, eras=rows.eras)
+        for stop in np.linspace(1, len(steps), 6).astype(int):
+            steps.clear()
+            stops[:] = [stop]
+            with pytest.raises(KeyboardInterrupt):
+                net.fit_transform(rows.X, y, eras=rows.eras)
 
     def test_needs_eras(self, rows, signal):
         with pytest.raises(ValueError, match="cross_fit needs eras"):

@@ -549,6 +549,16 @@ class TestCtrlC:
         assert 1 <= dae.best_epoch_[0] <= dae.n_iter_ < 100_000
         assert dae.transform(rows.X).shape == (rows.n_rows, 4)
 
+    def test_whoever_contains_it_keeps_nothing(self, rows, tmp_path):
+        dae = DAEEmbedder(4, keep_interrupted=True, **self.endless)
+        latents = LatentFeatures(dae.set_params(max_epochs=1)).fit(rows.X)
+        before = latents.transform(rows.X)
+        latents.set_params(embedders__max_epochs=100_000)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_in_training(latents, rows.X, rows.eras, tmp_path, "embedders__")
+        np.testing.assert_array_equal(latents.transform(rows.X), before)
+        assert latents.fitted_eras_ is None
+
     def test_nothing_is_kept_where_a_network_has_nothing(self, rows, tmp_path):
         dae = DAEEmbedder(4, keep_interrupted=True, n_models=2, **self.endless)
         with pytest.raises(KeyboardInterrupt):

@@ -322,7 +322,7 @@ class TestFile:
         trainer = make_run(**options_of("plain"))
         trainer.checkpoint = checkpoint
         with pytest.warns(RuntimeWarning, match="cannot be written"):
-            trainer.run()
+            train_all([trainer])
         assert_same_run(trainer, uninterrupted("plain"))
 
     def test_a_reader_never_sees_half(self, tmp_path, monkeypatch):
