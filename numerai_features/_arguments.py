@@ -21,7 +21,6 @@ import numpy as np
 from numerai_features._compat import (
     HasMethods,
     Interval,
-    Options,
     validate_parameter_constraints,
 )
 
@@ -54,7 +53,11 @@ class Finite(Interval):
         """Whether it is one."""
         if isinstance(val, bool) or not isinstance(val, Real):
             return False
-        return bool(np.isfinite(float(val)) and super().is_satisfied_by(val))
+        try:
+            finite = np.isfinite(float(val))
+        except OverflowError:  # of a whole number or a fraction beyond floats
+            return False
+        return bool(finite and super().is_satisfied_by(val))
 
 
 class Methods(HasMethods):
@@ -218,15 +221,25 @@ ROWS = Rowed()
 FOLDS = Folds()
 AXES: list[Any] = [Methods(["scatter", "set_xlabel"]), None]
 """Of matplotlib."""
-DRAWS: list[Any] = [Whole(0, 2**32 - 1), np.random.Generator, None]
-"""What may draw numbers where no estimator is fitted."""
+DRAWS: list[Any] = [
+    Whole(0, 2**128 - 1),
+    Each(Whole(0, 2**32 - 1), fewest=1),
+    np.random.RandomState,
+    np.random.SeedSequence,
+    np.random.BitGenerator,
+    np.random.Generator,
+    None,
+]
+"""What may draw numbers where no estimator is fitted: all that numpy draws by."""
+VERBOSE: list[Any] = ["boolean", Whole(0)]
 WIDTH = Whole(1, 1 << 16)
 WIDTHS: list[Any] = [Each(WIDTH)]
 """Of layers of a network."""
-_CORES = os.cpu_count() or 1
-N_JOBS: list[Any] = [Whole(-_CORES - 1, -1), Whole(1, max(256, 8 * _CORES)), None]
-"""As joblib counts them."""
-THREADS: list[Any] = [Options(Integral, {-1}), *N_JOBS[1:]]
+_MOST_JOBS = max(256, 8 * (os.cpu_count() or 1))
+N_JOBS: list[Any] = [Whole(-1024, -1), Whole(1, _MOST_JOBS), None]
+"""As joblib counts them: of more below 0 than there are cores it makes one."""
+THREADS: list[Any] = [Whole(-1024, _MOST_JOBS), None]
 """Of a tree library: far more than there are cores take the process down."""
+TREE_SEED: list[Any] = [Whole(), np.random.RandomState, np.random.Generator, None]
 MEMORY: list[Any] = [Folder(), None]
 """A folder, or a joblib.Memory."""

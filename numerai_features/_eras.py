@@ -401,7 +401,10 @@ def _parse(label: Any, name: str) -> tuple[str, int | None]:
 
 def _whole(value: Any, label: Any, name: str) -> int:
     """Return a whole number, or say why `label` is none."""
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # of a whole number beyond floats
+        number = np.inf
     if not np.isfinite(number) or number != np.floor(number):
         raise ValueError(
             f"{name} must be whole numbers or labels; got {label!r}. Pass the era "

@@ -200,16 +200,22 @@ def validate_rows(
         "ensure_all_finite": "allow-nan",
         "ensure_min_samples": min_rows,
     }
-    # It sums all cells: huge ones of both signs make NaN, and numpy would warn.
-    with np.errstate(invalid="ignore"):
-        if is_frame(X):
-            names = names_only(column_names(X))
-            validate_data(estimator, names, reset=reset, skip_check_array=True)
-            array = check_array(
-                frame_to_array(X), estimator=estimator, input_name="X", **options
-            )
-        else:
-            array = validate_data(estimator, X, reset=reset, **options)
+    try:
+        # It sums all cells: huge ones of both signs make NaN, and numpy would warn.
+        with np.errstate(invalid="ignore"):
+            if is_frame(X):
+                names = names_only(column_names(X))
+                validate_data(estimator, names, reset=reset, skip_check_array=True)
+                array = check_array(
+                    frame_to_array(X), estimator=estimator, input_name="X", **options
+                )
+            else:
+                array = validate_data(estimator, X, reset=reset, **options)
+    except OverflowError as error:
+        raise ValueError(
+            f"X has a whole number that no float holds: {error}. Divide its column by "
+            "its size."
+        ) from error
     check_size(array, "X")
     if eras is None:
         return array, None
@@ -425,7 +431,7 @@ def as_floats(values: Any, name: str) -> NDArray[np.float64]:
         if array.dtype.kind not in "biufO" or texts:
             raise TypeError(f"could not take {array.dtype if not texts else 'texts'}")
         return array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be numbers, or NaN: {error}.") from error
 
 
@@ -503,3 +509,10 @@ def resolve_seed(random_state: Any) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(1 << 31))
     return int(random_state)
+
+
+def resolve_generator(random_state: Any) -> np.random.Generator:
+    """Return what draws, of anything that may be a seed."""
+    if isinstance(random_state, np.random.RandomState):  # numpy takes it from 2.2 on
+        random_state = resolve_seed(random_state)
+    return np.random.default_rng(random_state)

@@ -5,6 +5,7 @@ import inspect
 import re
 import warnings
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,7 @@ NONSENSE = {
     "-1": -1,
     "0": 0,
     "10**30": 10**30,
+    "10**400": 10**400,
     "1.5": 1.5,
     "nan": float("nan"),
     "inf": float("inf"),
@@ -360,9 +362,18 @@ ALLOWED = {
     (
         "*",
         "y",
-        "text object bytes -1 0 10**30 1.5 nan inf -inf True [] {} array(3) "
+        "text object bytes -1 0 10**30 10**400 1.5 nan inf -inf True [] {} array(3) "
         "class lambda",
     ): "ignored: scikit-learn's pipelines hand it to every step",
+    ("make_lightgbm", "n_jobs", "0"): "as OpenMP has it",
+    ("make_xgboost", "n_jobs", "0"): "all cores",
+    ("block_bootstrap", "random_state", "10**30"): "a seed of up to 128 bits",
+    ("paired_differences", "random_state", "10**30"): "a seed of up to 128 bits",
+    (
+        "LatentMapDisplay.from_estimator",
+        "random_state",
+        "10**30",
+    ): "a seed of up to 128 bits",
     ("BalanceAugmenter", "target", "0"): "the first column",
     ("CutoutAugmenter", "fraction", "0"): "cuts nothing",
     ("CutoutAugmenter", "value", "-1 0"): "what cells are set to",
@@ -496,8 +507,114 @@ def test_what_a_metric_makes_no_use_of_is_told(metric):
 @pytest.mark.parametrize("make", [trees.make_lightgbm, trees.make_xgboost])
 @pytest.mark.parametrize("name", ["n_jobs", "num_threads", "nthread"])
 def test_threads_are_bounded(make, name):
+    for threads in (None, -1024, -2, -1, 0, 1, 256):
+        assert make(device="cpu", **{name: threads}).get_params()[name] == threads
     with pytest.raises(ValueError, match=f"'{name}' parameter of {make.__name__} must"):
         make(device="cpu", **{name: 10**7})
+
+
+@pytest.mark.parametrize("make", [trees.make_lightgbm, trees.make_xgboost])
+@pytest.mark.parametrize(
+    "value", [10**400, Fraction(10**400, 3)], ids=["whole", "fraction"]
+)
+def test_numbers_beyond_floats_are_refused_by_name(make, value):
+    with pytest.raises(ValueError, match="'learning_rate' parameter of make_"):
+        make(device="cpu", learning_rate=value)
+
+
+def test_cells_and_eras_beyond_floats_are_refused_by_name():
+    cells, labels = X.astype(object), ERAS.astype(object)
+    cells[3, 2] = labels[3] = 10**400
+    with pytest.raises(ValueError, match="X has a whole number that no float holds"):
+        FactorAnalysisEmbedder(2).fit(cells)
+    with pytest.raises(ValueError, match="eras must be whole numbers or labels; got 1"):
+        FactorAnalysisEmbedder(2).fit(X, eras=labels)
+    with pytest.raises(ValueError, match=r"missing_share must be in \[0, 1\); got 1"):
+        make_era_panel(missing_share=10**400)
+
+
+def test_jobs_count_back_from_any_number_of_cores():
+    out = model_selection.cross_val_predict_eras(
+        Ridge(), X, Y, ERAS, cv=EraKFold(2, purge=1), n_jobs=-1024, verbose=0
+    )
+    assert len(out) == len(X)
+    with pytest.raises(ValueError, match=r"'n_jobs' parameter of .*Got -1025"):
+        model_selection.cross_val_predict_eras(
+            Ridge(), X, Y, ERAS, cv=EraKFold(2, purge=1), n_jobs=-1025
+        )
+
+
+ONE, TWO = np.arange(16), np.arange(16, 32)
+
+
+@pytest.mark.parametrize("as_splitter", [False, True])
+@pytest.mark.parametrize(
+    ("fold", "message"),
+    [
+        ((ONE, TWO, TWO), "cv must yield pairs of training and test rows; fold 1 is"),
+        ((ONE,), "cv must yield pairs"),
+        (3, "cv must yield pairs of training and test rows; fold 1 is 3"),
+        ("ab", "cv must yield pairs"),
+        ({1: 2, 3: 4}, "cv must yield pairs"),
+        (np.array(3), "cv must yield pairs"),
+        (np.arange(2), r"cv must yield row indices .*shape \(\)"),
+        (([[1], [2, 3]], TWO), "cv must yield row indices .*inhomogeneous"),
+        ((1, 2), r"cv must yield row indices .*training rows of fold 1 .*shape \(\)"),
+        ((ONE, "b"), "cv must yield row indices .*the test rows of fold 1"),
+        (([[1, 2]], TWO), r"cv must yield row indices .*shape \(1, 2\)"),
+        ((slice(3), TWO), "cv must yield row indices"),
+        ((ONE, [0.5]), "cv must yield row indices .*float64"),
+        (([-97, 1], TWO), "cv must yield row indices .*from -97 to 1"),
+        ((ONE, [99]), "cv must yield row indices below 96.*from 99 to 99"),
+        ((ONE, [True] * 5), "cv must yield .*a mask of 5 rows"),
+    ],
+)
+def test_folds_that_are_none_are_told(fold, message, as_splitter):
+    cv = [(ONE, TWO), fold]
+    if as_splitter:
+        cv = GivenFolds(cv)
+    with pytest.raises(ValueError, match=message):
+        model_selection.check_splits(cv, ERAS, 1)
+    with pytest.raises(ValueError, match=message):
+        EraSplitDisplay.from_cv(cv, ERAS)
+    with pytest.raises(ValueError, match=message):
+        model_selection.cross_val_predict_eras(
+            Ridge(), X, Y, ERAS, cv=cv, verbose=False
+        )
+
+
+class GivenFolds:
+    """A splitter of somebody else, whose folds are what they are."""
+
+    def __init__(self, folds):
+        self.folds = folds
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return len(self.folds)
+
+    def split(self, X, y=None, groups=None):
+        yield from self.folds
+
+
+def test_rows_counted_from_the_end_are_those_rows():
+    last = np.arange(-16, 0)
+    out = [
+        model_selection.cross_val_predict_eras(
+            Ridge(), X, Y, ERAS, cv=[(ONE, rows)], verbose=0
+        )
+        for rows in (last, last + len(X))
+    ]
+    pd.testing.assert_frame_equal(*out)
+
+
+@pytest.mark.parametrize(
+    ("fold", "which"), [(([], TWO), "training"), ((ONE, []), "test")]
+)
+def test_a_fold_without_rows_is_told(fold, which):
+    with pytest.raises(ValueError, match=f"cv has no {which} rows in fold 0"):
+        model_selection.cross_val_predict_eras(
+            Ridge(), X, Y, ERAS, cv=[fold], verbose=False
+        )
 
 
 def test_parameters_of_what_is_inside_are_checked():

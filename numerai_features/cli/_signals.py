@@ -62,9 +62,9 @@ def _once() -> Callable[[int, FrameType | None], None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal last
-        now, before = time.monotonic(), last
-        last = now
-        if now - before >= _ONE_PRESS:
+        now = time.monotonic()
+        if now - last >= _ONE_PRESS:
+            last = now
             raise KeyboardInterrupt
 
     return handle

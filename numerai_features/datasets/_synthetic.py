@@ -373,9 +373,9 @@ def _check_sizes(
             f"structure must be 'linear', 'curved' or 'none'; got {structure!r}."
         )
     check_whole(n_targets, "n_targets", most=2 * len(_FAMILIES))
-    given: Any = missing_share
-    share = float(given) if isinstance(given, Real) else np.nan
-    if isinstance(given, bool) or not 0 <= share < 1:
+    share: Any = missing_share
+    numbered = isinstance(share, Real) and not isinstance(share, bool)
+    if not numbered or not 0 <= missing_share < 1:
         raise ValueError(f"missing_share must be in [0, 1); got {missing_share!r}.")
     return _row_bounds(rows_per_era)
 

@@ -27,6 +27,7 @@ from numerai_features._validation import (
     count_rows,
     find_eras,
     is_frame,
+    resolve_generator,
     take_eras,
     take_rows,
 )
@@ -112,7 +113,7 @@ class LatentMapDisplay:
         y: Any = None,
         color: Any = "era",
         n_rows: Any = 5000,
-        random_state: int = 0,
+        random_state: Any = 0,
         ax: Any = None,
     ) -> LatentMapDisplay:
         """Draw rows where an embedder puts them.
@@ -133,7 +134,8 @@ class LatentMapDisplay:
             of X by name or position; or a number a row.
         n_rows : int, default=5000
             Most rows to draw, chosen at random; the embedder sees only these.
-        random_state : int, default=0
+        random_state : int, sequence of int, SeedSequence, BitGenerator, Generator, \
+                RandomState or None, default=0
             Seed of that choice.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
@@ -152,7 +154,7 @@ class LatentMapDisplay:
         n = count_rows(X)
         if y is not None:
             _one_a_row(y, n, "y")
-        rows = np.random.default_rng(random_state).permutation(n)[:n_rows]
+        rows = resolve_generator(random_state).permutation(n)[:n_rows]
         eras = find_eras(X, eras)
         index = None if eras is None else encode_eras(eras, n_rows=n)
         features, _ = take_eras(take_rows(X, rows))

@@ -24,8 +24,8 @@ from numerai_features._arguments import (
     NOT_NEGATIVE,
     SEED,
     SPLITTER,
+    VERBOSE,
     Finite,
-    Whole,
 )
 from numerai_features._compat import StrOptions
 
@@ -163,7 +163,7 @@ class TrainingParameters(BaseEstimator):
         "keep_interrupted": ["boolean"],
         "log_dir": [str, PathLike, None],
         "random_state": SEED,
-        "verbose": ["boolean", Whole(0)],
+        "verbose": VERBOSE,
     }
 
     _declared: ClassVar[dict[str, Any]] = {}

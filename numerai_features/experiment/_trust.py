@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 REMEDY = "Pass trusted=True (--trusted in the command line) if you trust this file."
@@ -49,6 +50,8 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 # LightGBM joins its parameters with blanks and "=": text with these would be others.
 _TEXT = re.compile(r"[A-Za-z0-9_.,:()\[\]+-]*")
 
+_SAFE = (Real, str, type(None))  # a library leaves out what is None
+
 _ARMS_PARAMETERS = ("checkpoint", "log_dir", "memory")
 
 
@@ -61,11 +64,16 @@ def untrusted_params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
         Parameters of a tree library.
     """
     for name, value in params.items():
-        texts = [text for text in _flat(value) if isinstance(text, str)]
+        single = list(_flat(value))
+        texts = [item for item in single if isinstance(item, str)]
+        others = [item for item in single if not isinstance(item, _SAFE)]
         if name in _REACHING:
             reason = "reaches files or other machines"
         elif not _NAME.fullmatch(name):
             reason = "is no name of a parameter, and might say several"
+        elif others:
+            kind = type(others[0]).__name__
+            reason = f"holds a {kind}, of which the library might make any text"
         elif texts and name not in _TEXTS:
             reason = "is not known to take text, which might be a path"
         elif not all(map(_TEXT.fullmatch, texts)):
@@ -90,7 +98,7 @@ def untrusted_parameters(arm: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _flat(value: Any) -> Iterator[Any]:
     """Yield a value, or what is in its lists."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         for item in value:
             yield from _flat(item)
     else:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._arguments import COUNT, DRAWS, ROWS, Finite, Whole, checked
-from numerai_features._validation import as_floats
+from numerai_features._validation import as_floats, resolve_generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,8 @@ def block_bootstrap(
         How many means are drawn.
     confidence : float, default=0.95
         The share of them within the interval.
-    random_state : int, Generator or None, default=0
+    random_state : int, sequence of int, SeedSequence, BitGenerator, Generator, \
+            RandomState or None, default=0
         What draws; the global generators are not touched.
 
     Returns
@@ -110,7 +111,7 @@ def block_bootstrap(
             f"differences has {len(values)} eras, too few for blocks of {length}: two "
             f"blocks at least are needed. Score more eras, or lower block={block}."
         )
-    rng = np.random.default_rng(random_state)
+    rng = resolve_generator(random_state)
     means = _resampled_means(values, length, n_resamples, rng)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -147,7 +148,8 @@ def paired_differences(
         How many means are drawn.
     confidence : float, default=0.95
         The share of them within the interval.
-    random_state : int, Generator or None, default=0
+    random_state : int, sequence of int, SeedSequence, BitGenerator, Generator, \
+            RandomState or None, default=0
         What draws. With an int every arm is resampled with the same blocks.
 
     Returns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
+from reprlib import repr as repr_shortly
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,8 +88,12 @@ def row_folds(
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Yield the rows of each fold of any splitter, with the eras as groups."""
     splitter, *arguments = _splitting(cv, eras, y)
-    for train, test in splitter.split(*arguments):
-        yield _places(train), _places(test)
+    for number, fold in enumerate(splitter.split(*arguments)):
+        train, test = _pair(fold, number)
+        yield (
+            _places(train, eras.n_rows, f"the training rows of fold {number}"),
+            _places(test, eras.n_rows, f"the test rows of fold {number}"),
+        )
 
 
 def folds_to_run(
@@ -121,10 +126,15 @@ def folds_to_run(
     Raises
     ------
     ValueError
-        If no training row of a fold has a target.
+        If a fold has no rows to train on or to test, or none of the former a target.
     """
     unknown = np.isnan(target)
     for number, (train, test) in enumerate(row_folds(cv, eras, y), start=first):
+        if not len(train) or not len(test):
+            raise ValueError(
+                f"cv has no {'test' if len(train) else 'training'} rows in fold "
+                f"{number}. Leave the fold out, or choose fewer and longer folds."
+            )
         known = train[~unknown[train]] if unknown.any() else train
         if not len(known):
             raise ValueError(
@@ -145,12 +155,7 @@ def read_cv(cv: Any, y: Any = None) -> Any:
     from sklearn.model_selection import check_cv
 
     if not isinstance(cv, Integral) and not hasattr(cv, "split"):
-        cv = list(cv)
-        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in cv):
-            raise ValueError(
-                "cv must yield pairs of training and test rows; got "
-                f"{next(p for p in cv if not isinstance(p, tuple | list))!r}."
-            )
+        cv = [_pair(fold, number) for number, fold in enumerate(cv)]
     return check_cv(cv, y)
 
 
@@ -165,21 +170,48 @@ def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
     return splitter, X, y, eras.row_numbers if takes_groups else None
 
 
-def _places(rows: Any) -> NDArray[np.intp]:
+def _pair(fold: Any, number: int) -> Any:
+    """Return what a splitter yields, if it is two things."""
+    if isinstance(fold, np.ndarray) and fold.ndim:
+        fold = tuple(fold)
+    if isinstance(fold, tuple | list) and len(fold) == 2:
+        return fold
+    raise ValueError(
+        f"cv must yield pairs of training and test rows; fold {number} is "
+        f"{repr_shortly(fold)}."
+    )
+
+
+def _places(rows: Any, n_rows: int, owner: str) -> NDArray[np.intp]:
     """Return rows as indices: a list or a mask may come, too."""
-    rows = np.asarray(rows)
-    if rows.dtype == bool:
-        return np.flatnonzero(rows)
-    return rows if rows.size else np.empty(0, np.intp)  # numpy makes floats of []
+    try:
+        places: NDArray[Any] = np.asarray(rows)
+    except ValueError as error:  # lists of several lengths
+        raise _no_rows(n_rows, owner, str(error)) from error
+    if places.ndim != 1:
+        raise _no_rows(n_rows, owner, f"of shape {places.shape}")
+    if places.dtype == bool:
+        if len(places) != n_rows:
+            raise _no_rows(n_rows, owner, f"a mask of {len(places)} rows")
+        return np.flatnonzero(places)
+    if not places.size:  # numpy makes floats of []
+        return np.empty(0, np.intp)
+    if places.dtype.kind not in "iu":
+        raise _no_rows(n_rows, owner, f"of dtype {places.dtype}")
+    low, high = places.min(), places.max()
+    if low < -n_rows or high >= n_rows:
+        raise _no_rows(n_rows, owner, f"from {low} to {high}")
+    places = places.astype(np.intp, copy=False)
+    return places if low >= 0 else places % n_rows  # from the end, as numpy has it
+
+
+def _no_rows(n_rows: int, owner: str, got: str) -> ValueError:
+    return ValueError(
+        f"cv must yield row indices below {n_rows}, or masks of {n_rows} rows, "
+        f"as many as there are labels in eras; {owner} are {got}. Pass as eras one "
+        "label for each row that cv splits."
+    )
 
 
 def _rows_in_eras(eras: EraIndex, rows: NDArray[np.intp]) -> Counts:
-    try:
-        codes = eras.codes[rows]
-    except IndexError as error:
-        raise ValueError(
-            f"cv must yield row indices below {eras.n_rows}, the number of labels in "
-            f"eras; it has others ({error}). Pass as eras one label for each row that "
-            "cv splits."
-        ) from error
-    return np.bincount(codes, minlength=eras.n_eras)
+    return np.bincount(eras.codes[rows], minlength=eras.n_eras)

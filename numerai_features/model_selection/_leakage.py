@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from numerai_features._arguments import MEMORY, MODEL, N_JOBS, checked
+from numerai_features._arguments import MEMORY, MODEL, N_JOBS, VERBOSE, checked
 from numerai_features.metrics._bootstrap import BootstrapInterval, block_bootstrap
 from numerai_features.model_selection._base import BaseEraSplitter
 from numerai_features.model_selection._k_fold import EraKFold
@@ -44,7 +44,7 @@ class LeakageEstimate:
     params=[dict, None],
     n_jobs=N_JOBS,
     memory=MEMORY,
-    verbose=["boolean"],
+    verbose=VERBOSE,
 )
 def measure_leakage(
     estimator: Any,
@@ -56,7 +56,7 @@ def measure_leakage(
     params: dict[str, Any] | None = None,
     n_jobs: int | None = None,
     memory: Any = None,
-    verbose: bool = True,
+    verbose: bool | int = True,
 ) -> LeakageEstimate:
     """Score a model with and without the purge: what ignoring the overlap would buy.
 

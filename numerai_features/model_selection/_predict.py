@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._arguments import FOLDS, MEMORY, MODEL, N_JOBS, ROWS, checked
+from numerai_features._arguments import (
+    FOLDS,
+    MEMORY,
+    MODEL,
+    N_JOBS,
+    ROWS,
+    VERBOSE,
+    checked,
+)
 from numerai_features._cache import Cache, fingerprint, open_cache
 from numerai_features._compat import consumes
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
@@ -63,7 +71,7 @@ class _Data(NamedTuple):
     params=[dict, None],
     n_jobs=N_JOBS,
     memory=MEMORY,
-    verbose=["boolean"],
+    verbose=VERBOSE,
 )
 def cross_val_predict_eras(
     estimator: Any,
@@ -75,7 +83,7 @@ def cross_val_predict_eras(
     params: dict[str, Any] | None = None,
     n_jobs: int | None = None,
     memory: Any = None,
-    verbose: bool = True,
+    verbose: bool | int = True,
 ) -> pd.DataFrame:
     """Predict every test row by a model of its fold, and score every era.
 
@@ -111,7 +119,7 @@ def cross_val_predict_eras(
         `LatentFeatures` has changed, its fitted embedders are taken from there. X is
         known by its contents. With ``random_state=None`` a kept result is the first.
         Fitted embedders are pickles: use no folder that somebody else can write to.
-    verbose : bool, default=True
+    verbose : bool or int, default=True
         Whether to show progress over folds.
 
     Returns
@@ -184,7 +192,7 @@ def cross_val_predict_eras(
     # What outlives this call is kept by `memory`, within the process that makes it.
     done: dict[int, tuple[NDArray[Any], NDArray[np.float64]]] = {}
     total = count_folds(cv, index, y)
-    run_folds(tasks(), done, total=total, n_jobs=n_jobs, verbose=verbose)
+    run_folds(tasks(), done, total=total, n_jobs=n_jobs, verbose=bool(verbose))
     if not tests:
         raise ValueError(f"cv yields no folds; got {cv!r}. Pass a splitter.")
     results = [done[fold] for fold in range(len(tests))]

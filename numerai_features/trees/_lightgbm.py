@@ -9,6 +9,7 @@ from numerai_features._arguments import (
     COUNT,
     NOT_NEGATIVE,
     THREADS,
+    TREE_SEED,
     Finite,
     Whole,
     checked,
@@ -54,11 +55,10 @@ _SUBSAMPLE_FOR_BIN = 20_000
 
 # Of LightGBM's names and XGBoost's; what is not here is told by them.
 _KNOWN: dict[str, list[Any]] = {
-    "n_estimators": [COUNT],
     "learning_rate": [ABOVE_ZERO],
-    "max_depth": [Whole(-1), None],
+    "max_depth": [Whole(-1)],
     "num_leaves": [Whole(2, 131_072)],
-    "max_leaves": [Whole(0, 131_072), None],
+    "max_leaves": [Whole(0, 131_072)],
     "max_bin": [Whole(2, 65_535)],
     "min_child_samples": [Whole()],
     "min_child_weight": [NOT_NEGATIVE],
@@ -67,27 +67,30 @@ _KNOWN: dict[str, list[Any]] = {
     "subsample": [Finite(0, 1, "right")],
     "reg_alpha": [NOT_NEGATIVE],
     "reg_lambda": [NOT_NEGATIVE],
-    **dict.fromkeys(("num_threads", "num_thread", "nthread", "nthreads"), THREADS),
+    **dict.fromkeys(("num_threads", "num_thread", "nthread", "nthreads"), THREADS[:1]),
 }
 
 
 def check_parameters(params: dict[str, Any], owner: str) -> None:
     """Raise if a parameter that is handed on to a tree library makes no sense."""
-    validate_parameter_constraints(_KNOWN, params, owner)
+    known = {name: [*constraints, None] for name, constraints in _KNOWN.items()}
+    # LightGBM alone has no default of its own for it
+    known["n_estimators"] = [COUNT] if owner == "make_lightgbm" else [COUNT, None]
+    validate_parameter_constraints(known, params, owner)
 
 
 @checked(
     preset=[StrOptions(set(PRESETS))],
     device=[StrOptions({"auto", "cpu", "gpu", "cuda"})],
     n_jobs=THREADS,
-    random_state=[Whole(), None],
+    random_state=TREE_SEED,
 )
 def make_lightgbm(
     preset: str = "small",
     *,
     device: str = "auto",
     n_jobs: int | None = None,
-    random_state: int | None = None,
+    random_state: Any = None,
     **params: Any,
 ) -> LGBMRegressor:
     """Make an unfitted LightGBM regressor with Numerai's published parameters.
@@ -114,11 +117,14 @@ def make_lightgbm(
         ("gpu"), if an NVIDIA driver is visible; else it is "cpu". Results of different
         devices differ in the last digits.
     n_jobs : int, default=None
-        Threads; None is one for each physical core.
-    random_state : int, default=None
-        Seed of the column sampling; None is LightGBM's fixed default.
+        Threads; None is one for each physical core, 0 what OpenMP has, and below 0
+        they are counted back from all cores.
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the column sampling, or what draws one in each fit; None is LightGBM's
+        fixed default.
     **params
-        Any other parameter by its scikit-learn name, or one that overrides the preset.
+        Any other parameter by its scikit-learn name, or one that overrides the preset;
+        None, but for ``n_estimators``, is LightGBM's own default.
         ``max_bin`` is 63 unless given: latents are continuous. For the five bins of
         Numerai's features alone, 15 lose nothing and are faster. ``subsample_for_bin``
         (the rows that bins are found from) is 20,000 unless given, not 200,000: that

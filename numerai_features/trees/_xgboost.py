@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from numerai_features._arguments import THREADS, Whole, checked
+from numerai_features._arguments import THREADS, TREE_SEED, checked
 from numerai_features._compat import StrOptions
 from numerai_features._optional import import_optional
 from numerai_features.trees._device import xgboost_device
@@ -20,14 +20,14 @@ _LIGHTGBM_MIN_CHILD_SAMPLES = 20
     preset=[StrOptions(set(PRESETS))],
     device=[str],
     n_jobs=THREADS,
-    random_state=[Whole(), None],
+    random_state=TREE_SEED,
 )
 def make_xgboost(
     preset: str = "small",
     *,
     device: str = "auto",
     n_jobs: int | None = None,
-    random_state: int | None = None,
+    random_state: Any = None,
     **params: Any,
 ) -> XGBRegressor:
     """Make an unfitted XGBoost regressor that grows trees as `make_lightgbm` does.
@@ -45,11 +45,13 @@ def make_xgboost(
         "auto" is "cuda" where this build has it and an NVIDIA device is visible, else
         "cpu".
     n_jobs : int, default=None
-        Threads; None is all.
-    random_state : int, default=None
-        Seed of the column sampling; None is XGBoost's fixed default.
+        Threads; None, 0 and below is all.
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the column sampling, or what draws one in each fit; None is XGBoost's
+        fixed default.
     **params
-        Any other parameter, or one that overrides the preset.
+        Any other parameter, or one that overrides the preset; None is XGBoost's own
+        default.
 
     Returns
     -------

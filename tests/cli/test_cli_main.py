@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import numerai_features
-from numerai_features.cli import main
+from numerai_features.cli import _signals, main
 from numerai_features.experiment import Experiment
 
 HEAVY = (
@@ -112,6 +112,20 @@ def test_arguments_are_texts(argv):
 def test_empty_paths_are_told(capsys, arguments):
     assert main(["run", *arguments]) == 2
     assert 'must be a path; got ""' in capsys.readouterr().err
+
+
+def test_presses_of_ctrl_c_count_from_the_one_that_was_heard(monkeypatch):
+    """Whoever goes on pressing is heard again."""
+    now, presses = [0.0], [0, 1, 1.9, 2.5, 3.5, 4.4, 4.6]
+    monkeypatch.setattr(_signals.time, "monotonic", lambda: now[0])
+    heard = []
+    with _signals.listening():
+        for now[0] in presses:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                heard.append(now[0])
+    assert heard == [0, 2.5, 4.6]
 
 
 def test_signals_are_as_they_were(monkeypatch):

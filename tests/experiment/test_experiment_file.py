@@ -433,6 +433,9 @@ class TestTrust:
             ("objective = 'l2 machines=a:1'", "objective: has a blank or a sign"),
             ("metric = ['l2', 'x/y']", "metric: has a blank or a sign"),
             ("'n=1 machines' = 3", "n=1 machines: is no name of a parameter"),
+            ("metric = ['l2', {k = 'v num_leaves=4 x'}]", "metric: holds a dict"),
+            ("metric = [['l2', [{}]]]", "metric: holds a dict"),
+            ("num_leaves = [1979-05-27]", "num_leaves: holds a date"),
         ],
     )
     def test_params_that_reach_further(self, write, library, param, message):
@@ -461,6 +464,21 @@ class TestTrust:
         names = _ConfigAliases.get(*places)
         assert len(names) > 45
         assert {name for name, _ in untrusted_params(dict.fromkeys(names, 1))} == names
+
+    @pytest.mark.parametrize(
+        "value",
+        [("l2", "l2 num_leaves=4"), {"k": 1}, {"a b=1"}, b"a b=1", object(), [(b"",)]],
+    )
+    def test_whatever_else_a_library_would_make_text_of(self, value):
+        from numerai_features.experiment._trust import untrusted_params
+
+        assert [name for name, _ in untrusted_params({"metric": value})] == ["metric"]
+
+    def test_numbers_and_lists_of_any_depth(self):
+        from numerai_features.experiment._trust import untrusted_params
+
+        params = {"a": [1, [2.5, [True, np.int8(1)]]], "metric": [["l2", ["mae"]]]}
+        assert not list(untrusted_params(params | {"max_depth": None}))
 
     def test_params_that_do_not(self, write):
         text = f"""

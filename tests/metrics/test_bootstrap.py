@@ -116,3 +116,37 @@ def test_paired_differences_need_a_baseline_and_an_arm(columns):
     scores = pd.DataFrame(np.ones((20, len(columns))), columns=columns)
     with pytest.raises(ValueError, match="baseline must be a column of scores, beside"):
         paired_differences(scores, "base", 2)
+
+
+SEEDS = {
+    "RandomState": lambda: np.random.RandomState(1),
+    "Generator": lambda: np.random.default_rng(1),
+    "SeedSequence": lambda: np.random.SeedSequence(1),
+    "BitGenerator": lambda: np.random.PCG64(1),
+    "list": lambda: [1, 2],
+    "array": lambda: np.array([1, 2]),
+    "128 bits": lambda: 2**128 - 1,
+}
+
+
+@pytest.mark.parametrize("kind", SEEDS)
+def test_whatever_numpy_draws_by_is_taken(kind):
+    series = np.random.default_rng(0).normal(size=60)
+    seed = SEEDS[kind]()
+    first = block_bootstrap(series, block=5, n_resamples=50, random_state=seed)
+    again = {"n_resamples": 50, "random_state": SEEDS[kind]()}
+    assert first == block_bootstrap(series, block=5, **again)
+    next_one = block_bootstrap(series, block=5, n_resamples=50, random_state=seed)
+    moves_on = kind in ("RandomState", "Generator", "BitGenerator")
+    assert (first != next_one) == moves_on
+    if kind != "RandomState":  # numpy below 2.2 takes none
+        rng = np.random.default_rng(SEEDS[kind]())
+        assert first == block_bootstrap(
+            series, block=5, n_resamples=50, random_state=rng
+        )
+
+
+@pytest.mark.parametrize("seed", [[], [-1], [1.5], ["1"], [2**32]])
+def test_lists_that_are_no_seeds(seed):
+    with pytest.raises(ValueError, match="'random_state' parameter of block_boot"):
+        block_bootstrap(np.arange(20.0), block=2, random_state=seed)

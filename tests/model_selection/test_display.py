@@ -417,7 +417,7 @@ class TestErrors:
 
     def test_rows_that_are_not_there(self):
         pairs = [([0, 1], [2]), ([0, 1], [12])]
-        with pytest.raises(ValueError, match=r"below 3, .* it has others"):
+        with pytest.raises(ValueError, match=r"below 3, .* fold 1 are from 12 to 12"):
             EraSplitDisplay.from_cv(pairs, [1, 2, 3])
 
     def test_no_folds(self):

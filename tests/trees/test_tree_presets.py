@@ -67,6 +67,44 @@ def test_makers_return_plain_classes_that_fit(make, cls, rows):
     assert not any("numerai_features" in str(arg) for arg in named)
 
 
+# Those of a library that mean its own default.
+LEFT_OPEN = (
+    "learning_rate max_depth max_bin min_child_weight colsample_bytree subsample "
+    "reg_alpha reg_lambda"
+).split()
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (make_lightgbm, [*LEFT_OPEN, "num_leaves", "min_child_samples", "num_threads"]),
+        (make_xgboost, [*LEFT_OPEN, "n_estimators", "max_leaves", "nthread"]),
+    ],
+)
+def test_parameters_can_be_left_to_the_library(make, names, rows):
+    model = make(device="cpu", **{"n_estimators": 3, **dict.fromkeys(names)})
+    assert all(model.get_params()[name] is None for name in names)
+    assert np.corrcoef(model.fit(*rows).predict(rows[0]), rows[1])[0, 1] > 0.3
+
+
+def test_lightgbm_needs_a_number_of_trees():
+    with pytest.raises(ValueError, match="'n_estimators' parameter of make_lightgbm"):
+        make_lightgbm(device="cpu", n_estimators=None)
+
+
+@pytest.mark.parametrize("make", [make_lightgbm, make_xgboost])
+@pytest.mark.parametrize("seed", [np.random.RandomState, np.random.default_rng])
+def test_generators_are_handed_on(make, seed, rows):
+    def fitted(random_state):
+        model = make(device="cpu", n_estimators=3, random_state=random_state)
+        return model.fit(*rows).predict(rows[0])
+
+    np.testing.assert_array_equal(fitted(seed(0)), fitted(seed(0)))
+    rng = seed(0)
+    fitted(rng)
+    assert rng.random() != seed(0).random()  # a seed was drawn by it
+
+
 def test_smaller_sample_for_bins_finds_the_same_bins():
     rng = np.random.default_rng(0)
     X = rng.integers(0, 5, size=(30_000, 10), dtype=np.int8)
@@ -88,7 +126,7 @@ def test_presets_are_not_shared():
 def test_unknown_preset_or_device(make):
     with pytest.raises(ValueError, match=r"'preset' parameter of .*Got 'tiny'"):
         make("tiny")
-    with pytest.raises(ValueError, match=r"device.* must be .*'cpu'.*got 'tpu'"):
+    with pytest.raises(ValueError, match=r"device.* must be .*'cpu'.*(?i:got) 'tpu'"):
         make(device="tpu")
 
 
