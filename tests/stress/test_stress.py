@@ -22,7 +22,7 @@ from stress_jobs import JOBS, LOST, child, contents, listing
 pytestmark = pytest.mark.slow
 
 MOMENTS = 20
-MOST_OPERATIONS = 60  # of one job; every so many where it has more
+MOST_OPERATIONS = 24  # of one job; every so many where it has more
 FLIPS = 200
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["stress_jobs"])
