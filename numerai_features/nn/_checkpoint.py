@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
-from numerai_features._whole import sweep
+from numerai_features._whole import sweep_all
 from numerai_features.nn import _parallel
 
 _KIND = "checkpoint"
@@ -98,4 +98,4 @@ class Checkpoint:
         """Delete the file of a run that is done."""
         if _parallel.rank() == 0:
             self.file.unlink(missing_ok=True)
-            sweep(self.file)
+            sweep_all(self.file.parent)  # of runs that nobody goes on with, too
