@@ -1,9 +1,9 @@
 """Files and folders that appear whole, or not at all.
 
-What is written lies in a room beside its place until it is complete: a folder whose name
-is drawn at random, and on which its owner holds a lock. No other process, thread or
-container writes to it, and who finds one without an owner knows that a crash has left it,
-and sweeps it away. Nobody ever waits for a lock.
+What is written lies in a room beside its place until it is complete: a folder whose
+name is drawn at random, and on which its owner holds a lock. No other process, thread
+or container writes to it, and who finds one without an owner knows that a crash has
+left it, and sweeps it away. Nobody ever waits for a lock.
 
 A room has what is being written, `new`, and, where two folders cannot be exchanged at
 once, for a moment what was in its place before, `old`.
@@ -331,10 +331,8 @@ def _rooms(folder: Path, stem: str | None = None) -> list[Path]:
         names = sorted(os.listdir(folder))
     except OSError:
         return []
-    found = [(name, _ROOM.fullmatch(name)) for name in names]
-    return [
-        folder / name for name, match in found if match and stem in (None, match[1])
-    ]
+    matches = filter(None, map(_ROOM.fullmatch, names))
+    return [folder / match[0] for match in matches if stem in (None, match[1])]
 
 
 @contextlib.contextmanager

@@ -36,8 +36,8 @@ _RECORD = "experiment.json"
 _NAME = re.compile(r"(\d{3,})\.([A-Za-z0-9_-]+)\.fold")
 _LIBRARIES = ("lightgbm", "xgboost")
 _WAY_OUT = (
-    "Choose another output folder (output=, or --output in the command line), or delete "
-    "that one."
+    "Choose another output folder (output=, or --output in the command line), or "
+    "delete that one."
 )
 
 
