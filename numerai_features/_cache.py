@@ -23,6 +23,7 @@ from numerai_features import __version__
 from numerai_features._blocks import row_blocks
 from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
 from numerai_features._validation import as_frame, column_names, is_frame
+from numerai_features._whole import sweep_all
 
 # Libraries that results depend on to the last bit, by the names of their packages.
 _LIBRARIES = {
@@ -86,10 +87,19 @@ class Cache:
         file = self.folder / f"{key}.{kind}"
         try:
             return read_sealed(file, kind=kind, key=key, read=read)[1]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
-        except (SealError, OSError) as error:
-            self._put_aside(file, error)
+        except SealError as error:
+            with contextlib.suppress(OSError):  # in a folder that is read-only, say
+                set_aside(file, error)
+        except OSError as error:  # it may pass: the file is not to blame
+            warnings.warn(
+                f"{file} cannot be read ({error}). It is left alone, and its result is "
+                "made again.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return make()
         result = make()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -148,13 +158,12 @@ class Cache:
 
         return cached
 
-    def _put_aside(self, file: Path, error: Exception) -> None:
-        with contextlib.suppress(OSError):  # in a folder that is read-only, say
-            set_aside(file, error)
-
 
 def open_cache(memory: Any) -> Cache | None:
     """Return the cache of a parameter ``memory``; None if there is none.
+
+    What killed writers have left in its folder is removed. Where it is a
+    `joblib.Memory`, results lie in the folder that its ``clear()`` removes.
 
     Parameters
     ----------
@@ -173,7 +182,10 @@ def open_cache(memory: Any) -> Cache | None:
     """
     if isinstance(memory, Cache):
         return memory
-    place = memory.location if isinstance(memory, joblib.Memory) else memory
+    place = memory
+    if isinstance(memory, joblib.Memory):
+        store = memory.store_backend  # its clear() removes folders, but no files
+        place = store and os.path.join(store.location, "numerai_features")
     if place is None:
         return None
     if not isinstance(place, str | os.PathLike) or not os.fspath(place):
@@ -186,6 +198,7 @@ def open_cache(memory: Any) -> Cache | None:
         raise NotADirectoryError(
             f"memory must be a folder; {folder} is a file. Give another path."
         )
+    sweep_all(folder)
     return Cache(folder)
 
 

@@ -160,6 +160,15 @@ def read_sealed(
         return about["record"], None if read is None else read(stream)
 
 
+def begins_as_sealed(file: Path) -> bool:
+    """Whether a file was sealed once, by its first bytes; it may be damaged by now."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(_START)) == _START.encode()
+    except OSError:
+        return False
+
+
 def set_aside(file: Path, error: Exception) -> None:
     """Give a file that cannot be used another name, and warn.
 

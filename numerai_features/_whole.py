@@ -1,9 +1,12 @@
 """Files and folders that appear whole, or not at all.
 
-What is written has a temporary name beside its place until it is complete. That name is
-drawn at random, and its owner holds a lock on it: no other process, thread or container
-writes to it, and who finds one without an owner knows that a crash has left it, and
-sweeps it away.
+What is written lies in a room beside its place until it is complete: a folder whose
+name is drawn at random, and on which its owner holds a lock. No other process, thread
+or container writes to it, and who finds one without an owner knows that a crash has
+left it, and sweeps it away. Nobody ever waits for a lock.
+
+A room has what is being written, `new`, and, where two folders cannot be exchanged at
+once, for a moment what was in its place before, `old`.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
 import os
 import re
 import secrets
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -28,7 +33,13 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+_NEW, _OLD = "new", "old"
+_ROOM = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp", re.DOTALL)
+_LONGEST_STEM = 200  # bytes; file systems allow 255 for a name
+_TRIES = 100
 _UNLOCKED_AGE = 86_400  # seconds; where nothing can be locked, the age tells
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 _HERE = -100  # AT_FDCWD of fcntl.h
 
@@ -46,17 +57,13 @@ def whole_file(file: Path) -> Iterator[Path]:
     """
     file = file.resolve()
     sweep(file)
-    temporary, owner = _create(file, folder=False)
-    try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, file)
+    with _room(file) as room:
+        new = room / _NEW
+        new.touch()
+        yield new
+        sync(new)
+        os.replace(new, file)
         sync(file.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        _let_go(owner)
 
 
 @contextlib.contextmanager
@@ -73,7 +80,8 @@ def whole_folder(
         Where it shall be. A link is followed.
     may_replace : callable, default=None
         Called with a folder that is there: raises if that must not be replaced, and is
-        asked before and once more when its turn has come. None: nothing is replaced.
+        asked before, when all is written, and once more when nobody can find the folder
+        any more. None: nothing is replaced.
 
     Raises
     ------
@@ -81,66 +89,76 @@ def whole_folder(
         If something is there, or has appeared meanwhile, that is not to be replaced.
     """
     folder = folder.resolve()
-    recover(folder)
     sweep(folder)
     _check_free(folder, may_replace)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary, owner = _create(folder, folder=True)
-    try:
-        yield temporary
-        sync(temporary)
-        with _in_turn(folder.parent):
-            if may_replace is None or not _replace(temporary, folder, may_replace):
-                _rename(temporary, folder)
+    with _room(folder) as room:
+        new = room / _NEW
+        new.mkdir()
+        yield new
+        sync(new)
+        _put(new, folder, may_replace)
         sync(folder.parent)
-    finally:
-        # What is under this name now is unfinished, or the old one.
-        shutil.rmtree(temporary, ignore_errors=True)
-        _let_go(owner)
-
-
-def recover(folder: Path) -> None:
-    """Put an old folder back that a crash has left without a new one in its place.
-
-    Only where two folders cannot be exchanged at once is there such a moment.
-
-    Parameters
-    ----------
-    folder : Path
-        Its place.
-    """
-    folder = folder.resolve()
-    if os.path.lexists(folder):
-        return
-    with _in_turn(folder.parent):
-        for old in _leftovers(folder, "old"):
-            if not os.path.lexists(folder):
-                os.rename(old, folder)
 
 
 def sweep(place: Path) -> None:
     """Remove what dead owners have left beside a place.
+
+    An old folder is put back, with a warning, where a crash has left none in its place.
 
     Parameters
     ----------
     place : Path
         Of the file or folder that they wanted to write.
     """
-    for leftover in _leftovers(place, "tmp"):
-        with _owning(leftover) as is_ours:
-            if is_ours:
-                _remove(leftover)
-    if _leftovers(place, "old"):
-        with _in_turn(place.parent):  # no folder is being replaced just now
-            for leftover in _leftovers(place, "old") if os.path.lexists(place) else []:
-                _remove(leftover)
+    place = place.resolve()
+    for room in _rooms(place.parent, _stem(place)):
+        with _owning(room) as is_ours:
+            if is_ours is not False and _clear(room, place, remove=bool(is_ours)):
+                warnings.warn(
+                    f"{place} was being replaced when its writer was stopped. What was "
+                    "there before is there again.",
+                    stacklevel=3,
+                )
+
+
+def sweep_all(folder: Path) -> None:
+    """Remove what dead owners of any file have left in a folder that is ours.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    """
+    for room in _rooms(folder):
+        with _owning(room) as is_ours:
+            if is_ours and not os.path.lexists(room / _OLD):
+                shutil.rmtree(room, ignore_errors=True)
+
+
+def is_changing(place: Path) -> bool:
+    """Whether a folder is missing for a moment only, for another is to replace it.
+
+    Parameters
+    ----------
+    place : Path
+    """
+    place = place.resolve()
+    rooms = _rooms(place.parent, _stem(place))
+    return any(os.path.lexists(room / _OLD) for room in rooms)
 
 
 def sync(path: Path) -> None:
     """Bring a file, or the names in a folder, to disk."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":  # Windows cannot open a folder
         return
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if is_folder:  # one may write to it, but not read it
+            return
+        raise
     try:
         os.fsync(handle)
     except OSError as error:
@@ -151,21 +169,35 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _create(place: Path, *, folder: bool) -> tuple[Path, int | None]:
-    """Make an empty file or folder that is ours, beside its place."""
-    while True:
-        temporary = place.with_name(f".{place.name}.{secrets.token_hex(8)}.tmp")
-        if folder:
-            temporary.mkdir()
-        else:
-            temporary.touch(exist_ok=False)
-        # Between the two steps a sweeper may take it for a dead one's.
+@contextlib.contextmanager
+def _room(place: Path) -> Iterator[Path]:
+    """Give an empty folder beside a place, which is ours, and removed at the end."""
+    room, owner = _create(place)
+    try:
         try:
-            owner = _lock(temporary, wait=True)
-        except FileNotFoundError:
-            continue
-        if _is_at(temporary, owner):
-            return temporary, owner
+            yield room
+        finally:
+            _clear(room, place, remove=True)
+    finally:
+        _let_go(owner)
+
+
+def _create(place: Path) -> tuple[Path, int | None]:
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(place)  # a name that cannot be is told now, and not at the end
+    while True:
+        name = f".{_stem(place)}.{secrets.token_hex(8)}.tmp"
+        room = place.with_name(name)
+        room.mkdir()
+        try:
+            owner = _lock(room)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # a sweeper has taken it for a dead one's
+        except BaseException:
+            room.rmdir()
+            raise
+        if _is_at(room, owner):
+            return room, owner
         _let_go(owner)
 
 
@@ -179,47 +211,82 @@ def _check_free(folder: Path, may_replace: Callable[[Path], object] | None) -> N
     may_replace(folder)
 
 
-def _rename(temporary: Path, folder: Path) -> None:
-    """Rename a folder to where nothing is, or an empty folder."""
-    try:
-        os.rename(temporary, folder)
-    except OSError as error:
-        if os.path.lexists(folder):
-            raise FileExistsError(
-                f"{folder} has appeared while it was being written, and is not "
-                "replaced. Pass overwrite=True, or another path."
-            ) from error
-        raise
-
-
-def _replace(
-    temporary: Path, folder: Path, may_replace: Callable[[Path], object]
-) -> bool:
-    """Let a folder change places with the one that is there; return whether one is."""
-    if not os.path.lexists(folder):
-        return False
-    may_replace(folder)
-    owner = _lock(folder, wait=True)  # nobody sweeps it away before it is looked at
-    try:
-        if _exchange(temporary, folder):
-            try:
-                may_replace(temporary)  # what was there, and now will be removed
-            except BaseException:
-                _exchange(temporary, folder)
+def _put(new: Path, folder: Path, may_replace: Callable[[Path], object] | None) -> None:
+    """Bring a folder to its place: try again where others were there in between."""
+    ours = os.stat(new)
+    for _ in range(_TRIES):
+        try:
+            os.rename(new, folder)  # to where nothing is, or an empty folder
+            return
+        except OSError as error:
+            if error.errno not in _TAKEN and not os.path.lexists(folder):
                 raise
-            return True
-    finally:
-        _let_go(owner)
-    old = temporary.with_suffix(".old")
-    os.rename(folder, old)
+            if may_replace is None:
+                raise FileExistsError(
+                    f"{folder} has appeared while it was being written, and is not "
+                    "replaced. Pass overwrite=True, or another path."
+                ) from error
+        may_replace(folder)
+        old = _take_out(new, folder)
+        if old is None:
+            continue
+        try:
+            may_replace(old)
+        except BaseException:
+            _give_back(old, folder, ours)
+            raise
+        if old == new:
+            return
+    raise OSError(
+        f"{folder} was there again each of the {_TRIES} times that it was to be "
+        "replaced: others write it all the time. Wait for them, or use another path."
+    )
+
+
+def _take_out(new: Path, folder: Path) -> Path | None:
+    """Let a folder make way; return where it is now, None if it is gone."""
     try:
-        may_replace(old)
-        os.rename(temporary, folder)
-    except BaseException:
-        os.rename(old, folder)
-        raise
-    os.rename(old, temporary)
-    return True
+        if _exchange(new, folder):
+            return new
+        old = new.with_name(_OLD)
+        shutil.rmtree(old, ignore_errors=True)  # another writer has replaced that one
+        os.rename(folder, old)
+        return old
+    except FileNotFoundError:
+        return None
+
+
+def _give_back(old: Path, folder: Path, ours: os.stat_result) -> None:
+    """Undo `_take_out`; what cannot go back, for others were faster, is kept."""
+    with contextlib.suppress(OSError):
+        if old.name == _OLD:
+            os.rename(old, folder)
+            return
+        if os.path.samestat(os.stat(folder), ours) and _exchange(old, folder):
+            return
+    kept = old.parent.with_suffix(".old")
+    os.rename(old, kept)
+    raise FileExistsError(
+        f"Another writer has replaced {folder} meanwhile. What was there before is not "
+        f"to be overwritten, and is kept as {kept}."
+    )
+
+
+def _clear(room: Path, folder: Path, *, remove: bool) -> bool:
+    """Put an old folder back whose new one has not come to its place; remove the rest.
+
+    Return whether one was put back. One that cannot be is not removed either.
+    """
+    new, old = room / _NEW, room / _OLD
+    waits = new.exists() and old.exists() and not os.path.lexists(folder)
+    is_back = False
+    if waits:
+        with contextlib.suppress(OSError):  # somebody else is faster, or we may not
+            os.rename(old, folder)
+            is_back = True
+    if remove and (not waits or os.path.lexists(folder)):
+        shutil.rmtree(room, ignore_errors=True)
+    return is_back
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -230,7 +297,7 @@ def _exchange(one: Path, other: Path) -> bool:
     if call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
         return True
     number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
         return False
     raise OSError(number, os.strerror(number), str(one), None, str(other))
 
@@ -250,68 +317,74 @@ def _renameat2() -> Any:
     return call
 
 
-def _leftovers(place: Path, kind: str) -> list[Path]:
-    """Return what has a temporary name of a place."""
-    name = re.compile(rf"\.{re.escape(place.name)}\.[0-9a-f]{{16}}\.{kind}")
+def _stem(place: Path) -> str:
+    """Return what the names of a place's rooms begin with."""
+    name = os.fsencode(place.name)
+    if len(name) <= _LONGEST_STEM:
+        return place.name
+    return hashlib.blake2b(name, digest_size=16).hexdigest()
+
+
+def _rooms(folder: Path, stem: str | None = None) -> list[Path]:
+    """Return the rooms in a folder, of all places or of one."""
     try:
-        names = os.listdir(place.parent)
+        names = sorted(os.listdir(folder))
     except OSError:
         return []
-    return [place.with_name(n) for n in sorted(names) if name.fullmatch(n)]
+    matches = filter(None, map(_ROOM.fullmatch, names))
+    return [folder / match[0] for match in matches if stem in (None, match[1])]
 
 
 @contextlib.contextmanager
-def _in_turn(folder: Path) -> Iterator[None]:
-    """Wait until nobody else changes what is where in a folder, then be the one."""
-    owner = _lock(folder, wait=True) if folder.is_dir() else None
-    try:
-        yield
-    finally:
-        _let_go(owner)
+def _owning(room: Path) -> Iterator[bool | None]:
+    """Try to become the owner of a room.
 
-
-@contextlib.contextmanager
-def _owning(path: Path) -> Iterator[bool]:
-    """Try to become the owner of a path; tell whether it has none but us."""
+    Gives True if it has none but us, False if it has one, None if nothing can be locked
+    there, and it is not so old that it must be a dead one's.
+    """
     try:
-        owner = _lock(path, wait=False)
-    except OSError:  # owned, or gone
-        yield False
+        owner = _lock(room)
+    except OSError as error:
+        if error.errno is None:  # not the system's, but of a handler of signals
+            raise
+        yield False  # or it is gone, or we may not look at it
         return
     try:
-        yield owner is not None or _is_old(path)
+        yield True if owner is not None or _is_old(room) else None
     finally:
         _let_go(owner)
 
 
-def _lock(path: Path, *, wait: bool) -> int | None:
-    """Lock a path until its handle is closed, or its process is gone.
+def _lock(path: Path) -> int | None:
+    """Lock a path until we let go of it, or our process is gone.
 
     Raises
     ------
     OSError
-        If another has locked it, and we do not wait; or if it is gone.
+        If another has locked it, or it is gone.
     """
     locks: Any = fcntl
     if locks is None:
         return None
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        locks.flock(handle, locks.LOCK_EX | (0 if wait else locks.LOCK_NB))
-    except BlockingIOError:
+        locks.flock(handle, locks.LOCK_EX | locks.LOCK_NB)
+    except BaseException as error:
         os.close(handle)
-        raise
-    except OSError:  # a file system that has no locks
-        os.close(handle)
-        return None
-    except BaseException:
-        os.close(handle)
+        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+            return None
         raise
     return handle
 
 
 def _let_go(owner: int | None) -> None:
-    if owner is not None:
+    if owner is None:
+        return
+    locks: Any = fcntl
+    try:
+        # Closing is not enough: a process that we have forked has the handle, too.
+        locks.flock(owner, locks.LOCK_UN)
+    finally:
         os.close(owner)
 
 
@@ -324,16 +397,10 @@ def _is_at(path: Path, owner: int | None) -> bool:
     return owner is None or os.path.samestat(found, os.fstat(owner))
 
 
-def _is_old(path: Path) -> bool:
-    """Whether a path that cannot be locked was left alone for a day."""
+def _is_old(room: Path) -> bool:
+    """Whether a room that cannot be locked was left alone for a day."""
     try:
-        return time.time() - path.stat().st_mtime > _UNLOCKED_AGE
+        latest = max(path.stat().st_mtime for path in [room, *room.rglob("*")])
     except OSError:
         return False
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    return time.time() - latest > _UNLOCKED_AGE

@@ -1,4 +1,5 @@
 import errno
+import os
 import pickle
 
 import joblib
@@ -148,6 +149,23 @@ class TestCache:
             np.testing.assert_array_equal(got, np.arange(5.0) * 3)
             assert len(made) == n
 
+    @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+    def test_what_cannot_be_read_for_once_is_left_alone(
+        self, cache, make, made, monkeypatch, number
+    ):
+        cache.recall_array("kind", ("a",), make)
+
+        def fail(*args, **kwargs):
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_cache, "read_sealed", fail)
+            with pytest.warns(RuntimeWarning, match=r"cannot be read .*left alone"):
+                cache.recall_array("kind", ("a",), make)
+        cache.recall_array("kind", ("a",), make)
+        assert len(made) == 2
+        assert len(list(cache.folder.iterdir())) == 1
+
     def test_a_full_disk_is_told(self, cache, make):
         def write(stream, result):
             stream.write(b"half")
@@ -221,8 +239,23 @@ class TestOpening:
         expected = Cache(tmp_path)
         assert open_cache(tmp_path) == open_cache(str(tmp_path)) == expected
         assert open_cache(expected) is expected
-        assert open_cache(joblib.Memory(tmp_path, verbose=0)) == expected
+        inner = Cache(tmp_path / "joblib" / "numerai_features")
+        assert open_cache(joblib.Memory(str(tmp_path), verbose=0)) == inner
         assert open_cache(joblib.Memory(None)) is open_cache(None) is None
+
+    def test_clear_of_a_memory_clears_it(self, tmp_path):
+        for location in (str(tmp_path / "text"), tmp_path / "path"):
+            memory = joblib.Memory(location, verbose=0)
+            cache = open_cache(memory)
+            cache.recall_object("kind", ("a",), lambda: 1)
+            memory.clear(warn=False)
+            assert cache.recall_object("kind", ("a",), lambda: 2) == 2
+
+    def test_what_killed_writers_left_is_swept(self, tmp_path):
+        (tmp_path / f".key.call.{'0' * 16}.tmp").mkdir()
+        (tmp_path / f".key.call.{'0' * 16}.tmp" / "new").write_text("half")
+        open_cache(tmp_path)
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_later_change_of_folder_is_no_other_cache(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

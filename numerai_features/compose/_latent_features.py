@@ -60,7 +60,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         following step that takes it out itself. A model that is not era-aware would
         use it as a feature.
     memory : str, path or joblib.Memory, default=None
-        Folder that keeps each fitted embedder with the latents of its training rows.
+        Folder that keeps each fitted embedder with the latents of its training rows;
+        of a joblib.Memory the one that its ``clear()`` removes.
         A search over the parameters of the model behind fits them once a fold, not
         once a candidate. What is kept is known by the embedder's parameters, the
         contents of X, y, eras and weights, and the versions of the libraries. It is

@@ -9,9 +9,12 @@ reads it makes sure that nobody has replaced it meanwhile.
 
 from __future__ import annotations
 
+import fnmatch
+import json
 import math
 import os
 import shutil
+import time
 import tokenize
 import zlib
 from collections.abc import Callable, Sequence
@@ -22,8 +25,13 @@ from typing import IO, Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._sealed import SealError, read_sealed, write_sealed
-from numerai_features._whole import recover, sync
+from numerai_features._sealed import (
+    SealError,
+    begins_as_sealed,
+    read_sealed,
+    write_sealed,
+)
+from numerai_features._whole import is_changing, sweep, sync
 from numerai_features.datasets._arguments import check_whole
 from numerai_features.datasets._metadata import near_names, some_names
 from numerai_features.datasets._panel_checks import (
@@ -49,7 +57,9 @@ _DTYPES: dict[str, Any] = {
 }
 _ARRAYS = frozenset(f"{name}.npy" for name in _DTYPES)
 _FILES = _ARRAYS | {_MANIFEST, _IDS}
+_MANAGERS = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*")
 _TRIES = 3
+_MOMENTS = 100  # of 10 ms, that a panel which is being replaced is waited for
 _UNREADABLE = (  # what numpy raises for headers that it cannot read
     OSError, ValueError, TypeError, OverflowError, EOFError, SyntaxError,
     tokenize.TokenError,
@@ -123,6 +133,7 @@ class Source(NamedTuple):
 
 def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, Any], Source]:
     """Return the mapped arrays of a panel, its manifest, and where it lies."""
+    sweep(path)
     while True:
         manifest = _read_manifest(path)
         same = partial(_is_manifest, path, manifest)
@@ -172,14 +183,17 @@ def may_replace(path: Path, *, overwrite: bool) -> Callable[[Path], None] | None
 
 
 def _check_panel_alone(path: Path, found: Path) -> None:
-    """Raise if a folder, which is or was at `path`, has more than a panel's files."""
+    """Raise if a folder, which is or was at `path`, is neither a panel nor empty.
+
+    What file managers and file systems leave in any folder does not count.
+    """
     try:
         with os.scandir(found) as entries:
-            others = sorted(
-                entry.name
+            inside = {
+                entry.name: entry.is_dir(follow_symlinks=False)
                 for entry in entries
-                if entry.name not in _FILES or entry.is_dir(follow_symlinks=False)
-            )
+                if not any(fnmatch.fnmatchcase(entry.name, m) for m in _MANAGERS)
+            }
     except FileNotFoundError:  # another writer is just replacing it
         return
     except NotADirectoryError as error:
@@ -187,15 +201,39 @@ def _check_panel_alone(path: Path, found: Path) -> None:
             f"{path} exists and is no folder, so it is not overwritten. Pass another "
             "path, or remove it yourself."
         ) from error
+    others = sorted(name for name in inside if name not in _FILES or inside[name])
     if others:
         raise FileExistsError(
             f"{path} holds what is no file of a panel, so it is not overwritten: "
             f"{some_names(others)}. Pass another path, or move that elsewhere."
         )
+    if inside and not _is_ours(found / _MANIFEST) and found.exists():
+        raise FileExistsError(
+            f"{path} holds {some_names(sorted(inside))}, but no {_MANIFEST} that this "
+            "library wrote, so it is not overwritten. Pass another path, or delete the "
+            "folder yourself."
+        )
 
 
-def check_space(folder: Path, shapes: Shapes) -> None:
-    """Raise if the disk is too full: writing to a map there kills the process."""
+def _is_ours(manifest: Path) -> bool:
+    """Whether we have written a manifest, which may be damaged, or of format 1."""
+    return begins_as_sealed(manifest) or _unsealed_version(manifest) is not None
+
+
+def _unsealed_version(manifest: Path) -> Any:
+    """Return the version of a manifest of format 1, which had no seal, else None."""
+    try:
+        record = json.loads(manifest.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record.get("format_version") if isinstance(record, dict) else None
+
+
+def check_space(folder: Path, path: Path, shapes: Shapes) -> None:
+    """Raise if the disk is too full: writing to a map there kills the process.
+
+    It is written to `folder`, and will be at `path`.
+    """
     needed = sum(
         math.prod(shape) * np.dtype(_DTYPES[name]).itemsize
         for name, shape in shapes.items()
@@ -203,7 +241,7 @@ def check_space(folder: Path, shapes: Shapes) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
-            f"The panel needs {needed / 1e9:.1f} GB, and {folder.parent} has "
+            f"The panel needs {needed / 1e9:.1f} GB, and {path.parent} has "
             f"{free / 1e9:.1f} GB left. Choose another path, fewer features, or "
             "every=4."
         )
@@ -229,7 +267,7 @@ def complete_folder(folder: Path, contents: dict[str, Any], ids: Any) -> dict[st
 
         pq.write_table(pa.table({"id": ids}), folder / _IDS)
     checksums = {}
-    for file in sorted(folder.iterdir()):
+    for file in sorted(f for f in folder.iterdir() if f.name in _FILES):
         sync(file)
         with file.open("rb") as stream:
             checksums[file.name] = _checksum(stream)
@@ -266,14 +304,23 @@ def _require_file(file: Path) -> Path:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / _MANIFEST
-    for _ in range(_TRIES):
-        if not path.exists():
-            recover(path)
+    missing = 0
+    for _ in range(_MOMENTS):
         try:
             record, _payload = read_sealed(file, kind="panel", same_version=False)
         except (FileNotFoundError, NotADirectoryError):
-            continue  # where it is being replaced by two renames, it is there again
+            if is_changing(path):
+                sweep(path)  # its writer may be dead
+                time.sleep(0.01)
+                continue
+            missing += 1
+            if missing == _TRIES:
+                break
+            continue
         except SealError as error:
+            version = _unsealed_version(file)
+            if version is not None:
+                _check_version(file, {"format_version": version})
             raise ValueError(f"{error} Copy or write the panel again.") from error
         _check_version(file, record)
         return _checked_record(file, record)

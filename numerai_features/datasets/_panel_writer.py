@@ -58,8 +58,8 @@ class PanelWriter:
     feature_names, target_names : sequence of str
         Names of the columns.
     overwrite : bool, default=False
-        Whether to replace a panel at `path`; a folder that holds anything but the
-        files of a panel is never replaced.
+        Whether to replace a panel at `path`. A folder that holds anything but a
+        panel's files, or no ``panel.json`` of ours among them, is never replaced.
     info : dict, default=None
         What to keep with the panel. It may grow, as ``writer.info``, while rows are
         written.
@@ -143,7 +143,7 @@ class PanelWriter:
                 self._folder = stack.enter_context(
                     whole_folder(self.path, may_replace=replaceable)
                 )
-                check_space(self._folder, shapes)
+                check_space(self._folder, self.path, shapes)
             # Before the folder gets its name: Windows renames no open file.
             stack.callback(self._let_go)
             for name, shape in shapes.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features._optional import import_optional
+from numerai_features._whole import whole_file
 from numerai_features.experiment._result import ExperimentResult
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def draw_cumulative(result: ExperimentResult, file: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(file)
+    with whole_file(file) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def _first_eras(predictions: pd.DataFrame) -> list[int]:

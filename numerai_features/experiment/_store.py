@@ -25,6 +25,7 @@ from numerai_features._sealed import (
     set_aside,
     write_sealed,
 )
+from numerai_features._whole import sweep_all
 from numerai_features.experiment._file import ExperimentError
 from numerai_features.experiment._schema import EXPERIMENT, neutral_paths
 
@@ -34,6 +35,10 @@ Key = tuple[str, int]
 _RECORD = "experiment.json"
 _NAME = re.compile(r"(\d{3,})\.([A-Za-z0-9_-]+)\.fold")
 _LIBRARIES = ("lightgbm", "xgboost")
+_WAY_OUT = (
+    "Choose another output folder (output=, or --output in the command line), or "
+    "delete that one."
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class FoldStore:
     Raises
     ------
     ExperimentError
-        If the folder holds results of another experiment.
+        If the folder holds results of another experiment, or its record cannot be used
+        and no result is known to be of this one.
 
     Warns
     -----
@@ -86,6 +92,7 @@ class FoldStore:
         self._identity = identity
         self._checked: dict[Key, bool] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_all(folder)
         before = self._read_record()
         if before is not None and _told(before) == _told(identity):
             return
@@ -157,11 +164,29 @@ class FoldStore:
             if not isinstance(record, dict) or set(record) != set(self._identity):
                 raise SealError(f"{file} is of another version's form.")
         except FileNotFoundError:
+            self._check_known(f"{file} is missing.")
             return None
         except SealError as error:
+            self._check_known(str(error))
             set_aside(file, error)
             return None
         return record
+
+    def _check_known(self, problem: str) -> None:
+        """Raise if there are results, and none of them is of this experiment."""
+        files = self._files()
+        if files and not any(map(self._is_known, files)):
+            raise ExperimentError(
+                f"{problem} None of the results in {self.folder} is known to be of "
+                f"this experiment. {_WAY_OUT}"
+            )
+
+    def _is_known(self, key: Key) -> bool:
+        try:
+            self._read(key)
+        except (FileNotFoundError, SealError):
+            return False
+        return True
 
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """Raise if settings or data differ; versions may."""
@@ -170,8 +195,7 @@ class FoldStore:
             raise ExperimentError(
                 f"{self.folder} holds results of another experiment:\n"
                 + "\n".join(f"  {change}" for change in changes)
-                + "\nChoose another output folder (output=, or --output in the command "
-                "line), or delete that one."
+                + f"\n{_WAY_OUT}"
             )
 
     def _put_all_aside(self, before: dict[str, str]) -> None:

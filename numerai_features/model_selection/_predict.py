@@ -114,7 +114,8 @@ def cross_val_predict_eras(
         Folds at once, as joblib counts them. Processes share a memory-mapped X and
         copy a frame.
     memory : str, path or joblib.Memory, default=None
-        Folder that keeps finished folds. The same call takes them from there, so that
+        Folder that keeps finished folds; of a joblib.Memory the one that its
+        ``clear()`` removes. The same call takes them from there, so that
         an interrupted one goes on where it was; and where only the model behind
         `LatentFeatures` has changed, its fitted embedders are taken from there. X is
         known by its contents. With ``random_state=None`` a kept result is the first.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
-from numerai_features._whole import sweep
+from numerai_features._whole import sweep_all
 from numerai_features.nn import _parallel
 
 _KIND = "checkpoint"
@@ -100,4 +100,4 @@ class Checkpoint:
         if _parallel.rank() == 0:
             with contextlib.suppress(OSError):  # the run is done all the same
                 self.file.unlink(missing_ok=True)
-                sweep(self.file)
+                sweep_all(self.file.parent)  # of runs that nobody goes on with, too

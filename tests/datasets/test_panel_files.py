@@ -1,8 +1,10 @@
 """The folder of a panel: saved, opened, damaged, replaced, pickled."""
 
 import json
+import os
 import pickle
 import shutil
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 from panel_parts import FEATURES, N_ROWS, TARGETS, assert_same
 
 from numerai_features._sealed import read_sealed, write_sealed
-from numerai_features.datasets import EraPanel
+from numerai_features.datasets import EraPanel, PanelWriter
 
 
 def edit_manifest(path, **changes):
@@ -135,12 +137,21 @@ def test_another_format(disk, version, advice):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"format_version": 1}\n', b"\xff", b"[" * 99_999]
+    "content", [b"", b"{", b"[]", b'{"version": 1}\n', b"\xff", b"[" * 99_999]
 )
 def test_what_is_no_manifest(disk, content):
     (disk.path / "panel.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"panel\.json is damaged.* write the panel a"):
         EraPanel.open(disk.path)
+
+
+def test_the_earlier_format_without_a_seal(disk, memory):
+    manifest = {"format_version": 1, "n_rows": N_ROWS}
+    (disk.path / "panel.json").write_text(json.dumps(manifest, indent=1))
+    with pytest.raises(ValueError, match=r"of panel format 1; .*Write the panel again"):
+        EraPanel.open(disk.path)
+    memory.save(disk.path, overwrite=True)
+    EraPanel.open(disk.path).verify()
 
 
 def test_manifest_is_json_that_others_can_read(disk):
@@ -308,12 +319,56 @@ def test_what_is_no_panels_is_never_overwritten(memory, disk, tmp_path):
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_half_a_panel_and_an_empty_folder_may_be_overwritten(memory, disk, tmp_path):
-    (disk.path / "panel.json").unlink()
+def test_files_that_only_have_a_panels_names_are_kept(memory, tmp_path):
+    np.save(tmp_path / "features.npy", np.arange(3))
+    (tmp_path / "panel.json").write_text('{"mine": 1}')
+    for _ in range(2):
+        with pytest.raises(FileExistsError, match=r"no panel\.json that this library"):
+            memory.save(tmp_path, overwrite=True)
+        np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), np.arange(3))
+        (tmp_path / "panel.json").unlink(missing_ok=True)
+
+
+def test_damaged_panels_and_empty_folders_may_be_overwritten(memory, disk, tmp_path):
+    (disk.path / "features.npy").unlink()
+    manifest = disk.path / "panel.json"
+    manifest.write_bytes(manifest.read_bytes()[:-5])
     (tmp_path / "empty").mkdir()
     for path in (disk.path, tmp_path / "empty"):
         memory.save(path, overwrite=True)
         EraPanel.open(path).verify()
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", ".nfs0123"])
+def test_what_file_managers_leave_does_not_count(memory, disk, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    for path in (disk.path, tmp_path / "empty"):
+        (path / name).write_text("x")
+        memory.save(path, overwrite=True)
+        EraPanel.open(path).verify()
+        assert not (path / name).exists()
+
+
+def test_what_appears_in_a_panel_while_it_is_written_is_no_part_of_it(tmp_path):
+    path = tmp_path / "panel"
+    writer = PanelWriter(path, n_rows=1, feature_names=["a"], target_names=[])
+    with writer:
+        writer.write(slice(None), np.zeros((1, 1), np.int8), 1)
+        [features] = tmp_path.rglob("features.npy")
+        (features.parent / ".DS_Store").write_text("x")
+    (path / ".DS_Store").unlink()
+    EraPanel.open(path).verify()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has paths of 260 characters")
+@pytest.mark.parametrize("name", ["p" * 255, "\u00e9" * 127])
+def test_long_names(memory, tmp_path, name):
+    memory.save(tmp_path / name)
+    memory.save(tmp_path / name, overwrite=True)
+    EraPanel.open(tmp_path / name).verify()
+    with pytest.raises(OSError, match="too long"):
+        memory.save(tmp_path / (name + "pp"))
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_linked_panel_stays_a_link(memory, disk, tmp_path):
@@ -326,10 +381,24 @@ def test_linked_panel_stays_a_link(memory, disk, tmp_path):
 
 
 def test_panel_that_a_crash_put_aside_is_found_again(disk):
-    aside = disk.path.with_name(f".panel.{'0' * 16}.old")
-    disk.path.rename(aside)
-    EraPanel.open(disk.path).verify()
-    assert not aside.exists()
+    room = disk.path.with_name(f".panel.{'0' * 16}.tmp")
+    (room / "new").mkdir(parents=True)
+    disk.path.rename(room / "old")
+    with pytest.warns(
+        UserWarning, match=r"panel was being replaced when its writer wa"
+    ):
+        EraPanel.open(disk.path).verify()
+    assert not room.exists()
+
+
+def test_panel_that_was_replaced_does_not_come_back(disk):
+    """Its writer was killed with the new one in its place; then that was deleted."""
+    room = disk.path.with_name(f".panel.{'0' * 16}.tmp")
+    shutil.copytree(disk.path, room / "old")
+    shutil.rmtree(disk.path)
+    with pytest.raises(FileNotFoundError, match="is no panel"):
+        EraPanel.open(disk.path)
+    assert not room.exists()
 
 
 # Pickles

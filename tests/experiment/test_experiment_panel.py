@@ -69,10 +69,22 @@ def test_of_files_is_made_anew_when_they_have_changed(tmp_path):
         assert made.info["n_missing"] == 0
 
 
-@pytest.mark.parametrize("missing", ["panel.json", "features.npy", "ids.parquet"])
+@pytest.mark.parametrize("missing", ["features.npy", "ids.parquet"])
 def test_half_a_panel_is_made_anew(panel, missing):
     (panel.path / missing).unlink()
     load(panel.path).verify()
+
+
+@pytest.mark.parametrize("name", ["features.npy", "targets.npy", "panel.json"])
+def test_files_that_only_have_a_panels_names_are_kept(tmp_path, name):
+    file = tmp_path / "panel" / name
+    file.parent.mkdir()
+    file.write_text("{}")
+    with pytest.raises(
+        ExperimentError, match=rf"{name}.*(delete the folder|Or delete)"
+    ):
+        load(file.parent)
+    assert file.read_text() == "{}"
 
 
 def test_empty_folder_is_filled(tmp_path):

@@ -1,6 +1,7 @@
 """Experiments, run end to end on a tiny synthetic panel."""
 
 import dataclasses
+import os
 
 import lightgbm
 import numpy as np
@@ -15,6 +16,7 @@ from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import EraPanel
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
 from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.experiment._figure import draw_cumulative
 from numerai_features.metrics import paired_differences
 from numerai_features.model_selection import EraWalkForward
 
@@ -108,6 +110,14 @@ class TestResult:
         assert (folder / "cumulative.png").read_bytes().startswith(b"\x89PNG")
         again = Experiment.from_file(folder / "experiment.toml")
         assert again.tables == done.experiment.tables
+
+    def test_the_figure_is_written_whole(self, done, tmp_path):
+        """A new file takes the old one's place, of which there is another name here."""
+        (tmp_path / "before").write_bytes(b"old")
+        os.link(tmp_path / "before", tmp_path / "figure")
+        draw_cumulative(done, tmp_path / "figure")
+        assert (tmp_path / "figure").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "before").read_bytes() == b"old"
 
     def test_the_files_hold_the_frames(self, done):
         folder = done.experiment.folder

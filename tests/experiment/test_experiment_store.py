@@ -158,6 +158,25 @@ def test_a_record_of_another_form_is_put_aside(folder):
         assert len(store) == 3
 
 
+@pytest.mark.parametrize("damage", ["cut short", "removed"])
+def test_another_experiment_is_refused_without_its_record_too(folder, damage):
+    record = folder / "experiment.json"
+    if damage == "removed":
+        record.unlink()
+    else:
+        record.write_bytes(record.read_bytes()[:-5])
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(ExperimentError, match=r"None of the results in .*Choose anot"):
+        FoldStore(folder, changed(IDENTITY, "settings", seed=4))
+    assert before == {file: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_what_killed_writers_left_is_swept(folder):
+    (folder / f".009.gone.fold.{'0' * 16}.tmp").mkdir()
+    FoldStore(folder, IDENTITY)
+    assert not list(folder.glob(".*"))
+
+
 def test_the_identity_has_what_results_depend_on():
     from numerai_features.experiment import Experiment
 
