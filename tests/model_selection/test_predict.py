@@ -1,7 +1,6 @@
 import os
 import warnings
 
-import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -284,7 +283,7 @@ class TestMemory:
         predict(model, panel.X, panel.y(), panel.eras, memory=cache)
         np.save(tmp_path / "X.npy", panel.X)
         X = np.load(tmp_path / "X.npy", mmap_mode="c")
-        predict(model, X, panel.y(), panel.eras, memory=joblib.Memory(cache, verbose=0))
+        predict(model, X, panel.y(), panel.eras, memory=cache)
         assert len(list(counted.iterdir())) == 3
 
     @pytest.mark.parametrize("in_latents", [True, False])
