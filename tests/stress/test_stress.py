@@ -148,17 +148,24 @@ def isolated(*command):
     return subprocess.Popen([*unshare, *map(str, command)])
 
 
+def size_of(folder):
+    return sum(p.stat().st_size for p in folder.rglob("*"))
+
+
 @pytest.mark.parametrize("eighths", range(1, 9))
 def test_a_full_disk(job, base, eighths):
     """Of what the job needs so many eighths are free."""
     undisturbed(job, base)
-    needed = sum(p.stat().st_size for p in (base / "undisturbed").rglob("*"))
-    size = max(32, int(1.5 * needed) * eighths // 8 // 1024)
     folder = base / f"full-{eighths}"
     folder.mkdir()
-    # What is on the small disk is copied to the large one before it is gone.
+    JOBS[job]().prepare(folder)
+    before, needed = map(size_of, (folder, base / "undisturbed"))
+    size = 32 + (before + max(needed, 64_000) * eighths // 6) // 1024
+    # The small disk's files come from the large one, and go back before it is gone.
     script = (
+        f"cp -a {folder} {folder}-before; "
         f"mount -t tmpfs -o size={size}k tmpfs {folder} && "
+        f"cp -a {folder}-before/. {folder}/; "
         f"{sys.executable} {HERE / 'stress_jobs.py'} {job} {folder}; status=$?; "
         f"mkdir {folder}-left; cp -a {folder}/. {folder}-left/; exit $status"
     )
