@@ -7,6 +7,7 @@ must end as if it had not been. What is on disk meanwhile is whole at any time.
 import contextlib
 import hashlib
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -158,7 +159,7 @@ class Folds:
         latents = LatentFeatures(
             [
                 ("fa", FactorAnalysisEmbedder(3)),
-                ("dae", DAEEmbedder(3, hidden=(8,), max_epochs=4, random_state=0)),
+                ("dae", DAEEmbedder(3, hidden=(8,), max_epochs=2, random_state=0)),
             ],
             memory=folder / "latents",
         )
@@ -167,7 +168,7 @@ class Folds:
             self.panel.X,
             self.panel.y(),
             eras=self.panel.eras,
-            cv=EraKFold(3, purge=1),
+            cv=EraKFold(2, purge=1),
             memory=folder / "folds",
             verbose=False,
         )
@@ -256,8 +257,12 @@ def count_operations(at):
 
 
 def listing(folder):
-    """Return what lies in a folder, at any depth."""
-    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*"))
+    """Return what lies in a folder, at any depth; what depends on its path is left out.
+
+    Parameters of an estimator, its `memory` among them, are hashed.
+    """
+    names = (str(p.relative_to(folder)) for p in Path(folder).rglob("*"))
+    return sorted(re.sub("[0-9a-f]{32}", "*", name) for name in names)
 
 
 def contents(folder):
