@@ -43,9 +43,15 @@ def kill_in_training(embedder, X, eras, folder, y=None):
 def interrupt_in_training(embedder, X, eras, folder, prefix=""):
     """Fit here, and press Ctrl-C in the midst of training."""
 
+    over = threading.Event()
+
     def press():
         wait_for_epochs(folder)
-        os.kill(os.getpid(), signal.SIGINT)
+        # Again and again, as a user would: where Python runs code of others that cannot
+        # fail, such as a callback of its garbage collection, it drops what is raised.
+        while not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            over.wait(5)
 
     embedder.set_params(
         **{f"{prefix}checkpoint": folder, f"{prefix}checkpoint_every": 0}
@@ -55,4 +61,5 @@ def interrupt_in_training(embedder, X, eras, folder, prefix=""):
     try:
         embedder.fit(X, eras=eras)
     finally:
+        over.set()
         finger.join()
