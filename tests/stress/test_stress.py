@@ -182,7 +182,8 @@ def test_a_full_disk(job, base, eighths):
 def test_two_writers_in_namespaces(job, base):
     """Where both have the same number of a process."""
     folder = base / "both"
-    JOBS[job]().prepare(folder) if folder.exists() else folder.mkdir()
+    folder.mkdir()
+    JOBS[job]().prepare(folder)
     run = [sys.executable, HERE / "stress_jobs.py", job, folder]
     both = [isolated(*run) for _ in range(2)]
     statuses = {process.wait(180) for process in both}
