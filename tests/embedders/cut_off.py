@@ -43,23 +43,19 @@ def kill_in_training(embedder, X, eras, folder, y=None):
 def interrupt_in_training(embedder, X, eras, folder, prefix=""):
     """Fit here, and press Ctrl-C in the midst of training."""
 
-    over = threading.Event()
-
     def press():
         wait_for_epochs(folder)
-        # Again and again, as a user would: where Python runs code of others that cannot
-        # fail, such as a callback of its garbage collection, it drops what is raised.
-        while not over.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
-            over.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
 
     embedder.set_params(
         **{f"{prefix}checkpoint": folder, f"{prefix}checkpoint_every": 0}
     )
+    # A shell may have started us with SIGINT ignored, as it does with background jobs.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     finger = threading.Thread(target=press)
     finger.start()
     try:
         embedder.fit(X, eras=eras)
     finally:
-        over.set()
         finger.join()
+        signal.signal(signal.SIGINT, before)
