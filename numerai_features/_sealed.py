@@ -58,28 +58,16 @@ def write_sealed(
         Called with a binary stream, to which it writes the payload. The stream can
         neither be read nor be wound back.
     """
-    with whole_file(file) as temporary, temporary.open("r+b") as stream:
-        write_seal(stream, record, kind=kind, key=key, write=write)
-
-
-def write_seal(
-    stream: IO[bytes],
-    record: Any,
-    *,
-    kind: str,
-    key: str = "",
-    write: Callable[[IO[bytes]], object] | None = None,
-) -> None:
-    """Write a sealed file's bytes to an empty file that is open.
-
-    Parameters
-    ----------
-    stream : binary file
-    record, kind, key, write
-        As of `write_sealed`.
-    """
     about = {"kind": kind, "key": key, "version": __version__, "record": record}
     body = json.dumps(about)[1:-1]
+    with whole_file(file) as temporary, temporary.open("r+b") as stream:
+        _write_seal(stream, body, write)
+
+
+def _write_seal(
+    stream: IO[bytes], body: str, write: Callable[[IO[bytes]], object] | None
+) -> None:
+    """Write the line and the payload; what is known at the end is filled in then."""
     line = f'{_START}{_BLANK}", {body}, "length": {0:20d}}}\n'.encode()
     stream.write(line)
     payload = _Hashed(stream)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from numerai_features import _whole
 from numerai_features.datasets import make_era_panel
 
 # A shared machine may be slow at any moment: how long an example takes proves nothing.
@@ -32,3 +33,13 @@ def real_data():
     if not (REAL / "train.parquet").exists():
         pytest.skip("no real rows beside this clone")
     return REAL
+
+
+@pytest.fixture(params=["at once", "by two renames"])
+def exchange(request, monkeypatch):
+    """Where two folders can be exchanged in one step, and where not."""
+    if request.param == "by two renames":
+        monkeypatch.setattr(_whole, "_renameat2", lambda: None)
+    elif _whole._renameat2() is None:
+        pytest.skip("this system cannot exchange two paths")
+    return request.param

@@ -19,16 +19,6 @@ from numerai_features import _whole
 from numerai_features._whole import sweep, sweep_all, whole_file, whole_folder
 
 
-@pytest.fixture(params=["at once", "by two renames"])
-def exchange(request, monkeypatch):
-    """Where two folders can be exchanged in one step, and where not."""
-    if request.param == "by two renames":
-        monkeypatch.setattr(_whole, "_renameat2", lambda: None)
-    elif _whole._renameat2() is None:
-        pytest.skip("this system cannot exchange two paths")
-    return request.param
-
-
 def fill(folder, text):
     for name in "ab":
         (folder / name).write_text(text)

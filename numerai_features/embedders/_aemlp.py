@@ -321,7 +321,9 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
 
     def _shares(self):
         weights = self._fitted_with.target_weights
-        return np.ones(self.n_targets_) if weights is None else as_floats(weights, "")
+        if weights is None:
+            return np.ones(self.n_targets_)
+        return as_floats(weights, "target_weights")
 
     def _check_targets(self, y):
         if self.loss == "bce" and not (

@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 import pytest
 
-from numerai_features import _whole
 from numerai_features.datasets import EraPanel, PanelWriter
 
 PARTS = """
@@ -41,16 +40,6 @@ def number_of(panel):
 _parts = {}
 exec(PARTS, _parts)
 panel_of, number_of = _parts["panel_of"], _parts["number_of"]
-
-
-@pytest.fixture(params=["at once", "by two renames"])
-def exchange(request, monkeypatch):
-    """Where two folders can be exchanged in one step, and where not."""
-    if request.param == "by two renames":
-        monkeypatch.setattr(_whole, "_renameat2", lambda: None)
-    elif _whole._renameat2() is None:
-        pytest.skip("this system cannot exchange two paths")
-    return request.param
 
 
 def in_threads(work, n):
