@@ -319,7 +319,8 @@ def require_numbers(eras: EraIndex, name: str = "eras") -> EraIndex:
     if eras.named:
         raise ValueError(
             f"{name} must be labels with numbers, such as '0574'; got "
-            f"{eras.labels[0]!r}. Number the eras by week."
+            f"{eras.labels[0]!r}, whose order and distances nobody knows. Number the "
+            "eras by week, or write dates as '2020-01-03'."
         )
     return eras
 
