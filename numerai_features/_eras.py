@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 LIVE = int(np.iinfo(np.int32).max)
 """The number of the unresolved era ``"X"``: it sorts after every other."""
 
-_LARGEST = 9_999
+LARGEST_ERA = 9_999
 """Of era numbers: beyond are dates, seconds and rows, whose distances are no eras."""
 
 _NUMBERED = re.compile(r"([^\W\d]*\s*)(-?\d+(?:\.\d+)?)")
@@ -348,7 +348,7 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
 def _check_precision(eras: Any, name: str) -> None:
     """Raise where short floats have rounded dates, mostly to others that exist."""
     short = str(eras.dtype).lower() in ("float16", "float32")
-    if short and (np.abs(eras) > _LARGEST).any():
+    if short and (np.abs(eras) > LARGEST_ERA).any():
         raise ValueError(
             f"{name} holds {np.max(eras):.10g} as {eras.dtype}, which rounds such "
             "numbers. Pass dates as text such as '2020-01-03', or as dates."
@@ -451,9 +451,9 @@ def _whole(value: Any, label: Any, name: str) -> int:
             f"{name} must be whole numbers or labels; got {label!r}. Pass the era "
             "column of the data."
         )
-    if abs(number) > _LARGEST:
+    if abs(number) > LARGEST_ERA:
         raise ValueError(
-            f"{name} must be era numbers up to {_LARGEST}, or dates; got {label!r}. "
+            f"{name} must be era numbers up to {LARGEST_ERA}, or dates; got {label!r}. "
             "Pass the era column of the data, number the eras by week, or write dates "
             "as '2020-01-03' and weeks as '2020-W01'."
         )

@@ -59,6 +59,13 @@ def column_names(frame: Any) -> list[Any]:
     return list(frame.columns if names is None else names)
 
 
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view that cannot be written into, to lend what is kept."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def count_rows(X: Any, name: str = "X") -> int:
     """Return the number of rows of a table, array or list.
 
