@@ -360,8 +360,40 @@ def test_numbers_that_are_no_eras_are_refused(estimator, toy):
         read_eras(estimator, toy, 18_264 + 7 * toy.eras)
 
 
+def foreign_tables(frame):
+    """Return tables that are told, each with what is told of it."""
+    of_text = frame.assign(data_type="train")
+    tables = {
+        r"X is a polars.*LazyFrame; .* Pass X\.collect\(\)": pl.LazyFrame(frame),
+        "must hold numbers; its column 'data_type' holds text, such as 't": of_text,
+        "column 'Era', which would be": frame.rename(columns={"era": "Era"}),
+    }
+    with contextlib.suppress(ImportError):
+        import dask.dataframe as dd
+
+        told = r"X is a dask.*DataFrame; .* Pass X\.compute\(\)"
+        tables[told] = dd.from_pandas(frame, npartitions=2)
+    return tables
+
+
+@pytest.mark.parametrize("estimator", TRANSFORMERS + AUGMENTERS + AUGMENTED, ids=repr)
+def test_tables_and_columns_that_are_no_numbers_are_told(estimator, toy):
+    frame = toy.to_frame(targets=[]).reset_index(drop=True)
+    y = (toy.y() > 0.5).astype(int)
+    for told, table in foreign_tables(frame).items():
+        model = clone(estimator)
+        fit = getattr(model, "fit_resample", getattr(model, "fit", None))
+        with pytest.raises(ValueError, match=told):
+            fit(table, y)
+
+
 @pytest.mark.parametrize("estimator", SPLITTERS, ids=repr)
 class TestSplitters:
+    def test_tables_of_other_libraries_are_told(self, estimator, toy):
+        table = pl.LazyFrame(toy.to_frame(targets=[]))
+        with pytest.raises(ValueError, match=r"X is a polars.*Pass X\.collect\(\)"):
+            next(clone(estimator).split(table))
+
     def test_dates_are_split_as_weeks(self, estimator):
         cv = clone(estimator).set_params(purge=4)
         if "random_state" in cv.get_params():
