@@ -22,8 +22,14 @@ from numpy.typing import NDArray
 LIVE = int(np.iinfo(np.int32).max)
 """The number of the unresolved era ``"X"``: it sorts after every other."""
 
+LARGEST_ERA = 9_999
+"""Of era numbers: beyond are dates, seconds and rows, whose distances are no eras."""
+
 _NUMBERED = re.compile(r"([^\W\d]*\s*)(-?\d+(?:\.\d+)?)")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T].*)?")
+_DATE = re.compile(
+    r"((?:19|20)\d{6}|\d{4}-\d{2}-\d{2}|\d{4}-?W\d{2}(?:-?\d)?)(?:[ T].*)?"
+)
+_FIRST_MONDAY = date(1970, 1, 5).toordinal()
 _LIVE_LABELS = frozenset({"X", "eraX"})
 
 
@@ -161,7 +167,7 @@ class EraIndex:
         like: Any = known[0] if len(known) else "0001"
         text = like.strip() if isinstance(like, str) else ""
         match = _NUMBERED.fullmatch(text)
-        if self.named or _is_date(like) or isinstance(like, bytes):
+        if self.named or isinstance(like, bytes) or _day(like) is not None:
             raise ValueError(
                 f"New eras need labels with numbers; got {like!r}. Number the eras."
             )
@@ -244,8 +250,9 @@ def encode_eras(
     eras : array-like of shape (n_rows,)
         Strings (``"0001"``, ``"era1"``, ``"X"``), integers, whole floats or
         categories, as a list, numpy array, or pandas, polars or pyarrow column. Dates
-        are numbered by weeks. Other labels are ordered as they sort, and numbered by
-        that order.
+        (of Python, numpy or pandas, ISO text, or ``20200103`` as text or number) are
+        numbered by calendar weeks. Other labels are names: they are ordered as they
+        sort, and numbered by that order, and `named` tells.
     n_rows : int, default=None
         How many rows the table has; another length is an error.
     name : str, default="eras"
@@ -258,8 +265,9 @@ def encode_eras(
     Raises
     ------
     ValueError
-        If the length is another, a label is missing or no whole number, labels that
-        are numbers are mixed with labels that are not, or two dates share a week.
+        If the length is another, a label is missing, no whole number, or a number
+        beyond 9,999 that is no date, labels of several kinds are mixed, or two dates
+        share a week.
 
     Examples
     --------
@@ -332,8 +340,19 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
             return _factorize_runs(eras)
         if eras.dtype.kind == "M":
             eras = pd.Series(eras)
+    _check_precision(eras, name)
     codes, labels = pd.factorize(eras)
     return codes.astype(np.int32), np.asarray(labels, dtype=object)
+
+
+def _check_precision(eras: Any, name: str) -> None:
+    """Raise where short floats have rounded dates, mostly to others that exist."""
+    short = str(eras.dtype).lower() in ("float16", "float32")
+    if short and (np.abs(eras) > LARGEST_ERA).any():
+        raise ValueError(
+            f"{name} holds {np.max(eras):.10g} as {eras.dtype}, which rounds such "
+            "numbers. Pass dates as text such as '2020-01-03', or as dates."
+        )
 
 
 def _of_one_type(eras: Any) -> bool:
@@ -359,25 +378,49 @@ def _factorize_runs(
 
 def _numbers(labels: NDArray[np.object_], name: str) -> tuple[NDArray[np.int64], bool]:
     """Return each label's era number, and whether it is but a rank among names."""
-    if len(labels) and all(_is_date(label) for label in labels):
-        return _weeks(labels, name), False
+    live = np.array([_is_live(label) for label in labels], bool)
+    numbers = np.full(len(labels), LIVE, np.int64)
+    numbers[~live], named = _resolved_numbers(labels[~live], name)
+    return numbers, named
+
+
+def _resolved_numbers(
+    labels: NDArray[np.object_], name: str
+) -> tuple[NDArray[np.int64] | list[int], bool]:
+    """Return the numbers of labels that are not the live era's, and whether ranks."""
+    days = [_day(label) for label in labels]
+    dated = np.array([day is not None for day in days], bool)
+    if dated.any():
+        if not dated.all():
+            raise _mixed(labels, dated, "dates", name)
+        return _weeks([day for day in days if day is not None], name), False
     parsed = [_parse(label, name) for label in labels]
-    prefixes = {prefix for prefix, n in parsed if n is not None and n != LIVE}
-    numbers = [n for _, n in parsed]
-    named = np.array([n is None for n in numbers], dtype=bool)
-    if not named.any() and (len(prefixes) <= 1 or prefixes <= {"", "era"}):
-        return np.array(numbers, dtype=np.int64), False
-    if named.any() and "" in prefixes:
-        plain = next(l for l, p in zip(labels, parsed, strict=True) if p[0] == "")
-        raise ValueError(
-            f"{name} mixes labels that are numbers ({plain!r}) with labels that "
-            f"are not ({labels[named.argmax()]!r}); use one kind."
-        )
-    texts = np.array([str(label) for label in labels])
-    live = np.array([n == LIVE for n in numbers], dtype=bool)
-    ranks = np.full(len(labels), LIVE, np.int64)
-    ranks[~live] = np.argsort(np.argsort(texts[~live], kind="stable"))
-    return ranks, True
+    numbers = [number for _, number in parsed if number is not None]
+    prefixes = {prefix for prefix, number in parsed if number is not None}
+    if len(numbers) == len(labels) and (len(prefixes) <= 1 or prefixes <= {"", "era"}):
+        return numbers, False
+    if "" in prefixes:
+        plain = np.array([prefix == "" for prefix, _ in parsed], bool)
+        raise _mixed(labels, plain, "labels that are numbers", name)
+    return np.argsort(np.argsort(labels.astype(str), kind="stable")), True
+
+
+def _mixed(
+    labels: NDArray[np.object_], of_a_kind: NDArray[np.bool_], kind: str, name: str
+) -> ValueError:
+    one, other = labels[of_a_kind.argmax()], labels[of_a_kind.argmin()]
+    return ValueError(
+        f"{name} mixes {kind} ({one!r}) with labels that are not ({other!r}); use one "
+        "kind."
+    )
+
+
+def _is_live(label: Any) -> bool:
+    if isinstance(label, bytes):
+        label = label.decode()
+    if isinstance(label, str):
+        return label.strip() in _LIVE_LABELS
+    return isinstance(label, int | float | np.number) and label == LIVE
 
 
 def _parse(label: Any, name: str) -> tuple[str, int | None]:
@@ -388,8 +431,6 @@ def _parse(label: Any, name: str) -> tuple[str, int | None]:
         raise ValueError(f"{name} must be era labels; got the boolean {label!r}.")
     if isinstance(label, str):
         text = label.strip()
-        if text in _LIVE_LABELS:
-            return "", LIVE
         match = _NUMBERED.fullmatch(text)
         if match is None:
             return text, None
@@ -410,27 +451,38 @@ def _whole(value: Any, label: Any, name: str) -> int:
             f"{name} must be whole numbers or labels; got {label!r}. Pass the era "
             "column of the data."
         )
-    if abs(number) > LIVE or (number == LIVE and isinstance(value, str)):
+    if abs(number) > LARGEST_ERA:
         raise ValueError(
-            f"{name} must be era numbers below {LIVE}; got {label!r}. Pass the era "
-            "column of the data."
+            f"{name} must be era numbers up to {LARGEST_ERA}, or dates; got {label!r}. "
+            "Pass the era column of the data, number the eras by week, or write dates "
+            "as '2020-01-03' and weeks as '2020-W01'."
         )
     return int(number)
 
 
-def _is_date(label: Any) -> bool:
-    if isinstance(label, str):
-        return _DATE.fullmatch(label.strip()) is not None
-    return isinstance(label, date | np.datetime64)
+def _day(label: Any) -> date | None:
+    """Return the day, or the first of the days, that a label tells; None if none."""
+    if isinstance(label, bytes):
+        label = label.decode()
+    if isinstance(label, int | float | np.number) and 19e6 < label < 21e6:
+        label = str(label).removesuffix(".0")
+    label = getattr(label, "start_time", label)  # of a period of pandas
+    if isinstance(label, date | np.datetime64):
+        label = str(label)[:10]
+    match = _DATE.fullmatch(label.strip()) if isinstance(label, str) else None
+    try:
+        return None if match is None else date.fromisoformat(match.group(1))
+    except ValueError:
+        return None
 
 
-def _weeks(labels: NDArray[np.object_], name: str) -> NDArray[np.int64]:
-    """Return the weeks of dates, so that distances are eras."""
-    days = np.array([np.datetime64(str(label)[:10], "D") for label in labels])
-    weeks = days.astype(np.int64) // 7
-    if len(np.unique(weeks)) < len(np.unique(days)):
+def _weeks(days: list[date], name: str) -> NDArray[np.int64]:
+    """Return the calendar weeks of dates, so that distances are eras."""
+    ordinals = np.array([day.toordinal() for day in days])
+    weeks = (ordinals - _FIRST_MONDAY) // 7
+    if len(np.unique(weeks)) < len(np.unique(ordinals)):
         raise ValueError(
-            f"{name} holds dates of which several lie in one week; an era is a week. "
-            "Pass era numbers."
+            f"{name} holds dates of which several lie in one week, from Monday to "
+            "Sunday; an era is a week. Pass era numbers."
         )
-    return np.asarray(weeks)
+    return np.asarray(weeks, np.int64)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex
 from numerai_features._validation import (
-    ERA_COLUMN,
     as_floats,
     as_frame,
     check_size,
@@ -25,6 +24,7 @@ from numerai_features._validation import (
     check_weights,
     count_rows,
     is_frame,
+    spells_era,
     take_rows,
     target_names,
     validate_rows,
@@ -162,10 +162,10 @@ def _read_targets(y: Any, n_rows: int) -> NDArray[np.float64] | None:
     """Return targets as columns of float64, None if there are none."""
     if y is None:
         return None
-    if is_frame(as_frame(y)) and ERA_COLUMN in (target_names(y) or ()):
+    names = (target_names(y) or ()) if is_frame(as_frame(y, "y")) else ()
+    for name in filter(spells_era, names):
         raise ValueError(
-            f"y has a column {ERA_COLUMN!r}, which is no target. Take it out, and pass "
-            "eras=."
+            f"y has a column {name!r}, which is no target. Take it out, and pass eras=."
         )
     targets = as_floats(y, "y")
     if targets.ndim not in (1, 2) or len(targets) != n_rows:

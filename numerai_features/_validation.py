@@ -8,6 +8,7 @@ stays int8, at most one copy of one byte a cell.
 from __future__ import annotations
 
 import sys
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from numerai_features._arguments import ROWS
 from numerai_features._bins import MIDDLE_BIN
 from numerai_features._blocks import BLOCK_BYTES, row_blocks
-from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
 
 ERA_COLUMN = "era"
+
+_NO_NUMBERS = (str, bytes, date, np.datetime64, np.timedelta64)
 
 LARGEST = 1e35
 """Of a cell: what is made of cells is float32, whose largest number is 3.4e38."""
@@ -29,15 +32,37 @@ LEAST_SPREAD = 1e-35
 """Of a column that is not constant: the square of less is soon zero."""
 
 
-def as_frame(X: Any) -> Any:
-    """Return a pyarrow table for any other dataframe that hands on its columns."""
-    if is_frame(X) or not hasattr(X, "__arrow_c_stream__"):
-        return X
-    if not any(hasattr(X, name) for name in ("columns", "column_names", "schema")):
-        return X  # a single column
-    import pyarrow as pa
+_OF_TABLES = ("columns", "column_names", "schema", "data_vars", "__dataframe__")
+_CONVERSIONS = (
+    "compute", "collect", "read_all", "to_table", "to_pandas", "to_dataframe", "df"
+)  # fmt: skip
 
-    return pa.table(X)
+
+def as_frame(X: Any, name: str = "X") -> Any:
+    """Return a pyarrow table for any other dataframe that hands on its columns.
+
+    Raises
+    ------
+    ValueError
+        If X is a table of a library that is not known: as an array its columns would
+        have no names, and `era` would be a feature. `name` is what the message calls
+        it.
+    """
+    # of the class, for a lazy frame warns when it is asked for its columns
+    kind = type(X)
+    if is_frame(X) or not any(hasattr(kind, part) for part in _OF_TABLES):
+        return X
+    conversions = [f".{way}()" for way in _CONVERSIONS if hasattr(kind, way)]
+    if hasattr(kind, "__arrow_c_stream__") and not hasattr(kind, "read_all"):
+        import pyarrow as pa
+
+        return pa.table(X)
+    advice = f"Pass {name}{conversions[0]}" if conversions else "Convert it"
+    raise ValueError(
+        f"{name} is a {kind.__module__}.{kind.__qualname__}; expected an array, or a "
+        "table of pandas, polars or pyarrow, or one that hands on its columns to "
+        f"pyarrow. {advice}."
+    )
 
 
 def is_frame(X: Any) -> bool:
@@ -59,6 +84,13 @@ def column_names(frame: Any) -> list[Any]:
     return list(frame.columns if names is None else names)
 
 
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view that cannot be written into, to lend what is kept."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def count_rows(X: Any, name: str = "X") -> int:
     """Return the number of rows of a table, array or list.
 
@@ -67,11 +99,12 @@ def count_rows(X: Any, name: str = "X") -> int:
     ValueError
         If it has no rows; `name` is what the message calls it.
     """
+    X = as_frame(X, name)
     if not ROWS.is_satisfied_by(X):
         raise ValueError(
             f"{name} must be an array, list, column or frame with rows; got {X!r}."
         )
-    return int(X.shape[0]) if hasattr(X, "shape") else len(as_frame(X))
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
 def take_rows(X: Any, rows: Any) -> Any:
@@ -101,15 +134,21 @@ def find_eras(X: Any, eras: Any = None) -> Any:
     return eras
 
 
-def take_eras(X: Any, eras: Any = None) -> tuple[Any, Any]:
+def take_eras(X: Any, eras: Any = None, *, name: str = "X") -> tuple[Any, Any]:
     """Take the column ``era`` out of a frame.
 
     Returns
     -------
     X : the frame without the column, or X itself
     eras : `eras` if given, else the column, else None
+
+    Raises
+    ------
+    EraLeakageError
+        If a column spells it otherwise: it would be a feature.
     """
-    X = as_frame(X)
+    X = as_frame(X, name)
+    check_era_is_spelled(X, name)
     if not is_frame(X) or ERA_COLUMN not in column_names(X):
         return X, eras
     column = X[ERA_COLUMN]
@@ -120,6 +159,104 @@ def take_eras(X: Any, eras: Any = None) -> tuple[Any, Any]:
     else:
         X = X.drop(ERA_COLUMN)
     return X, column if eras is None else eras
+
+
+def check_era_is_spelled(X: Any, name: str = "X") -> None:
+    """Raise where a column of a frame is of eras, but not called ``era``."""
+    for column in column_names(X) if is_frame(X) else ():
+        if spells_era(column) and column != ERA_COLUMN:
+            raise EraLeakageError(
+                f"{name} has a column {column!r}, which would be a feature: the column "
+                f"of eras is called {ERA_COLUMN!r}. Rename it, or drop it and pass "
+                "eras=."
+            )
+
+
+def spells_era(name: Any) -> bool:
+    """Whether a column's name is ``era``, in capitals or with marks about it, say."""
+    return isinstance(name, str) and name.casefold().strip(" _") in ("era", "eras")
+
+
+def frame_to_numbers(frame: Any, name: str = "X") -> NDArray[Any]:
+    """Return a table's cells as one array, if they are numbers; NaN where null.
+
+    Raises
+    ------
+    ValueError
+        If a column holds text, also of digits, or dates.
+    """
+    check_columns_of_numbers(frame, name)
+    return frame_to_array(frame)
+
+
+def check_columns_of_numbers(frame: Any, name: str = "X") -> None:
+    """Raise where a column of a table holds text or dates, and name it."""
+    import pyarrow as pa
+
+    if hasattr(frame, "loc"):
+        found = _pandas_column_without_numbers(frame)
+    else:
+        table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
+        found = _arrow_column_without_numbers(table)
+    if found is None:
+        return
+    column, kind, values = found
+    example = next((value for value in values[:100] if value is not None), None)
+    raise ValueError(
+        f"{name} must hold numbers; its column {column!r} holds {kind}, such as "
+        f"{example!r}. Drop columns that are no numbers, or make numbers of them."
+    )
+
+
+def _pandas_column_without_numbers(frame: Any) -> tuple[Any, Any, list[Any]] | None:
+    import pandas as pd
+
+    for j, dtype in enumerate(frame.dtypes):
+        kind = getattr(getattr(dtype, "categories", None), "dtype", dtype)
+        if pd.api.types.is_numeric_dtype(kind):
+            continue
+        column = frame.iloc[:, j].dropna()
+        if pd.api.types.is_object_dtype(kind):
+            column = column[[isinstance(v, _NO_NUMBERS) for v in column]]
+            if column.empty:
+                continue
+        told = "text" if pd.api.types.is_string_dtype(column) else kind
+        return frame.columns[j], told, column.iloc[:1].tolist()
+    return None
+
+
+def _arrow_column_without_numbers(table: Any) -> tuple[str, Any, list[Any]] | None:
+    from pyarrow import types
+
+    allowed = [types.is_integer, types.is_floating, types.is_decimal]
+    allowed += [types.is_boolean, types.is_null]
+    for field, column in zip(table.schema, table.columns, strict=True):
+        kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+        if not any(is_kind(kind) for is_kind in allowed):
+            text = types.is_string(kind) or types.is_large_string(kind)
+            view = getattr(types, "is_string_view", types.is_string)(kind)
+            values = column.slice(0, 100).to_pylist()
+            return field.name, "text" if text or view else kind, values
+    return None
+
+
+def _check_cells(X: Any, name: str) -> None:
+    """Raise where an array or list holds text, which numpy may take for numbers."""
+    if not isinstance(X, np.ndarray | list | tuple):
+        return
+    try:
+        cells: NDArray[Any] = np.asarray(X)
+    except ValueError:  # rows of several lengths, which scikit-learn tells
+        return
+    if cells.dtype.kind not in "OSU":
+        return
+    for place, cell in np.ndenumerate(cells):
+        if isinstance(cell, _NO_NUMBERS):
+            raise ValueError(
+                f"{name} must hold numbers; got {str(cell)!r} in row {place[0]}, "
+                f"column {place[-1]}. Drop columns that are no numbers, or make "
+                "numbers of them."
+            )
 
 
 def frame_to_array(frame: Any) -> NDArray[Any]:
@@ -189,8 +326,9 @@ def validate_rows(
     Raises
     ------
     ValueError
-        If X holds infinity or numbers near it, text, no rows, no columns, or other
-        columns than in fit; if eras have another length.
+        If X is a table that is not known, or holds infinity or numbers near it, text,
+        a column that spells ``era`` otherwise, no rows, no columns, or other columns
+        than in fit; if eras have another length.
     """
     from sklearn.utils.validation import check_array, validate_data
 
@@ -203,11 +341,12 @@ def validate_rows(
     try:
         # It sums all cells: huge ones of both signs make NaN, and numpy would warn.
         with np.errstate(invalid="ignore"):
+            _check_cells(X, "X")
             if is_frame(X):
                 names = names_only(column_names(X))
                 validate_data(estimator, names, reset=reset, skip_check_array=True)
                 array = check_array(
-                    frame_to_array(X), estimator=estimator, input_name="X", **options
+                    frame_to_numbers(X), estimator=estimator, input_name="X", **options
                 )
             else:
                 array = validate_data(estimator, X, reset=reset, **options)
@@ -319,7 +458,8 @@ def require_numbers(eras: EraIndex, name: str = "eras") -> EraIndex:
     if eras.named:
         raise ValueError(
             f"{name} must be labels with numbers, such as '0574'; got "
-            f"{eras.labels[0]!r}. Number the eras by week."
+            f"{eras.labels[0]!r}, whose order and distances nobody knows. Number the "
+            "eras by week, or write dates as '2020-01-03'."
         )
     return eras
 
@@ -421,13 +561,18 @@ def as_floats(values: Any, name: str) -> NDArray[np.float64]:
     ValueError
         If they are no numbers.
     """
+    values = as_frame(values, name)
+    if is_frame(values):
+        check_columns_of_numbers(values, name)
     try:
         if is_frame(values):
             values = frame_to_array(values)
         elif hasattr(values, "to_frame"):
             values = frame_to_array(values.to_frame())[:, 0]
         array = np.asarray(values)
-        texts = array.dtype == object and any(isinstance(v, str) for v in array.flat)
+        texts = array.dtype == object and any(
+            isinstance(v, _NO_NUMBERS) for v in array.flat
+        )
         if array.dtype.kind not in "biufO" or texts:
             raise TypeError(f"could not take {array.dtype if not texts else 'texts'}")
         return array.astype(np.float64)
@@ -470,7 +615,7 @@ def target_names(y: Any) -> list[str] | None:
     list of str or None
         None if they have no names.
     """
-    y = as_frame(y)
+    y = as_frame(y, "y")
     if is_frame(y):
         return [str(name) for name in column_names(y)]
     name = getattr(y, "name", None)

@@ -23,6 +23,7 @@ from numerai_features._validation import (
     check_spread,
     check_weights,
     fill_missing,
+    read_only,
     require_numbers,
 )
 
@@ -81,9 +82,9 @@ class Moments:
         for name, (array, shape) in {**shapes, "shift": (shift, (n,))}.items():
             _check_shape(array, shape, name)
         self.weight = float(weight)
-        self.total = total
-        self.scatter = scatter
-        self.shift = shift
+        self.total = read_only(total)
+        self.scatter = read_only(scatter)
+        self.shift = read_only(shift)
 
     @classmethod
     def from_rows(
@@ -247,11 +248,11 @@ class EraMoments:
         if not isinstance(named, bool):
             raise ValueError(f"named must be True or False; got {named!r}.")
         self.named = named
-        self.numbers = numbers
-        self.weights = weights
-        self.totals = totals
-        self.block_of = block_of
-        self.blocks = blocks
+        self.numbers = read_only(numbers)
+        self.weights = read_only(weights)
+        self.totals = read_only(totals)
+        self.block_of = read_only(block_of)
+        self.blocks = list(blocks)
 
     @classmethod
     @checked(n_blocks=[COUNT])

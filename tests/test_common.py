@@ -343,6 +343,75 @@ class TestTransformers:
 ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
 
 
+def read_eras(estimator, panel, eras):
+    """Hand eras to whatever an estimator does first."""
+    if hasattr(estimator, "split"):
+        return list(clone(estimator).split(panel.X, groups=eras))
+    y = (panel.y() > 0.5).astype(int)
+    if hasattr(estimator, "fit_resample"):
+        return clone(estimator).fit_resample(panel.X, y, eras=eras)
+    return clone(estimator).fit(panel.X, y, eras=eras)
+
+
+@pytest.mark.parametrize("estimator", ALL, ids=repr)
+def test_numbers_that_are_no_eras_are_refused(estimator, toy):
+    """Days, seconds and rows: nobody would purge by them rightly."""
+    with pytest.raises(ValueError, match=r"must be era numbers up to 9999.* got 18"):
+        read_eras(estimator, toy, 18_264 + 7 * toy.eras)
+
+
+def foreign_tables(frame):
+    """Return tables that are told, each with what is told of it."""
+    of_text = frame.assign(data_type="train")
+    tables = {
+        r"X is a polars.*LazyFrame; .* Pass X\.collect\(\)": pl.LazyFrame(frame),
+        "must hold numbers; its column 'data_type' holds text, such as 't": of_text,
+        "column 'Era', which would be": frame.rename(columns={"era": "Era"}),
+    }
+    with contextlib.suppress(ImportError):
+        import dask.dataframe as dd
+
+        told = r"X is a dask.*DataFrame; .* Pass X\.compute\(\)"
+        tables[told] = dd.from_pandas(frame, npartitions=2)
+    return tables
+
+
+@pytest.mark.parametrize("estimator", TRANSFORMERS + AUGMENTERS + AUGMENTED, ids=repr)
+def test_tables_and_columns_that_are_no_numbers_are_told(estimator, toy):
+    frame = toy.to_frame(targets=[]).reset_index(drop=True)
+    y = (toy.y() > 0.5).astype(int)
+    for told, table in foreign_tables(frame).items():
+        model = clone(estimator)
+        fit = getattr(model, "fit_resample", getattr(model, "fit", None))
+        with pytest.raises(ValueError, match=told):
+            fit(table, y)
+
+
+@pytest.mark.parametrize("estimator", SPLITTERS, ids=repr)
+class TestSplitters:
+    def test_tables_of_other_libraries_are_told(self, estimator, toy):
+        table = pl.LazyFrame(toy.to_frame(targets=[]))
+        with pytest.raises(ValueError, match=r"X is a polars.*Pass X\.collect\(\)"):
+            next(clone(estimator).split(table))
+
+    def test_dates_are_split_as_weeks(self, estimator):
+        cv = clone(estimator).set_params(purge=4)
+        if "random_state" in cv.get_params():
+            cv.set_params(random_state=0)
+        weeks = np.arange(90)
+        days = (np.datetime64("2020-01-03") + 7 * weeks).astype(str)
+        expected = list(cv.split(None, groups=weeks))
+        digits = np.char.replace(days, "-", "")
+        for dates in (days, digits, digits.astype(int)):
+            for fold, other in zip(cv.split(None, groups=dates), expected, strict=True):
+                np.testing.assert_array_equal(fold[0], other[0])
+                np.testing.assert_array_equal(fold[1], other[1])
+
+    def test_names_are_not_purged(self, estimator):
+        with pytest.raises(ValueError, match="Number the eras by week"):
+            next(estimator.split(None, groups=["ash", "oak", "elm", "fir"]))
+
+
 def special_cases(cls, folder):
     """Estimators whose rarer parameters have something to do."""
     if issubclass(cls, NetworkEmbedder):

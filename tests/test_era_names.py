@@ -19,7 +19,11 @@ from numerai_features.augmenters import (
     RidgeMixtureTargets,
 )
 from numerai_features.compose import AugmentedRegressor, LatentFeatures
-from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.embedders import (
+    DAEEmbedder,
+    FactorAnalysisEmbedder,
+    SupervisedAEMLP,
+)
 from numerai_features.metrics import make_era_scorer
 from numerai_features.model_selection import EraKFold, cross_val_predict_eras
 
@@ -108,6 +112,25 @@ def test_cross_validation(rows):
     cv = EraKFold(2, purge=0)
     out = cross_val_predict_eras(Recorder(), X, y, names, cv=cv, verbose=False)
     assert np.array_equal(out["prediction"], X[:, 0])
+
+
+def test_names_have_no_last_eras(rows):
+    X, _, names = rows
+    net = DAEEmbedder(2, hidden=(4,), max_epochs=1, random_state=0)
+    with pytest.raises(
+        ValueError, match=r"validation=0.1 holds out the last eras, .*ash"
+    ):
+        net.fit(X, eras=names)
+    for validation in (None, EraKFold(2, purge=0)):
+        net.set_params(validation=validation).fit(X, eras=names)
+        assert net.fitted_eras_ is None
+
+
+def test_names_cannot_be_purged_for_cross_fitting(rows):
+    X, y, names = rows
+    net = SupervisedAEMLP(2, cross_fit=2, validation=None, max_epochs=1)
+    with pytest.raises(ValueError, match=r"purge=16.*names without numbers.*'ash'"):
+        net.fit_transform(X, y, eras=names)
 
 
 def test_nobody_is_said_to_have_seen_a_name(rows, frame):

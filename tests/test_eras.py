@@ -1,3 +1,5 @@
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -110,6 +112,14 @@ def test_bad_eras_are_told(eras, message):
         encode_eras(eras, n_rows=2)
 
 
+def _digits(days):
+    return np.char.replace(days.astype(str), "-", "")
+
+
+def _week(day, form):
+    return form % day.isocalendar()[:2]
+
+
 def weekly(unit):
     return np.arange("2020-01-03", "2020-12-31", 7, dtype="M8[D]").astype(f"M8[{unit}]")
 
@@ -130,6 +140,65 @@ def test_dates_are_numbered_by_weeks(dates):
     index = encode_eras(dates)
     np.testing.assert_array_equal(np.diff(index.numbers), 1)
     assert not index.named
+
+
+SPELLINGS = {
+    "days": lambda days: days,
+    "datetimes": lambda days: days.astype("M8[ns]"),
+    "python": lambda days: days.tolist(),
+    "zone": lambda days: pd.Series(days.astype("M8[ns]")).dt.tz_localize("UTC"),
+    "integers": lambda days: _digits(days).astype(np.int64),
+    "int32": lambda days: _digits(days).astype(np.int32),
+    "floats": lambda days: _digits(days).astype(np.float64),
+    "digits": _digits,
+    "bytes": lambda days: _digits(days).astype(bytes),
+    "iso": lambda days: days.astype(str),
+    "times": lambda days: [f"{day} 14:30:00" for day in days],
+    "zones": lambda days: [f"{day}T14:30:00+01:00" for day in days],
+    "weeks": lambda days: [_week(day, "%d-W%02d") for day in days.tolist()],
+    "short weeks": lambda days: [_week(day, "%dW%02d") for day in days.tolist()],
+    "periods": lambda days: pd.Series(pd.PeriodIndex(days.astype(str), freq="W")),
+    "category": lambda days: pd.Series(_digits(days)).astype("category"),
+    "polars": lambda days: pl.Series(days.tolist()),
+    "arrow": lambda days: pa.array(days),
+}
+
+
+@given(
+    first=st.dates(date(1990, 1, 1), date(2030, 1, 1)),
+    weeks=st.lists(st.integers(0, 60), min_size=2, max_size=12, unique=True),
+    spelling=st.sampled_from(list(SPELLINGS)),
+)
+def test_any_spelling_of_weekly_dates_is_numbered_by_weeks(first, weeks, spelling):
+    days = np.datetime64(first) + 7 * np.array(weeks)
+    index = encode_eras(SPELLINGS[spelling](days))
+    np.testing.assert_array_equal(
+        index.row_numbers - index.numbers[0], np.array(weeks) - min(weeks)
+    )
+    assert not index.named
+    assert np.array_equal(encode_eras(index.row_labels).numbers, index.numbers)
+    assert np.array_equal(encode_eras(index.row_numbers).numbers, index.numbers)
+    with pytest.raises(ValueError, match="New eras need labels with numbers"):
+        index.labels_of(np.array([-1]))
+
+
+@pytest.mark.parametrize("spelling", ["python", "integers", "digits", "iso", "weeks"])
+@pytest.mark.parametrize("live", ["X", "eraX", LIVE])
+def test_the_live_era_is_beyond_all_dates(spelling, live):
+    labels = [live, *SPELLINGS[spelling](weekly("D"))]
+    index = encode_eras(labels)
+    assert index.codes[0] == index.n_eras - 1
+    assert index.numbers[-1] == LIVE
+    np.testing.assert_array_equal(np.diff(index.numbers[:-1]), 1)
+
+
+def test_the_last_days_of_a_week_are_in_it():
+    monday = np.datetime64("2024-12-30")
+    for day in range(7):
+        index = encode_eras([monday + day, monday + 7])
+        np.testing.assert_array_equal(np.diff(index.numbers), 1)
+    with pytest.raises(ValueError, match="several lie in one week, from Monday"):
+        encode_eras([monday, monday + 6])
 
 
 @pytest.mark.parametrize(
@@ -160,8 +229,17 @@ def test_names_are_known_as_names():
         (["12.5", "2.5"], "whole numbers or labels; got '12.5'"),
         ([True, False], "got the boolean"),
         (pd.Series([1, np.inf]), "whole numbers or labels; got inf"),
-        (["99999999999999999999999", "1"], "below 2147483647; got '9999"),
-        (np.array([2**63 + 5, 1], np.uint64), "below 2147483647"),
+        (["99999999999999999999999", "1"], "up to 9999, or dates; got '9999"),
+        (np.array([2**63 + 5, 1], np.uint64), "up to 9999, or dates"),
+        ([10_000, 1], "got 10000. Pass the era column of the data, number the"),
+        ([-10_000, 1], "up to 9999, or dates; got -10000"),
+        (["era20200103"], "got 'era20200103'.*write dates as '2020-01-03'"),
+        ([202001, 202002], "got 202001.*weeks as '2020-W01'"),
+        ([20201345, 20200103], r"mixes dates \(20200103\).*\(20201345\)"),
+        (["2020-01-03", "2020-13-03"], r"mixes dates .*\('2020-13-03'\)"),
+        ([20200103, 5], r"mixes dates \(20200103\) with labels that .* \(5\)"),
+        (np.float32([20200103, 20200110]), "as float32, which rounds"),
+        (pd.Series([20200103], dtype="Float32"), "as Float32, which rounds"),
         (["0001", np.nan], "1 missing labels, the first at row 1"),
         (["2020-01-03", "2020-01-04", "2020-01-05", "2020-01-06"], "lie in one week"),
     ],

@@ -195,3 +195,12 @@ def test_rounding_is_no_variance():
 def test_infinity_is_told():
     with pytest.raises(ValueError, match="X contains infinity"):
         Moments.from_rows(np.array([[1.0], [np.inf]]))
+
+
+def test_nothing_of_moments_can_be_written():
+    X = np.arange(12, dtype=np.int8).reshape(6, 2) % 5
+    moments = EraMoments.from_rows(X, [1, 1, 2, 2, 3, 3], n_blocks=2)
+    of_eras = moments.numbers, moments.weights, moments.totals, moments.block_of
+    total = moments.total()
+    for array in (*of_eras, total.total, total.scatter, total.shift):
+        assert not array.flags.writeable

@@ -1,15 +1,21 @@
+from decimal import Decimal
+
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 from sklearn.base import BaseEstimator
 
-from numerai_features._eras import encode_eras
+from numerai_features._eras import EraLeakageError, encode_eras
+from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_floats,
     count_rows,
     fill_missing,
+    find_eras,
     frame_to_array,
     known_numbers,
     missing_values,
@@ -98,7 +104,7 @@ def test_column_names_are_learned_and_checked(make):
     [
         (np.array([[1.0, np.inf]]), "infinity"),
         (pl.DataFrame({"a": [1.0, -np.inf]}), "infinity"),
-        (pd.DataFrame({"a": ["low"]}), "could not convert string to float"),
+        (pd.DataFrame({"a": ["low"]}), "column 'a' holds text, such as 'low'"),
         (np.empty((0, 2)), "0 sample"),
         (pd.DataFrame({"era": ["0001"]}), "0 feature"),
         ([1.0, 2.0], "Expected 2D array"),
@@ -107,6 +113,102 @@ def test_column_names_are_learned_and_checked(make):
 def test_bad_rows_are_told(X, message):
     with pytest.raises(ValueError, match=message):
         validate_rows(BaseEstimator(), X, reset=True)
+
+
+FOREIGN = {
+    "polars lazy": (lambda frame: pl.from_pandas(frame).lazy(), "collect"),
+    "narwhals lazy": (lambda frame: nw.from_native(pl.LazyFrame(frame)), "collect"),
+    "arrow data set": (lambda frame: pa.dataset.dataset(pa.table(frame)), "to_table"),
+    "arrow reader": (lambda frame: pa.table(frame).to_reader(), "read_all"),
+}
+
+
+@pytest.fixture(params=[*FOREIGN, "dask"])
+def foreign(request):
+    """Return a table that is none of ours, and how it becomes one."""
+    frame = pd.DataFrame({"era": ["0001", "0002"], "a": [1, 2]})
+    if request.param == "dask":
+        return pytest.importorskip("dask.dataframe").from_pandas(frame, 1), "compute"
+    make, way = FOREIGN[request.param]
+    return make(frame), way
+
+
+def test_tables_of_other_libraries_are_no_arrays(foreign):
+    X, way = foreign
+    for read in (
+        lambda: validate_rows(BaseEstimator(), X, reset=True),
+        lambda: take_rows(X, slice(0, 1)),
+        lambda: find_eras(X),
+        lambda: count_rows(X),
+        lambda: target_names(X),
+        lambda: as_floats(X, "y"),
+    ):
+        with pytest.raises(ValueError, match=rf"[Xy] is a .*; expected.*\.{way}\(\)"):
+            read()
+
+
+def test_narwhals_hands_on_its_columns():
+    frame = pd.DataFrame({"era": ["0001", "0002"], "a": [1, 2]})
+    array, eras = validate_rows(BaseEstimator(), nw.from_native(frame), reset=True)
+    assert array.tolist() == [[1], [2]]
+    assert eras.numbers.tolist() == [1, 2]
+
+
+TEXTS = {
+    "digits": ["1", "2"],
+    "gaps": [None, "2"],
+    "one": [1, "2"],
+    "bytes": [b"1", b"2"],
+    "categories": pd.Categorical(["1", "2"]),
+    "dates": pd.to_datetime(["2020-01-03", "2020-01-10"]),
+}
+
+
+@pytest.mark.parametrize("texts", TEXTS.values(), ids=TEXTS)
+def test_columns_of_text_are_named(texts):
+    frame = pd.DataFrame({"a": [1, 2], "data_type": texts})
+    tables = [frame]
+    if not isinstance(texts, list) or type(texts[0]) is not int:
+        tables += [pl.from_pandas(frame), pa.table(frame)]
+    for table in tables:
+        with pytest.raises(ValueError, match=r"X must .*'data_type' holds"):
+            validate_rows(BaseEstimator(), table, reset=True)
+        with pytest.raises(ValueError, match=r"y must .*'data_type' holds"):
+            as_floats(table, "y")
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        [["1.5"], ["2"]],
+        [[1, "2"], [3, 4]],
+        np.array([["1.5"]]),
+        np.array([[1, b"2"]], object),
+        np.array([[b"2"]]),
+    ],
+)
+def test_cells_of_text_are_told(X):
+    with pytest.raises(ValueError, match=r"X must hold numbers; got .* in row 0, col"):
+        validate_rows(BaseEstimator(), X, reset=True)
+
+
+def test_numbers_as_objects_are_numbers():
+    frame = pd.DataFrame({"a": np.array([1, None], object), "b": [Decimal(3), 0.5]})
+    frame["c"] = pd.Categorical([2, 4])
+    array, _ = validate_rows(BaseEstimator(), frame, reset=True)
+    np.testing.assert_array_equal(array, [[1, 3, 2], [np.nan, 0.5, 4]])
+
+
+@pytest.mark.parametrize("make", FRAMES)
+@pytest.mark.parametrize("name", ["Era", "ERA", "eras", "era_", " era"])
+@pytest.mark.parametrize("labels", [["0001", "0002"], [1, 2]])
+def test_a_column_that_spells_era_otherwise_is_told(make, name, labels):
+    frame = make({name: labels, "a": [1, 2]})
+    for eras in (None, [1, 2]):
+        with pytest.raises(EraLeakageError, match=f"X has a column '{name}', which"):
+            validate_rows(BaseEstimator(), frame, eras, reset=True)
+    with pytest.raises(ValueError, match=f"y has a column '{name}', which"):
+        Rows.read(BaseEstimator(), np.ones((2, 1)), frame)
 
 
 def test_eras_of_another_length_are_told():

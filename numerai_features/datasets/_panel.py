@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras, era_label
-from numerai_features._validation import require_numbers
+from numerai_features._validation import read_only, require_numbers
 from numerai_features.datasets._arguments import PathLike, check_path, check_strings
 from numerai_features.datasets._metadata import check_known, some_names
 from numerai_features.datasets._panel_checks import (
@@ -46,6 +46,7 @@ class EraPanel:
     a view, no copy. `EraPanel.open` maps a folder into memory and reads only what is
     touched; the constructor takes arrays, and copies none that has the right type.
     ``panel.X``, ``panel.eras`` and ``panel.y(target)`` go straight into an estimator.
+    Nobody can write into a panel: what it lends is read-only, or a copy.
 
     Parameters
     ----------
@@ -67,12 +68,11 @@ class EraPanel:
     Attributes
     ----------
     X : ndarray of shape (n_rows, n_features), int8
-        Feature bins, in C order. A panel from disk maps them copy-on-write: what is
-        written into X stays in this process.
+        Feature bins, in C order, read-only.
     eras : ndarray of shape (n_rows,), int32
-        Era number of each row; the live era is the largest int32.
+        Era number of each row, read-only; the live era is the largest int32.
     targets : ndarray of shape (n_rows, n_targets), float32
-        All targets.
+        All targets, read-only.
     ids : ndarray of shape (n_rows,), object, or None
         Row ids; read from disk at the first use.
     feature_names, target_names : list of str
@@ -131,12 +131,12 @@ class EraPanel:
         index = require_numbers(encode_eras(eras, n_rows=len(X)))
         numbers = to_int32(index.row_numbers)
         check_sorted(numbers)
-        self.feature_names = check_names(feature_names, X.shape[1], "feature_names")
-        self.target_names = check_names(target_names, None, "target_names")
+        self._feature_names = check_names(feature_names, X.shape[1], "feature_names")
+        self._target_names = check_names(target_names, None, "target_names")
         self.info = check_info(info)
         self._X = np.ascontiguousarray(X)
         self._eras = numbers
-        self._targets = check_targets(targets, len(X), self.target_names)
+        self._targets = check_targets(targets, len(X), self._target_names)
         # A pyarrow array; None if there are none, or they are still on disk.
         self._ids = None if ids is None else to_id_array(ids, len(X))
         if ids is not None:
@@ -181,8 +181,8 @@ class EraPanel:
         panel._X = arrays["features"]
         panel._eras = arrays["eras"]
         panel._targets = arrays["targets"]
-        panel.feature_names = list(contents["feature_names"])
-        panel.target_names = list(contents["target_names"])
+        panel._feature_names = list(contents["feature_names"])
+        panel._target_names = list(contents["target_names"])
         panel.info = copy.deepcopy(contents["info"])
         panel._ids = ids
         panel._source = source
@@ -191,17 +191,27 @@ class EraPanel:
     @property
     def X(self) -> NDArray[np.int8]:
         """Feature bins of shape (n_rows, n_features)."""
-        return self._X
+        return read_only(self._X)
 
     @property
     def eras(self) -> NDArray[np.int32]:
         """Era number of each row."""
-        return self._eras
+        return read_only(self._eras)
 
     @property
     def targets(self) -> NDArray[np.float32]:
         """All targets, of shape (n_rows, n_targets)."""
-        return self._targets
+        return read_only(self._targets)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the columns of X."""
+        return list(self._feature_names)
+
+    @property
+    def target_names(self) -> list[str]:
+        """Names of the columns of `targets`."""
+        return list(self._target_names)
 
     @property
     def ids(self) -> NDArray[np.object_] | None:
@@ -227,7 +237,7 @@ class EraPanel:
     @cached_property
     def era_numbers(self) -> NDArray[np.int32]:
         """Distinct era numbers, ascending."""
-        return self._eras[self._bounds[:-1]]
+        return read_only(self._eras[self._bounds[:-1]])
 
     @cached_property
     def _bounds(self) -> NDArray[np.int64]:
@@ -349,15 +359,14 @@ class EraPanel:
             names = check_strings(targets, "targets")
         check_known(names, self.target_names, what="is no target of this panel")
         part = self if features is None else self.select(features=features)
-        X = part.X.view()
-        X.flags.writeable = False
-        frame = pd.DataFrame(X, columns=part.feature_names, copy=False)
+        frame = pd.DataFrame(part.X, columns=part.feature_names, copy=False)
         labels = np.array([era_label(int(n)) for n in self.era_numbers], object)
         frame.insert(0, "era", np.repeat(labels, np.diff(self._bounds)))
         y = self._targets
         if targets is not None:
             y = y[:, [self.target_names.index(name) for name in names]]
-        frame = pd.concat([frame, pd.DataFrame(y, columns=names)], axis=1)
+        y = pd.DataFrame(y.copy(), columns=names, copy=False)
+        frame = pd.concat([frame, y], axis=1)
         ids = self.ids
         if ids is not None:
             frame.index = pd.Index(ids, name="id")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._blocks import row_blocks
-from numerai_features._eras import LIVE, era_label
+from numerai_features._eras import LARGEST_ERA, LIVE, era_label
 from numerai_features._validation import as_floats
 from numerai_features.datasets._arguments import check_strings
 
@@ -58,10 +58,11 @@ def check_sorted(numbers: NDArray[np.int32]) -> None:
 
 def to_int32(numbers: NDArray[Any]) -> NDArray[np.int32]:
     """Return era numbers as int32; raise if they are out of range."""
-    if len(numbers) and (numbers.min() < -LIVE or numbers.max() > LIVE):
+    known = numbers[numbers != LIVE]
+    if len(known) and (known.min() < -LARGEST_ERA or known.max() > LARGEST_ERA):
         raise ValueError(
-            f"eras must be numbers of 32 bits, from -{LIVE} to {LIVE}; got "
-            f"{numbers.min()} to {numbers.max()}. Number the eras by week, not by date."
+            f"eras must be numbers up to {LARGEST_ERA}, or {LIVE} (live); got "
+            f"{known.min()} to {known.max()}. Number the eras by week, not by date."
         )
     return numbers.astype(np.int32, copy=False)
 

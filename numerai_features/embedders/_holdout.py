@@ -92,6 +92,13 @@ def _last_eras(validation: float, eras: Any, rows: Rows) -> Any:
     """
     from numerai_features.model_selection import EraHoldout
 
+    if eras.named:
+        raise ValueError(
+            f"validation={validation} holds out the last eras, but eras are names "
+            f"without numbers, such as {eras.labels[0]!r}. Number the eras by week, "
+            "write dates as '2020-01-03', or pass validation=None, or a splitter that "
+            "needs no order, such as EraKFold(purge=0)."
+        )
     numbers = eras.numbers[eras.resolved]
     n_held = int(validation if validation >= 1 else np.ceil(validation * len(numbers)))
     purge = purge_of_targets(rows.target_names)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex, encode_eras, era_label
 from numerai_features._validation import (
+    as_frame,
     column_names,
     fill_missing,
-    frame_to_array,
+    frame_to_numbers,
     has_nan,
     is_frame,
     missing_values,
@@ -173,9 +174,10 @@ def check_metric(
 def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]:
     """Return predictions as a 2-D array and their names, None for a vector."""
     names: list[Any] | None = None
+    prediction = as_frame(prediction, "prediction")
     if is_frame(prediction):
         names = column_names(prediction)
-        values = frame_to_array(prediction)
+        values = frame_to_numbers(prediction, "prediction")
     else:
         values = np.asarray(prediction)
         if values.ndim == 2:
@@ -266,8 +268,11 @@ class _Features:
     """A table of features that is cast an era at a time."""
 
     def __init__(self, features: Any, n_rows: int) -> None:
-        table, _ = take_eras(features)
-        array = frame_to_array(table) if is_frame(table) else np.asarray(table)
+        table, _ = take_eras(features, name="features")
+        if is_frame(table):
+            array = frame_to_numbers(table, "features")
+        else:
+            array = np.asarray(table)
         if array.ndim != 2 or len(array) != n_rows or array.dtype.kind not in "biuf":
             raise ValueError(
                 f"features must hold numbers, of shape ({n_rows}, n_features); got "

@@ -279,7 +279,7 @@ def _take_features(features: Any, X: Any) -> Any:
     if features is None:
         return X
     if hasattr(features, "iloc"):
-        features, _ = take_eras(features)
+        features, _ = take_eras(features, name="features")
         return _take_rows(features, X, "features")
     names = list(features)
     if not is_frame(X):

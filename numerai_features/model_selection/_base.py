@@ -14,7 +14,7 @@ from numerai_features._arguments import Whole
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex, encode_eras, near_eras
 from numerai_features._horizon import resolve_purge
-from numerai_features._validation import count_rows, find_eras
+from numerai_features._validation import count_rows, find_eras, require_numbers
 
 Mask = NDArray[np.bool_]
 _FAR = np.iinfo(np.int64).max // 2
@@ -97,9 +97,30 @@ class BaseEraSplitter(BaseEstimator):
         train, test : ndarray of int
             Era numbers, ascending.
         """
-        index = encode_eras(eras)
+        index = require_numbers(encode_eras(eras))
         for fold in self._era_folds(index, y):
             yield index.numbers[fold.train], index.numbers[fold.test]
+
+    @property
+    def _needs_order(self) -> bool:
+        """Whether the folds would be others if the eras were in another order.
+
+        Blocks of eras that are names without numbers are as good as any blocks.
+        """
+        return False
+
+    def _check_names(self, eras: EraIndex, purge: int) -> None:
+        """Raise where names do not tell what order or distances are needed for."""
+        if self._needs_order:
+            require_numbers(eras, "groups")
+        elif eras.named and (purge or self.embargo):
+            raise ValueError(
+                f"{type(self).__name__} leaves out eras near those it tests (purge="
+                f"{purge}, embargo={self.embargo}), but groups are names without "
+                f"numbers, such as {eras.labels[0]!r}. Number the eras by week, write "
+                "dates as '2020-01-03', or set both to 0 for targets that do not "
+                "overlap."
+            )
 
     def _purge(self, y) -> int:
         return resolve_purge(self.purge, target=self.target, y=y)
@@ -107,6 +128,7 @@ class BaseEraSplitter(BaseEstimator):
     def _era_folds(self, eras: EraIndex, y) -> Iterator[EraFold]:
         resolved, numbers = self._resolved(eras, y)
         purge = self._purge(y)
+        self._check_names(eras, purge)
         for i, (train, test) in enumerate(self._folds(numbers, purge)):
             purged, embargoed = _forbidden(numbers, test, purge, self.embargo)
             fold = EraFold(

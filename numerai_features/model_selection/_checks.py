@@ -11,7 +11,7 @@ from numerai_features._arguments import FOLDS, MODEL, Methods, checked
 from numerai_features._eras import EraIndex, EraLeakageError, encode_eras, near_eras
 from numerai_features._fitted import components, tell_eras
 from numerai_features._horizon import resolve_horizon
-from numerai_features._validation import as_frame
+from numerai_features._validation import as_frame, require_numbers
 from numerai_features.model_selection._base import resolved_eras
 from numerai_features.model_selection._folds import Counts, era_folds, index_eras
 from numerai_features.model_selection._telling_columns import check_columns
@@ -129,6 +129,8 @@ def check_splits(
 
     span = resolve_horizon(horizon)
     index = index_eras(X, eras)
+    if span > 1:  # else it is enough to tell the eras apart
+        require_numbers(index)
     resolved, table = resolved_eras(index, y), []
     for i, fold in enumerate(era_folds(cv, index, y)):
         _check_fold(i, index, resolved, *fold, span)
@@ -231,12 +233,11 @@ def _unknown(estimator: Any) -> dict[str, Any]:
 
 
 def _numbers_together(**labels: Any) -> list[NDArray[np.int64]]:
-    """Return the era numbers of several lists of labels on one scale."""
+    """Return the era numbers of several lists of labels, all of one kind."""
     indexes = [encode_eras(value, name=name) for name, value in labels.items()]
-    if not any(index.named for index in indexes):
-        return [index.numbers for index in indexes]
-    # names are ranked among the labels of one call: make it one
-    together = encode_eras(np.concatenate([index.labels for index in indexes]))
+    name = " and ".join(labels)
+    every = np.concatenate([index.labels for index in indexes])
+    together = require_numbers(encode_eras(every, name=name), name)
     stops = np.cumsum([index.n_eras for index in indexes])[:-1]
     return [np.sort(n) for n in np.split(together.row_numbers, stops)]
 

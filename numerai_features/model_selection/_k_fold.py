@@ -85,6 +85,10 @@ class EraKFold(FixedCountSplitter):
     def _n_splits(self):
         return self.n_splits
 
+    @property
+    def _needs_order(self):
+        return self.chunk is not None
+
     def _folds(self, numbers, purge):
         chunks = (numbers - numbers[0]) // (self.chunk or 1)
         order = np.unique(chunks)

@@ -24,6 +24,7 @@ from numerai_features._fitted import has_prefitted, warn_of_prefitted
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_frame,
+    check_era_is_spelled,
     count_rows,
     known_numbers,
     take_rows,
@@ -169,6 +170,7 @@ def cross_val_predict_eras(
     from sklearn.base import clone
 
     X = as_frame(X)
+    check_era_is_spelled(X)
     index = index_eras(X, eras)
     cv = EraKFold() if cv is None else read_cv(cv, y)
     target = validate_target(y, index.n_rows)[:, None]

@@ -145,6 +145,10 @@ class EraWalkForward(BaseEraSplitter):
             )
         return numbers[first]
 
+    @property
+    def _needs_order(self):
+        return True
+
     def _folds(self, numbers, purge):
         starts = self._blocks(numbers)
         ends = [*starts[2:], numbers[-1] + 1]
@@ -196,6 +200,10 @@ class EraHoldout(FixedCountSplitter):
     @property
     def _n_splits(self):
         return 1
+
+    @property
+    def _needs_order(self):
+        return True
 
     def _folds(self, numbers, purge):
         n_test = self.test_size

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._arguments import ROWS, checked
-from numerai_features._validation import column_names, is_frame, take_eras
+from numerai_features._validation import (
+    check_columns_of_numbers,
+    column_names,
+    is_frame,
+    take_eras,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +64,8 @@ def tree_table(X: Any, feature_names: Any = None) -> pa.Table:
     import pyarrow as pa
 
     X, _ = take_eras(X)
+    if is_frame(X):
+        check_columns_of_numbers(X)
     names = column_names(X) if is_frame(X) else None
     columns = _frame_columns(X) if is_frame(X) else list(_array_columns(X))
     names = _checked_names(feature_names, names, len(columns))

@@ -10,10 +10,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curve
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    cross_val_score,
+    learning_curve,
+)
 from sklearn.pipeline import make_pipeline
 
-from numerai_features._eras import LIVE, encode_eras
+from numerai_features._eras import LIVE, EraLeakageError, encode_eras
 from numerai_features.compose import LatentFeatures
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
@@ -21,7 +26,10 @@ from numerai_features.model_selection import (
     EraKFold,
     EraWalkForward,
     RepeatedEraKFold,
+    check_splits,
 )
+
+NAMES = np.array(["ash", "oak", "elm", "fir", "yew", "bay", "fig", "box"])
 
 SPLITTERS = [
     EraKFold(3, purge=2),
@@ -558,13 +566,50 @@ class TestEras:
             list(cv.split(frame, None, eras)), list(cv.split(None, groups=eras))
         )
 
-    def test_names_are_numbered_by_their_order(self):
-        names = np.array(["ash", "oak", "elm", "fir", "yew", "bay"])
-        cv = EraKFold(2, purge=1)
-        ranks = np.argsort(np.argsort(names))
+    def test_names_are_blocks_where_there_is_no_purge(self):
+        cv = EraKFold(2, purge=0)
+        ranks = np.argsort(np.argsort(NAMES))
         assert_same_folds(
-            list(cv.split(None, groups=names)), list(cv.split(None, groups=ranks))
+            list(cv.split(None, groups=NAMES)), list(cv.split(None, groups=ranks))
         )
+        with pytest.raises(ValueError, match="eras must be labels with numbers"):
+            next(cv.split_eras(NAMES))
+
+    @each_splitter
+    def test_names_have_no_distances(self, splitter):
+        for setting in ({"purge": 1}, {"embargo": 1}):
+            cv = clone(splitter).set_params(**{"purge": 0, "embargo": 0} | setting)
+            with pytest.raises(
+                ValueError, match=r"groups.*names?.*Number the eras|whose order"
+            ):
+                next(cv.split(None, groups=NAMES))
+
+    @pytest.mark.parametrize(
+        "cv",
+        [
+            EraWalkForward(1, purge=0),
+            EraHoldout(1, purge=0),
+            EraKFold(2, chunk=2, purge=0),
+        ],
+        ids=lambda cv: type(cv).__name__,
+    )
+    def test_names_have_no_order(self, cv):
+        with pytest.raises(
+            ValueError, match=r"groups must be labels with numbers.*ash"
+        ):
+            next(cv.split(None, groups=NAMES))
+
+    @pytest.mark.parametrize("spell", [str, int], ids=["text", "number"])
+    def test_weeks_as_digits_are_purged(self, spell):
+        days = np.arange("2020-01-03", "2022-01-01", 7, dtype="M8[D]")
+        weeks = [spell(str(day).replace("-", "")) for day in days]
+        assert_same_folds(
+            list(EraKFold(4, purge=8).split(None, groups=weeks)),
+            list(EraKFold(4, purge=8).split(None, groups=np.arange(len(days)))),
+        )
+        assert check_splits(EraKFold(4, purge=8), weeks, 4)["gap_before"].min() == 9
+        with pytest.raises(EraLeakageError, match="trains on"):
+            check_splits(KFold(4), weeks, 4)
 
     @each_splitter
     def test_no_eras_is_told(self, splitter):
@@ -721,8 +766,8 @@ class TestInOptuna:
         ),
         (
             EraKFold(2, purge=2),
-            ["ash", "elm", "fir", "oak"],
-            r"Fold 0 \(test from era ash\) has no training era left",
+            ["era1", "era2", "era3", "era4"],
+            r"Fold 0 \(test from era era1\) has no training era left",
         ),
         (
             EraHoldout(1, purge=0, embargo=0, target="target"),

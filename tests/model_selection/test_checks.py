@@ -58,10 +58,13 @@ class TestOverlappingEras:
         assert len(overlapping_eras(["0001", "X"], ["X"], 12)) == 1
         assert len(overlapping_eras(range(1, 1001), ["X"], 12)) == 0
 
-    def test_names_are_ranked_together(self):
-        """Ranked apart, "a" and "d" would be the same era."""
-        assert overlapping_eras(["a", "b"], ["c"], 2).tolist() == [1]
-        assert overlapping_eras(["a"], ["d"], 1).tolist() == []
+    def test_names_have_no_distances(self):
+        with pytest.raises(ValueError, match="train and test must be labels with numb"):
+            overlapping_eras(["a", "b"], ["c"], 2)
+
+    def test_both_are_labels_of_one_kind(self):
+        with pytest.raises(ValueError, match="train and test mixes dates"):
+            overlapping_eras(["2020-01-03"], [5], 2)
 
     @pytest.mark.parametrize("horizon", [0, -1, 2.5, True, None])
     def test_a_horizon_is_a_whole_number(self, horizon):

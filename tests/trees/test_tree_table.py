@@ -124,7 +124,7 @@ def test_half_precision_becomes_single(X):
     [
         ((np.ones(3),), r"X must be two-dimensional.*got shape \(3,\)"),
         ((np.array([["a"]]),), "X must hold numbers; got a column of type string"),
-        ((pd.DataFrame({"a": ["x"]}),), "got a column of type large_string. Drop or"),
+        ((pd.DataFrame({"a": ["x"]}),), "column 'a' holds text, such as 'x'. Drop"),
         ((np.ones((2, 2)), ["a"]), "feature_names has 1 names, but X has 2 columns"),
         ((np.ones((2, 2)), ["a", "a"]), "must be unique; 'a' is there more than once"),
     ],
