@@ -281,15 +281,9 @@ CALLS = {
     "check_augmenter": called(
         augmenters.check_augmenter, augmenter=CutoutAugmenter(random_state=0)
     ),
-    "block_bootstrap": called(
-        metrics.block_bootstrap, differences=SCORES, block=4, n_resamples=9
-    ),
+    "mean_interval": called(metrics.mean_interval, scores=SCORES, overlap=4),
     "paired_differences": called(
-        metrics.paired_differences,
-        scores=ARMS,
-        baseline="plain",
-        block=4,
-        n_resamples=9,
+        metrics.paired_differences, scores=ARMS, baseline="plain", overlap=4
     ),
     "era_scores": called(metrics.era_scores, prediction=X[:, 0]),
     "make_era_scorer": called(metrics.make_era_scorer),
@@ -325,7 +319,7 @@ CALLS = {
 NO_ARGUMENTS = {
     "Argmax": "has none",
     "Softmax": "has none",
-    "BootstrapInterval": "a result, which nobody makes by hand",
+    "MeanInterval": "a result, which nobody makes by hand",
     "LeakageEstimate": "a result, which nobody makes by hand",
     "EraLeakageError": "an error",
     "EraLeakageWarning": "a warning",
@@ -367,8 +361,6 @@ ALLOWED = {
     ): "ignored: scikit-learn's pipelines hand it to every step",
     ("make_lightgbm", "n_jobs", "0"): "as OpenMP has it",
     ("make_xgboost", "n_jobs", "0"): "all cores",
-    ("block_bootstrap", "random_state", "10**30"): "a seed of up to 128 bits",
-    ("paired_differences", "random_state", "10**30"): "a seed of up to 128 bits",
     (
         "LatentMapDisplay.from_estimator",
         "random_state",

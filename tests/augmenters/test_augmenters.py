@@ -125,10 +125,37 @@ class TestNoise:
         assert np.corrcoef(new[:, 0], X[:, 0])[0, 1] > 0.5
 
     def test_floats_stay_floats(self):
-        X = np.zeros((4000, 3))
-        out = GaussianNoiseAugmenter(0.3, random_state=0).fit_resample(X)
-        assert abs(out.X[4000:].std() - 0.3) < 0.01
+        X = np.random.default_rng(0).choice([0, 0.25, 0.5, 0.75, 1], (4000, 3))
+        out = GaussianNoiseAugmenter(random_state=0).fit_resample(X)
+        assert abs((out.X[4000:] - X).std() - 0.3) < 0.01
         assert out.X.dtype == np.float64
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    @pytest.mark.parametrize("scale", [0.25, 1, 0.5])
+    def test_noise_is_in_bins_on_every_scale(self, dtype, scale):
+        X = np.random.default_rng(0).integers(0, 5, (2000, 4)).astype(np.int8)
+        floats = ((X - 2) * scale).astype(dtype)
+        floats[::7, 1] = np.nan
+        out = GaussianNoiseAugmenter(0.5, random_state=0).fit_resample(floats)
+        noise = (out.X[2000:] - floats) / scale
+        assert out.X.dtype == dtype
+        assert abs(np.nanstd(noise, axis=0) - 0.5).max() < 0.03
+
+    @pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
+    def test_floats_that_are_in_no_bins(self, scale):
+        X = np.random.default_rng(0).normal(size=(4000, 3)) * scale
+        out = GaussianNoiseAugmenter(1, random_state=0).fit_resample(X)
+        noise = (out.X[4000:] - X) / scale
+        assert abs(noise.std(axis=0) - 2**-0.5).max() < 0.05
+
+    def test_bins_beside_latents(self):
+        rng = np.random.default_rng(0)
+        X = np.column_stack(
+            [rng.integers(0, 5, 3000) / 4, rng.normal(size=3000), np.ones(3000)]
+        )
+        out = GaussianNoiseAugmenter(1, random_state=0).fit_resample(X)
+        noise = (out.X[3000:] - X).std(axis=0)
+        np.testing.assert_allclose(noise, [0.25, 2**-0.5, 0], atol=0.05)
 
     def test_no_noise_is_a_copy(self, rows):
         np.testing.assert_array_equal(
