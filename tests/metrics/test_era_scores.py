@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from numerai_tools import scoring
+from sklearn.base import BaseEstimator
 
 from numerai_features.metrics import era_scores, make_era_scorer, summarize
 
@@ -414,7 +415,7 @@ class TestTargetsOnOtherScales:
         pd.testing.assert_series_equal(found, expected)
 
 
-class Predicts:
+class Predicts(BaseEstimator):
     """A model that says what it was given."""
 
     def __init__(self, prediction):
