@@ -17,7 +17,7 @@ from numerai_features._arguments import (
 from numerai_features._compat import StrOptions, validate_parameter_constraints
 from numerai_features._optional import import_optional
 from numerai_features.trees._device import lightgbm_device
-from numerai_features.trees._names import by_own_names, parameter_problems
+from numerai_features.trees._names import own_names, parameter_problems
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
@@ -68,7 +68,7 @@ _KNOWN: dict[str, list[Any]] = {
     "subsample": [Finite(0, 1, "right")],
     "reg_alpha": [NOT_NEGATIVE],
     "reg_lambda": [NOT_NEGATIVE],
-    **dict.fromkeys(("num_threads", "num_thread", "nthread", "nthreads"), THREADS[:1]),
+    "n_jobs": THREADS[:1],
 }
 
 
@@ -84,9 +84,10 @@ def checked_parameters(params: dict[str, Any], owner: str) -> dict[str, Any]:
     known = {name: [*constraints, None] for name, constraints in _KNOWN.items()}
     # LightGBM alone has no default of its own for it
     known["n_estimators"] = [COUNT] if owner == "make_lightgbm" else [COUNT, None]
-    params = by_own_names(library, params)
+    own = own_names(library, params)
+    known = {name: known[of] for name, of in own.items() if of in known}
     validate_parameter_constraints(known, params, owner)
-    return params
+    return {own[name]: value for name, value in params.items()}
 
 
 @checked(

@@ -71,8 +71,8 @@ def parameter_problems(library: str, params: Mapping[str, Any]) -> dict[str, str
     return problems
 
 
-def by_own_names(library: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters by the names that the library's scikit-learn class has.
+def own_names(library: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names that the library's scikit-learn class has for parameters.
 
     Of two names of one parameter, the class's default and the user's, a library takes
     one, and not always the user's.
@@ -86,7 +86,7 @@ def by_own_names(library: str, params: Mapping[str, Any]) -> dict[str, Any]:
     known = _known(library, params)
     own = {known.get(name, name): name for name in _class_names(library)}
     main = {name: known.get(name, name) for name in params}
-    return {own.get(main[name], main[name]): value for name, value in params.items()}
+    return {name: own.get(main[name], main[name]) for name in params}
 
 
 def _known(library: str, params: Mapping[str, Any]) -> dict[str, str]:

@@ -171,7 +171,7 @@ def test_another_name_overrides_the_preset_too(make, alias, name, rows):
 
 
 def test_values_of_other_names_are_checked_too():
-    with pytest.raises(ValueError, match="'colsample_bytree' parameter of make_light"):
+    with pytest.raises(ValueError, match="'sub_feature' parameter of make_light"):
         make_lightgbm(device="cpu", sub_feature=5.0)
     assert make_lightgbm(device="cpu", n_jobs=1, num_threads=2).n_jobs == 2
     assert make_xgboost(device="cpu", n_jobs=1, nthread=2).n_jobs == 2
