@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from numerai_features.trees import _device, make_lightgbm, make_xgboost
+from numerai_features.trees import _device, _names, make_lightgbm, make_xgboost
 
 DOCUMENTED = {
     "small": (2000, 0.01, 5, 31, 0.1),
@@ -106,6 +106,18 @@ def test_parameters_that_no_library_knows(make, wrong, told):
         make(device="cpu", **wrong)
 
 
+def test_a_lightgbm_that_does_not_tell_its_names_refuses_none(monkeypatch):
+    caches = (_names._lightgbm_aliases, _names._lightgbm_names)
+    for cached in caches:
+        cached.cache_clear()
+    monkeypatch.delattr(lightgbm.basic, "_ConfigAliases")
+    model = make_lightgbm(device="cpu", learning_rate=0.3, lambda_l2=2.0)
+    for cached in caches:
+        cached.cache_clear()
+    assert model.learning_rate == 0.3
+    assert model.get_params()["lambda_l2"] == 2.0
+
+
 def test_every_wrong_name_is_told_at_once():
     with pytest.raises(ValueError, match=r"num_leafs: is no .*\n  rate: is no param"):
         make_lightgbm(device="cpu", num_leafs=7, rate=0.1)
@@ -157,7 +169,6 @@ def test_what_is_no_number_may_be_a_parameter(rows):
         (make_lightgbm, {"num_iterations": 3}, {"n_estimators": 3}),
         (make_xgboost, {"eta": 0.3}, {"learning_rate": 0.3}),
         (make_xgboost, {"lambda": 1000}, {"reg_lambda": 1000}),
-        (make_xgboost, {"seed": 3}, {"random_state": 3}),
     ],
 )
 def test_another_name_overrides_the_preset_too(make, alias, name, rows):
