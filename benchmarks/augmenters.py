@@ -21,7 +21,7 @@ are those of trees and augmenters, and an era's score is the mean over them.
 
 Reported: mean CORR and Sharpe ratio over the test eras of all seeds, the drawdown (mean
 over panels), the mean over eras of the largest feature exposure; CORR and exposure less
-LightGBM's, paired by era, with 95 % intervals by bootstrap of blocks of 8 eras. The
+LightGBM's, paired by era, with 95 % intervals for an overlap of 8 eras. The
 settings are the forum's, or defaults: none was tuned.
 """
 
@@ -49,7 +49,7 @@ from numerai_features.metrics import (
     summarize_scores,
 )
 
-BLOCK = 8
+OVERLAP = 8
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -126,7 +126,7 @@ def report(name, paths):
     )
     less = []
     if "lightgbm" in corr and len(corr.columns) > 1:
-        less = [paired_differences(t, "lightgbm", BLOCK) for t in (corr, exposure)]
+        less = [paired_differences(t, "lightgbm", OVERLAP) for t in (corr, exposure)]
     for arm in corr:
         mean, ratio = summary.loc[arm, ["mean", "sharpe"]]
         line = f"{arm:10}{mean:8.4f}{ratio:8.3f}{drawdown.loc[arm].mean():10.3f}"

@@ -4,8 +4,8 @@
 
 On make_era_panel: the same models under EraKFold without a purge and with the purge of
 the target's horizon (`measure_leakage`), against the truth: the models trained on all
-these eras, on fresh eras that lie beyond the purge. Intervals are of 95 %, by a block
-bootstrap of the mean over seeds.
+these eras, on fresh eras that lie beyond the purge. Intervals are of 95 %, of the mean
+over seeds.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import argparse
 from sklearn.neighbors import KNeighborsRegressor
 
 from numerai_features.datasets import make_era_panel
-from numerai_features.metrics import block_bootstrap, era_scores
+from numerai_features.metrics import era_scores, mean_interval
 from numerai_features.model_selection import EraKFold, measure_leakage
 from numerai_features.trees import make_lightgbm
 
@@ -66,11 +66,11 @@ def main():
             scores = compare(model, horizon, purge, args.seeds)
             print(f"{name}, a target of {horizon} eras, purge {purge}: mean CORR")
             intervals = {
-                key: block_bootstrap(values, block=purge)
+                key: mean_interval(values, overlap=purge)
                 for key, values in scores.items()
             }
             gap = scores["unpurged"] - scores["purged"]
-            intervals["unpurged - purged"] = block_bootstrap(gap, block=purge)
+            intervals["unpurged - purged"] = mean_interval(gap, overlap=purge)
             for key, interval in intervals.items():
                 print(f"  {key:18}{tell(interval)}")
             truth = intervals["truth"].mean

@@ -15,7 +15,7 @@ arms on the same folds:
 - the mean of LightGBM's and the network's ranks within an era.
 
 Reported: mean CORR, its standard deviation and Sharpe ratio over the test eras of all
-seeds; each arm less LightGBM with a 95 % interval by bootstrap of blocks of 8 eras; and
+seeds; each arm less LightGBM with a 95 % interval for an overlap of 8 eras; and
 what a model has on its training eras more than on test eras (over-confidence). Settings
 of the network were chosen on seeds 0 to 4; seeds 5 to 9 are the report.
 """
@@ -31,7 +31,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from numerai_features import EraWalkForward, SupervisedAEMLP, make_era_panel
-from numerai_features.metrics import block_bootstrap, era_scores
+from numerai_features.metrics import era_scores, mean_interval
 from numerai_features.trees import make_lightgbm
 
 TARGET, PURGE = "target_alpha_20", 8
@@ -144,7 +144,7 @@ def main():
         line += f"{scores.mean() / scores.std():8.3f}{gap:14.4f}"
         if a != "lightgbm" and "lightgbm" in arms:
             less = scores - np.concatenate(test["lightgbm"])
-            interval = block_bootstrap(less, block=8)
+            interval = mean_interval(less, overlap=8)
             line += f"   {less.mean():8.4f} [{interval.low:.4f}, {interval.high:.4f}]"
         print(line)
 

@@ -281,15 +281,9 @@ CALLS = {
     "check_augmenter": called(
         augmenters.check_augmenter, augmenter=CutoutAugmenter(random_state=0)
     ),
-    "block_bootstrap": called(
-        metrics.block_bootstrap, differences=SCORES, block=4, n_resamples=9
-    ),
+    "mean_interval": called(metrics.mean_interval, scores=SCORES, overlap=4),
     "paired_differences": called(
-        metrics.paired_differences,
-        scores=ARMS,
-        baseline="plain",
-        block=4,
-        n_resamples=9,
+        metrics.paired_differences, scores=ARMS, baseline="plain", overlap=4
     ),
     "era_scores": called(metrics.era_scores, prediction=X[:, 0]),
     "make_era_scorer": called(metrics.make_era_scorer),
@@ -325,7 +319,7 @@ CALLS = {
 NO_ARGUMENTS = {
     "Argmax": "has none",
     "Softmax": "has none",
-    "BootstrapInterval": "a result, which nobody makes by hand",
+    "MeanInterval": "a result, which nobody makes by hand",
     "LeakageEstimate": "a result, which nobody makes by hand",
     "EraLeakageError": "an error",
     "EraLeakageWarning": "a warning",
@@ -367,8 +361,6 @@ ALLOWED = {
     ): "ignored: scikit-learn's pipelines hand it to every step",
     ("make_lightgbm", "n_jobs", "0"): "as OpenMP has it",
     ("make_xgboost", "n_jobs", "0"): "all cores",
-    ("block_bootstrap", "random_state", "10**30"): "a seed of up to 128 bits",
-    ("paired_differences", "random_state", "10**30"): "a seed of up to 128 bits",
     (
         "LatentMapDisplay.from_estimator",
         "random_state",
@@ -489,6 +481,37 @@ def test_nonsense_is_refused_by_name(call, figures, tmp_path, monkeypatch):
     assert not faults, "\n" + "\n".join(faults)
 
 
+def takes_any(value):
+    """Whether a call takes parameters by any name."""
+    kinds = [p.kind for p in inspect.signature(value).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD in kinds
+
+
+# What hands on parameters by any name: how it is called beside them.
+HANDED_ON = {
+    "make_lightgbm": {"device": "cpu"},
+    "make_xgboost": {"device": "cpu"},
+    "EraWalkForward.numerai": {"target": "target_ender_20"},
+    "FactorAnalysisEmbedder.from_moments": {"moments": moments.Moments.from_rows(X)},
+}
+
+
+def test_a_name_that_nobody_knows_is_refused_wherever_any_name_is_taken():
+    found = {}
+    for name, value in public().items():
+        if not inspect.isclass(value):
+            found |= {name: value} if takes_any(value) else {}
+            continue
+        for own, method in inspect.getmembers(value):
+            if isinstance(inspect.getattr_static(value, own), classmethod):
+                found |= {f"{name}.{own}": method} if takes_any(method) else {}
+    found = {name: value for name, value in found.items() if "._" not in name}
+    assert found.keys() == HANDED_ON.keys()
+    for name, value in found.items():
+        with pytest.raises((TypeError, ValueError), match="n_estimatorz"):
+            value(**HANDED_ON[name], n_estimatorz=3)
+
+
 def test_everything_public_is_asked():
     assert set(public()) == {call.partition(".")[0] for call in CALLS} | set(
         NO_ARGUMENTS
@@ -504,11 +527,19 @@ def test_what_a_metric_makes_no_use_of_is_told(metric):
         metrics.make_era_scorer("corr", features=["f0"])
 
 
-@pytest.mark.parametrize("make", [trees.make_lightgbm, trees.make_xgboost])
-@pytest.mark.parametrize("name", ["n_jobs", "num_threads", "nthread"])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (trees.make_lightgbm, "n_jobs"),
+        (trees.make_lightgbm, "num_threads"),
+        (trees.make_lightgbm, "nthread"),
+        (trees.make_xgboost, "n_jobs"),
+        (trees.make_xgboost, "nthread"),
+    ],
+)
 def test_threads_are_bounded(make, name):
     for threads in (None, -1024, -2, -1, 0, 1, 256):
-        assert make(device="cpu", **{name: threads}).get_params()[name] == threads
+        assert make(device="cpu", **{name: threads}).n_jobs == threads
     with pytest.raises(ValueError, match=f"'{name}' parameter of {make.__name__} must"):
         make(device="cpu", **{name: 10**7})
 

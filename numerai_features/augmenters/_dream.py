@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from numerai_features._arguments import ABOVE_ZERO, COPIES, COUNT, SEED, Methods
+from numerai_features._bins import bin_widths
 from numerai_features._validation import fill_missing, missing_values
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies
 from numerai_features.augmenters._new_rows import NewRows, round_at_random
@@ -35,8 +36,8 @@ class DreamAugmenter(BaseAugmenter):
     n_steps : int, default=5
         Steps along the gradient.
     step : float, default=0.04
-        Mean length of a step in a cell, in bins: the forum's .01 where features run
-        from 0 to 1.
+        Mean length of a step in a cell, in bins as `GaussianNoiseAugmenter` sees them:
+        the forum's .01 where features run from 0 to 1.
     random_state : int, RandomState or None, default=None
         Seed.
 
@@ -92,14 +93,14 @@ class DreamAugmenter(BaseAugmenter):
     def _make_rows(self, rows, rng):
         X, source = rows.X, draw_copies(rows, self.copies, rng)
         encoder, seed = self._encoder(rows), rng.integers(1 << 63)
-        fill = missing_values(X, "middle")
+        fill, widths = missing_values(X, "middle"), bin_widths(X)
         whole = X.dtype.kind != "f"
         low, high = (X.min(axis=0), X.max(axis=0)) if whole else (None, None)
 
         def features(new):
             block = X[source[new]]
             known = fill_missing(block, fill).astype(encoder.dtype, copy=False)
-            moved = self._dream(known, encoder)
+            moved = self._dream(known, encoder, widths)
             if not whole:
                 return np.where(np.isnan(block), np.nan, moved).astype(X.dtype)
             own = np.random.default_rng([seed, new.start])
@@ -123,7 +124,7 @@ class DreamAugmenter(BaseAugmenter):
             )
         return self.embedder_.encoder_
 
-    def _dream(self, block, encoder):
+    def _dream(self, block, encoder, widths):
         """Return rows moved along the gradient."""
         import torch
         from array_api_compat import torch as xp
@@ -132,11 +133,14 @@ class DreamAugmenter(BaseAugmenter):
 
         with fixed_threads(0):
             x = torch.from_numpy(block)
+            width = torch.from_numpy(widths).to(x)
             for _ in range(self.n_steps):
                 x.requires_grad_()
                 latents = encoder.apply(x, xp)
                 [gradient] = torch.autograd.grad(latents.square().sum() / 2, x)
+                gradient *= width  # by bins
                 size = gradient.abs().mean(1, keepdim=True)
                 least = torch.finfo(x.dtype).tiny
-                x = x.detach() + self.step * gradient / size.clamp(min=least)
+                step = self.step * gradient / size.clamp(min=least)
+                x = x.detach() + width * step
         return x.numpy()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from numerai_features._arguments import COPIES, NOT_NEGATIVE, SEED
+from numerai_features._bins import bin_widths
 from numerai_features._compat import StrOptions
 from numerai_features.augmenters._base import InPlaceAugmenter
 from numerai_features.augmenters._new_rows import NewRows
@@ -24,8 +25,10 @@ class GaussianNoiseAugmenter(InPlaceAugmenter):
     Parameters
     ----------
     sd : float, default=1.2
-        Standard deviation of the noise, in bins: a bin is a quarter where features run
-        from 0 to 1, so that this is the forum's .3.
+        Standard deviation of the noise, in bins. How wide a bin is, is seen in the
+        rows: 1 in integers, a quarter in floats that are 0, .25, .5, .75 and 1, where
+        this is the forum's .3. Of other floats it is what makes five even bins of the
+        column's standard deviation: .71 of that.
     copies : float, default=1
         New rows for each row. Of a part of 1 so many rows of every era are drawn.
     bins : {"clip", "rank"}, default="clip"
@@ -67,6 +70,7 @@ class GaussianNoiseAugmenter(InPlaceAugmenter):
         X, seed = rows.X, rng.integers(1 << 63)
         whole, by_rank = X.dtype.kind in "iub", self.bins == "rank"
         low, high = (X.min(axis=0), X.max(axis=0)) if whole else (None, None)
+        deviation = (self.sd * bin_widths(X)).astype(np.float32 if whole else X.dtype)
         codes, blocks = rows.codes[source], None
         if whole and by_rank:
             order = np.argsort(codes, kind="stable")
@@ -77,7 +81,7 @@ class GaussianNoiseAugmenter(InPlaceAugmenter):
             own = np.random.default_rng([seed, first])
             block = X[source[new]]
             kind = np.float32 if whole else X.dtype
-            noisy = block + self.sd * own.standard_normal(block.shape, np.float32)
+            noisy = block + deviation * own.standard_normal(block.shape, np.float32)
             if not whole:
                 return noisy.astype(kind)
             if by_rank:

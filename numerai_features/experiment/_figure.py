@@ -80,7 +80,7 @@ def _draw_arms(axes: Any, scores: pd.DataFrame) -> None:
             color=colour,
             linestyle=dash,
             linewidth=1.8,
-            label=f"{arm} (mean {scores[arm].mean():.4f})",
+            label=f"{arm} (mean {scores[arm].mean():.4f}, {scores[arm].count()} eras)",
         )
 
 

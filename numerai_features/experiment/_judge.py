@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import era_label
 from numerai_features.experiment._arms import ORIGINALS
-from numerai_features.experiment._result import ExperimentResult, block_length
+from numerai_features.experiment._result import ExperimentResult, overlap_of
 from numerai_features.experiment._store import ArmResult, FoldStore
 from numerai_features.metrics import (
     era_scores,
     paired_differences,
     summarize_scores,
 )
+from numerai_features.metrics._summary import metric_columns
 from numerai_features.model_selection._folds import Fold
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MOST_FEATURES = 250
 """Features that FNC and exposure look at: the cost grows with their square."""
 
-_DIFFERENCES = ["mean_difference", "low", "high"]
+_DIFFERENCES = ["mean_difference", "low", "high", "n_eras", "n_needed"]
 
 # What each arm did, fold by fold, by how the arm is written in results.
 ByArm = dict[str, list[ArmResult]]
@@ -68,10 +69,12 @@ def judge(
     )
     values = predictions[list(by_arm)].reset_index(drop=True)
     scores = era_scores(target, values, eras)
-    columns = _judged_features(panel.n_features, eras[~np.isnan(target)])
+    columns, metrics = _judged_features(panel.n_features, eras[~np.isnan(target)])
     features = panel.X[rows[:, None], columns]
     summary = summarize_scores(scores).rename_axis("arm")
-    summary = summary.join(_against_features(target, values, eras, features))
+    for metric in metrics:
+        beside = era_scores(target, values, eras, metric=metric, features=features)
+        summary = summary.join(metric_columns(metric, beside))
     summary = summary.join(_costs(by_arm))
     differences, notes = _differences(scores, experiment)
     return ExperimentResult(
@@ -88,30 +91,21 @@ def _concatenated(results: list[ArmResult]) -> NDArray[np.float32]:
     return np.concatenate([result.prediction for result in results])
 
 
-def _judged_features(n_features: int, eras: NDArray[Any]) -> NDArray[np.intp]:
-    """Return evenly spread features, half as many at most as an era has rows."""
-    smallest = int(np.unique(eras, return_counts=True)[1].min()) if len(eras) else 0
-    n = min(n_features, MOST_FEATURES, smallest // 2)
-    return np.linspace(0, n_features - 1, n).round().astype(np.intp)
+def _judged_features(
+    n_features: int, eras: NDArray[Any]
+) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+    """Return evenly spread features, and the metrics that look at them.
 
-
-def _against_features(
-    target: NDArray[Any],
-    values: pd.DataFrame,
-    eras: NDArray[Any],
-    features: NDArray[np.int8],
-) -> pd.DataFrame:
-    """Return each arm's mean FNC and largest exposure, if there are features."""
-    metrics = ("fnc", "max_exposure") if features.shape[1] else ()
-    return pd.DataFrame(
-        {
-            metric: era_scores(
-                target, values, eras, metric=metric, features=features
-            ).mean()
-            for metric in metrics
-        },
-        index=values.columns,
-    )
+    FNC takes half as many features at most as an era has rows; where eras of two rows
+    are scored, which leave none, exposure is alone.
+    """
+    n_rows = np.unique(eras, return_counts=True)[1]
+    smallest = int(n_rows[n_rows > 1].min(initial=2 * MOST_FEATURES))
+    n = min(n_features, MOST_FEATURES)
+    metrics: tuple[str, ...] = ("max_exposure",)
+    if smallest > 2:
+        n, metrics = min(n, smallest // 2), ("fnc", "max_exposure")
+    return np.linspace(0, n_features - 1, n).round().astype(np.intp), metrics
 
 
 def _costs(by_arm: ByArm) -> pd.DataFrame:
@@ -131,15 +125,16 @@ def _differences(
     scores: pd.DataFrame, experiment: Experiment
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return each arm's paired difference from the originals, and what is missing."""
-    notes: tuple[str, ...] = ()
     if len(scores.columns) < 2:
-        table = pd.DataFrame(dtype=float)
-    else:
-        block, seed = block_length(experiment), experiment["seed"]
-        try:
-            table = paired_differences(scores, ORIGINALS, block, random_state=seed)
-        except ValueError as error:  # too few eras for two blocks
-            by_era = scores.drop(columns=ORIGINALS).sub(scores[ORIGINALS], axis=0)
-            table = by_era.mean().to_frame("mean_difference")
-            notes = (f"No intervals for the differences: {error}",)
-    return table.reindex(columns=_DIFFERENCES).rename_axis("arm"), notes
+        return pd.DataFrame(columns=_DIFFERENCES, dtype=float).rename_axis("arm"), ()
+    overlap = overlap_of(experiment)
+    table = paired_differences(scores, ORIGINALS, overlap)[_DIFFERENCES]
+    few = table.index[table["n_eras"] < table["n_needed"]]
+    if few.empty:
+        return table, ()
+    needed = table["n_needed"].max()
+    note = (
+        f"No interval for {', '.join(few)}: an interval needs {needed} eras, four "
+        f"times the overlap of {overlap} eras. Test on more."
+    )
+    return table, (note,)

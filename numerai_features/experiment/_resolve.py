@@ -40,6 +40,10 @@ def check_tables(
     for name, message in () if trusted else untrusted_params(params):
         if ("model", "params", name) not in told:
             problems.append((("model", "params", name), message))
+    told = {path for path, _ in problems}
+    for name, message in _unknown(tables["model"]["library"], params).items():
+        if ("model", "params", name) not in told:
+            problems.append((("model", "params", name), message))
 
 
 def resolve_tables(
@@ -120,6 +124,16 @@ def _check_model(params: dict[str, Any], problems: Problems) -> None:
         elif not isinstance(value, bool | int | float | str | list):
             message = f"got {got(value)}; expected a number, string, boolean or list."
             problems.append((("model", "params", name), message))
+
+
+def _unknown(library: str, params: dict[str, Any]) -> dict[str, str]:
+    """Return what the library does not know; nothing if it is not there yet."""
+    from numerai_features.trees._names import parameter_problems
+
+    try:
+        return parameter_problems(library, params) if params else {}
+    except ImportError:  # it is told by the run, which needs the library
+        return {}
 
 
 def _metadata(data: dict[str, Any], chosen: Any, base: Path) -> str | None:

@@ -19,8 +19,11 @@ _PRINTED = {
     "sharpe": "Sharpe",
     "max_drawdown": "drawdown",
     "positive_share": "positive",
+    "n_eras": "eras",
     "fnc": "FNC",
+    "fnc_n_eras": "FNC eras",
     "max_exposure": "exposure",
+    "max_exposure_n_eras": "exposure eras",
     "latent_seconds": "latents s",
     "model_seconds": "model s",
 }
@@ -41,17 +44,18 @@ class ExperimentResult:
         CORR of each era (number, the index) and arm.
     summary : DataFrame
         A row for each arm: ``mean`` CORR, ``sd`` and the rest of `summarize_scores`;
-        mean ``fnc`` and ``max_exposure``; ``n_latents``, the most of any fold, and the
-        ``latent_seconds`` and ``model_seconds`` of all folds.
+        ``fnc`` and ``max_exposure`` as in `summarize`; ``n_latents``, the most of any
+        fold, and the ``latent_seconds`` and ``model_seconds`` of all folds.
     differences : DataFrame
-        A row for each arm but the originals: ``mean_difference``, the mean CORR less
-        that of the originals, era by era, and the ends of its 95 % interval, ``low``
-        and ``high``, which are NaN where the eras are too few.
+        A row for each arm but the originals, as in `paired_differences`:
+        ``mean_difference``, the mean CORR less that of the originals, era by era; the
+        ends of its 95 % interval, ``low`` and ``high``, which are NaN where the eras
+        of both, ``n_eras``, are fewer than ``n_needed``.
     predictions : DataFrame
         A row for each test row, by fold, indexed by id where there are ids: ``era``
         (label), ``target``, ``fold``, and the prediction of each arm.
     n_features : int
-        How many features ``fnc`` and ``max_exposure`` looked at; 0 if neither is there.
+        How many features ``fnc`` and ``max_exposure`` looked at.
     notes : tuple of str, default=()
         What is missing and why.
 
@@ -75,24 +79,24 @@ class ExperimentResult:
 
     def __str__(self) -> str:
         cv, target = self.experiment["cv"], self.experiment["targets"]["main"]
-        shown = [name for name in _PRINTED if name in self.summary]
+        shown = [name for name in _PRINTED if _is_shown(name, self.summary)]
         parts = [
             f"CORR with {target}, {cv['scheme']}, {len(self.scores)} eras",
             _formatted(self.summary[shown].rename(columns=_PRINTED)),
         ]
-        if self.n_features:
-            parts.append(f"FNC and largest exposure: on {self.n_features} features.")
-        if self.differences["low"].notna().any():
-            blocks = f"bootstrap of blocks of {block_length(self.experiment)} eras"
+        looked = "FNC and largest exposure" if "fnc" in shown else "Largest exposure"
+        parts.append(f"{looked}: on {self.n_features} features.")
+        if len(self.differences):
+            overlap = f"for an overlap of {overlap_of(self.experiment)} eras"
             parts.append(
-                f"\nArm less {ORIGINALS}, mean CORR with 95 % interval ({blocks})"
+                f"\nArm less {ORIGINALS}, mean CORR with 95 % interval ({overlap})"
             )
-            parts.append(_formatted(self.differences))
+            parts.append(_formatted(_told(self.differences)))
         return "\n".join([*parts, *(f"\n{note}" for note in self.notes)])
 
 
-def block_length(experiment: Experiment) -> int:
-    """Return how many eras the bootstrap draws together: those that targets link."""
+def overlap_of(experiment: Experiment) -> int:
+    """Return how many eras targets link, for intervals: those that are purged."""
     return max(1, int(experiment["cv"]["purge"]))
 
 
@@ -101,7 +105,8 @@ def write_frames(result: ExperimentResult) -> None:
 
     The differences are columns of the summary's file.
     """
-    known = result.differences.dropna(axis="columns", how="all")
+    own = {name: f"difference_{name}" for name in ("n_eras", "n_needed")}
+    known = result.differences.dropna(axis="columns", how="all").rename(columns=own)
     frames = {
         "predictions": result.predictions,
         "scores": result.scores,
@@ -112,9 +117,25 @@ def write_frames(result: ExperimentResult) -> None:
             frame.to_parquet(temporary)
 
 
+def _is_shown(name: str, summary: pd.DataFrame) -> bool:
+    """Whether a column is printed: numbers of eras once, where they are the same."""
+    if name not in summary:
+        return False
+    return not name.endswith("_n_eras") or bool((summary[name] != summary.n_eras).any())
+
+
+def _told(differences: pd.DataFrame) -> pd.DataFrame:
+    """Return differences as they are printed."""
+    told = differences.drop(columns="n_needed").rename(columns={"n_eras": "eras"})
+    few = differences["n_eras"] < differences["n_needed"]
+    ends = told[["low", "high"]].astype(object).mask(few, "too few eras")
+    return told.assign(**ends)
+
+
 def _formatted(table: pd.DataFrame) -> str:
     def text(name: str) -> Any:
-        return "{:.1f}".format if name.endswith(" s") else "{:.4f}".format
+        number = {"s": "{:.1f}", "eras": "{:.0f}"}.get(name.split()[-1], "{:.4f}")
+        return lambda cell: cell if isinstance(cell, str) else number.format(cell)
 
     columns = {name: text(str(name)) for name in table.columns}
     return str(table.rename_axis(None).to_string(formatters=columns))

@@ -1,11 +1,11 @@
 """Per-era scores, their summary and scorers, with Numerai's own formulas."""
 
-from numerai_features.metrics._bootstrap import (
-    BootstrapInterval,
-    block_bootstrap,
+from numerai_features.metrics._era_scores import era_scores
+from numerai_features.metrics._interval import (
+    MeanInterval,
+    mean_interval,
     paired_differences,
 )
-from numerai_features.metrics._era_scores import era_scores
 from numerai_features.metrics._scorer import EraScorer, make_era_scorer
 from numerai_features.metrics._summary import (
     max_drawdown,
@@ -14,12 +14,12 @@ from numerai_features.metrics._summary import (
 )
 
 __all__ = [
-    "BootstrapInterval",
     "EraScorer",
-    "block_bootstrap",
+    "MeanInterval",
     "era_scores",
     "make_era_scorer",
     "max_drawdown",
+    "mean_interval",
     "paired_differences",
     "summarize",
     "summarize_scores",

@@ -37,9 +37,15 @@ NEEDS = {
 """Which argument a metric needs beside the predictions."""
 
 _WITHOUT_TARGET = frozenset({"max_exposure", "benchmark_corr"})
+_IN_QUARTERS = frozenset({"mmc", "bmc"})  # covariances; all others are correlations
 _MAX_MISSING = 0.2  # of an era's rows: what numerai_tools lets be filtered away
 _BLOCK_BYTES = 4 << 20
 _ROUNDING = 1e-13
+
+
+class TooManyFeatures(ValueError):
+    """An era has too few rows for feature-neutral scores."""
+
 
 _Rows = slice | NDArray[np.intp]
 _Score = Callable[["pd.Series[Any] | None", "pd.DataFrame", Any], NDArray[np.float64]]
@@ -75,8 +81,9 @@ def era_scores(
     Parameters
     ----------
     y : array-like of shape (n_rows,)
-        The target in [0, 1]. A row whose target is NaN is left out. May be None for
-        "max_exposure" and "benchmark_corr", which need no target.
+        The target, in [0, 1] for "mmc" and "bmc", whose size depends on its scale. A
+        row whose target is NaN is left out. May be None for "max_exposure" and
+        "benchmark_corr", which need no target.
     prediction : array-like of shape (n_rows,) or (n_rows, n_predictions)
         Any finite numbers: they are ranked within the era. The columns of a frame or
         2-D array are scored separately.
@@ -109,7 +116,8 @@ def era_scores(
     ------
     ValueError
         If lengths or pandas indexes differ, a prediction is missing or infinite, what
-        the metric needs is not given, what came is of no use to it, a reference misses
+        the metric needs is not given, what came is of no use to it, a target is outside
+        of [0, 1] for "mmc" or "bmc", a reference misses
         more than a fifth of an era's rows (but not all), or no era is left.
 
     Examples
@@ -130,6 +138,8 @@ def era_scores(
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
     target = _known_target(y, len(values), metric)
+    if target is not None and metric in _IN_QUARTERS:
+        _check_in_quarters(target, metric)
     needed = NEEDS.get(metric)
     if needed == "features":
         other: Any = _Features(features, len(values))
@@ -264,6 +274,19 @@ def _reference(values: Any, n_rows: int, name: str) -> NDArray[np.float64]:
     return validate_target(values, n_rows, name=name)
 
 
+def _check_in_quarters(target: NDArray[np.float64], metric: str) -> None:
+    """Raise if the target is not on the scale that contributions are measured on."""
+    low, high = np.nanmin(target, initial=1), np.nanmax(target, initial=0)
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"metric={metric!r} needs a target from 0 to 1; y runs from {low:g} to "
+            f"{high:g}. The score is a covariance, for which numerai_tools takes "
+            "quarters of a target from 0 to 1 for bins, and any other target as it is: "
+            "a centred one would score a quarter. Pass the target as Numerai has it, "
+            "not centred, scaled or neutralised."
+        )
+
+
 class _Features:
     """A table of features that is cast an era at a time."""
 
@@ -390,7 +413,7 @@ def _neutral_corr(target: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.fl
     from numerai_tools.scoring import feature_neutral_corr
 
     if other.shape[1] + 1 >= len(frame):
-        raise ValueError(
+        raise TooManyFeatures(
             f"metric='fnc' needs more rows in an era than features, else nothing is "
             f"left of the prediction; got {len(frame)} rows and {other.shape[1]} "
             "features. Pass fewer features."

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from numerai_features._arguments import COUNT, checked
 from numerai_features._validation import as_floats
-from numerai_features.metrics._era_scores import era_scores
+from numerai_features.metrics._era_scores import TooManyFeatures, era_scores
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_GAINS = ("fnc", "bmc", "mmc")  # the more the better, as CORR
 
 
 def max_drawdown(scores: Any) -> Any:
@@ -139,8 +142,10 @@ def summarize(
     eras : array-like of shape (n_rows,)
         The era of each row.
     features : array-like of shape (n_rows, n_features), default=None
-        Adds ``fnc`` and ``max_exposure``. Feature-neutral scores cost seconds an era
-        with thousands of features: pass Numerai's medium set.
+        Adds ``fnc`` and ``max_exposure``; the latter alone where an era has too few
+        rows for so many features to leave something of a prediction. Feature-neutral
+        scores cost seconds an era with thousands of features: pass Numerai's medium
+        set.
     benchmark : array-like of shape (n_rows,), default=None
         Adds ``bmc`` and ``benchmark_corr``.
     meta_model : array-like of shape (n_rows,), default=None
@@ -153,7 +158,10 @@ def summarize(
     -------
     DataFrame
         A row for each prediction (named ``prediction`` for a vector): the columns of
-        `summarize_scores` for CORR, then the means over eras of the added metrics.
+        `summarize_scores` for CORR, then the mean over eras of each added metric, by
+        its name, and with the suffix ``_n_eras`` how many eras that are: ``mmc`` is
+        over ``mmc_n_eras``, as the meta model may cover fewer than ``n_eras``. FNC,
+        BMC and MMC have ``_sd``, ``_sharpe`` and ``_max_drawdown``, too.
 
     Raises
     ------
@@ -179,15 +187,16 @@ def summarize(
     import pandas as pd
 
     corr = _as_frame(era_scores(y, prediction, eras))
-    extra = {
-        name: _as_frame(era_scores(y, prediction, eras, metric=name, **given))
-        for name, given in _extra_metrics(features, benchmark, meta_model)
-    }
-    parts = [_summary(corr), *(_mean(name, table) for name, table in extra.items())]
+    extra = {}
+    for name, given in _extra_metrics(features, benchmark, meta_model):
+        with suppress(TooManyFeatures):
+            scores = era_scores(y, prediction, eras, metric=name, **given)
+            extra[name] = _as_frame(scores)
+    parts = [_summary(corr), *(metric_columns(*item) for item in extra.items())]
     if len(corr) > last:
         start = corr.index[-last]
         recent = [_summary(corr.loc[start:])]
-        recent += [_mean(name, table.loc[start:]) for name, table in extra.items()]
+        recent += [metric_columns(n, table.loc[start:]) for n, table in extra.items()]
         parts += [part.add_suffix(f"_last{last}") for part in recent]
     return cast("pd.DataFrame", pd.concat(parts, axis=1))
 
@@ -207,7 +216,7 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
             "mean": table.mean(),
             "sd": table.std(ddof=0),
             "sharpe": table.apply(sharpe),
-            "max_drawdown": table.apply(max_drawdown),
+            "max_drawdown": table.apply(max_drawdown).where(scored > 0),
             "positive_share": (table > 0).sum() / scored.where(scored > 0),
             "n_eras": scored,
             "n_constant": len(table) - scored,
@@ -215,8 +224,25 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _mean(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    return table.mean().to_frame(name)
+def metric_columns(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Summarise another metric than CORR, over the eras that it has a score of.
+
+    Parameters
+    ----------
+    name : str
+    table : DataFrame
+        Its era scores, a column a prediction.
+
+    Returns
+    -------
+    DataFrame
+        A row for each prediction: the mean in the column `name`; with the suffixes
+        ``_sd``, ``_sharpe`` and ``_max_drawdown`` what says how steady it is, where
+        more is better; and ``_n_eras``.
+    """
+    steady = ["sd", "sharpe", "max_drawdown"] if name in _GAINS else []
+    summary = _summary(table)[["mean", *steady, "n_eras"]].add_prefix(f"{name}_")
+    return summary.rename(columns={f"{name}_mean": name})
 
 
 def _extra_metrics(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from numerai_features._arguments import MEMORY, MODEL, N_JOBS, VERBOSE, checked
-from numerai_features.metrics._bootstrap import BootstrapInterval, block_bootstrap
+from numerai_features.metrics._interval import MeanInterval, mean_interval
 from numerai_features.model_selection._base import BaseEraSplitter
 from numerai_features.model_selection._k_fold import EraKFold
 from numerai_features.model_selection._predict import cross_val_predict_eras
@@ -21,20 +21,21 @@ class LeakageEstimate:
 
     Attributes
     ----------
-    unpurged, purged : BootstrapInterval
-        Mean CORR over eras, with the ends of its interval.
-    difference : BootstrapInterval
+    unpurged, purged : MeanInterval
+        Mean CORR over eras, with the ends of its interval, which are NaN where the
+        eras are too few.
+    difference : MeanInterval
         Unpurged less purged, paired by era.
     scores : DataFrame
         CORR of each era (index), in the columns ``unpurged`` and ``purged``; the mean
         over folds where several test an era.
     purge : int
-        Eras that were purged, which is the length of the bootstrap's blocks too.
+        Eras that were purged, which is the overlap that intervals are made for, too.
     """
 
-    unpurged: BootstrapInterval
-    purged: BootstrapInterval
-    difference: BootstrapInterval
+    unpurged: MeanInterval
+    purged: MeanInterval
+    difference: MeanInterval
     scores: pd.DataFrame = field(repr=False)
     purge: int
 
@@ -82,8 +83,7 @@ def measure_leakage(
     Raises
     ------
     ValueError
-        If the purge of `cv` is 0, or there are fewer scored eras than two blocks of
-        the bootstrap, which are as long as the purge.
+        If the purge of `cv` is 0.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def measure_leakage(
         "difference": table["unpurged"] - table["purged"],
     }
     return LeakageEstimate(
-        **{k: block_bootstrap(v, block=purge) for k, v in intervals.items()},
+        **{k: mean_interval(v, overlap=purge) for k, v in intervals.items()},
         scores=table,
         purge=purge,
     )

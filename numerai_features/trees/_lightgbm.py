@@ -17,6 +17,7 @@ from numerai_features._arguments import (
 from numerai_features._compat import StrOptions, validate_parameter_constraints
 from numerai_features._optional import import_optional
 from numerai_features.trees._device import lightgbm_device
+from numerai_features.trees._names import own_names, parameter_problems
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
@@ -67,16 +68,26 @@ _KNOWN: dict[str, list[Any]] = {
     "subsample": [Finite(0, 1, "right")],
     "reg_alpha": [NOT_NEGATIVE],
     "reg_lambda": [NOT_NEGATIVE],
-    **dict.fromkeys(("num_threads", "num_thread", "nthread", "nthreads"), THREADS[:1]),
+    "n_jobs": THREADS[:1],
 }
 
 
-def check_parameters(params: dict[str, Any], owner: str) -> None:
-    """Raise if a parameter that is handed on to a tree library makes no sense."""
+def checked_parameters(params: dict[str, Any], owner: str) -> dict[str, Any]:
+    """Return parameters by the class's own names; raise if one makes no sense."""
+    if not params:
+        return {}
+    library = owner.removeprefix("make_")
+    problems = parameter_problems(library, params)
+    if problems:
+        told = "\n".join(f"  {name}: {message}" for name, message in problems.items())
+        raise ValueError(f"{owner} got parameters that make no sense:\n{told}")
     known = {name: [*constraints, None] for name, constraints in _KNOWN.items()}
     # LightGBM alone has no default of its own for it
     known["n_estimators"] = [COUNT] if owner == "make_lightgbm" else [COUNT, None]
+    own = own_names(library, params)
+    known = {name: known[of] for name, of in own.items() if of in known}
     validate_parameter_constraints(known, params, owner)
+    return {own[name]: value for name, value in params.items()}
 
 
 @checked(
@@ -123,8 +134,8 @@ def make_lightgbm(
         Seed of the column sampling, or what draws one in each fit; None is LightGBM's
         fixed default.
     **params
-        Any other parameter by its scikit-learn name, or one that overrides the preset;
-        None, but for ``n_estimators``, is LightGBM's own default.
+        Any other parameter by any of its names, or one that overrides the preset; None,
+        but for ``n_estimators``, is LightGBM's own default.
         ``max_bin`` is 63 unless given: latents are continuous. For the five bins of
         Numerai's features alone, 15 lose nothing and are faster. ``subsample_for_bin``
         (the rows that bins are found from) is 20,000 unless given, not 200,000: that
@@ -139,7 +150,8 @@ def make_lightgbm(
     ImportError
         If LightGBM is not installed; the message says how to install it.
     ValueError
-        If the preset is unknown, or the device unknown or not working.
+        If the preset is unknown, the device unknown or not working, or a parameter is
+        none that LightGBM knows, or came by two names.
 
     See Also
     --------
@@ -152,15 +164,13 @@ def make_lightgbm(
     >>> model.n_estimators, model.num_leaves, model.get_params()["max_bin"]
     (100, 31, 63)
     """
-    check_parameters(params, "make_lightgbm")
+    params = checked_parameters(params, "make_lightgbm")
     parameters = dict(PRESETS[preset])
     lightgbm = import_optional("lightgbm", extra="lightgbm", needed_by="make_lightgbm")
     device_type = lightgbm_device(device)
     if device_type != "cpu":
         parameters["device_type"] = device_type
     parameters |= {"max_bin": MAX_BIN, "subsample_for_bin": _SUBSAMPLE_FOR_BIN}
-    parameters |= {"verbosity": -1, **params}
-    model: LGBMRegressor = lightgbm.LGBMRegressor(
-        n_jobs=n_jobs, random_state=random_state, **parameters
-    )
+    parameters |= {"verbosity": -1, "n_jobs": n_jobs, "random_state": random_state}
+    model: LGBMRegressor = lightgbm.LGBMRegressor(**parameters | params)
     return model

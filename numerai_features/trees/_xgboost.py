@@ -8,7 +8,7 @@ from numerai_features._arguments import THREADS, TREE_SEED, checked
 from numerai_features._compat import StrOptions
 from numerai_features._optional import import_optional
 from numerai_features.trees._device import xgboost_device
-from numerai_features.trees._lightgbm import MAX_BIN, PRESETS, check_parameters
+from numerai_features.trees._lightgbm import MAX_BIN, PRESETS, checked_parameters
 
 if TYPE_CHECKING:
     from xgboost import XGBRegressor
@@ -50,8 +50,8 @@ def make_xgboost(
         Seed of the column sampling, or what draws one in each fit; None is XGBoost's
         fixed default.
     **params
-        Any other parameter, or one that overrides the preset; None is XGBoost's own
-        default.
+        Any other parameter by any of its names, or one that overrides the preset; None
+        is XGBoost's own default.
 
     Returns
     -------
@@ -62,7 +62,8 @@ def make_xgboost(
     ImportError
         If XGBoost is not installed; the message says how to install it.
     ValueError
-        If the preset is unknown, or the device unknown or not working.
+        If the preset is unknown, the device unknown or not working, or a parameter is
+        none that XGBoost knows, or came by two names.
 
     Examples
     --------
@@ -71,13 +72,12 @@ def make_xgboost(
     >>> model.n_estimators, model.max_leaves, model.min_child_weight
     (100, 31, 20)
     """
-    check_parameters(params, "make_xgboost")
+    params = checked_parameters(params, "make_xgboost")
     parameters = _translated(dict(PRESETS[preset]))
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="make_xgboost")
-    parameters |= {"device": xgboost_device(device), **params}
-    model: XGBRegressor = xgboost.XGBRegressor(
-        n_jobs=n_jobs, random_state=random_state, **parameters
-    )
+    parameters |= {"device": xgboost_device(device)}
+    parameters |= {"n_jobs": n_jobs, "random_state": random_state}
+    model: XGBRegressor = xgboost.XGBRegressor(**parameters | params)
     return model
 
 

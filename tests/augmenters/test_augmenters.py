@@ -125,10 +125,37 @@ class TestNoise:
         assert np.corrcoef(new[:, 0], X[:, 0])[0, 1] > 0.5
 
     def test_floats_stay_floats(self):
-        X = np.zeros((4000, 3))
-        out = GaussianNoiseAugmenter(0.3, random_state=0).fit_resample(X)
-        assert abs(out.X[4000:].std() - 0.3) < 0.01
+        X = np.random.default_rng(0).choice([0, 0.25, 0.5, 0.75, 1], (4000, 3))
+        out = GaussianNoiseAugmenter(random_state=0).fit_resample(X)
+        assert abs((out.X[4000:] - X).std() - 0.3) < 0.01
         assert out.X.dtype == np.float64
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    @pytest.mark.parametrize("scale", [0.25, 1, 0.5])
+    def test_noise_is_in_bins_on_every_scale(self, dtype, scale):
+        X = np.random.default_rng(0).integers(0, 5, (2000, 4)).astype(np.int8)
+        floats = ((X - 2) * scale).astype(dtype)
+        floats[::7, 1] = np.nan
+        out = GaussianNoiseAugmenter(0.5, random_state=0).fit_resample(floats)
+        noise = (out.X[2000:] - floats) / scale
+        assert out.X.dtype == dtype
+        assert abs(np.nanstd(noise, axis=0) - 0.5).max() < 0.03
+
+    @pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
+    def test_floats_that_are_in_no_bins(self, scale):
+        X = np.random.default_rng(0).normal(size=(4000, 3)) * scale
+        out = GaussianNoiseAugmenter(1, random_state=0).fit_resample(X)
+        noise = (out.X[4000:] - X) / scale
+        assert abs(noise.std(axis=0) * 2**0.5 - 1).max() < 0.1
+
+    def test_bins_beside_latents(self):
+        rng = np.random.default_rng(0)
+        X = np.column_stack(
+            [rng.integers(0, 5, 3000) / 4, rng.normal(size=3000), np.ones(3000)]
+        )
+        out = GaussianNoiseAugmenter(1, random_state=0).fit_resample(X)
+        noise = (out.X[3000:] - X).std(axis=0)
+        np.testing.assert_allclose(noise, [0.25, 2**-0.5, 0], atol=0.07)
 
     def test_no_noise_is_a_copy(self, rows):
         np.testing.assert_array_equal(
@@ -267,6 +294,17 @@ class TestDream:
             gradient[:, j] = (sides[0] - sides[1]) / 2e-2
         expected = 0.04 * gradient / np.abs(gradient).mean(axis=1, keepdims=True)
         np.testing.assert_allclose(new - X, expected, atol=4e-3)
+
+    def test_a_step_is_in_bins(self, rows):
+        X, _, eras = rows
+        net = DAEEmbedder(4, hidden=(16,), max_epochs=2, random_state=0)
+        moved = []
+        for table in (X.astype(float), X / 4):
+            dreams = DreamAugmenter(net, copies=1, n_steps=1, random_state=0)
+            out = dreams.fit_resample(table, eras=eras).X
+            moved.append(np.abs(out[len(X) :] - table).mean())
+        assert moved[0] == pytest.approx(0.04, rel=0.05)
+        assert moved[1] == pytest.approx(0.01, rel=0.05)
 
     def test_gaps_stay(self, rows, embedder):
         X = rows[0].astype(float)

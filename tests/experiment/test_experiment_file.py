@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 import tomllib
 from copy import deepcopy
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder
 from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.experiment._toml import write_toml
+from numerai_features.trees import _names
+from numerai_features.trees._names import parameter_problems
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SYNTHETIC = "[data.synthetic]\nn_eras = 30\n"
@@ -234,13 +238,56 @@ def test_files_are_relative_to_the_experiment_file(write, parquet, tmp_path):
     assert Experiment.from_file(write(named))["data"]["metadata"] is None
 
 
+@pytest.mark.parametrize(
+    ("library", "params", "told"),
+    [
+        ("lightgbm", "num_leafs = 7", "num_leafs: is no .* lightgbm .*'num_leaves'"),
+        ("lightgbm", "n_estimator = 7", "n_estimator: is no .*mean 'n_estimators'"),
+        ("xgboost", "num_leaves = 7", "num_leaves: is no .* xgboost .*'max_leaves'"),
+        (
+            "xgboost",
+            "eta = 1\nlearning_rate = 1",
+            "rate: is the same as 'eta'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("trusted", [False, True])
+def test_misspelt_parameters_of_trees(write, library, params, told, trusted):
+    text = f"{SYNTHETIC}[model]\nlibrary = '{library}'\n[model.params]\n{params}\n"
+    with pytest.raises(ExperimentError, match=rf"line \d: model\.params\..*{told}"):
+        Experiment.from_file(write(text), trusted=trusted)
+
+
+def test_parameters_by_other_names_are_fine(write):
+    text = f"{SYNTHETIC}[model.params]\neta = 0.1\nmax_leaf = 7\nlambda_l2 = 1\n"
+    params = Experiment.from_file(write(text))["model"]["params"]
+    assert params == {"eta": 0.1, "max_leaf": 7, "lambda_l2": 1}
+
+
+def test_a_file_can_be_read_without_the_tree_library(write, monkeypatch):
+    """The run needs it, and says how to install it."""
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    _names._class_names.cache_clear()
+    text = f"{SYNTHETIC}[model]\nlibrary = 'xgboost'\nparams = {{ eta = 0.1 }}\n"
+    assert Experiment.from_file(write(text))["model"]["params"] == {"eta": 0.1}
+
+
+def test_any_key_can_be_written():
+    tables = {"a": {"odd key": ["x"], "rate": 1e-11, "yes": True, '"\u00e9': 1}}
+    assert tomllib.loads(write_toml(tables)) == tables
+
+
 @pytest.mark.parametrize("output", [None, "elsewhere"])
 def test_resolved_experiment_round_trips(write, tmp_path, output):
     text = f"""
         {SYNTHETIC}rows_per_era = [20, 30]
         {FA}rotation = "varimax"
         [model]
-        params = {{ num_leaves = 5, rate = 1e-11, "odd key" = ["a"], yes = true }}
+        [model.params]
+        num_leaves = 5
+        min_gain_to_split = 1e-11
+        "metric" = ["a"]
+        linear_tree = true
         [features]
         set = ["feature_0000", '" and \\ \u00e9', "\\t and \\u007f \U0001f600"]
         """
@@ -260,7 +307,8 @@ def test_resolved_experiment_round_trips(write, tmp_path, output):
         ('# [no.header]\n[latents."fa"]   # a comment\nembedder = "x"\n', 3),
         ("[cv]\nn_splits = 3\n\n  'purge' = -1\n", 4),
         ("[model]\n\nparams.n_jobs = 2\n", 3),
-        ("[model]\nparams = { a = 1, n_jobs = 2 }\n", 2),
+        ("[model]\n\nparams.n_estimator = 2\n", 3),
+        ("[model]\nparams = { max_bin = 9, n_jobs = 2 }\n", 2),
         ("model.params.n_jobs = 2\n", 1),
         ("[latents.fa]\nembedder = 'FactorAnalysisEmbedder'\ndeep.er = 2\n", 3),
     ],
@@ -445,8 +493,13 @@ class TestTrust:
             Experiment.from_file(write(text))
         with pytest.raises(ExperimentError, match=f"model.params.{message}"):
             Experiment.from_dict(tomllib.loads(text))
+        params = tomllib.loads(text)["model"]["params"]
+        if parameter_problems(library, params):  # no trust makes it a parameter
+            with pytest.raises(ExperimentError, match="is no parameter that "):
+                Experiment.from_file(write(text), trusted=True)
+            return
         experiment = Experiment.from_file(write(text), trusted=True)
-        assert len(experiment["model"]["params"]) == 1
+        assert experiment["model"]["params"] == params
 
     def test_every_parameter_of_lightgbm_that_has_a_place(self):
         """What LightGBM calls a file, a model or a machine is known by all names."""

@@ -125,7 +125,8 @@ class TestResult:
             written = pd.read_parquet(folder / f"{name}.parquet")
             pd.testing.assert_frame_equal(getattr(done, name), written)
         written = pd.read_parquet(folder / "summary.parquet")
-        both = done.summary.join(done.differences)
+        own = {name: f"difference_{name}" for name in ("n_eras", "n_needed")}
+        both = done.summary.join(done.differences.rename(columns=own))
         pd.testing.assert_frame_equal(both, written)
 
     def test_predictions_cover_every_test_row_once(self, done):
@@ -154,18 +155,31 @@ class TestResult:
         assert (summary["model_seconds"] > 0).all()
 
     def test_differences_are_paired(self, done):
-        expected = paired_differences(done.scores, "originals", 3, random_state=3)
-        assert list(done.differences.columns) == ["mean_difference", "low", "high"]
+        expected = paired_differences(done.scores, "originals", 3)
         assert list(done.differences.index) == ARMS[1:]
-        np.testing.assert_array_equal(
-            done.differences, expected[["mean_difference", "low", "high"]]
-        )
+        pd.testing.assert_frame_equal(done.differences, expected)
 
     def test_it_prints_as_tables(self, done):
         text = str(done)
         assert text.startswith("CORR with target_alpha_10, walk-forward, 20 eras\n")
         assert all(f"\n{arm} " in text for arm in ARMS)
-        assert "Arm less originals, mean CORR with 95 % interval" in text
+        title, head, first, *_ = text[text.index("\nArm less") + 1 :].splitlines()
+        told = "Arm less originals, mean CORR with 95 % interval (for an overlap of 3 "
+        assert title == f"{told}eras)"
+        assert head.split() == ["mean_difference", "low", "high", "eras"]
+        assert first.endswith("   20")
+
+    def test_every_figure_says_its_number_of_eras(self, done):
+        """An arm of which some eras have no score, and FNC and CORR over others."""
+        assert done.summary["n_eras"].tolist() == [20] * 4
+        assert done.summary["fnc_n_eras"].tolist() == [20] * 4
+        head = str(done).splitlines()[1]
+        assert " eras " in head
+        assert "FNC eras" not in head
+        summary = done.summary.assign(fnc_n_eras=[20, 20, 19, 20])
+        told = str(dataclasses.replace(done, summary=summary)).splitlines()
+        assert " FNC FNC eras " in told[1]
+        assert "exposure eras" not in told[1]
         assert repr(done) == (
             f"ExperimentResult(4 arms, 20 eras, folder='{done.experiment.folder}')"
         )
@@ -452,7 +466,12 @@ class TestSettings:
         text = EXPERIMENT[: EXPERIMENT.index("[latents")]
         result = run(tmp_path, text + EXPERIMENT[EXPERIMENT.index("[model]") :])
         assert "Arm less" not in str(result)
-        assert result.differences.shape == (0, 3)
+        assert len(result.differences) == 0
+        assert list(result.differences.columns[:3]) == [
+            "mean_difference",
+            "low",
+            "high",
+        ]
         written = pd.read_parquet(tmp_path / "out" / "summary.parquet")
         pd.testing.assert_frame_equal(written, result.summary)
 
@@ -460,8 +479,12 @@ class TestSettings:
         text = EXPERIMENT.replace("n_eras = 30", "n_eras = 13")
         result = run(tmp_path, text.replace("n_splits = 2", "test_eras = 9"))
         [note] = result.notes
-        told = "No intervals for the differences: differences has 4 eras, too few for"
-        assert note.startswith(told)
+        assert note == (
+            "No interval for + fa, + turned, + random: an interval needs 12 eras, four "
+            "times the overlap of 3 eras. Test on more."
+        )
+        table = str(result)[str(result).index("\nArm less") :]
+        assert table.count(" too few eras too few eras    4\n") == 3
         assert str(result).endswith(f"\n\n{note}")
         expected = result.scores.sub(result.scores["originals"], axis=0).mean()[1:]
         np.testing.assert_allclose(result.differences["mean_difference"], expected)

@@ -8,8 +8,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from numerai_tools import scoring
+from sklearn.base import BaseEstimator
 
-from numerai_features.metrics import era_scores
+from numerai_features.metrics import era_scores, make_era_scorer, summarize
 
 N_ERAS, N_ROWS, N_FEATURES = 6, 80, 7
 
@@ -367,3 +368,58 @@ def test_what_numerai_tools_refuses_names_the_era(table, monkeypatch):
     monkeypatch.setattr(scoring, "numerai_corr", refuse)
     with pytest.raises(ValueError, match=r"refuses era 0003 \(Index is not sorted\)"):
         era_scores(table["target"], table["a"], table["era"])
+
+
+SCALES = {
+    "centred": lambda y: y - 0.5,
+    "-1 to 1": lambda y: 2 * y - 1,
+    "bins": lambda y: 4 * y,
+    "a single row": lambda y: np.where(np.arange(len(y)) == 7, 1.01, y),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+class TestTargetsOnOtherScales:
+    @pytest.fixture
+    def given(self):
+        rng = np.random.default_rng(0)
+        y = rng.choice([0, 0.25, 0.5, 0.75, 1, np.nan], 400)
+        reference = rng.normal(size=400)
+        prediction = np.nan_to_num(y) + rng.normal(size=400)
+        return y, prediction, reference, np.repeat([1, 2, 3, 4], 100)
+
+    @pytest.mark.parametrize(
+        ("metric", "name"), [("mmc", "meta_model"), ("bmc", "benchmark")]
+    )
+    def test_contributions_refuse_them(self, given, scale, metric, name):
+        y, prediction, reference, eras = given
+        other = SCALES[scale](y)
+        told = rf"metric='{metric}' needs a target from 0 to 1; y runs from .* centred"
+        with pytest.raises(ValueError, match=told):
+            era_scores(other, prediction, eras, metric=metric, **{name: reference})
+        with pytest.raises(ValueError, match=told):
+            summarize(other, prediction, eras, **{name: reference})
+        scorer = make_era_scorer(metric, **{name: pd.Series(reference)})
+        model = Predicts(prediction)
+        with pytest.raises(ValueError, match=told):
+            scorer(model, pd.DataFrame(prediction), other, eras=eras)
+
+    @pytest.mark.parametrize("metric", ["corr", "fnc"])
+    def test_correlations_do_not_depend_on_it(self, given, scale, metric):
+        if scale == "a single row":
+            pytest.skip("another target")
+        y, prediction, reference, eras = given
+        needed = {"features": reference[:, None]} if metric == "fnc" else {}
+        expected = era_scores(y, prediction, eras, metric=metric, **needed)
+        found = era_scores(SCALES[scale](y), prediction, eras, metric=metric, **needed)
+        pd.testing.assert_series_equal(found, expected)
+
+
+class Predicts(BaseEstimator):
+    """A model that says what it was given."""
+
+    def __init__(self, prediction):
+        self.prediction = prediction
+
+    def predict(self, X):
+        return self.prediction

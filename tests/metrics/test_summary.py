@@ -77,9 +77,8 @@ def test_constant_eras_are_counted_and_not_averaged():
     assert summary.loc["a", ["n_eras", "n_constant"]].tolist() == [2, 1]
     assert summary.loc["a", "mean"] == pytest.approx(0.2)
     assert summary.loc["a", "positive_share"] == 1
-    assert np.isnan(
-        summary.loc["b", ["mean", "sharpe", "positive_share"]].tolist()
-    ).all()
+    unknown = ["mean", "sd", "sharpe", "max_drawdown", "positive_share"]
+    assert summary.loc["b", unknown].isna().all()
     assert np.isnan(summary.loc["c", "sharpe"])
 
 
@@ -112,15 +111,45 @@ def test_summarize_adds_means_of_what_is_given(rows):
     summary = summarize(
         **rows, features=features, benchmark=benchmark, meta_model=meta, last=3
     )
-    extra = ["fnc", "max_exposure", "bmc", "benchmark_corr", "mmc"]
-    assert list(summary.columns[7:12]) == extra
-    assert list(summary.columns[-5:]) == [f"{name}_last3" for name in extra]
+    steady = ("", "_sd", "_sharpe", "_max_drawdown", "_n_eras")
+    extra = [
+        name + suffix
+        for name in ("fnc", "max_exposure", "bmc", "benchmark_corr", "mmc")
+        for suffix in (("", "_n_eras") if "x" in name or "_" in name else steady)
+    ]
+    assert list(summary.columns[7:26]) == extra
+    assert list(summary.columns[-19:]) == [f"{name}_last3" for name in extra]
     bmc = era_scores(**rows, metric="bmc", benchmark=benchmark)
     np.testing.assert_allclose(summary["bmc"], bmc.mean())
     np.testing.assert_allclose(summary["bmc_last3"], bmc.iloc[-3:].mean())
     mmc = era_scores(**rows, metric="mmc", meta_model=meta)
     assert len(mmc) == 6
     np.testing.assert_allclose(summary["mmc"], mmc.mean())
+    own = summarize_scores(mmc)
+    for name in ("sd", "sharpe", "max_drawdown", "n_eras"):
+        np.testing.assert_array_equal(summary[f"mmc_{name}"], own[name])
+    assert summary["n_eras"].tolist() == summary["bmc_n_eras"].tolist() == [12, 12]
+    assert summary["mmc_n_eras"].tolist() == [6, 6]
+    assert summary["mmc_n_eras_last3"].tolist() == [3, 3]
+
+
+def test_a_reference_that_no_recent_era_has_says_so(rows):
+    meta = np.random.default_rng(2).normal(size=len(rows["y"]))
+    meta[len(meta) // 2 :] = np.nan
+    recent = summarize(**rows, meta_model=meta, last=3).filter(like="mmc").iloc[0]
+    assert recent["mmc_n_eras"] == 6
+    assert recent.pop("mmc_n_eras_last3") == 0
+    assert recent.filter(like="_last3").isna().all()
+    assert np.isfinite(recent["mmc_max_drawdown"])
+
+
+def test_exposure_is_alone_where_features_are_too_many_for_fnc(rows):
+    features = np.random.default_rng(2).random((len(rows["y"]), 39))
+    summary = summarize(**rows, features=features)
+    assert list(summary.columns[7:]) == ["max_exposure", "max_exposure_n_eras"]
+    expected = era_scores(**rows, metric="max_exposure", features=features).mean()
+    np.testing.assert_allclose(summary["max_exposure"], expected)
+    assert "fnc" in summarize(**rows, features=features[:, :38])
 
 
 def test_last_must_be_positive(rows):

@@ -6,7 +6,7 @@ from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsRegressor
 
 from numerai_features.datasets import make_era_panel
-from numerai_features.metrics import block_bootstrap, era_scores
+from numerai_features.metrics import era_scores, mean_interval
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
     EraKFold,
@@ -39,11 +39,11 @@ def test_it_is_the_two_estimates_and_their_difference(long_panel):
     }
     for name, expected in scores.items():
         np.testing.assert_allclose(leakage.scores[name], expected)
-        assert getattr(leakage, name) == block_bootstrap(expected, block=6)
+        assert getattr(leakage, name) == mean_interval(expected, overlap=6)
     gap = scores["unpurged"] - scores["purged"]
-    assert leakage.difference == block_bootstrap(gap, block=6)
+    assert leakage.difference == mean_interval(gap, overlap=6)
     assert leakage.purge == 6
-    assert "era" not in repr(leakage)
+    assert "scores" not in repr(leakage)
 
 
 def test_overlap_pays_and_its_absence_does_not(long_panel):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from numerai_features.trees import _device, make_lightgbm, make_xgboost
+from numerai_features.trees import _device, _names, make_lightgbm, make_xgboost
 
 DOCUMENTED = {
     "small": (2000, 0.01, 5, 31, 0.1),
@@ -77,14 +77,115 @@ LEFT_OPEN = (
 @pytest.mark.parametrize(
     ("make", "names"),
     [
-        (make_lightgbm, [*LEFT_OPEN, "num_leaves", "min_child_samples", "num_threads"]),
-        (make_xgboost, [*LEFT_OPEN, "n_estimators", "max_leaves", "nthread"]),
+        (make_lightgbm, [*LEFT_OPEN, "num_leaves", "min_child_samples"]),
+        (make_xgboost, [*LEFT_OPEN, "n_estimators", "max_leaves"]),
     ],
 )
 def test_parameters_can_be_left_to_the_library(make, names, rows):
     model = make(device="cpu", **{"n_estimators": 3, **dict.fromkeys(names)})
     assert all(model.get_params()[name] is None for name in names)
     assert np.corrcoef(model.fit(*rows).predict(rows[0]), rows[1])[0, 1] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong", "told"),
+    [
+        (make_lightgbm, {"n_estimator": 7}, "n_estimator: is no .*mean 'n_estimators'"),
+        (make_lightgbm, {"num_leafs": 7}, "num_leafs: is no .*lightgbm.* 'num_leaves'"),
+        (make_xgboost, {"n_estimator": 7}, "n_estimator: is no .*mean 'n_estimators'"),
+        (make_xgboost, {"max_leafs": 7}, "max_leafs: is no .*xgboost.* 'max_leaves'"),
+        (make_xgboost, {"num_leaves": 7}, "num_leaves: is no parameter that xgboost"),
+        (make_xgboost, {"num_boost_round": 7}, "num_boost_round: is no parameter"),
+        (make_xgboost, {"num_trees": 7}, "num_trees: is no parameter that xgboost"),
+        (make_lightgbm, {"eta": 0.1, "learning_rate": 0.1}, "the same as 'eta': pass"),
+        (make_xgboost, {"gamma": 1, "min_split_loss": 1}, "the same as 'gamma': pass"),
+    ],
+)
+def test_parameters_that_no_library_knows(make, wrong, told):
+    with pytest.raises(ValueError, match=told):
+        make(device="cpu", **wrong)
+
+
+def test_a_lightgbm_that_does_not_tell_its_names_refuses_none(monkeypatch):
+    caches = (_names._lightgbm_aliases, _names._lightgbm_names)
+    for cached in caches:
+        cached.cache_clear()
+    monkeypatch.delattr(lightgbm.basic, "_ConfigAliases")
+    model = make_lightgbm(device="cpu", learning_rate=0.3, lambda_l2=2.0)
+    for cached in caches:
+        cached.cache_clear()
+    assert model.learning_rate == 0.3
+    assert model.get_params()["lambda_l2"] == 2.0
+
+
+def test_every_wrong_name_is_told_at_once():
+    with pytest.raises(ValueError, match=r"num_leafs: is no .*\n  rate: is no param"):
+        make_lightgbm(device="cpu", num_leafs=7, rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "known"),
+    [
+        (make_lightgbm, ["path_smooth", "importance_type", "boosting_type", "verbose"]),
+        (make_lightgbm, ["linear_tree", "cegb_tradeoff", "class_weight", "lambda_l2"]),
+        (make_xgboost, ["callbacks", "eval_metric", "importance_type", "missing"]),
+        (make_xgboost, ["rate_drop", "huber_slope", "max_cached_hist_node", "lambda"]),
+    ],
+)
+def test_parameters_that_the_library_knows(make, known):
+    given = make(device="cpu", **dict.fromkeys(known)).get_params()
+    own = {"verbose": "verbosity", "lambda_l2": "reg_lambda", "lambda": "reg_lambda"}
+    assert all(given[own.get(name, name)] is None for name in known)
+
+
+def test_every_parameter_of_the_class_is_known():
+    for make, cls in (
+        (make_lightgbm, lightgbm.LGBMRegressor),
+        (make_xgboost, xgboost.XGBRegressor),
+    ):
+        own = set(cls().get_params())
+        own -= {"n_estimators", "n_jobs", "random_state", "device"}
+        make(device="cpu", **dict.fromkeys(own))
+
+
+def test_what_is_no_number_may_be_a_parameter(rows):
+    def loss(y, prediction):
+        return prediction - y, np.ones_like(y)
+
+    given = {"device": "cpu", "n_estimators": 3, "objective": loss}
+    for make in (make_lightgbm, make_xgboost):
+        assert np.isfinite(make(**given).fit(*rows).predict(rows[0])).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "alias", "name"),
+    [
+        (make_lightgbm, {"shrinkage_rate": 0.3}, {"learning_rate": 0.3}),
+        (make_lightgbm, {"eta": 0.3}, {"learning_rate": 0.3}),
+        (make_lightgbm, {"max_leaf": 3}, {"num_leaves": 3}),
+        (make_lightgbm, {"max_bins": 3}, {"max_bin": 3}),
+        (make_lightgbm, {"sub_feature": 0.9}, {"colsample_bytree": 0.9}),
+        (make_lightgbm, {"seed": 3}, {"random_state": 3}),
+        (make_lightgbm, {"num_iterations": 3}, {"n_estimators": 3}),
+        (make_xgboost, {"eta": 0.3}, {"learning_rate": 0.3}),
+        (make_xgboost, {"lambda": 1000}, {"reg_lambda": 1000}),
+    ],
+)
+def test_another_name_overrides_the_preset_too(make, alias, name, rows):
+    trees = {} if "n_estimators" in name else {"n_estimators": 10}
+    given = {"device": "cpu", "n_jobs": 1}
+    expected = make(**given, **trees, **name).fit(*rows).predict(rows[0])
+    found = make(**given, **trees, **alias).fit(*rows).predict(rows[0])
+    np.testing.assert_array_equal(found, expected)
+    plain = make(**given, n_estimators=10).fit(*rows).predict(rows[0])
+    assert not np.array_equal(plain, expected)
+
+
+def test_values_of_other_names_are_checked_too():
+    with pytest.raises(ValueError, match="'sub_feature' parameter of make_light"):
+        make_lightgbm(device="cpu", sub_feature=5.0)
+    assert make_lightgbm(device="cpu", n_jobs=1, num_threads=2).n_jobs == 2
+    assert make_xgboost(device="cpu", n_jobs=1, nthread=2).n_jobs == 2
 
 
 def test_lightgbm_needs_a_number_of_trees():

@@ -1,0 +1,217 @@
+"""How sure a mean over eras is, for scores that overlap in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._arguments import COUNT, ROWS, Finite, checked
+from numerai_features._validation import as_floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# With fewer, the two lowest frequencies are all that is slow enough to see the overlap.
+_FEWEST_OVERLAPS = 4
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean over eras and its confidence interval.
+
+    Attributes
+    ----------
+    mean : float
+        The mean of the series.
+    low, high : float
+        The ends of the interval; NaN where the eras are too few.
+    n_eras : int
+        The eras of the series.
+    n_needed : int
+        The fewest eras that have an interval: those of four overlaps.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n_eras: int
+    n_needed: int
+
+
+@checked(scores=[ROWS], overlap=[COUNT], confidence=[Finite(0, 1, "neither")])
+def mean_interval(
+    scores: Any, *, overlap: int, confidence: float = 0.95
+) -> MeanInterval:
+    r"""Return a confidence interval for the mean of a per-era series.
+
+    The targets of neighbouring eras overlap, so their scores are dependent, and an
+    interval that takes them for independent is too narrow. The long-run variance is
+    estimated by equally weighted cosines [1]_ of the :math:`n` scores :math:`x_t`,
+
+    .. math::
+        \frac{1}{\nu} \sum_{j=1}^{\nu} \Bigl( \sqrt{2 / n} \sum_{t=1}^{n}
+        x_t \cos \frac{\pi j (t - 1/2)}{n} \Bigr)^2,
+
+    and the quantiles are those of Student's t with :math:`\nu` degrees of freedom,
+    where :math:`\nu` is the smaller of :math:`n / (1.5 \cdot overlap)` and
+    :math:`.41 n^{2/3}`, rounded down, and at least 2. Of sums over so many eras as
+    overlap, normal or with heavy tails (t with 3 degrees of freedom), an interval of
+    95 % holds the truth in 93 to 96 % of the cases.
+
+    Parameters
+    ----------
+    scores : Series or array-like of shape (n_eras,)
+        One value an era, in era order. Where a Series is indexed by era numbers, as
+        `era_scores` returns it, the overlap is counted in era numbers: with every
+        fourth era, an overlap of 16 eras is 4 of them. Gaps count for nothing.
+    overlap : int
+        How many eras a target reaches; the purge (8 for 20-day targets, 16 for 60-day
+        ones) is on the safe side.
+    confidence : float, default=0.95
+        How often the interval shall hold the truth.
+
+    Returns
+    -------
+    MeanInterval
+        With fewer eras than four overlaps its ends are NaN: no interval of so few is
+        worth its name.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite, there is none, the eras are not in order, or a
+        parameter is out of range.
+
+    References
+    ----------
+    .. [1] E. Lazarus, D. J. Lewis, J. H. Stock and M. W. Watson (2018). HAR inference:
+       recommendations for practice. Journal of Business and Economic Statistics 36.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.metrics import mean_interval
+    >>> gains = np.random.default_rng(0).normal(0.002, 0.01, size=400)
+    >>> interval = mean_interval(gains, overlap=8)
+    >>> interval.low < interval.mean < interval.high
+    True
+    """
+    values = as_floats(scores, "scores")
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise ValueError(
+            "scores must be one finite value an era, shape (n_eras,); got shape "
+            f"{values.shape} with {int((~np.isfinite(values)).sum())} not finite. Drop "
+            "the eras without a score."
+        )
+    n, own = len(values), -(-overlap // _spacing(scores))
+    mean = float(values.mean())
+    needed = _FEWEST_OVERLAPS * own
+    if n < needed:
+        return MeanInterval(mean, np.nan, np.nan, n, needed)
+    half = float(_half_width(values, own, confidence))
+    return MeanInterval(mean, mean - half, mean + half, n, needed)
+
+
+@checked(overlap=[COUNT], confidence=[Finite(0, 1, "neither")])
+def paired_differences(
+    scores: pd.DataFrame, baseline: Any, overlap: int, *, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Compare each column of era scores with a baseline column, era by era.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Era scores, a row an era and a column an arm: what `era_scores` returns for
+        several predictions.
+    baseline : column label
+        The arm that the others are compared with.
+    overlap : int
+        How many eras a target reaches, see `mean_interval`.
+    confidence : float, default=0.95
+        How often an interval shall hold the truth.
+
+    Returns
+    -------
+    DataFrame
+        A row for each other arm: ``mean_difference`` (arm less baseline), ``low``,
+        ``high``, and ``n_eras``, the eras that both have a score for and that alone
+        are compared. Where they are fewer than ``n_needed``, ``low`` and ``high`` are
+        NaN.
+
+    Raises
+    ------
+    ValueError
+        If `baseline` is no column or the only one, and as `mean_interval`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from numerai_features.metrics import paired_differences
+    >>> rng = np.random.default_rng(0)
+    >>> plain = rng.normal(0.02, 0.03, size=200)
+    >>> scores = pd.DataFrame(
+    ...     {"plain": plain, "latents": plain + rng.normal(0.002, 0.005, size=200)}
+    ... )
+    >>> table = paired_differences(scores, "plain", overlap=8)
+    >>> bool(table.loc["latents", "low"] > 0)
+    True
+    """
+    import pandas as pd
+
+    if not isinstance(scores, pd.DataFrame):
+        raise ValueError(
+            "scores must be a DataFrame, a row an era and a column an arm, as "
+            f"era_scores returns it; got {type(scores).__name__}."
+        )
+    if baseline not in list(scores.columns) or len(scores.columns) < 2:
+        raise ValueError(
+            "baseline must be a column of scores, beside at least one other; got "
+            f"{baseline!r}, and the columns {list(scores.columns)}."
+        )
+    rows = {}
+    for arm in scores.columns.drop(baseline):
+        # Dropped eras are gaps, which do not change how far era numbers are apart.
+        difference = (scores[arm] - scores[baseline]).dropna()
+        if difference.empty:
+            needed = _FEWEST_OVERLAPS * -(-overlap // _spacing(scores))
+            rows[arm] = MeanInterval(np.nan, np.nan, np.nan, 0, needed)
+            continue
+        rows[arm] = mean_interval(difference, overlap=overlap, confidence=confidence)
+    table = pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="arm"))
+    return table.rename(columns={"mean": "mean_difference"})
+
+
+def _spacing(scores: Any) -> int:
+    """Return the smallest step between era numbers, 1 without a numbered index."""
+    import pandas as pd
+
+    index = getattr(scores, "index", None)
+    if not isinstance(index, pd.Index) or index.dtype.kind not in "iu":
+        return 1
+    steps = np.diff(index.to_numpy())
+    if len(steps) and steps.min() < 1:
+        raise ValueError(
+            "scores must be in era order, each era once; their index is not strictly "
+            "ascending. Sort it with sort_index()."
+        )
+    return int(steps.min()) if len(steps) else 1
+
+
+def _half_width(
+    values: NDArray[np.float64], overlap: int, confidence: float
+) -> NDArray[np.float64]:
+    """Return half the interval's width, along the last axis of one series or many."""
+    from scipy.stats import t as student
+
+    n = values.shape[-1]
+    n_cosines = max(2, int(min(n / (1.5 * overlap), 0.41 * n ** (2 / 3))))
+    time = np.pi * (np.arange(n) + 0.5) / n
+    cosines = np.cos(np.arange(1, n_cosines + 1)[:, None] * time)
+    # The cosines know no mean; a large one would leave its rounding in the sums.
+    sums = (values - values.mean(axis=-1, keepdims=True)) @ cosines.T
+    variance = 2 / n * np.mean(sums**2, axis=-1)
+    quantile = student.ppf((1 + confidence) / 2, n_cosines)
+    return np.asarray(quantile * np.sqrt(variance / n))

@@ -1,0 +1,148 @@
+"""Intervals for means of dependent scores: coverage, and the formula as a loop."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from numerai_features.metrics import mean_interval, paired_differences
+from numerai_features.metrics._interval import _half_width
+
+NOISES = {"normal": stats.norm(), "t3": stats.t(3)}
+
+
+def overlapping_sums(noise, n_series, n, overlap, seed=0):
+    """Return sums over `overlap` draws each: neighbours share all but one."""
+    rng = np.random.default_rng(seed)
+    drawn = NOISES[noise].rvs((n_series, n + overlap - 1), random_state=rng)
+    total = np.cumsum(np.pad(drawn, [(0, 0), (1, 0)]), axis=1)
+    return total[:, overlap:] - total[:, :-overlap]
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("n", [19, 40, 83, 200, 500])
+@pytest.mark.parametrize("overlap", [4, 8, 12, 16])
+def test_intervals_cover_what_they_say(noise, n, overlap):
+    if n < 4 * overlap:
+        interval = mean_interval(
+            overlapping_sums(noise, 1, n, overlap)[0], overlap=overlap
+        )
+        assert np.isnan([interval.low, interval.high]).all()
+        assert interval.n_eras == n < interval.n_needed == 4 * overlap
+        return
+    series = overlapping_sums(noise, 4000, n, overlap)
+    covered = np.abs(series.mean(axis=1)) <= _half_width(series, overlap, 0.95)
+    assert 0.92 <= covered.mean() <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("n", "overlap", "n_cosines"),
+    [(200, 8, 14), (83, 8, 6), (19, 4, 2), (12, 3, 2), (500, 16, 20), (60, 1, 6)],
+)
+def test_it_is_the_formula(n, overlap, n_cosines):
+    series = 3 + np.random.default_rng(3).normal(size=n).cumsum()
+    squares = []
+    for j in range(1, n_cosines + 1):
+        parts = [x * np.cos(np.pi * j * (t + 0.5) / n) for t, x in enumerate(series)]
+        squares.append((np.sqrt(2 / n) * sum(parts)) ** 2)
+    half = stats.t(n_cosines).ppf(0.95) * np.sqrt(np.mean(squares) / n)
+    interval = mean_interval(series, overlap=overlap, confidence=0.9)
+    assert interval.mean == pytest.approx(series.mean())
+    assert interval.low == pytest.approx(series.mean() - half)
+    assert interval.high == pytest.approx(series.mean() + half)
+    assert (interval.n_eras, interval.n_needed) == (n, 4 * overlap)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
+def test_scale_and_shift_go_along(scale):
+    series = np.random.default_rng(0).normal(size=100)
+    plain = mean_interval(series, overlap=5)
+    scaled = mean_interval(scale * (series + 1e6), overlap=5)
+    for end in ("low", "high"):
+        expected = getattr(plain, end) + 1e6
+        assert getattr(scaled, end) == pytest.approx(scale * expected, rel=1e-12)
+
+
+def test_what_does_not_vary_is_certain():
+    interval = mean_interval(np.full(40, 0.1), overlap=5)
+    assert (interval.low, interval.mean, interval.high) == pytest.approx((0.1,) * 3)
+
+
+def test_confidence():
+    series = np.random.default_rng(0).normal(size=100)
+    narrow = mean_interval(series, overlap=5, confidence=0.5)
+    wide = mean_interval(series, overlap=5, confidence=0.99)
+    assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
+
+
+def test_overlaps_are_counted_in_era_numbers():
+    series = np.random.default_rng(0).normal(size=60)
+    every_fourth = pd.Series(series, index=np.arange(1, 241, 4))
+    expected = mean_interval(series, overlap=4)
+    assert mean_interval(every_fourth, overlap=16) == expected
+    assert mean_interval(every_fourth, overlap=13) == expected
+    assert mean_interval(pd.Series(series), overlap=4) == expected
+    named = pd.Series(series, index=[f"w{i}" for i in range(60)])
+    assert mean_interval(named, overlap=4) == expected
+    gaps = pd.Series(series, index=[*range(1, 41), *range(60, 80)])
+    assert mean_interval(gaps, overlap=4) == expected
+
+
+def test_below_four_overlaps_there_is_none():
+    series = np.random.default_rng(0).normal(size=32)
+    assert np.isfinite(mean_interval(series, overlap=8).low)
+    few = mean_interval(series[1:], overlap=8)
+    assert np.isnan([few.low, few.high]).all()
+    assert (few.n_eras, few.n_needed) == (31, 32)
+    assert few.mean == pytest.approx(series[1:].mean())
+
+
+@pytest.mark.parametrize(
+    ("series", "given", "message"),
+    [
+        (np.ones(30), {"overlap": 0}, "'overlap' parameter .* Got 0"),
+        (np.ones(30), {"overlap": 2, "confidence": 95}, "'confidence' parameter of"),
+        (np.array([1, np.nan] * 9), {"overlap": 2}, "9 not finite. Drop the eras"),
+        (np.ones((9, 2)), {"overlap": 2}, r"finite value an era.*got shape \(9, 2\)"),
+        (np.ones(0), {"overlap": 2}, r"one finite value an era.*got shape \(0,\)"),
+        (pd.Series(np.ones(3), [2, 1, 3]), {"overlap": 1}, "must be in era order"),
+    ],
+)
+def test_errors(series, given, message):
+    with pytest.raises(ValueError, match=message):
+        mean_interval(series, **given)
+
+
+def test_paired_differences_are_intervals_of_the_difference():
+    rng = np.random.default_rng(0)
+    scores = pd.DataFrame(
+        rng.normal(size=(80, 3)), columns=["base", "a", "b"], index=range(5, 85)
+    )
+    scores.loc[7, "b"] = np.nan
+    table = paired_differences(scores, "base", 8, confidence=0.9)
+    assert table.index.tolist() == ["a", "b"]
+    columns = ["mean_difference", "low", "high", "n_eras", "n_needed"]
+    assert table.columns.tolist() == columns
+    expected = mean_interval(scores["a"] - scores["base"], overlap=8, confidence=0.9)
+    found = table.loc["a"].tolist()
+    assert found == [expected.mean, expected.low, expected.high, 80, 32]
+    assert table.loc["b", "n_eras"] == 79
+
+
+def test_only_common_eras_are_compared():
+    """Where an arm has no score the baseline's own does not count either."""
+    scores = pd.DataFrame({"base": [9.0] * 20 + [1.0] * 20, "a": 2.0, "c": np.nan})
+    scores.loc[:19, "a"] = np.nan
+    table = paired_differences(scores, "base", 8)
+    assert table.loc["a", "mean_difference"] == 1
+    assert table["n_eras"].tolist() == [20, 0]
+    assert table["n_needed"].tolist() == [32, 32]
+    assert table[["low", "high"]].isna().to_numpy().all()
+    assert np.isnan(table.loc["c", "mean_difference"])
+
+
+@pytest.mark.parametrize("columns", [["a", "b"], ["base"]])
+def test_paired_differences_need_a_baseline_and_an_arm(columns):
+    scores = pd.DataFrame(np.ones((20, len(columns))), columns=columns)
+    with pytest.raises(ValueError, match="baseline must be a column of scores, beside"):
+        paired_differences(scores, "base", 2)
