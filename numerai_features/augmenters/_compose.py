@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
+from numerai_features._validation import check_columns, take_eras
 from numerai_features.augmenters._base import BaseAugmenter
 from numerai_features.augmenters._new_rows import NewRows
 
@@ -70,11 +71,11 @@ class ComposeAugmenters(BaseAugmenter):
             for augmenter in self.augmenters_:  # whose own fits are not called
                 augmenter._validate_params()
             return super()._resample(X, y, eras, sample_weight)
-        rows = (X, y, eras, sample_weight)
+        came, rows = X, (X, y, eras, sample_weight)
         for augmenter in self.augmenters_:
             X, y, eras, weights = rows
             rows = augmenter.fit_resample(X, y, eras=eras, sample_weight=weights)
-        self.n_features_in_ = self.augmenters_[0].n_features_in_
+        check_columns(self, take_eras(came)[0], reset=True)
         return rows
 
     def _make_rows(self, rows, rng):

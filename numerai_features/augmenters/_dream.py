@@ -8,7 +8,12 @@ import numpy as np
 from sklearn.base import clone
 
 from numerai_features._arguments import ABOVE_ZERO, COPIES, COUNT, SEED, Methods
-from numerai_features._validation import fill_missing, missing_values
+from numerai_features._validation import (
+    check_columns,
+    fill_missing,
+    missing_values,
+    named_rows,
+)
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies
 from numerai_features.augmenters._new_rows import NewRows, round_at_random
 
@@ -114,13 +119,20 @@ class DreamAugmenter(BaseAugmenter):
             y = rows.y
             if y is not None and y.shape[1] == 1:
                 y = y[:, 0]
-            self.embedder_ = clone(self.embedder).fit(rows.X, y, eras=rows.era_labels)
+            named = named_rows(rows.X, rows.feature_names)
+            extras = {} if rows.weights is None else {"sample_weight": rows.weights}
+            self.embedder_ = clone(self.embedder).fit(
+                named, y, eras=rows.era_labels, **extras
+            )
         n_features = self.embedder_.n_features_in_
         if n_features != rows.X.shape[1]:
             raise ValueError(
                 f"embedder was fitted to {n_features} features, but X has "
                 f"{rows.X.shape[1]}. Fit it to these columns, or hand it over unfitted."
             )
+        if hasattr(self.embedder_, "feature_names_in_"):
+            named = named_rows(rows.X, rows.feature_names)
+            check_columns(self.embedder_, named, reset=False)
         return self.embedder_.encoder_
 
     def _dream(self, block, encoder):
