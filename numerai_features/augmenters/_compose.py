@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import get_tags
 
 from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
@@ -57,6 +58,13 @@ class ComposeAugmenters(BaseAugmenter):
     def __init__(self, augmenters, *, order="parallel"):
         self.augmenters = augmenters
         self.order = order
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        theirs = [get_tags(augmenter) for augmenter in self.augmenters]
+        tags.input_tags.allow_nan = all(t.input_tags.allow_nan for t in theirs)
+        tags.target_tags.required = any(t.target_tags.required for t in theirs)
+        return tags
 
     def _resample(self, X, y, eras, sample_weight):
         if not self.augmenters or not all(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import get_tags
 
 from numerai_features._arguments import ABOVE_ZERO, COPIES, COUNT, SEED, Methods
 from numerai_features._validation import (
@@ -93,6 +94,13 @@ class DreamAugmenter(BaseAugmenter):
         self.n_steps = n_steps
         self.step = step
         self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags, theirs = super().__sklearn_tags__(), get_tags(self.embedder)
+        tags.input_tags.allow_nan = theirs.input_tags.allow_nan
+        unfitted = not hasattr(self.embedder, "encoder_")
+        tags.target_tags.required = unfitted and theirs.target_tags.required
+        return tags
 
     def _make_rows(self, rows, rng):
         X, source = rows.X, draw_copies(rows, self.copies, rng)

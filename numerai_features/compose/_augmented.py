@@ -76,7 +76,10 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         tags.target_tags.multi_output = theirs.target_tags.multi_output
         tags.target_tags.positive_only = theirs.target_tags.positive_only
         tags.input_tags.positive_only = theirs.input_tags.positive_only
-        tags.input_tags.allow_nan = theirs.input_tags.allow_nan
+        tagged = hasattr(self.augmenter, "__sklearn_tags__")
+        tags.input_tags.allow_nan = theirs.input_tags.allow_nan and (
+            tagged and get_tags(self.augmenter).input_tags.allow_nan
+        )
         return tags
 
     def predict(self, X):
