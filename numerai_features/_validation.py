@@ -301,6 +301,10 @@ def check_columns(estimator: Any, X: Any, *, reset: bool) -> None:
     from sklearn.utils.validation import validate_data
 
     columns = names_only(column_names(X)) if is_frame(X) else X
+    if not hasattr(columns, "shape"):
+        columns = np.asarray(columns)
+    if len(columns.shape) != 2:
+        return  # which whoever is handed it refuses
     validate_data(estimator, columns, reset=reset, skip_check_array=True)
 
 
