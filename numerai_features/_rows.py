@@ -48,6 +48,8 @@ class Rows:
         None if none came: then all rows weigh the same.
     target_names : list of str or None
         What the targets are called, where they had names.
+    feature_names : ndarray of shape (n_features,) or None
+        What the columns are called, where they had names.
     """
 
     X: Any
@@ -55,6 +57,7 @@ class Rows:
     eras: EraIndex | None = None
     weights: NDArray[np.float64] | None = None
     target_names: list[str] | None = None
+    feature_names: NDArray[np.object_] | None = None
 
     @classmethod
     def read(
@@ -99,7 +102,8 @@ class Rows:
         table, index = validate_rows(estimator, X, eras, reset=reset, min_rows=min_rows)
         weights = check_weights(sample_weight, len(table))
         targets = _read_targets(y, len(table))
-        return cls(table, targets, index, weights, target_names(y))
+        names = getattr(estimator, "feature_names_in_", None)
+        return cls(table, targets, index, weights, target_names(y), names)
 
     @property
     def n_rows(self) -> int:
@@ -155,6 +159,7 @@ class Rows:
             None if self.eras is None else self.eras.take(rows),
             None if self.weights is None else self.weights[rows],
             self.target_names,
+            self.feature_names,
         )
 
 

@@ -420,6 +420,60 @@ def names_only(names: list[Any]) -> Any:
     return pd.DataFrame(columns=names)
 
 
+def check_columns(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Set or check the columns of rows that an estimator hands on as they are.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``feature_names_in_`` and ``n_features_in_`` are set or checked.
+    X : array-like or frame
+        Without a column ``era``.
+    reset : bool
+        True in ``fit``, False in ``predict``.
+
+    Raises
+    ------
+    ValueError
+        If there are other columns than in fit, or in another order.
+    """
+    from sklearn.utils.validation import validate_data
+
+    columns = names_only(column_names(X)) if is_frame(X) else X
+    if not hasattr(columns, "shape"):
+        columns = np.asarray(columns)
+    if len(columns.shape) != 2:
+        return  # which whoever is handed it refuses
+    validate_data(estimator, columns, reset=reset, skip_check_array=True)
+
+
+def named_rows(table: NDArray[Any], names: Any, like: Any = None) -> Any:
+    """Return a checked table as an inner estimator is to see it: with its names.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_rows, n_features)
+    names : sequence of str or None
+        Of the columns.
+    like : frame, default=None
+        What the caller handed over. A polars frame stays one.
+
+    Returns
+    -------
+    ndarray or frame
+        The table itself where there are no names; else a pandas frame over its memory,
+        or the caller's polars frame, without its column ``era``.
+    """
+    if names is None:
+        return table
+    if is_frame(like) and hasattr(like, "to_arrow"):
+        return take_eras(like)[0]
+    import pandas as pd
+
+    index = like.index if hasattr(like, "loc") else None
+    return pd.DataFrame(table, index=index, columns=names, copy=False)
+
+
 def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> None:
     """Raise when an era-wise estimator that was fitted with eras gets none."""
     if fitted_with_eras and eras is None:

@@ -23,12 +23,15 @@ import pytest
 import sklearn
 import torch
 from numpydoc.docscrape import ClassDoc
-from sklearn.base import BaseEstimator, clone
+from scipy import sparse
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
 import numerai_features
+from numerai_features._fitted import components
 from numerai_features.augmenters import (
     BalanceAugmenter,
     ComposeAugmenters,
@@ -59,6 +62,7 @@ from numerai_features.model_selection import (
     EraKFold,
     EraWalkForward,
     RepeatedEraKFold,
+    check_fitted_eras,
 )
 
 
@@ -355,6 +359,7 @@ class TestTransformers:
 
 
 ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
+FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS
 
 
 def read_eras(estimator, panel, eras):
@@ -531,6 +536,124 @@ class TestClasses:
             assert len(table) == panel.n_rows
 
 
+def fitted_on(estimator, X, toy, y=None, **extras):
+    """Return a fitted clone; a sampler's `fit_resample` is its fit."""
+    made = clone(estimator)
+    y = toy.y() if y is None else y
+    if isinstance(made, AugmentedClassifier):
+        y = (y > 0.5).astype(int)
+    method = "fit" if hasattr(made, "fit") else "fit_resample"
+    getattr(made, method)(X, y, **extras)
+    return made
+
+
+def methods_for_rows(estimator):
+    """Yield what a fitted estimator does with rows of the features of fit."""
+    for name, _ in inspect.getmembers(type(estimator), callable):
+        method = None if name.startswith(("_", "fit", "set_")) else name
+        if method is None or name == "inverse_transform":  # which takes latents
+            continue
+        takes = {}
+        if hasattr(estimator, name):
+            takes = inspect.signature(getattr(estimator, name)).parameters
+        if "X" in takes:
+            yield getattr(estimator, name), ["y"] * ("y" in takes)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+@pytest.mark.parametrize("estimator", FITTED, ids=repr)
+def test_names_of_columns_are_checked_at_every_door(estimator, kind, toy):
+    frame = toy.to_frame(targets=[]).reset_index(drop=True)
+    features = [name for name in frame.columns if name != "era"]
+    renamed = frame.rename(columns={name: f"my_{name}" for name in features})
+    right, *wrong = (frame, frame[frame.columns[::-1]], renamed)
+    if kind == "polars":
+        right, *wrong = map(pl.from_pandas, (right, *wrong))
+    fitted = fitted_on(estimator, right, toy)
+    assert list(fitted.feature_names_in_) == features
+    for method, more in methods_for_rows(fitted):
+        labels = [toy.y() > 0.5 if is_classifier(fitted) else toy.y() for _ in more]
+        for table in wrong:
+            with pytest.raises(ValueError, match="feature names should match"):
+                method(table, *labels)
+        method(right, *labels)
+
+
+@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=repr)
+def test_names_of_columns_that_come_out_are_unique(estimator, toy):
+    inner = clone(estimator)
+    twice = LatentFeatures(LatentFeatures(inner))
+    frame = toy.to_frame(targets=[])
+    for outer in (estimator, twice, LatentFeatures([("a", inner), ("b", inner)])):
+        out = clone(outer).set_output(transform="polars").fit_transform(frame, toy.y())
+        assert len(set(out.columns)) == out.shape[1]
+        assert "era" not in out.columns
+
+
+@pytest.mark.parametrize("estimator", FITTED, ids=repr)
+def test_eras_that_are_names_are_never_numbers(estimator, toy):
+    names = np.array(["ash", "birch", "cedar", "elm", "fir", "oak"])[toy.eras - 1]
+    frame = toy.to_frame(targets=[]).assign(era=names)
+    folds = {"cross_fit": EraKFold(2, purge=0)}
+    own = folds if "cross_fit" in estimator.get_params(deep=False) else {}
+    if isinstance(estimator, UMAPEmbedder):
+        own |= {"target_weight": 0.5}
+    if getattr(estimator, "synthetic_eras", 0):  # which need numbers
+        own |= {"synthetic_eras": 0, "copies": 1}
+    for X, eras in ((toy.X, names), (frame, None), (pl.from_pandas(frame), None)):
+        given = {} if eras is None else {"eras": eras}
+        made = clone(estimator).set_params(**own)
+        if hasattr(made, "fit_transform") and own:
+            made.fit_transform(X, toy.y(), **given)
+        else:
+            made = fitted_on(made, X, toy, **given)
+        for path, part in components(made):
+            assert part.fitted_eras_ is None, path
+        if not hasattr(made, "fit"):
+            continue  # nothing that is scored
+        for scored in (names, toy.eras, np.arange(6)):
+            told = check_fitted_eras(made, scored, horizon=4)
+            assert told.empty or told["leaks"].isna().all()
+
+
+def accepts(estimator, X, toy, y):
+    try:
+        return fitted_on(estimator, X, toy, y=y, eras=toy.eras)
+    except (ValueError, TypeError):
+        return None
+
+
+@pytest.mark.parametrize("estimator", FITTED, ids=repr)
+class TestTags:
+    """What an estimator says that it takes it takes, and nothing else."""
+
+    def test_missing_cells(self, estimator, toy):
+        X = toy.X.astype(np.float32)
+        X[::7, 3] = np.nan
+        claimed = get_tags(estimator).input_tags.allow_nan
+        assert claimed == (accepts(estimator, X, toy, toy.y()) is not None)
+
+    def test_sparse_rows(self, estimator, toy):
+        assert not get_tags(estimator).input_tags.sparse
+        X = sparse.csr_matrix(toy.X.astype(np.float32))
+        assert accepts(estimator, X, toy, toy.y()) is None
+
+    def test_targets(self, estimator, toy):
+        tags = get_tags(estimator).target_tags
+        if not isinstance(estimator, AugmentedClassifier | AugmentedRegressor):
+            method = "fit" if hasattr(estimator, "fit") else "fit_resample"
+            call = getattr(clone(estimator), method)
+            if tags.required:
+                with pytest.raises(ValueError, match=r"requires y|needs y|y cannot"):
+                    call(toy.X, None, eras=toy.eras)
+            else:
+                call(toy.X, None, eras=toy.eras)
+        if hasattr(estimator, "predict"):
+            both = accepts(estimator, toy.X, toy, np.column_stack([toy.y()] * 2))
+            several = both is not None and both.predict(toy.X).ndim == 2
+            assert tags.multi_output == several
+
+
 class Broken(RuntimeError):
     """A fit fails here."""
 
@@ -559,7 +682,6 @@ def calls_of(run, at=None, error=None):
     return count
 
 
-FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS
 PLACES = 25
 # Whose tags scikit-learn looks at, whatever is fitted.
 OTHERS = {"embedders": None, "estimator": DecisionTreeClassifier()}

@@ -64,6 +64,11 @@ class BalanceAugmenter(BaseAugmenter):
         self.target = target
         self.random_state = random_state
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
     def _make_rows(self, rows, rng):
         y = self._target(rows)
         known = ~np.isnan(y)

@@ -78,6 +78,11 @@ class BaseAugmenter(BaseEstimator, ABC):
         """
         return Sampler(self)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     @abstractmethod
     def _make_rows(self, rows: Rows, rng: np.random.Generator) -> NewRows:
         """Return the new rows."""
@@ -146,11 +151,6 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
 
     def _make_rows(self, rows: Rows, rng: np.random.Generator) -> NewRows:
         return self._change(rows, draw_copies(rows, self.copies, rng), rng)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
 
     @abstractmethod
     def _change(

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import get_tags
 
 from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
+from numerai_features._validation import check_columns, take_eras
 from numerai_features.augmenters._base import BaseAugmenter
 from numerai_features.augmenters._new_rows import NewRows
 
@@ -57,6 +59,13 @@ class ComposeAugmenters(BaseAugmenter):
         self.augmenters = augmenters
         self.order = order
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        theirs = [get_tags(augmenter) for augmenter in self.augmenters]
+        tags.input_tags.allow_nan = all(t.input_tags.allow_nan for t in theirs)
+        tags.target_tags.required = any(t.target_tags.required for t in theirs)
+        return tags
+
     def _resample(self, X, y, eras, sample_weight):
         if not self.augmenters or not all(
             isinstance(a, BaseAugmenter) for a in self.augmenters
@@ -70,11 +79,11 @@ class ComposeAugmenters(BaseAugmenter):
             for augmenter in self.augmenters_:  # whose own fits are not called
                 augmenter._validate_params()
             return super()._resample(X, y, eras, sample_weight)
-        rows = (X, y, eras, sample_weight)
+        came, rows = X, (X, y, eras, sample_weight)
         for augmenter in self.augmenters_:
             X, y, eras, weights = rows
             rows = augmenter.fit_resample(X, y, eras=eras, sample_weight=weights)
-        self.n_features_in_ = self.augmenters_[0].n_features_in_
+        check_columns(self, take_eras(came)[0], reset=True)
         return rows
 
     def _make_rows(self, rows, rng):

@@ -6,10 +6,16 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import get_tags
 
 from numerai_features._arguments import ABOVE_ZERO, COPIES, COUNT, SEED, Methods
 from numerai_features._bins import bin_widths
-from numerai_features._validation import fill_missing, missing_values
+from numerai_features._validation import (
+    check_columns,
+    fill_missing,
+    missing_values,
+    named_rows,
+)
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies
 from numerai_features.augmenters._new_rows import NewRows, round_at_random
 
@@ -90,6 +96,13 @@ class DreamAugmenter(BaseAugmenter):
         self.step = step
         self.random_state = random_state
 
+    def __sklearn_tags__(self):
+        tags, theirs = super().__sklearn_tags__(), get_tags(self.embedder)
+        tags.input_tags.allow_nan = theirs.input_tags.allow_nan
+        unfitted = not hasattr(self.embedder, "encoder_")
+        tags.target_tags.required = unfitted and theirs.target_tags.required
+        return tags
+
     def _make_rows(self, rows, rng):
         X, source = rows.X, draw_copies(rows, self.copies, rng)
         encoder, seed = self._encoder(rows), rng.integers(1 << 63)
@@ -115,13 +128,20 @@ class DreamAugmenter(BaseAugmenter):
             y = rows.y
             if y is not None and y.shape[1] == 1:
                 y = y[:, 0]
-            self.embedder_ = clone(self.embedder).fit(rows.X, y, eras=rows.era_labels)
+            named = named_rows(rows.X, rows.feature_names)
+            extras = {} if rows.weights is None else {"sample_weight": rows.weights}
+            self.embedder_ = clone(self.embedder).fit(
+                named, y, eras=rows.era_labels, **extras
+            )
         n_features = self.embedder_.n_features_in_
         if n_features != rows.X.shape[1]:
             raise ValueError(
                 f"embedder was fitted to {n_features} features, but X has "
                 f"{rows.X.shape[1]}. Fit it to these columns, or hand it over unfitted."
             )
+        if hasattr(self.embedder_, "feature_names_in_"):
+            named = named_rows(rows.X, rows.feature_names)
+            check_columns(self.embedder_, named, reset=False)
         return self.embedder_.encoder_
 
     def _dream(self, block, encoder, widths):

@@ -133,6 +133,11 @@ class RidgeMixtureTargets(BaseAugmenter):
         self.n_regimes = n_regimes
         self.random_state = random_state
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
     def _make_rows(self, rows, rng):
         self._check(rows)
         self._fit_axes(rows)

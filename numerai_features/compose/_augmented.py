@@ -19,7 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 
 from numerai_features._arguments import Methods
-from numerai_features._validation import take_eras
+from numerai_features._validation import check_columns, take_eras
 from numerai_features._whole_fit import whole_fit
 
 
@@ -56,9 +56,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
             options["eras"] = known
         if rows.sample_weight is not None:
             options["sample_weight"] = rows.sample_weight
-        self.n_features_in_ = self.augmenter_.n_features_in_
-        if hasattr(self.augmenter_, "feature_names_in_"):
-            self.feature_names_in_ = self.augmenter_.feature_names_in_
+        check_columns(self, take_eras(X)[0], reset=True)
         table = rows.X if self.keep_era else table
         self._check_targets(rows.y)
         self.estimator_ = clone(self.estimator).fit(table, rows.y, **options)
@@ -68,13 +66,20 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
 
     def _ask(self, method, X):
         check_is_fitted(self)
-        X, _ = (X, None) if self._fitted_with.keep_era else take_eras(X)
+        table, _ = take_eras(X)
+        check_columns(self, table, reset=False)
+        X = X if self._fitted_with.keep_era else table
         return getattr(self.estimator_, method)(X)
 
     def __sklearn_tags__(self):
         tags, theirs = super().__sklearn_tags__(), get_tags(self.estimator)
         tags.target_tags.multi_output = theirs.target_tags.multi_output
-        tags.input_tags.allow_nan = theirs.input_tags.allow_nan
+        tags.target_tags.positive_only = theirs.target_tags.positive_only
+        tags.input_tags.positive_only = theirs.input_tags.positive_only
+        tagged = hasattr(self.augmenter, "__sklearn_tags__")
+        tags.input_tags.allow_nan = theirs.input_tags.allow_nan and (
+            tagged and get_tags(self.augmenter).input_tags.allow_nan
+        )
         return tags
 
     def predict(self, X):
@@ -235,6 +240,13 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._fit(X, codes, eras, sample_weight)
         return self
+
+    def __sklearn_tags__(self):
+        tags, theirs = super().__sklearn_tags__(), get_tags(self.estimator)
+        tags.target_tags.multi_output = False
+        if theirs.classifier_tags is not None:
+            tags.classifier_tags.multi_class = theirs.classifier_tags.multi_class
+        return tags
 
     def _check_targets(self, y):
         if y.dtype.kind != "i":

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,8 +24,13 @@ from numerai_features._compat import (
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
+    as_frame,
+    check_columns,
     check_spread,
+    column_names,
+    is_frame,
     known_numbers,
+    named_rows,
     take_eras,
 )
 from numerai_features._whole_fit import whole_fit
@@ -44,8 +50,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     Parameters
     ----------
     embedders : estimator, list of (str, estimator) or None, default=None
-        Transformers, ours or anyone's; clones of them are fitted. None gives the
-        originals alone: the baseline.
+        Transformers, ours or anyone's; clones of them are fitted. Where X is a frame
+        with names they are handed one, of polars where X is, else of pandas, without
+        the column ``era``. None gives the originals alone: the baseline.
     passthrough : bool, default=True
         Whether the original features are kept, ahead of the latents.
     quantize : {None, "int8", "uint8"}, default=None
@@ -143,7 +150,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         eras : array-like of shape (n_rows,), default=None
             Era labels; handed to the embedders that take them.
         sample_weight : array-like of shape (n_rows,), default=None
-            Handed to the embedders that take it.
+            Handed to the embedders that take it; an error where none does. The bins
+            of `quantize` count by it, too.
 
         Returns
         -------
@@ -173,9 +181,11 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         frame, given = X, eras
         rows = Rows.read(self, X, None, eras, reset=False)
         blocks = []
+        named = named_rows(rows.X, rows.feature_names, frame)
         fitted = zip(self.embedders_, self.quantizers_, strict=True)
         for (name, embedder), bins in fitted:
-            latents = _call(embedder.transform, rows.X, eras=rows.era_labels)
+            table = _as_fitted(embedder, rows.X, named)
+            latents = _call(embedder.transform, table, eras=rows.era_labels)
             latents = self._checked(name, latents)
             blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
         return self._with_era(self._table(rows.X, blocks), frame, given)
@@ -212,18 +222,22 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         -------
         ndarray of shape (n_features_out,), object
             The originals' names, then the embedders' (with the embedder's name and
-            ``__`` in front where `embedders` is a list).
+            ``__`` in front where `embedders` is a list, or where another column has
+            one of the names). No two are the same, and none is ``era`` but for the
+            column itself.
         """
         check_is_fitted(self)
         if input_features is not None:  # a ColumnTransformer names the era too
             input_features = [n for n in input_features if n != ERA_COLUMN]
         originals = check_feature_names_in(self, input_features)
+        _check_unique(originals)
         known = self._fitted_with
         names = [ERA_COLUMN] if known.keep_era else []
         names += list(originals) if known.passthrough else []
         for name, embedder in self.embedders_:
-            prefix = f"{name}__" if isinstance(known.embedders, list) else ""
-            names += [f"{prefix}{n}" for n in embedder.get_feature_names_out(originals)]
+            own = embedder.get_feature_names_out(originals)
+            always = isinstance(known.embedders, list)
+            names += _unlike([ERA_COLUMN, *names], own, name, always=always)
         return np.asarray(names, dtype=object)
 
     def get_params(self, deep=True):
@@ -263,20 +277,26 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         frame, given = X, eras
         embedders = self._list_embedders()
         rows = Rows.read(self, X, None, eras, sample_weight)
-        X = rows.X
+        _check_unique(rows.feature_names)
+        _check_weights(embedders, rows.weights)
+        X, named = rows.X, named_rows(rows.X, rows.feature_names, frame)
         if self.passthrough and self.quantize is None and embedders:
             _check_originals(X)
         self.fitted_eras_ = known_numbers(rows.eras)
         extras = {"eras": rows.era_labels, "sample_weight": rows.weights}
         cache = open_cache(self.memory)
-        key = "" if cache is None else fingerprint(X, y, *extras.values())
+        names = None if rows.feature_names is None else list(rows.feature_names)
+        key = "" if cache is None else fingerprint(X, names, y, *extras.values())
         self.embedders_, self.quantizers_, blocks = [], [], []
         for name, embedder in embedders:
             embedder = clone(embedder)
-            _check_reachable(name, embedder, rows.eras)
+            _check_reachable(name, embedder, extras)
+            table = _as_fitted(embedder, X, named)
+            if isinstance(embedder, FrozenEstimator):  # whose fit looks at nothing
+                check_columns(embedder.estimator, table, reset=False)
             bins = None
             if keep or self.quantize is not None or cache is not None:
-                make = partial(_fit_transform, embedder, X, y, extras)
+                make = partial(_fit_transform, embedder, table, y, extras)
                 if cache is None:
                     embedder, latents = make()
                 else:
@@ -289,7 +309,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                     blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
                 del latents
             else:
-                _call(embedder.fit, X, y, **extras)
+                _call(embedder.fit, table, y, **extras)
             self.embedders_.append((name, embedder))
             self.quantizers_.append(bins)
         return self._with_era(self._table(X, blocks), frame, given) if keep else None
@@ -330,6 +350,12 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
     def _checked(self, name, latents):
         """Return what an embedder gave, if it can stand in the table."""
+        latents = as_frame(latents)
+        if is_frame(latents) and ERA_COLUMN in column_names(latents):
+            raise ValueError(
+                f"embedders: {name!r} returned the column {ERA_COLUMN!r}, which would "
+                "become a feature. Set its keep_era=False, or drop the column."
+            )
         latents = np.asarray(latents)
         if latents.ndim != 2:
             raise ValueError(
@@ -410,9 +436,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         embedders = self.embedders
         if not isinstance(embedders, list):
             embedders = [] if embedders is None else [("", embedders)]
-        tags.input_tags.allow_nan = all(
-            get_tags(embedder).input_tags.allow_nan for _, embedder in embedders
-        )
+        theirs = [get_tags(embedder) for _, embedder in embedders]
+        tags.input_tags.allow_nan = all(t.input_tags.allow_nan for t in theirs)
+        tags.target_tags.required = any(t.target_tags.required for t in theirs)
         tags.transformer_tags.preserves_dtype = []
         return tags
 
@@ -456,17 +482,61 @@ def _call(method, *args, **extras):
     return method(*args, **{k: v for k, v in extras.items() if k in wanted})
 
 
-def _check_reachable(name, embedder, eras):
-    """Raise if eras are there but would not reach a step within a Pipeline."""
+def _as_fitted(embedder, X, named):
+    """Return rows with their names, or without where a frozen embedder saw none."""
+    frozen = isinstance(embedder, FrozenEstimator)
+    counted = frozen and hasattr(embedder, "n_features_in_")
+    return X if counted and not hasattr(embedder, "feature_names_in_") else named
+
+
+def _check_reachable(name, embedder, extras):
+    """Raise if eras or weights are there but would not reach a Pipeline's step."""
     steps = [step for _, step in getattr(embedder, "steps", [])]
-    if eras is not None and any(
-        "eras" in _extras_of(step.fit) for step in steps if hasattr(step, "fit")
-    ):
+    for extra, values in extras.items():
+        if values is not None and any(
+            extra in _extras_of(step.fit) for step in steps if hasattr(step, "fit")
+        ):
+            raise ValueError(
+                f"embedders: a step of the Pipeline {name!r} takes {extra}, which a "
+                "Pipeline does not hand on here. Make LatentFeatures a step of the "
+                "Pipeline instead, with that step as its embedder."
+            )
+
+
+def _check_weights(embedders, weights):
+    """Raise if there are weights, and embedders to be fitted, but none takes them."""
+    fitted = [e for _, e in embedders if not isinstance(e, FrozenEstimator)]
+    if weights is None or not fitted:
+        return
+    if not any("sample_weight" in _extras_of(e.fit) for e in fitted):
+        kinds = ", ".join(sorted({type(e).__name__ for e in fitted}))
         raise ValueError(
-            f"embedders: a step of the Pipeline {name!r} takes eras, which a Pipeline "
-            "does not hand on here. Make LatentFeatures a step of the Pipeline "
-            "instead, with that step as its embedder."
+            f"sample_weight came, but no embedder's fit takes it: {kinds}. Leave it "
+            "out, or use an embedder that takes weights."
         )
+
+
+def _check_unique(names):
+    """Raise if two of the originals have one name."""
+    if names is not None and len(set(names)) < len(names):
+        repeated = next(n for n in names if list(names).count(n) > 1)
+        raise ValueError(
+            f"X has more than one column {repeated!r}; expected a name for each. "
+            "Rename them, or pass an array."
+        )
+
+
+def _unlike(taken, own, name, *, always):
+    """Return an embedder's names, with its own in front where it must, or where a
+    column that is there already has one of them.
+    """
+    own = [str(n) for n in own]
+    if len(set(own)) < len(own):
+        own = [f"{n}__{j}" for j, n in enumerate(own)]
+    taken = set(taken)
+    while always or taken.intersection(own):
+        own, always = [f"{name}__{n}" for n in own], False
+    return own
 
 
 def _learn_bins(latents, n_bins, weights):

@@ -17,6 +17,7 @@ from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing
 from numerai_features._whole_fit import whole_fit
+from numerai_features.embedders._holdout import varies_within_an_era
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
 
@@ -362,8 +363,6 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
                 "loss_weights must be three finite numbers, not negative and the last "
                 f"of them positive; got {self.loss_weights!r}."
             )
-        if self.batch_size == 1:
-            raise ValueError("batch_size must be 2 or more; got 1.")
         if self.loss in ("corr", "numerai_corr") and self.batching != "era":
             raise ValueError(
                 f"loss={self.loss!r} is a correlation within an era: it needs "
@@ -391,12 +390,12 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
 
         table, y = course.table, course.rows.y
-        if self.monitor == "valid_corr" and (
-            course.valid is None or np.isnan(y[course.valid, 0]).all()
-        ):
+        tells = varies_within_an_era(course.rows, course.valid)
+        if self.monitor == "valid_corr" and not tells:
             raise ValueError(
-                "monitor='valid_corr' needs rows held out whose first target is known. "
-                "Set validation, or monitor='valid_loss'."
+                "monitor='valid_corr' needs rows held out of one era whose first "
+                "targets are known and differ. Set validation to more eras, or "
+                "monitor='valid_loss'."
             )
         network = SupervisedAutoencoder(
             table,

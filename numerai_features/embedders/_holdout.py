@@ -70,6 +70,16 @@ def _checked(validation: Any, among: Any, train: Any, valid: Any) -> Holdout:
     return Holdout(among[train], among[valid])
 
 
+def varies_within_an_era(rows: Rows, held_out: NDArray[np.intp] | None) -> bool:
+    """Whether an era has two rows held out whose first targets differ."""
+    if held_out is None or rows.y is None:
+        return False
+    y, codes = rows.y[held_out, 0], rows.codes[held_out]
+    known = ~np.isnan(y)
+    kinds = np.unique(np.column_stack([codes[known], y[known]]), axis=0)
+    return len(kinds) > len(np.unique(kinds[:, 0]))
+
+
 def split_groups(rows: Rows) -> NDArray[Any] | None:
     """Return what tells a splitter the eras: numbers, or names where there are none."""
     if rows.eras is None or rows.eras.named:

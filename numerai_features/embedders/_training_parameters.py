@@ -26,6 +26,7 @@ from numerai_features._arguments import (
     SPLITTER,
     VERBOSE,
     Finite,
+    Whole,
 )
 from numerai_features._compat import StrOptions
 
@@ -51,9 +52,11 @@ class TrainingParameters(BaseEstimator):
         Epochs without a better result on what is held out until training stops. None:
         never.
     batching : {"rows", "era"}, default="rows"
-        Batches of random rows, or of all rows of one era.
+        Batches of random rows, or of all rows of one era; eras of fewer than 16 rows
+        share the batch of an era beside them.
     batch_size : int or "auto", default="auto"
-        Rows a batch. "auto": a fiftieth of the training rows, between 256 and 4096.
+        Rows a batch, 2 or more. "auto": a fiftieth of the training rows, between 256
+        and 4096.
     max_epochs : int, default=30
         Most passes over the rows.
     learning_rate : float, default=0.003
@@ -147,7 +150,8 @@ class TrainingParameters(BaseEstimator):
         ],
         "patience": [COUNT, None],
         "batching": [StrOptions({"rows", "era"})],
-        "batch_size": [COUNT, StrOptions({"auto"})],
+        # batch normalisation makes nothing of one row
+        "batch_size": [Whole(2), StrOptions({"auto"})],
         "max_epochs": [COUNT],
         "learning_rate": [ABOVE_ZERO],
         "schedule": [StrOptions({"one-cycle", "constant"})],

@@ -28,6 +28,7 @@ from numerai_features.nn._parallel import share_of
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 _MOST_OF_THE_GPU = 0.7
 _UPLOAD_BYTES = 64 << 20
+_FEWEST_ROWS = 16  # of a batch: of few rows the variance says little, of one nothing
 
 
 class Table:
@@ -231,6 +232,10 @@ class RowBatches:
 class EraBatches:
     """One era a batch, all its rows; eras in random order.
 
+    An era of fewer than 16 rows, such as a live one, shares the batch of an era beside
+    it: batch normalisation makes nothing of a single row, and what it remembers of
+    several such batches blows up all rows that come later.
+
     Parameters
     ----------
     table : Table
@@ -250,7 +255,7 @@ class EraBatches:
         eras: NDArray[np.int32],
     ) -> None:
         self.table, self.seed = table, seed
-        self.eras = _by_era(rows, eras)
+        self.eras = _with_neighbours(_by_era(rows, eras))
         self.n_steps = len(self.eras)
         self.rows_per_step = len(rows) / self.n_steps
 
@@ -310,3 +315,16 @@ def _to_train_on(table: Table, seed: int, step: int, rows: NDArray[np.intp]) -> 
 def _by_era(rows: NDArray[np.intp], eras: NDArray[np.int32]) -> list[NDArray[np.intp]]:
     """Return the rows of each era, in order."""
     return [rows[mine] for mine in rows_by_code(eras[rows])]
+
+
+def _with_neighbours(eras: list[NDArray[np.intp]]) -> list[NDArray[np.intp]]:
+    """Return the rows of eras, those of small eras with others beside them."""
+    groups: list[list[NDArray[np.intp]]] = [[]]
+    for mine in eras:
+        if sum(map(len, groups[-1])) >= _FEWEST_ROWS:
+            groups.append([])
+        groups[-1].append(mine)
+    if len(groups) > 1 and sum(map(len, groups[-1])) < _FEWEST_ROWS:
+        rest = groups.pop()
+        groups[-1] += rest
+    return [np.concatenate(group) for group in groups]

@@ -413,7 +413,7 @@ class TestRefusals:
             ({"target_weights": [1, 1]}, "weight for each of 1 targets"),
             ({"target_weights": [np.inf]}, "finite weight for each"),
             ({"cross_fit": 1}, "cross_fit"),
-            ({"batch_size": 1}, "batch_size must be 2"),
+            ({"batch_size": 1}, r"batch_size.*range \[2"),
             ({"monitor": "valid_corr", "validation": None}, "needs rows held out"),
         ],
     )

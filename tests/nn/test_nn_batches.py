@@ -329,7 +329,7 @@ class TestRowBatches:
 
 
 class TestEraBatches:
-    sizes = (1, 40, 7, 700, 23)
+    sizes = (50, 40, 60, 700, 45)
 
     def test_one_era_each_of_its_own_length(self):
         rows, codes = eras_of(self.sizes)
@@ -354,11 +354,30 @@ class TestEraBatches:
         assert all(len(np.unique(codes[part])) == 1 for part in parts)
         np.testing.assert_array_equal(np.sort(np.concatenate(parts)), few)
 
+    @pytest.mark.parametrize(
+        ("sizes", "together"),
+        [
+            ((1, 40, 7, 700, 3), [41, 707 + 3]),
+            ((1, 2, 3, 5, 5, 40, 15), [16, 55]),
+            ((1, 1), [2]),
+            ((16, 16, 15), [16, 31]),
+        ],
+    )
+    def test_small_eras_share_a_batch_with_those_beside_them(self, sizes, together):
+        rows, codes = eras_of(sizes)
+        batches = EraBatches(numbered(len(rows)), 1, rows, codes)
+        parts = [rows_of(b) for b in batches.epoch(0)]
+        assert sorted(map(len, parts)) == sorted(together)
+        np.testing.assert_array_equal(np.sort(np.concatenate(parts)), rows)
+        eras = np.concatenate([np.unique(codes[part]) for part in parts])
+        assert sorted(eras) == [*range(len(sizes))]
+        assert all(np.ptp(codes[part]) < len(np.unique(codes[part])) for part in parts)
+
     def test_order_is_of_seed_and_epoch(self):
-        rows, codes = eras_of([3] * 40)
+        rows, codes = eras_of([16] * 40)
 
         def order(seed, epoch):
-            batches = EraBatches(numbered(120), seed, rows, codes).epoch(epoch)
+            batches = EraBatches(numbered(640), seed, rows, codes).epoch(epoch)
             return [int(rows_of(b)[0]) for b in batches]
 
         assert order(1, 0) == order(1, 0)

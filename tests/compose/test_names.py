@@ -1,0 +1,260 @@
+"""Columns' names, on their way to inner estimators and out again."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from numerai_features.augmenters import (
+    ComposeAugmenters,
+    CutoutAugmenter,
+    DreamAugmenter,
+    EraMixupAugmenter,
+)
+from numerai_features.compose import AugmentedRegressor, LatentFeatures
+from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.trees import make_lightgbm
+
+CUTOUT = CutoutAugmenter(random_state=0)
+OTHER = "feature names should match"
+FA = FactorAnalysisEmbedder(2)
+
+
+class Recorder(TransformerMixin, BaseEstimator):
+    """Keeps what it is handed."""
+
+    def fit(self, X, y=None):
+        self.fitted_to_ = X
+        return self
+
+    def transform(self, X):
+        self.asked_ = X
+        return np.zeros((len(X), 1), np.float32)
+
+
+def reordered(frame):
+    return frame[frame.columns[::-1]]
+
+
+def renamed(frame):
+    return frame.rename(columns=lambda name: name if name == "era" else f"my_{name}")
+
+
+def features_of(frame):
+    return [name for name in frame.columns if name != "era"]
+
+
+class TestLightGBM:
+    """It does not look at names itself."""
+
+    @pytest.fixture
+    def tree(self):
+        pytest.importorskip("lightgbm")
+        return make_lightgbm(device="cpu", n_estimators=5, n_jobs=1)
+
+    @pytest.mark.parametrize("keep_era", [False, True])
+    def test_other_columns_are_refused(self, panel, frame, tree, keep_era):
+        inner = make_pipeline(LatentFeatures(FA), tree) if keep_era else tree
+        model = AugmentedRegressor(inner, CUTOUT, keep_era=keep_era)
+        model.fit(frame, panel.y())
+        for wrong in (reordered(frame), renamed(frame)):
+            with pytest.raises(ValueError, match=OTHER):
+                model.predict(wrong)
+        with pytest.raises(ValueError, match=OTHER):
+            model.predict(frame.iloc[:, :-1])
+        assert np.isfinite(model.predict(frame)).all()
+
+    def test_a_tree_has_the_names(self, panel, frame, tree):
+        model = AugmentedRegressor(tree, CUTOUT).fit(frame, panel.y())
+        assert model.estimator_.feature_name_ == features_of(frame)
+
+    def test_latents_of_latents(self, panel, frame, tree):
+        steps = LatentFeatures(FA), LatentFeatures(FA), tree
+        model = make_pipeline(*steps).set_output(transform="pandas")
+        model.fit(frame, panel.y())
+        assert len(set(model[-1].feature_name_)) == len(features_of(frame)) + 4
+        assert np.isfinite(model.predict(frame)).all()
+
+
+def test_a_chain_of_augmenters_keeps_the_names(frame):
+    chain = ComposeAugmenters([CUTOUT, EraMixupAugmenter()], order="chain")
+    chain.fit_resample(frame)
+    assert list(chain.feature_names_in_) == features_of(frame)
+
+
+@pytest.mark.parametrize("compose", [False, True])
+def test_dreams_of_other_columns(panel, frame, compose):
+    fitted = FrozenEstimator(FactorAnalysisEmbedder(2).fit(reordered(frame)))
+    dream = DreamAugmenter(fitted, random_state=0)
+    with pytest.raises(ValueError, match=OTHER):
+        (ComposeAugmenters([dream]) if compose else dream).fit_resample(frame)
+    right = DreamAugmenter(FactorAnalysisEmbedder(2).fit(frame), random_state=0)
+    right.fit_resample(frame, panel.y())
+    fresh = DreamAugmenter(FactorAnalysisEmbedder(2), random_state=0)
+    fresh.fit_resample(frame, panel.y())
+    assert list(fresh.embedder_.feature_names_in_) == features_of(frame)
+
+
+class TestFrozen:
+    def test_of_other_columns(self, frame):
+        for wrong in (reordered(frame), renamed(frame)):
+            frozen = FrozenEstimator(FactorAnalysisEmbedder(2).fit(wrong))
+            with pytest.raises(ValueError, match=OTHER):
+                LatentFeatures(frozen).fit(frame)
+        fewer = FrozenEstimator(FactorAnalysisEmbedder(2).fit(frame.iloc[:, :-1]))
+        with pytest.raises(ValueError, match=OTHER):
+            LatentFeatures(fewer).fit(frame)
+
+    def test_right_use_warns_of_nothing(self, panel, frame):
+        expected = FA.fit(frame).transform(frame)
+        for rows in (frame, frame.drop(columns="era"), panel.X):
+            frozen = FrozenEstimator(FactorAnalysisEmbedder(2).fit(rows))
+            latents = LatentFeatures(frozen, passthrough=False).fit(frame)
+            np.testing.assert_allclose(latents.transform(frame), expected, rtol=1e-5)
+        pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(panel.X)
+        LatentFeatures(FrozenEstimator(pipeline)).fit(frame).transform(frame)
+
+
+class TestFramesInside:
+    def test_columns_by_name(self, panel, frame, tmp_path):
+        names = features_of(frame)
+        columns = ColumnTransformer(
+            [("head", PCA(2), names[:6]), ("tail", FA, names[6:])]
+        )
+        by_hand = columns.fit_transform(frame[names])
+        polars = pl.from_pandas(frame.reset_index(drop=True))
+        for X in (frame, polars, polars.to_arrow()):
+            latents = LatentFeatures(columns, passthrough=False, memory=tmp_path)
+            np.testing.assert_allclose(
+                latents.fit_transform(X), by_hand, rtol=1e-3, atol=1e-5
+            )
+            assert latents.get_feature_names_out()[0] == "head__pca0"
+        pipeline = make_pipeline(columns, StandardScaler())
+        LatentFeatures(pipeline).fit(frame).transform(frame)
+
+    def test_the_callers_kind_without_a_copy(self, frame):
+        recorder = LatentFeatures(Recorder()).fit(frame)
+        [(_, inner)] = recorder.embedders_
+        table = frame.drop(columns="era")
+        assert isinstance(inner.fitted_to_, pd.DataFrame)
+        pd.testing.assert_frame_equal(inner.fitted_to_, table)
+        recorder.fit(table)
+        [(_, inner)] = recorder.embedders_
+        assert np.shares_memory(inner.fitted_to_.to_numpy(), table.to_numpy())
+        polars = pl.from_pandas(frame.reset_index(drop=True))
+        recorder.fit(polars).transform(polars)
+        [(_, inner)] = recorder.embedders_
+        assert inner.fitted_to_.equals(polars.drop("era"))
+        assert isinstance(inner.asked_, pl.DataFrame)
+
+    def test_an_array_later_gets_the_names_of_fit(self, panel, frame):
+        latents = LatentFeatures(Recorder()).fit(frame)
+        with pytest.warns(UserWarning, match="LatentFeatures was fitted with feature"):
+            latents.transform(panel.X)
+        [(_, inner)] = latents.embedders_
+        assert list(inner.asked_.columns) == features_of(frame)
+
+    def test_what_is_kept_on_disk_is_known_by_its_names(self, frame, tmp_path):
+        latents = LatentFeatures(FA, memory=tmp_path)
+        latents.fit(frame)
+        latents.fit(renamed(frame)).transform(renamed(frame))
+        [(_, inner)] = latents.embedders_
+        assert list(inner.feature_names_in_) == features_of(renamed(frame))
+
+
+class TestNamesOut:
+    def test_a_name_goes_in_front_only_where_it_must(self, frame):
+        names = features_of(frame)
+        own = ["factoranalysisembedder0", "factoranalysisembedder1"]
+        once = LatentFeatures(FA).fit(frame)
+        assert list(once.get_feature_names_out()) == [*names, *own]
+        twice = LatentFeatures(LatentFeatures(FA, passthrough=False)).fit(frame)
+        assert list(twice.get_feature_names_out()) == [*names, *own]
+        both = LatentFeatures(LatentFeatures(FA)).fit(frame)
+        inner = [f"latentfeatures__{name}" for name in [*names, *own]]
+        assert list(both.get_feature_names_out()) == [*names, *inner]
+
+    def test_steps_one_after_another(self, frame):
+        for kind in ("pandas", "polars"):
+            listed = [LatentFeatures([("a", FA)]) for _ in range(3)]
+            steps = make_pipeline(*listed).set_output(transform=kind)
+            out = list(steps.fit_transform(frame).columns)
+            assert len(set(out)) == len(features_of(frame)) + 6
+            assert out == list(steps.get_feature_names_out())
+            assert out[-1] == "a__a__a__factoranalysisembedder1"
+
+    def test_an_embedder_that_says_a_name_twice(self, frame):
+        same = FunctionTransformer(
+            lambda X: np.asarray(X)[:, :2], feature_names_out=lambda self, n: ["z", "z"]
+        )
+        latents = LatentFeatures(same, passthrough=False).fit(frame)
+        assert list(latents.get_feature_names_out()) == ["z__0", "z__1"]
+
+    def test_no_latent_is_called_era(self, frame):
+        column = FunctionTransformer(
+            lambda X: np.asarray(X)[:, :1], feature_names_out=lambda self, n: ["era"]
+        )
+        latents = LatentFeatures(column).fit(frame)
+        assert latents.get_feature_names_out()[-1] == "functiontransformer__era"
+
+    def test_an_embedder_that_keeps_the_era(self, frame):
+        inner = LatentFeatures(FA, keep_era=True)
+        with pytest.raises(ValueError, match="'latentfeatures' returned the column"):
+            LatentFeatures(inner).fit_transform(frame)
+
+    def test_two_originals_of_one_name(self, frame):
+        twin = frame.rename(columns={"feature_0001": "feature_0000"})
+        with pytest.raises(
+            ValueError, match=r"more than one column|unique column names"
+        ):
+            LatentFeatures(FA).fit(twin)
+
+
+class TestWeights:
+    def test_that_nobody_takes(self, panel):
+        weights = np.ones(panel.n_rows)
+        for embedders in (PCA(2), [("a", PCA(2)), ("b", PCA(1))]):
+            with pytest.raises(ValueError, match="no embedder's fit takes it: PCA"):
+                LatentFeatures(embedders).fit(panel.X, sample_weight=weights)
+
+    def test_that_do_not_reach_a_step(self, panel):
+        pipeline = make_pipeline(StandardScaler(), PCA(2))
+        both = LatentFeatures([("a", FA), ("b", pipeline)])
+        with pytest.raises(ValueError, match="takes sample_weight, which a Pipeline"):
+            both.fit(panel.X, sample_weight=np.ones(panel.n_rows))
+
+    def test_go_to_those_that_take_them(self, panel):
+        weights = np.where(np.arange(panel.n_rows) % 2, 3.0, 0.0)
+        both = LatentFeatures([("a", PCA(2)), ("b", FA)], passthrough=False)
+        out = both.fit(panel.X, sample_weight=weights).transform(panel.X)
+        alone = FA.fit(panel.X, sample_weight=weights).transform(panel.X)
+        np.testing.assert_array_equal(out[:, 2:], alone)
+
+    def test_matter_to_nobody_who_learns_nothing(self, panel):
+        weights = np.ones(panel.n_rows)
+        for embedder in (None, FrozenEstimator(PCA(2).fit(panel.X))):
+            LatentFeatures(embedder).fit(panel.X, sample_weight=weights)
+
+    def test_reach_the_embedder_of_dreams(self, panel):
+        weights = np.where(np.arange(panel.n_rows) % 2, 3.0, 0.0)
+        dream = DreamAugmenter(FactorAnalysisEmbedder(2), random_state=0)
+        dream.fit_resample(panel.X, sample_weight=weights)
+        alone = FactorAnalysisEmbedder(2).fit(panel.X, sample_weight=weights)
+        np.testing.assert_array_equal(
+            dream.embedder_.transform(panel.X), alone.transform(panel.X)
+        )
+
+
+def test_a_pipeline_as_the_inner_model(panel, frame):
+    inner = make_pipeline(StandardScaler(), Ridge())
+    model = AugmentedRegressor(inner, CUTOUT).fit(frame, panel.y())
+    assert list(model.estimator_.feature_names_in_) == features_of(frame)
+    with pytest.raises(ValueError, match=OTHER):
+        model.predict(reordered(frame))
