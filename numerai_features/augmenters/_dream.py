@@ -149,9 +149,9 @@ class DreamAugmenter(BaseAugmenter):
         import torch
         from array_api_compat import torch as xp
 
-        from numerai_features.nn._threads import fixed_threads
+        from numerai_features.nn._threads import own_threads
 
-        with fixed_threads(0):
+        with own_threads(1):
             x = torch.from_numpy(block)
             width = torch.from_numpy(widths).to(x)
             for _ in range(self.n_steps):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 Neighbors = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Indices and distances, each (n_rows, k), by ascending distance, without the row."""
+
+Keep = Callable[[NDArray[np.intp], NDArray[np.int64]], None]
+"""What is done with a block of queries, and the neighbours of each."""
 
 # Rows and columns of a block of distances. On a CPU it stays in the cache; wide ones
 # have less to merge, but where a table is cast anew for each the rows must be many.
@@ -57,12 +61,32 @@ def exact_neighbors(
     groups = [np.arange(n)] if groups is None else groups
     pairs = sum(len(rows) ** 2 for rows in groups)
     with tqdm(total=pairs, unit="pair", unit_scale=True, disable=not progress) as bar:
+
+        def update(n_pairs: int) -> None:
+            with tqdm.get_lock():  # threads count together
+                bar.update(n_pairs)
+
         for rows in groups:
-            table = Z[rows]
-            for block, found in _search(table, k, device, update=bar.update):
-                nearest = _by_distance(table, block, found)
-                index[rows[block]], distance[rows[block]] = rows[nearest[0]], nearest[1]
+            _find(Z[rows], rows, k, device, index, distance, update)
     return index, distance
+
+
+def _find(
+    table: NDArray[Any],
+    rows: NDArray[np.intp],
+    k: int,
+    device: torch.device,
+    index: NDArray[np.int64],
+    distance: NDArray[np.float32],
+    update: Callable[[int], object],
+) -> None:
+    """Write the neighbours of some rows among themselves, and their distances."""
+
+    def keep(block: NDArray[np.intp], found: NDArray[np.int64]) -> None:
+        nearest = _by_distance(table, block, found)
+        index[rows[block]], distance[rows[block]] = rows[nearest[0]], nearest[1]
+
+    _search(table, k, device, keep, update=update)
 
 
 def approximate_neighbors(Z: NDArray[np.float32], k: int, seed: int) -> Neighbors:
@@ -82,9 +106,12 @@ def approximate_neighbors(Z: NDArray[np.float32], k: int, seed: int) -> Neighbor
     index = index[~own].reshape(shape).astype(np.int64)
     distance = distance[~own].reshape(shape)
     lacking = np.flatnonzero((index < 0).any(axis=1))  # it found too few
-    for block, near in _search(Z, k, torch.device("cpu"), lacking):
+
+    def keep(block: NDArray[np.intp], near: NDArray[np.int64]) -> None:
         rows = lacking[block]
         index[rows], distance[rows] = _by_distance(Z, rows, near)
+
+    _search(Z, k, torch.device("cpu"), keep, lacking)
     return index, distance
 
 
@@ -108,30 +135,47 @@ def recall(
     codes : ndarray of shape (n_rows,), default=None
         Neighbours are of the same code.
     """
-    k, hits = found.shape[1], 0
+    k = found.shape[1]
+    was_found = np.zeros((len(rows), k), bool)
     codes = np.zeros(len(Z), np.int32) if codes is None else codes
     for code in np.unique(codes[rows]):
-        group, among = rows[codes[rows] == code], np.flatnonzero(codes == code)
-        places = np.searchsorted(among, group)
-        for block, near in _search(Z[among], k, device, places):
-            mine = found[group[block], :, None] == among[near][:, None]
-            hits += int(mine.any(axis=2).sum())
-    return float(hits / (k * len(rows)))
+        mine, among = np.flatnonzero(codes[rows] == code), np.flatnonzero(codes == code)
+        keep = partial(_compare, was_found, mine, found[rows[mine]], among)
+        _search(Z[among], k, device, keep, np.searchsorted(among, rows[mine]))
+    return float(was_found.mean())
+
+
+def _compare(
+    was_found: NDArray[np.bool_],
+    mine: NDArray[np.intp],
+    found: NDArray[np.int64],
+    among: NDArray[np.intp],
+    block: NDArray[np.intp],
+    near: NDArray[np.int64],
+) -> None:
+    """Write which of the found neighbours of a block are among the nearest."""
+    same = found[block][:, :, None] == among[near][:, None]
+    was_found[mine[block]] = same.any(axis=2)
 
 
 def _search(
     Z: NDArray[Any],
     k: int,
     device: torch.device,
+    keep: Keep,
     queries: NDArray[np.intp] | None = None,
     update: Callable[[int], object] = lambda pairs: None,
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
-    """Yield blocks of (counted) queries, and the k rows that are nearest to each."""
+) -> None:
+    """Have blocks of (counted) queries kept, and the k rows that are nearest to each.
+
+    Blocks are shared out among threads; `keep` is called in each of them.
+    """
     if Z.dtype.kind == "f":
         Z = (Z - Z.mean(axis=0, dtype=np.float64)).astype(np.float32)
     queries = np.arange(len(Z)) if queries is None else queries
     if len(queries):
-        yield from _scan(Z, k, device, _precision(Z, k, device), queries, update)
+        precision = _precision(Z, k, device)
+        _scan(Z, k, device, precision, queries, keep, update)
 
 
 def _precision(Z: NDArray[Any], k: int, device: torch.device) -> torch.dtype:
@@ -149,9 +193,12 @@ def _precision(Z: NDArray[Any], k: int, device: torch.device) -> torch.dtype:
         return torch.float32
     sample = np.unique(np.linspace(0, len(Z) - 1, _SAMPLED).astype(np.intp))
     farthest = np.zeros(len(sample))
-    for block, near in _scan(Z, k, device, torch.float64, sample, lambda pairs: None):
+
+    def keep(block: NDArray[np.intp], near: NDArray[np.int64]) -> None:
         gap = Z[sample[block]].astype(np.float64) - Z[near[:, -1]]
         farthest[block] = (gap * gap).sum(axis=1)
+
+    _scan(Z, k, device, torch.float64, sample, keep, lambda pairs: None)
     close = rounding > _TOLERANCE * np.median(farthest)
     return torch.float64 if close else torch.float32
 
@@ -162,10 +209,13 @@ def _scan(
     device: torch.device,
     dtype: torch.dtype,
     queries: NDArray[np.intp],
+    keep: Keep,
     update: Callable[[int], object],
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+) -> None:
     """Compare all queries with all rows, a block at a time."""
     import torch
+
+    from numerai_features.nn._threads import each
 
     def beside_squares(start: int) -> torch.Tensor:
         """Return rows with the sum of their squares as one more column."""
@@ -178,15 +228,16 @@ def _scan(
     n = len(Z)
     kept = Z.dtype.itemsize > 1 or 4 * Z.size <= _KEPT_BYTES
     rows, columns = _BLOCK[device.type] if kept else _CAST_BLOCK
-    buffer = torch.empty(rows * min(columns, n), device=device, dtype=dtype)
     starts = range(0, n, columns)
     others = [beside_squares(start) for start in starts if kept]
-    for first in range(0, len(queries), rows):
+
+    def compare(first: int) -> None:
         mine = queries[first : first + rows]
         x = floats(mine)
         # Less its own square, which does not depend on the other row.
         x = torch.cat([-2 * x, torch.ones_like(x[:, :1])], dim=1)
         best: list[torch.Tensor] = []
+        buffer = torch.empty(len(x) * min(columns, n), device=device, dtype=dtype)
         for i, start in enumerate(starts):
             part = others[i] if kept else beside_squares(start)
             distance = buffer[: len(mine) * len(part)].view(len(mine), -1)
@@ -205,7 +256,14 @@ def _scan(
             update(len(mine) * len(part))
         order = best[0].argsort(dim=1)
         near = best[1].gather(1, order).cpu().numpy()
-        yield np.arange(first, first + len(mine)), near
+        keep(np.arange(first, first + len(mine)), near)
+
+    blocks = range(0, len(queries), rows)
+    if device.type == "cpu":
+        each(compare, blocks)
+    else:
+        for first in blocks:
+            compare(first)
 
 
 def _smallest(distance: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

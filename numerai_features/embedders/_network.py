@@ -215,13 +215,11 @@ class NetworkEmbedder(
 
     def _run_all(self, trainers: list[Trainer], keeps: bool) -> bool:
         """Train all networks; return whether Ctrl-C ended it with something to keep."""
-        from numerai_features.nn._device import operations
         from numerai_features.nn._ensemble import train_all
-        from numerai_features.nn._threads import fixed_threads
+        from numerai_features.nn._threads import own_threads
 
-        last: Any = trainers[-1]
         try:
-            with fixed_threads(operations(last.task, last.batches.rows_per_step)):
+            with own_threads(self.n_jobs):
                 train_all(trainers)
         except KeyboardInterrupt:
             if not (keeps and all(t.best for t in trainers)):
@@ -355,7 +353,8 @@ class NetworkEmbedder(
         import torch
 
         unseen = (
-            "checkpoint", "checkpoint_every", "keep_interrupted", "log_dir", "verbose",
+            "checkpoint", "checkpoint_every", "keep_interrupted", "log_dir", "n_jobs",
+            "verbose",
         )  # fmt: skip
         params = {k: v for k, v in self.get_params().items() if k not in unseen}
         return str(joblib.hash((params, hash_rows(X), rest, str(torch.__version__))))

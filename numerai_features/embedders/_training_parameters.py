@@ -21,6 +21,7 @@ from sklearn.base import BaseEstimator
 from numerai_features._arguments import (
     ABOVE_ZERO,
     COUNT,
+    N_JOBS,
     NOT_NEGATIVE,
     SEED,
     SPLITTER,
@@ -80,6 +81,10 @@ class TrainingParameters(BaseEstimator):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         What matrix products are made in while training. "auto": bfloat16 on GPUs and
         CPUs (with AMX) that multiply it faster.
+    n_jobs : int, default=None
+        Threads; below zero counted back from all, None and -1 are all: no more than the
+        physical cores, what affinity and cgroups allow of them, and what torch has
+        (``OMP_NUM_THREADS``, ``torch.set_num_threads``). It changes no result.
     checkpoint : path, default=None
         Folder for training states; needs an int `random_state`. A fit that was cut
         off, and is called again with the same parameters and rows, goes on from the
@@ -134,6 +139,7 @@ class TrainingParameters(BaseEstimator):
     missing: str = "middle"
     device: str = "auto"
     precision: str = "auto"
+    n_jobs: int | None = None
     checkpoint: Any = None
     checkpoint_every: float = 60
     keep_interrupted: bool = False
@@ -162,6 +168,7 @@ class TrainingParameters(BaseEstimator):
         "missing": [StrOptions({"middle", "raise"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "n_jobs": N_JOBS,
         "checkpoint": [str, PathLike, None],
         "checkpoint_every": [NOT_NEGATIVE],
         "keep_interrupted": ["boolean"],

@@ -287,10 +287,10 @@ class UMAPEmbedder(NetworkEmbedder):
 
     def _prepare(self, rows, among, seed, device, columns=None):
         from numerai_features.nn._batches import Table
-        from numerai_features.nn._threads import fixed_threads
+        from numerai_features.nn._threads import own_threads
 
         laps = _Laps(bool(self.verbose))
-        with fixed_threads():
+        with own_threads(self.n_jobs):
             chosen = self._landmarks(rows, among, seed)
             taken = rows.take(chosen)
             landmarks = replace(taken, X=np.ascontiguousarray(taken.X))
@@ -357,10 +357,10 @@ class UMAPEmbedder(NetworkEmbedder):
         )
 
     def _keep(self, tasks, course):
-        from numerai_features.nn._threads import fixed_threads
+        from numerai_features.nn._threads import own_threads
 
         [task], axes, laps = tasks, course.more["axes"], course.more["laps"]
-        with fixed_threads():
+        with own_threads(self.n_jobs):
             encoder, turn, middle = self._turned(task, course)
         decoder = None
         if task.decoder is not None:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from numerai_features.nn._threads import WORTH_IT
+WORTH_IT = 1e9
+"""Operations of a step, some ten milliseconds, that a change of precision pays in."""
 
 
 def resolve_device(device: str) -> torch.device:

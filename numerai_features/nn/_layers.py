@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from numerai_features.encoders import Activation, Affine, Step
 from numerai_features.nn._draws import INITIAL, Draws, torch_generator
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._products import in_float32, table_product
+from numerai_features.nn._products import in_float32, product, table_product
 
 Array = NDArray[np.float64]
 Units = tuple[Array, Array]
@@ -70,7 +70,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, n_in) to (B, n_out)."""
-        return super().forward(x).float()
+        y = product(x, self.weight.T)
+        return y if self.bias is None else y + self.bias
 
 
 class Standardized(nn.Module):

@@ -20,6 +20,7 @@ from numerai_features.nn._products import (
     ready,
     table_times,
     table_transposed_times,
+    times,
 )
 
 _TINY = 1e-12
@@ -60,7 +61,7 @@ class _LinearSquaredError(torch.autograd.Function):
         u = bias @ weight + center @ matrix  # (k,)
         s = rows @ h  # sum of w h, (k,)
         loss = s @ u - _dot(hw, q)
-        dh = torch.addmm(u - q, h, weight.T @ weight)  # V'(r - t)
+        dh = times(h, times(weight.T, weight)).add_(u - q)  # V'(r - t)
         loss = loss + _dot(hw, dh)
         dh = dh if w is None else dh.mul_(w[:, None])
         # x'h and the sum of w x, (F, k + 1)
@@ -68,7 +69,8 @@ class _LinearSquaredError(torch.autograd.Function):
         t = (sums[:, -1] - total * center) / scale  # sum of w t, (F,)
         loss = loss + total * (bias @ bias) - 2 * (t @ bias)
         hx = torch.addr(sums[:, :-1], center, s, alpha=-1) / scale[:, None]  # (F, k)
-        dweight = torch.addmm(torch.outer(bias, s), weight, hw.T @ h).sub_(hx)
+        dweight = times(weight, times(hw.T, h)).sub_(hx)
+        dweight = dweight.add_(torch.outer(bias, s))
         dbias = weight @ s + total * bias - t
         return loss, dh, dweight, dbias
 

@@ -1,4 +1,4 @@
-"""Products of a table of rows with a matrix.
+"""Matrix products, shared out in blocks among threads, and those of a table of rows.
 
 Where the CPU multiplies bytes fast (VNNI, AMX) a float matrix is written as
 ``scale * (d0 + 256 d1 + 65536 d2)``, and the table is multiplied with the three planes
@@ -14,6 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from numerai_features.nn._threads import cut, each, shares_out
+
+# Multiplications of a block: some half a millisecond, and of two halves of less, where
+# there are but two. Handing a block over takes a tenth of that.
+_BLOCK, _LEAST = 1 << 25, 1 << 24
+_FEWEST = 64  # rows or columns of a block
 
 # Added to a number q below 2**22 in magnitude, 2**23 + _OFFSET leaves q + _OFFSET in
 # the low three bytes of the float: each digit, but for the offset, is a byte of it.
@@ -38,6 +45,61 @@ def in_float32(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+        return times(a.to(dtype), b.to(dtype)).float()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        a, b, ctx.dtype = inputs
+        ctx.save_for_backward(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        a, b = ctx.saved_tensors
+        dy, da, db = dy.to(ctx.dtype), None, None
+        if ctx.needs_input_grad[0]:
+            da = times(dy, b.T.to(ctx.dtype)).to(a.dtype)
+        if ctx.needs_input_grad[1]:
+            db = times(a.T.to(ctx.dtype), dy).to(b.dtype)
+        return da, db, None
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a @ b`` of float32 matrices in float32, whatever it is made in.
+
+    It knows its gradients, and is shared out where there are threads to.
+    """
+    if not shares_out() or a.device.type != "cpu":
+        return (a @ b).float()
+    dtype = product_dtype(a.device)
+    with in_float32(a):
+        y: Tensor = _Product.apply(a, b, dtype)  # type: ignore[no-untyped-call]
+    return y
+
+
+def times(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a @ b`` without gradients, shared out where there are threads to."""
+    (n_rows, depth), n_columns = a.shape, b.shape[1]
+    if not shares_out() or a.device.type != "cpu":
+        return a @ b
+    by_rows = n_rows >= n_columns
+    blocks = _blocks(n_rows if by_rows else n_columns, n_rows * n_columns * depth)
+    if len(blocks) == 1:
+        return a @ b
+    out = a.new_empty(n_rows, n_columns)
+
+    def fill(block: slice) -> None:
+        if by_rows:
+            torch.mm(a[block], b, out=out[block])
+        else:
+            torch.mm(a, b[:, block], out=out[:, block])
+
+    each(fill, blocks)
+    return out
+
+
 class _TableProduct(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -58,7 +120,7 @@ class _TableProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix, center = ctx.saved_tensors
-        dx = (dy @ matrix.T).to(x.dtype) if ctx.needs_input_grad[0] else None
+        dx = times(dy, matrix.T).to(x.dtype) if ctx.needs_input_grad[0] else None
         dmatrix = table_transposed_times(x, dy)
         if center is not None:
             dmatrix = torch.addr(dmatrix, center, dy.sum(0), alpha=-1)
@@ -125,15 +187,17 @@ def table_times(x: Tensor, matrix: Tensor) -> Tensor:
     Tensor of shape (B, n)
     """
     if x.dtype != torch.int8:
-        return (x @ matrix.to(x.dtype)).float()
+        return times(x, matrix.to(x.dtype)).float()
     n = matrix.shape[1]
     out = matrix.new_empty(len(x), n)
     digits, scale = _digits(matrix)
     planes = digits.view(-1, n, _N_BYTES)[..., :3].transpose(1, 2).reshape(-1, 3 * n)
-    step = max(256, _MOST_CELLS // (3 * n))
-    parts = zip(torch.split(x, step), torch.split(out, step), strict=True)
-    for block, part in parts:
-        _join(torch._int_mm(block, planes).view(-1, 3, n), scale, part)
+
+    def fill(rows: slice) -> None:
+        _join(torch._int_mm(x[rows], planes).view(-1, 3, n), scale, out[rows])
+
+    n_blocks = len(x) * 3 * n // _MOST_CELLS
+    each(fill, _blocks(len(x), x.numel() * 3 * n, n_blocks))
     return out
 
 
@@ -152,14 +216,23 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
     """
     if x.dtype != torch.int8:
         # This way round it takes half the time of x.T @ matrix.
-        return (matrix.T.to(x.dtype) @ x).T.float()
+        return times(matrix.T.to(x.dtype), x).T.float()
     n = matrix.shape[1]
     out = matrix.new_empty(x.shape[1], n)
     digits, scale = _digits(matrix)
     # Planes side by side would be less work, but for putting them there.
-    products = torch._int_mm(x.T, digits).view(-1, n, _N_BYTES)
-    _join(products.transpose(1, 2), scale, out)
+    def fill(columns: slice) -> None:
+        products = torch._int_mm(x[:, columns].T, digits).view(-1, n, _N_BYTES)
+        _join(products.transpose(1, 2), scale, out[columns])
+
+    each(fill, _blocks(x.shape[1], x.numel() * _N_BYTES * n))
     return out
+
+
+def _blocks(size: int, work: int, fewest: int = 1) -> list[slice]:
+    """Return blocks of rows or columns, of a product of so many multiplications."""
+    n_blocks = max(fewest, min(max(2, work // _BLOCK), work // _LEAST))
+    return cut(size, n_blocks, _FEWEST)
 
 
 def _digits(matrix: Tensor) -> tuple[Tensor, Tensor]:

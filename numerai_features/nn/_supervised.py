@@ -41,7 +41,7 @@ from numerai_features.nn._layers import (
 )
 from numerai_features.nn._losses import era_corr, linear_squared_error, target_loss
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._products import in_float32, table_product
+from numerai_features.nn._products import in_float32, product, table_product
 from numerai_features.nn._task import Task
 
 Part = tuple[Tensor, Tensor]
@@ -209,9 +209,9 @@ class SupervisedAutoencoder(nn.Module):
         dropped = self.code_dropout(code, draws)
         # Two linear layers, one after the other, are one.
         with in_float32(code):
-            through = self.decoder.weight @ self.restore.weight
+            through = product(self.decoder.weight, self.restore.weight)
             constant = self.decoder.weight @ self.restore.bias
-            d = nn.functional.linear(dropped, through, constant)
+            d = product(dropped, through.T) + constant
         d = self.act(self.decoder_norm(d))
         first = self.decoder_head(self.decoder_dropout(d, draws))
 
@@ -223,7 +223,7 @@ class SupervisedAutoencoder(nn.Module):
             kept = draws.chosen(1 - self.wide_dropout.share, n_features, x.dtype)
         wide = self._normalized_product(x, factor, shift, top, kept)
         side = self.wide_dropout(self.wide_code_norm(code), draws)
-        h = self.act(self.wide_norm(wide + (side @ below).float()))
+        h = self.act(self.wide_norm(wide + product(side, below)))
         h = self.wide_out_dropout(h, draws)
         for block in self.blocks:
             h = block(h, draws)
@@ -260,7 +260,7 @@ class SupervisedAutoencoder(nn.Module):
         eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         root = torch.linalg.cholesky(gram + ridge * eye).float()
         with in_float32(root):
-            noise: Tensor = (draws.normal(len(root)) * self.noise_level) @ root.T
+            noise = product(draws.normal(len(root)) * self.noise_level, root.T)
         return noise
 
     def steps(

@@ -1,42 +1,148 @@
-"""A fixed number of threads, whoever calls."""
+"""Threads that share out blocks of a table, and how many there are to spare.
+
+OpenMP's threads, where torch's own products and sums are made, wait for each other in a
+loop. On a machine whose cores others want, too, they take them from those that they
+wait for: a fit becomes twenty times slower. So torch has one thread here, and blocks of
+rows or columns are shared out among threads of Python that sleep while they wait. The
+blocks, and by them the last bits of every sum, are the same whatever the number of
+threads.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import torch
 from joblib import cpu_count
 
+_Part = TypeVar("_Part")
+
+_NONE_LEFT = object()
 _MOST = 16  # more threads gain nothing in layers of some hundred units
-WORTH_IT = 1e9
-"""Operations of a step, some ten milliseconds, that several threads may share."""
 
 
-def n_threads(operations: float) -> int:
-    """Return how many threads a network is trained with on this machine.
+class _Crew:
+    """Threads that take from a queue; the caller is one of them."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        # What torch has is a thread's own.
+        self.others = ThreadPoolExecutor(
+            max(1, size - 1), "rows", torch.set_num_threads, (1,)
+        )
+
+    def do(self, function: Callable[[_Part], object], parts: Iterable[_Part]) -> None:
+        queue = deque(parts)
+
+        def take() -> Any:
+            try:
+                return queue.popleft()
+            except IndexError:
+                return _NONE_LEFT
+
+        def work() -> None:
+            try:
+                with torch.no_grad():
+                    for part in iter(take, _NONE_LEFT):
+                        function(part)
+            finally:
+                queue.clear()  # after an error nobody begins another part
+
+        n_others = min(self.size, len(queue)) - 1
+        helping = [self.others.submit(work) for _ in range(n_others)]
+        try:
+            work()
+        finally:
+            for other in helping:
+                # One that has not begun by now has nothing to do.
+                if not other.cancel():
+                    other.result()
+
+
+_crew: ContextVar[_Crew | None] = ContextVar("_crew", default=None)
+_lock = threading.Lock()
+_n_inside = 0
+_torch_had = 1
+
+
+def usable_threads(n_jobs: int | None = None) -> int:
+    """Return how many threads to use.
 
     Parameters
     ----------
-    operations : float
-        Floating-point operations of a step. Below `WORTH_IT` one thread: waiting for
-        each other takes longer, and very long where other processes want the cores.
+    n_jobs : int or None
+        As many; below zero counted back from all, -1 being all of them; None is all.
+
+    Returns
+    -------
+    int
+        At least 1, and never more than the physical cores, what affinity and cgroups
+        allow of them, and what torch has (``OMP_NUM_THREADS``,
+        ``torch.set_num_threads``).
     """
-    if operations < WORTH_IT:
-        return 1
-    return int(min(_MOST, cpu_count(only_physical_cores=True)))
+    torch_has = _torch_had if _n_inside else torch.get_num_threads()
+    most = max(1, min(_MOST, cpu_count(only_physical_cores=True), torch_has))
+    wanted = most if n_jobs is None else n_jobs
+    return max(1, min(most, wanted if wanted > 0 else most + 1 + wanted))
 
 
 @contextmanager
-def fixed_threads(operations: float = math.inf) -> Iterator[None]:
-    """Give torch the same number of threads whoever calls, and restore it.
+def own_threads(n_jobs: int | None = None) -> Iterator[None]:
+    """Share out blocks among threads; torch has one, and what it had afterwards.
 
-    Matrix products differ in their last bits between numbers of threads.
+    Within another such context nothing changes.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        See `usable_threads`.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads(operations))
+    global _n_inside, _torch_had
+    if _crew.get() is not None:
+        yield
+        return
+    with _lock:
+        if not _n_inside:
+            _torch_had = torch.get_num_threads()
+        _n_inside += 1
+        before = _torch_had
+    crew = _Crew(usable_threads(n_jobs))
+    token = _crew.set(crew)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
+        _crew.reset(token)
+        crew.others.shutdown()
         torch.set_num_threads(before)
+        with _lock:
+            _n_inside -= 1
+
+
+def shares_out() -> bool:
+    """Tell whether there are threads to share blocks out to, be it one."""
+    return _crew.get() is not None
+
+
+def each(function: Callable[[_Part], object], parts: Iterable[_Part]) -> None:
+    """Call a function, which writes what it makes, for each part, in any order.
+
+    Without gradients; in the caller alone where there are no `own_threads`.
+    """
+    (_crew.get() or _ALONE).do(function, parts)
+
+
+_ALONE = _Crew(1)
+
+
+def cut(size: int, n_parts: int, least: int) -> list[slice]:
+    """Return slices of `size` items: `n_parts`, but of `least` items or more each."""
+    n_parts = max(1, min(n_parts, size // least))
+    bounds = [size * i // n_parts for i in range(n_parts + 1)]
+    return [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]

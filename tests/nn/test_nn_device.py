@@ -5,8 +5,12 @@ import torch
 from nn_parts import bins, denoising, table_of
 from torch import nn
 
-from numerai_features.nn._device import operations, resolve_device, resolve_precision
-from numerai_features.nn._threads import WORTH_IT
+from numerai_features.nn._device import (
+    WORTH_IT,
+    operations,
+    resolve_device,
+    resolve_precision,
+)
 
 
 @pytest.fixture(params=[False, True])

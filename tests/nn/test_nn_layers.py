@@ -87,7 +87,7 @@ class TestLinear:
         assert Linear(6, 4, bias=False).bias is None
 
     def test_bfloat16_products_of_float32_parameters(self):
-        layer, x = linear_layer(40, 5), normal(20, 40)
+        layer, x = linear_layer(40, 5, bias=False), normal(20, 40)
         with bfloat16():
             y = layer(x)
         assert y.dtype == layer.weight.dtype == torch.float32

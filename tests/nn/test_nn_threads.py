@@ -1,16 +1,21 @@
-"""The number of threads while networks are trained."""
+"""Threads that share out blocks, and how many there are."""
 
-import math
+import os
+import subprocess
+import sys
+import threading
 
+import numpy as np
 import pytest
 import torch
 
 from numerai_features.nn import _threads
-from numerai_features.nn._threads import WORTH_IT, fixed_threads, n_threads
+from numerai_features.nn._products import product, table_product, times
+from numerai_features.nn._threads import cut, each, own_threads, usable_threads
 
 
 @pytest.fixture(autouse=True)
-def five():
+def _five():
     """A number that nobody else sets."""
     before = torch.get_num_threads()
     torch.set_num_threads(5)
@@ -18,45 +23,187 @@ def five():
     torch.set_num_threads(before)
 
 
-def test_the_same_whoever_calls():
-    seen = []
-    for callers in (1, 3, 5):
-        torch.set_num_threads(callers)
-        with fixed_threads():
-            seen.append(torch.get_num_threads())
-        assert torch.get_num_threads() == callers
-    assert seen == [n_threads(math.inf)] * 3
+@pytest.fixture
+def _many_cores(monkeypatch):
+    monkeypatch.setattr(_threads, "cpu_count", lambda only_physical_cores: 12)
 
 
-def test_restored_after_exceptions():
-    @fixed_threads()
-    def fail():
-        torch.set_num_threads(2)
-        raise ValueError("for the test")
+class TestTorch:
+    def test_has_one_thread_and_then_what_it_had(self):
+        for callers in (1, 3, 5):
+            torch.set_num_threads(callers)
+            with own_threads():
+                assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() == callers
 
-    with pytest.raises(ValueError, match="for the test"):
-        fail()
-    assert torch.get_num_threads() == 5
+    def test_restored_after_exceptions(self):
+        @own_threads()
+        def fail():
+            torch.set_num_threads(2)
+            raise ValueError("for the test")
 
-
-def test_restored_after_one_within_another():
-    with fixed_threads():
-        with fixed_threads():
-            assert torch.get_num_threads() == n_threads(math.inf)
-        assert torch.get_num_threads() == n_threads(math.inf)
-    assert torch.get_num_threads() == 5
-
-
-@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (3, 3), (16, 16), (200, 16)])
-def test_physical_cores_but_not_more_than_help(monkeypatch, cores, expected):
-    def cpu_count(only_physical_cores=False):
-        return cores if only_physical_cores else 2 * cores
-
-    monkeypatch.setattr(_threads, "cpu_count", cpu_count)
-    for operations, number in ((math.inf, expected), (WORTH_IT, expected), (1e8, 1)):
-        assert n_threads(operations) == number
-        with fixed_threads(operations):
-            assert torch.get_num_threads() == number
+        with pytest.raises(ValueError, match="for the test"):
+            fail()
         assert torch.get_num_threads() == 5
-    with fixed_threads():
-        assert torch.get_num_threads() == expected
+
+    def test_one_within_another(self):
+        with own_threads():
+            with own_threads():
+                assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 5
+
+    def test_two_at_the_same_time(self):
+        """The second one does not take the first one's single thread for the user's."""
+        inside, go = threading.Event(), threading.Event()
+
+        def other():
+            with own_threads():
+                inside.set()
+                go.wait()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        inside.wait()
+        with own_threads():
+            go.set()
+            thread.join()
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 5
+
+    def test_workers_have_one_too(self):
+        seen = []
+        with own_threads():
+            each(lambda _: seen.append(torch.get_num_threads()), range(50))
+        assert seen == [1] * 50
+
+
+@pytest.mark.usefixtures("_many_cores")
+class TestUsableThreads:
+    @pytest.mark.parametrize(
+        ("n_jobs", "expected"),
+        [(None, 5), (1, 1), (3, 3), (8, 5), (-1, 5), (-2, 4), (-9, 1)],
+    )
+    def test_no_more_than_torch_has(self, n_jobs, expected):
+        assert usable_threads(n_jobs) == expected
+        with own_threads():
+            assert usable_threads(n_jobs) == expected
+
+    @pytest.mark.parametrize(("cores", "expected"), [(1, 1), (3, 3), (64, 16)])
+    def test_no_more_than_cores_or_than_help(self, monkeypatch, cores, expected):
+        torch.set_num_threads(32)
+        monkeypatch.setattr(_threads, "cpu_count", lambda only_physical_cores: cores)
+        assert usable_threads() == expected
+
+    def test_environment_and_affinity(self):
+        """A process that may use one core, or is told to, has one thread."""
+        script = (
+            "import os, sys\n"
+            "if sys.argv[1:]: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+            "from numerai_features.nn._threads import usable_threads\n"
+            "print(usable_threads())"
+        )
+        run = [sys.executable, "-c", script]
+        for arguments, omp in ((["one"], None), ([], "1")):
+            env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+            env |= {} if omp is None else {"OMP_NUM_THREADS": omp}
+            told = subprocess.run([*run, *arguments], env=env, capture_output=True)
+            assert told.stdout.split() == [b"1"], told.stderr.decode()
+
+
+@pytest.mark.usefixtures("_many_cores")
+class TestEach:
+    def test_every_part_once(self):
+        for n_parts in (0, 1, 2, 100):
+            done = []
+            with own_threads():
+                each(done.append, range(n_parts))
+            assert sorted(done) == [*range(n_parts)]
+
+    def test_in_several_threads(self):
+        barrier = threading.Barrier(3)
+        with own_threads(3):
+            each(lambda _: barrier.wait(20), range(3))
+
+    def test_in_the_caller_alone_without_a_crew(self):
+        seen = set()
+        each(lambda _: seen.add(threading.current_thread()), range(9))
+        assert seen == {threading.current_thread()}
+
+    def test_an_error_comes_out_and_stops_the_others(self):
+        done = []
+
+        def work(part):
+            if part == 3:
+                raise ValueError("part 3")
+            done.append(part)
+
+        with own_threads(2), pytest.raises(ValueError, match="part 3"):
+            each(work, range(10_000))
+        assert len(done) < 9_999
+
+
+class TestCut:
+    @pytest.mark.parametrize("size", [0, 1, 5, 64, 1000])
+    @pytest.mark.parametrize("n_parts", [0, 1, 3, 7, 2000])
+    def test_all_items_in_order(self, size, n_parts):
+        items = np.arange(size)
+        parts = [items[part] for part in cut(size, n_parts, 4)]
+        assert len(parts) <= max(1, n_parts)
+        assert len(parts) == 1 or min(map(len, parts)) >= 4
+        np.testing.assert_array_equal(np.concatenate(parts), items)
+
+
+def _products(n_jobs):
+    """Return products, and their gradients, of every kind."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator).requires_grad_()
+
+    table = torch.randint(0, 5, (700, 900), generator=generator, dtype=torch.int8)
+    a, b, matrix, center = draw(600, 500), draw(500, 700), draw(900, 300), draw(900)
+    with own_threads(n_jobs):
+        y = product(a, b)
+        of_bytes = table_product(table, matrix, center.detach())
+        of_floats = table_product(table.float(), matrix, center.detach())
+        loss = y.square().sum() + of_bytes.square().sum() + of_floats.square().sum()
+        loss.backward()
+        tall = times(a.detach().T, y.detach())
+    return [
+        x.detach() for x in (y, of_bytes, of_floats, tall, a.grad, b.grad, matrix.grad)
+    ]
+
+
+@pytest.mark.usefixtures("_many_cores")
+def test_products_are_the_same_to_the_bit():
+    first = _products(1)
+    for n_jobs in (2, 5):
+        for one, other in zip(first, _products(n_jobs), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_products_and_gradients_are_those_of_torch():
+    generator = torch.Generator().manual_seed(1)
+    a, b = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64).float()
+        for shape in ((2000, 300), (300, 400))
+    )
+    pairs = []
+    for use in (product, torch.matmul):
+        x, w = a.clone().requires_grad_(), b.clone().requires_grad_()
+        with own_threads(2):
+            y = use(x, w)
+            y.square().sum().backward()
+        pairs.append((y.detach(), x.grad, w.grad))
+    for ours, torchs in zip(*pairs, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-2)
+
+
+def test_half_precision():
+    a, b = torch.randn(512, 300), torch.randn(300, 400)
+    with own_threads(2), torch.autocast("cpu", torch.bfloat16):
+        y = product(a, b)
+    assert y.dtype == torch.float32
+    expected = (a.bfloat16() @ b.bfloat16()).float()
+    torch.testing.assert_close(y, expected, rtol=0.02, atol=0.3)
