@@ -220,6 +220,7 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
     n = matrix.shape[1]
     out = matrix.new_empty(x.shape[1], n)
     digits, scale = _digits(matrix)
+
     # Planes side by side would be less work, but for putting them there.
     def fill(columns: slice) -> None:
         products = torch._int_mm(x[:, columns].T, digits).view(-1, n, _N_BYTES)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -87,7 +88,8 @@ def usable_threads(n_jobs: int | None = None) -> int:
         ``torch.set_num_threads``).
     """
     torch_has = _torch_had if _n_inside else torch.get_num_threads()
-    most = max(1, min(_MOST, cpu_count(only_physical_cores=True), torch_has))
+    cores: int = cpu_count(only_physical_cores=True)
+    most = max(1, min(_MOST, cores, torch_has))
     wanted = most if n_jobs is None else n_jobs
     return max(1, min(most, wanted if wanted > 0 else most + 1 + wanted))
 
@@ -145,4 +147,4 @@ def cut(size: int, n_parts: int, least: int) -> list[slice]:
     """Return slices of `size` items: `n_parts`, but of `least` items or more each."""
     n_parts = max(1, min(n_parts, size // least))
     bounds = [size * i // n_parts for i in range(n_parts + 1)]
-    return [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [slice(*pair) for pair in pairwise(bounds)]
