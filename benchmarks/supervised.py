@@ -46,7 +46,7 @@ from numerai_features.nn._device import resolve_device, resolve_precision
 from numerai_features.nn._layers import initialize
 from numerai_features.nn._optimizer import TrainingSettings
 from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
-from numerai_features.nn._threads import n_threads
+from numerai_features.nn._threads import n_threads, own_threads
 from numerai_features.nn._training import Trainer
 
 CODE, DECODER, HIDDEN = 96, 96, (896, 448, 448, 256)
@@ -101,7 +101,8 @@ class Job:
         clock = Clock(self.device)
         [trainer] = self.trainers([clock], dtype)
         clock.tick()
-        trainer.run()
+        with own_threads():
+            trainer.run()
         return clock.best()
 
     def in_a_row(self, dtype):
@@ -185,7 +186,7 @@ def main():
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     device = resolve_device(args.device)
-    torch.set_num_threads(n_threads(math.inf))
+    torch.set_num_threads(n_threads())
     print(machine(device))
     print(
         f"{args.rows:,} x {args.features:,} int8, {args.targets} targets, batches of "

@@ -60,7 +60,7 @@ from numerai_features.nn._ensemble import train_at_once, train_in_a_row
 from numerai_features.nn._layers import initialize
 from numerai_features.nn._noise import swap
 from numerai_features.nn._optimizer import TrainingSettings
-from numerai_features.nn._threads import n_threads
+from numerai_features.nn._threads import n_threads, own_threads
 from numerai_features.nn._training import Trainer, set_gradients
 
 NETWORKS = (((64, 32), 10), ((256, 128), 16))
@@ -104,7 +104,8 @@ def wait(device):
 def in_a_row(device, make_trainers):
     """Train so many networks one after the other; return seconds of an epoch of all."""
     clocks = [Clock(device) for _ in range(N_MODELS)]
-    train_in_a_row(make_trainers(clocks))
+    with own_threads():
+        train_in_a_row(make_trainers(clocks))
     # The first epoch of a clock begins with the first tick, and does not count.
     return sum(min(b - a for a, b in pairwise(clock.times)) for clock in clocks)
 
@@ -155,7 +156,8 @@ class Job:
         clock = Clock(self.device)
         [trainer] = self.trainers([clock], dtype)
         clock.tick()
-        trainer.run()
+        with own_threads():
+            trainer.run()
         return clock.best()
 
     def in_a_row(self, dtype=FLOAT):
@@ -509,7 +511,7 @@ def main():
     )  # fmt: skip
     args = parser.parse_args()
     device = resolve_device(args.device)
-    torch.set_num_threads(n_threads(math.inf))
+    torch.set_num_threads(n_threads())
     print(machine(device))
     print(
         f"{args.rows:,} x {args.features:,} int8, batches of {BATCH}; best of "

@@ -10,7 +10,6 @@ of the file that the system may drop at any time.
 """
 
 import argparse
-import math
 import sys
 import tempfile
 
@@ -42,7 +41,7 @@ def fit(path):
     from numerai_features.embedders import DAEEmbedder
     from numerai_features.nn._threads import n_threads
 
-    n_threads(math.inf)  # asks a child process, which would count as our memory
+    n_threads()  # asks a child process, which would count as our memory
     panel = EraPanel.open(path)
     print("ready", flush=True)
     DAEEmbedder(max_epochs=1, random_state=0).fit(panel.X, eras=panel.eras)

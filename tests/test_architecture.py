@@ -149,7 +149,10 @@ def test_every_module_of_the_ground_floor_is_on_the_page():
 
 @pytest.mark.parametrize(
     ("room", "known"),
-    [("nn", {"_blocks", "_sealed", "_whole"}), ("encoders", {"_blocks"})],
+    [
+        ("nn", {"_blocks", "_sealed", "_threads", "_whole"}),
+        ("encoders", {"_blocks"}),
+    ],
 )
 def test_networks_and_encoders_stand_on_little(room, known):
     ground = {of for by, of, _ in IMPORTS if room_of(by) == room}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._blocks import row_blocks
+from numerai_features._threads import blas_threads
 from numerai_features._validation import check_spread, fill_missing
 from numerai_features.encoders import Affine, Encoder, Fill
 from numerai_features.moments import Moments
@@ -175,12 +176,10 @@ def _principal(covariance, mean, n_axes, metric):
 
 def _factors(moments, covariance, n_axes):
     """Return the way to the posterior means of factors."""
-    from threadpoolctl import threadpool_limits
-
     from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
     from numerai_features.embedders._maximum_likelihood import rank
 
-    with threadpool_limits(1, "blas"):  # the same bits, as above
+    with blas_threads(1):  # the same bits, as above
         n_factors = min(n_axes, rank(covariance))
         fitted = FactorAnalysisEmbedder.from_moments(moments, n_components=n_factors)
     [(_, factors)] = fitted.encoder_.steps[1:]

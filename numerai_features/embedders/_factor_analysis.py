@@ -15,11 +15,12 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._arguments import COUNT, NOT_NEGATIVE, ROWS, Whole, checked
+from numerai_features._arguments import COUNT, N_JOBS, NOT_NEGATIVE, ROWS, checked
 from numerai_features._bins import MIDDLE_BIN
 from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
+from numerai_features._threads import blas_threads
 from numerai_features._validation import (
     check_missing,
     check_size,
@@ -67,6 +68,8 @@ class FactorAnalysisEmbedder(
         Stop when the relative gain in log-likelihood of a step is smaller.
     max_iter : int, default=1000
         Most steps of L-BFGS.
+    n_jobs : int, default=None
+        Threads of BLAS in `fit`, as `DAEEmbedder` counts its own.
 
     Attributes
     ----------
@@ -131,12 +134,13 @@ class FactorAnalysisEmbedder(
     __metadata_request__score = {"eras": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "n_components": [Whole(1), None],
+        "n_components": [COUNT, None],
         "rotation": [StrOptions({"varimax"}), None],
         "center": [StrOptions({"all", "era"})],
         "missing": [StrOptions({"middle", "raise"})],
         "tol": [NOT_NEGATIVE],
         "max_iter": [COUNT],
+        "n_jobs": N_JOBS,
     }
 
     def __init__(
@@ -148,6 +152,7 @@ class FactorAnalysisEmbedder(
         missing="middle",
         tol=1e-10,
         max_iter=1000,
+        n_jobs=None,
     ):
         self.n_components = n_components
         self.rotation = rotation
@@ -155,6 +160,7 @@ class FactorAnalysisEmbedder(
         self.missing = missing
         self.tol = tol
         self.max_iter = max_iter
+        self.n_jobs = n_jobs
 
     @whole_fit(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, eras=None, sample_weight=None):
@@ -329,12 +335,10 @@ class FactorAnalysisEmbedder(
 
         Parameters
         ----------
-        X : array-like or frame of shape (n_rows, n_features)
-            The features of fit.
+        X, eras
+            As in `transform`.
         y : Ignored
             Present for API consistency.
-        eras : array-like of shape (n_rows,), default=None
-            As in `transform`.
 
         Returns
         -------
@@ -360,9 +364,10 @@ class FactorAnalysisEmbedder(
 
     def _gather(self, rows):
         options = {"sample_weight": rows.weights, "fill": self.missing_values_}
-        if self.center == "era":
-            return EraMoments.from_rows(rows.X, rows.era_index, **options)
-        return Moments.from_rows(rows.X, **options)
+        with blas_threads(self.n_jobs):
+            if self.center == "era":
+                return EraMoments.from_rows(rows.X, rows.era_index, **options)
+            return Moments.from_rows(rows.X, **options)
 
     def _solve(self, gathered, fitted_eras):
         """Fit the factors to moments, and keep these."""
@@ -389,15 +394,12 @@ class FactorAnalysisEmbedder(
         self.noise_variance_ = solution.noise_variance
         self.loglike_ = [-0.5 * moments.weight * f for f in solution.objective]
         self.n_iter_ = max(1, len(solution.objective) - 1)
-        self.encoder_ = self._make_encoder()
+        weight = ml.posterior_weight(W, solution.noise_variance)
+        # float64: in float32 the rounding of a sum over hundreds of bins shows.
+        factors = ("factors", Affine(weight, -self.mean_ @ weight))
+        self.encoder_ = Encoder([("fill", Fill(self.missing_values_)), factors])
         self.moments_ = gathered
         self.fitted_eras_ = fitted_eras
-
-    def _make_encoder(self):
-        weight = ml.posterior_weight(self.components_.T, self.noise_variance_)
-        # float64: in float32 the rounding of a sum over hundreds of bins shows.
-        factors = Affine(weight, -self.mean_ @ weight)
-        return Encoder([("fill", Fill(self.missing_values_)), ("factors", factors)])
 
     def _transform(self, rows):
         if self._fitted_with.center == "all":

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._threads import blas_threads
+
 Array = NDArray[np.float64]
 
 # The share of a feature's variance that stays noise: a share of zero makes the
@@ -133,7 +135,6 @@ def _minimise(
     max_iter: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float], bool]:
     from scipy.optimize import minimize
-    from threadpoolctl import threadpool_limits
 
     evaluated: list[float] = []
     latest: dict[bytes, Any] = {}
@@ -150,7 +151,7 @@ def _minimise(
     steps: list[float] = []
     # One thread: the same to the bit whatever n_jobs, and no slower up to 1,000
     # features (the reduction to tridiagonal form is bound by memory).
-    with threadpool_limits(1, "blas"):
+    with blas_threads(1):
         result = minimize(
             objective,
             np.log(np.clip(psi0, _SMALLEST_NOISE, 1.0)),

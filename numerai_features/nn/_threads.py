@@ -20,7 +20,8 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
-from joblib import cpu_count
+
+from numerai_features._threads import blas_threads, usable_threads
 
 _Part = TypeVar("_Part")
 
@@ -72,26 +73,17 @@ _n_inside = 0
 _torch_had = 1
 
 
-def usable_threads(n_jobs: int | None = None) -> int:
+def n_threads(n_jobs: int | None = None) -> int:
     """Return how many threads to use.
 
     Parameters
     ----------
     n_jobs : int or None
-        As many; below zero counted back from all, -1 being all of them; None is all.
-
-    Returns
-    -------
-    int
-        At least 1, and never more than the physical cores, what affinity and cgroups
-        allow of them, and what torch has (``OMP_NUM_THREADS``,
+        See `usable_threads`; no more than torch has (``OMP_NUM_THREADS``,
         ``torch.set_num_threads``).
     """
     torch_has = _torch_had if _n_inside else torch.get_num_threads()
-    cores: int = cpu_count(only_physical_cores=True)
-    most = max(1, min(_MOST, cores, torch_has))
-    wanted = most if n_jobs is None else n_jobs
-    return max(1, min(most, wanted if wanted > 0 else most + 1 + wanted))
+    return usable_threads(n_jobs, min(_MOST, torch_has))
 
 
 @contextmanager
@@ -103,7 +95,7 @@ def own_threads(n_jobs: int | None = None) -> Iterator[None]:
     Parameters
     ----------
     n_jobs : int or None
-        See `usable_threads`.
+        See `n_threads`. BLAS has no more, either.
     """
     global _n_inside, _torch_had
     if _crew.get() is not None:
@@ -114,11 +106,12 @@ def own_threads(n_jobs: int | None = None) -> Iterator[None]:
             _torch_had = torch.get_num_threads()
         _n_inside += 1
         before = _torch_had
-    crew = _Crew(usable_threads(n_jobs))
+    crew = _Crew(n_threads(n_jobs))
     token = _crew.set(crew)
     torch.set_num_threads(1)
     try:
-        yield
+        with blas_threads(n_jobs):
+            yield
     finally:
         _crew.reset(token)
         crew.others.shutdown()

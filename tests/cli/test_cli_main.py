@@ -1,5 +1,6 @@
 """The command line itself: help, versions, exit codes."""
 
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 import numerai_features
 from numerai_features.cli import _signals, main
+from numerai_features.cli._main import sleep_sooner
 from numerai_features.experiment import Experiment
 
 HEAVY = (
@@ -141,3 +143,40 @@ def test_signals_are_as_they_were(monkeypatch):
     assert main(["run", "a.toml"]) == 1
     assert [signal.getsignal(number) for number in signals] == before
     assert all(here is not there for here, there in zip(seen, before, strict=True))
+
+
+class TestSleepSooner:
+    """Where nothing is set, threads of OpenMP wait a little, and then asleep."""
+
+    NAMES = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
+
+    @pytest.mark.parametrize("given", [None, *NAMES])
+    def test_what_the_user_has_set_stays(self, monkeypatch, given):
+        monkeypatch.setattr(os, "environ", {} if given is None else {given: "7"})
+        sleep_sooner()
+        found = [os.environ.get(name) for name in self.NAMES]
+        assert (
+            found
+            == {
+                None: ["10000", "1", None],
+                "GOMP_SPINCOUNT": ["7", "1", None],
+                "KMP_BLOCKTIME": ["10000", "7", None],
+                "OMP_WAIT_POLICY": [None, None, "7"],
+            }[given]
+        )
+
+    def test_the_command_does_so_before_libraries_are_loaded(self):
+        code = (
+            "import os, sys\n"
+            "sys.argv = ['numerai-features', '--version']\n"
+            "from numerai_features.cli import program\n"
+            "try:\n    program()\n"
+            "except SystemExit:\n    pass\n"
+            f"assert not set(sys.modules) & {HEAVY}\n"
+            "print(os.environ['GOMP_SPINCOUNT'])"
+        )
+        env = {k: v for k, v in os.environ.items() if k not in self.NAMES}
+        told = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True
+        )
+        assert told.stdout.endswith("10000\n"), told.stderr

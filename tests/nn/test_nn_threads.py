@@ -5,13 +5,13 @@ import subprocess
 import sys
 import threading
 
+import joblib
 import numpy as np
 import pytest
 import torch
 
-from numerai_features.nn import _threads
 from numerai_features.nn._products import product, table_product, times
-from numerai_features.nn._threads import cut, each, own_threads, usable_threads
+from numerai_features.nn._threads import cut, each, n_threads, own_threads
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def _five():
 
 @pytest.fixture
 def _many_cores(monkeypatch):
-    monkeypatch.setattr(_threads, "cpu_count", lambda only_physical_cores: 12)
+    monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: 12)
 
 
 class TestTorch:
@@ -79,29 +79,29 @@ class TestTorch:
 
 
 @pytest.mark.usefixtures("_many_cores")
-class TestUsableThreads:
+class TestNThreads:
     @pytest.mark.parametrize(
         ("n_jobs", "expected"),
         [(None, 5), (1, 1), (3, 3), (8, 5), (-1, 5), (-2, 4), (-9, 1)],
     )
     def test_no_more_than_torch_has(self, n_jobs, expected):
-        assert usable_threads(n_jobs) == expected
+        assert n_threads(n_jobs) == expected
         with own_threads():
-            assert usable_threads(n_jobs) == expected
+            assert n_threads(n_jobs) == expected
 
     @pytest.mark.parametrize(("cores", "expected"), [(1, 1), (3, 3), (64, 16)])
     def test_no_more_than_cores_or_than_help(self, monkeypatch, cores, expected):
         torch.set_num_threads(32)
-        monkeypatch.setattr(_threads, "cpu_count", lambda only_physical_cores: cores)
-        assert usable_threads() == expected
+        monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: cores)
+        assert n_threads() == expected
 
     def test_environment_and_affinity(self):
         """A process that may use one core, or is told to, has one thread."""
         script = (
             "import os, sys\n"
             "if sys.argv[1:]: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-            "from numerai_features.nn._threads import usable_threads\n"
-            "print(usable_threads())"
+            "from numerai_features.nn._threads import n_threads\n"
+            "print(n_threads())"
         )
         run = [sys.executable, "-c", script]
         for arguments, omp in ((["one"], None), ([], "1")):
