@@ -286,6 +286,7 @@ class TestTransformers:
                 list(warnings.filters),
             )
 
+        clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)  # libraries are imported
         before = copy.deepcopy(state())
         clone(estimator).fit(toy.X, toy.y(), eras=toy.eras).transform(
             toy.X, eras=toy.eras
@@ -322,8 +323,11 @@ class TestTransformers:
 
         results = []
         for n_threads in (1, 2):
+            model = clone(estimator)
+            if "n_jobs" in model.get_params():
+                model.set_params(n_jobs=n_threads)
             with threadpool_limits(n_threads):
-                fitted = clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)
+                fitted = model.fit(toy.X, toy.y(), eras=toy.eras)
                 results.append(fitted.transform(toy.X[:100], eras=toy.eras[:100]))
         np.testing.assert_array_equal(*results)
 
