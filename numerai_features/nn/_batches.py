@@ -24,6 +24,8 @@ from numerai_features.nn._draws import (
     numpy_generator,
 )
 from numerai_features.nn._parallel import share_of
+from numerai_features.nn._passes import blocks_of
+from numerai_features.nn._threads import each
 
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 _MOST_OF_THE_GPU = 0.7
@@ -121,7 +123,11 @@ class Table:
 
     def _gather(self, rows: NDArray[np.intp]) -> NDArray[Any]:
         out = np.empty((len(rows), self.n_features), self.X.dtype)
-        np.take(self.X, rows, axis=0, out=out, mode="clip")
+
+        def fill(block: slice) -> None:
+            np.take(self.X, rows[block], axis=0, out=out[block], mode="clip")
+
+        each(fill, blocks_of(out))
         return out if self.in_bytes else self._standardize(out)
 
     def _standardize(self, block: NDArray[Any]) -> NDArray[np.float32]:

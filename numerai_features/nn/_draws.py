@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from numerai_features.nn._threads import cut, each
+
 BLOCK = 512
 """Rows that a generator serves: their cells stay in the L2 cache."""
 
@@ -69,10 +71,13 @@ class Draws:
                 device=self.device, generator=self.generator(),
             )[self.own]  # fmt: skip
         out = np.empty((self.n_own, width), np.uint8)
-        for rows, rng in self.blocks():
-            cells = out[rows]
+
+        def fill(block: tuple[slice, np.random.Generator]) -> None:
+            cells, rng = out[block[0]], block[1]
             words = rng.bit_generator.random_raw(-(-cells.size // 8))
             cells[:] = words.view(np.uint8)[: cells.size].reshape(cells.shape)
+
+        each(fill, self.blocks())
         return torch.from_numpy(out)
 
     def chosen(
@@ -91,7 +96,10 @@ class Draws:
         out = torch.empty(cells.shape, dtype=dtype)
         if threshold > 255:
             return out.fill_(1)
-        return torch.lt(cells, torch.tensor(threshold, dtype=torch.uint8), out=out)
+        least = torch.tensor(threshold, dtype=torch.uint8)
+        blocks = cut(len(cells), len(cells) // BLOCK, 1)
+        each(lambda rows: torch.lt(cells[rows], least, out=out[rows]), blocks)
+        return out
 
     def normal(self, width: int) -> Tensor:
         """Return standard normal float32 of shape (n_own, width).

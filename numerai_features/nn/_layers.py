@@ -19,6 +19,11 @@ from torch.nn import functional as F
 from numerai_features.encoders import Activation, Affine, Step
 from numerai_features.nn._draws import INITIAL, Draws, torch_generator
 from numerai_features.nn._parallel import sum_over_processes
+from numerai_features.nn._passes import (
+    cell_by_cell,
+    in_blocks,
+    normalize_and_activate,
+)
 from numerai_features.nn._products import in_float32, product, table_product
 
 Array = NDArray[np.float64]
@@ -179,9 +184,25 @@ class Norm(nn.Module):
 class BatchNorm(Norm):
     """Batch normalisation: by the batch's moments in training, then by running ones."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, n) to the same; half precision comes out as float32."""
+    def forward(self, x: Tensor, activation: str = "identity") -> Tensor:
+        """Map (B, n) to the same; half precision comes out as float32.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, n)
+        activation : str, default="identity"
+            What comes after it; a name of `ACTIVATIONS`.
+        """
         x = x.float() if x.dtype.itemsize < 4 else x
+        if self.training and in_blocks(x):
+            y, mean, variance = normalize_and_activate(
+                x, self.gamma, self.beta, self.eps, activation
+            )
+            self._remember(mean, variance)
+            return y
+        return ACTIVATIONS[activation](self._normalized(x))
+
+    def _normalized(self, x: Tensor) -> Tensor:
         if not self.training:
             scale, shift = self.affine()
             return torch.addcmul(shift, x, scale)
@@ -205,7 +226,7 @@ class Dropout(nn.Module):
         if not self.training or draws is None or not self.share:
             return x
         kept = draws.chosen(1 - self.share, x.shape[1], torch.float32)
-        return x * kept.mul_(1 / (1 - self.share))
+        return cell_by_cell(x, kept.mul_(1 / (1 - self.share)))
 
 
 class Block(nn.Module):
@@ -231,7 +252,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, draws: Draws | None = None) -> Tensor:
         """Map (B, n_in) to (B, n_out)."""
-        y = ACTIVATIONS[self.activation](self.norm(self.linear(x)))
+        y = self.norm(self.linear(x), self.activation)
         dropped: Tensor = self.dropout(y, draws)
         return dropped
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from numerai_features.nn._draws import BLOCK, Draws
+from numerai_features.nn._threads import each
 
 
 def swap(x: Tensor, share: float, draws: Draws) -> Tensor:
@@ -56,12 +57,14 @@ def _exchange(x: Tensor, share: float, draws: Draws) -> Tensor:
     low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     source = x.contiguous().numpy()
     out = source.copy()
-    for rows, rng in draws.blocks():
+
+    def swap_in(block: tuple[slice, np.random.Generator]) -> None:
+        rows, rng = block
         before = source[rows].reshape(-1)
         after = out[rows].reshape(-1)
         n_rows = rows.stop - rows.start
         if n_rows < 2:
-            continue
+            return
         words = rng.bit_generator.random_raw(int(rng.poisson(rate * before.size)))
         # Two halves of 32 bits: a cell, and how many rows below it the other one
         # stands, from 1 to n_rows - 1, going round at the end.
@@ -79,6 +82,8 @@ def _exchange(x: Tensor, share: float, draws: Draws) -> Tensor:
         np.minimum(other, other - np.uint64(before.size), out=other)
         i, j = cell.view(np.int64), other.view(np.int64)
         after[i], after[j] = before.take(j), before.take(i)
+
+    each(swap_in, draws.blocks())
     return torch.from_numpy(out)
 
 

@@ -27,7 +27,6 @@ from numerai_features.encoders import Activation, Concatenate, Encoder
 from numerai_features.nn._batches import Batch, Table
 from numerai_features.nn._draws import Draws
 from numerai_features.nn._layers import (
-    ACTIVATIONS,
     BatchNorm,
     Block,
     Dropout,
@@ -41,6 +40,7 @@ from numerai_features.nn._layers import (
 )
 from numerai_features.nn._losses import era_corr, linear_squared_error, target_loss
 from numerai_features.nn._parallel import sum_over_processes
+from numerai_features.nn._passes import cell_by_cell, sums_of
 from numerai_features.nn._products import in_float32, product, table_product
 from numerai_features.nn._task import Task
 
@@ -84,11 +84,13 @@ class TableNorm(Norm):
     @torch.no_grad()
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the batch's means and variances in units of the table's."""
-        ones = torch.ones(1, len(x), device=x.device)
-        gaps = x.float() - self.center
+
+        def terms(rows: slice) -> tuple[Tensor, Tensor]:
+            gaps = x[rows].float() - self.center
+            return gaps, gaps * gaps
+
         with in_float32(x):
-            sums = torch.cat([ones @ gaps, ones @ (gaps * gaps)])
-        sums = torch.cat([sums, torch.full_like(sums[:1], len(x))])
+            sums = sums_of(x, terms)
         total, squares, n = sum_over_processes(sums)
         mean = total / n
         variance = (squares / n - mean * mean).clamp(min=0)
@@ -153,7 +155,6 @@ class SupervisedAutoencoder(nn.Module):
         n_features, k = table.n_features, n_components
         self.noise_level = noise_level
         self.activation = activation
-        self.act = ACTIVATIONS[activation]
         code_share, decoder_share, wide_share, *shares = dropout
         self.table_norm = TableNorm(table)
         self.encode = Linear(n_features, k, bias=False)
@@ -204,7 +205,7 @@ class SupervisedAutoencoder(nn.Module):
         encoded = self._normalized_product(x, factor, shift, self.encode.weight.T)
         if self.training and draws is not None and self.noise_level:
             encoded = encoded + self._noise(draws)
-        code = self.act(self.encode_norm(encoded))
+        code = self.encode_norm(encoded, self.activation)
 
         dropped = self.code_dropout(code, draws)
         # Two linear layers, one after the other, are one.
@@ -212,7 +213,7 @@ class SupervisedAutoencoder(nn.Module):
             through = product(self.decoder.weight, self.restore.weight)
             constant = self.decoder.weight @ self.restore.bias
             d = product(dropped, through.T) + constant
-        d = self.act(self.decoder_norm(d))
+        d = self.decoder_norm(d, self.activation)
         first = self.decoder_head(self.decoder_dropout(d, draws))
 
         factor, shift = self.wide_table_norm(self.table_norm, factor, shift, variance)
@@ -223,7 +224,7 @@ class SupervisedAutoencoder(nn.Module):
             kept = draws.chosen(1 - self.wide_dropout.share, n_features, x.dtype)
         wide = self._normalized_product(x, factor, shift, top, kept)
         side = self.wide_dropout(self.wide_code_norm(code), draws)
-        h = self.act(self.wide_norm(wide + product(side, below)))
+        h = self.wide_norm(wide + product(side, below), self.activation)
         h = self.wide_out_dropout(h, draws)
         for block in self.blocks:
             h = block(h, draws)
@@ -244,7 +245,7 @@ class SupervisedAutoencoder(nn.Module):
                 constant = shift @ weight
             return table_product(x, matrix) + constant
         grow = 1 / (1 - self.wide_dropout.share)
-        y = table_product(x * kept, grow * matrix)
+        y = table_product(cell_by_cell(x, kept), grow * matrix)
         return y + table_product(kept, grow * shift[:, None] * weight)
 
     def _noise(self, draws: Draws) -> Tensor:

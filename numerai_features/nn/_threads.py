@@ -10,13 +10,14 @@ threads.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import torch
@@ -25,46 +26,75 @@ from numerai_features._threads import blas_threads, usable_threads
 
 _Part = TypeVar("_Part")
 
-_NONE_LEFT = object()
 _MOST = 16  # more threads gain nothing in layers of some hundred units
 
 
+class _Job:
+    """Parts of which each thread takes the next, until none is left."""
+
+    def __init__(self, function: Callable[[Any], object], parts: Sequence[Any]) -> None:
+        self.function = function
+        self.parts = deque(parts)
+        self.error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+        self._count, self._last = itertools.count(1), len(parts)
+
+    def work(self) -> None:
+        """Take parts; whoever ends the last one lets the caller go on."""
+        while True:
+            try:
+                part = self.parts.popleft()
+            except IndexError:
+                return
+            try:
+                if self.error is None:  # else nobody begins another part
+                    self.function(part)
+            except BaseException as error:
+                self.error = error
+            if next(self._count) == self._last:
+                self.done.release()
+
+
 class _Crew:
-    """Threads that take from a queue; the caller is one of them."""
+    """Threads that work with the caller; they sleep until there is a job."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        # What torch has is a thread's own.
-        self.others = ThreadPoolExecutor(
-            max(1, size - 1), "rows", torch.set_num_threads, (1,)
-        )
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._others = [
+            threading.Thread(target=self._serve, name="rows", daemon=True)
+            for _ in range(size - 1)
+        ]
+        for other in self._others:
+            other.start()
 
-    def do(self, function: Callable[[_Part], object], parts: Iterable[_Part]) -> None:
-        queue = deque(parts)
+    def do(self, function: Callable[[Any], object], parts: Sequence[Any]) -> None:
+        """Call a function for each part; an error of one of them is raised."""
+        if not parts:
+            return
+        job = _Job(function, parts)
+        for _ in range(min(self.size, len(parts)) - 1):
+            self._jobs.put(job)
+        with torch.no_grad():
+            job.work()
+        job.done.acquire()
+        if job.error is not None:
+            raise job.error
 
-        def take() -> Any:
-            try:
-                return queue.popleft()
-            except IndexError:
-                return _NONE_LEFT
+    def leave(self) -> None:
+        """End the threads."""
+        for _ in self._others:
+            self._jobs.put(None)
+        for other in self._others:
+            other.join()
 
-        def work() -> None:
-            try:
-                with torch.no_grad():
-                    for part in iter(take, _NONE_LEFT):
-                        function(part)
-            finally:
-                queue.clear()  # after an error nobody begins another part
-
-        n_others = min(self.size, len(queue)) - 1
-        helping = [self.others.submit(work) for _ in range(n_others)]
-        try:
-            work()
-        finally:
-            for other in helping:
-                # One that has not begun by now has nothing to do.
-                if not other.cancel():
-                    other.result()
+    def _serve(self) -> None:
+        torch.set_num_threads(1)  # what torch has is a thread's own
+        with torch.no_grad():
+            while (job := self._jobs.get()) is not None:
+                job.work()
+                del job  # and all that it refers to
 
 
 _crew: ContextVar[_Crew | None] = ContextVar("_crew", default=None)
@@ -95,7 +125,7 @@ def own_threads(n_jobs: int | None = None) -> Iterator[None]:
     Parameters
     ----------
     n_jobs : int or None
-        See `n_threads`. BLAS has no more, either.
+        See `n_threads`. BLAS has one.
     """
     global _n_inside, _torch_had
     if _crew.get() is not None:
@@ -110,11 +140,11 @@ def own_threads(n_jobs: int | None = None) -> Iterator[None]:
     token = _crew.set(crew)
     torch.set_num_threads(1)
     try:
-        with blas_threads(n_jobs):
+        with blas_threads(1):  # numpy's products, too, have other bits by several
             yield
     finally:
         _crew.reset(token)
-        crew.others.shutdown()
+        crew.leave()
         torch.set_num_threads(before)
         with _lock:
             _n_inside -= 1
@@ -130,7 +160,7 @@ def each(function: Callable[[_Part], object], parts: Iterable[_Part]) -> None:
 
     Without gradients; in the caller alone where there are no `own_threads`.
     """
-    (_crew.get() or _ALONE).do(function, parts)
+    (_crew.get() or _ALONE).do(function, [*parts])
 
 
 _ALONE = _Crew(1)
