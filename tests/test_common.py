@@ -64,6 +64,7 @@ from numerai_features.model_selection import (
     RepeatedEraKFold,
     check_fitted_eras,
 )
+from numerai_features.moments import EraMoments
 
 
 def own_embedder():
@@ -590,12 +591,23 @@ def test_names_of_columns_that_come_out_are_unique(estimator, toy):
         assert "era" not in out.columns
 
 
+def learned(estimator, method, X, eras):
+    """Return another that learned from moments, or from its first part of the rows."""
+    if method == "from_moments":
+        moments = EraMoments.from_rows(X, eras)
+        params = estimator.get_params(deep=False)
+        return type(estimator).from_moments(moments, **params)
+    return getattr(clone(estimator), method)(X, eras=eras)
+
+
 @pytest.mark.parametrize("estimator", FITTED, ids=repr)
 def test_eras_that_are_names_are_never_numbers(estimator, toy):
     names = np.array(["ash", "birch", "cedar", "elm", "fir", "oak"])[toy.eras - 1]
     frame = toy.to_frame(targets=[]).assign(era=names)
     folds = {"cross_fit": EraKFold(2, purge=0)}
     own = folds if "cross_fit" in estimator.get_params(deep=False) else {}
+    deep = (name for name in estimator.get_params() if name.endswith("validation"))
+    own |= dict.fromkeys(deep)  # else the last eras are held out, and names have none
     if isinstance(estimator, UMAPEmbedder):
         own |= {"target_weight": 0.5}
     if getattr(estimator, "synthetic_eras", 0):  # which need numbers
@@ -607,8 +619,13 @@ def test_eras_that_are_names_are_never_numbers(estimator, toy):
             made.fit_transform(X, toy.y(), **given)
         else:
             made = fitted_on(made, X, toy, **given)
-        for path, part in components(made):
-            assert part.fitted_eras_ is None, path
+        others = []
+        for learn in ("partial_fit", "from_moments"):
+            if hasattr(made, learn):
+                others.append(learned(made, learn, toy.X, names))
+        for one in (made, *others):
+            for path, part in components(one):
+                assert part.fitted_eras_ is None, path
         if not hasattr(made, "fit"):
             continue  # nothing that is scored
         for scored in (names, toy.eras, np.arange(6)):
