@@ -26,7 +26,7 @@ from numpydoc.docscrape import ClassDoc
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -161,7 +161,7 @@ MIXED = AugmentedRegressor(
     DecisionTreeRegressor(random_state=0), EraMixupAugmenter(random_state=0)
 )
 PIPELINE = AugmentedRegressor(
-    make_pipeline(LatentFeatures(PCA(1)), LinearRegression()),
+    make_pipeline(LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)),
     GaussianNoiseAugmenter(0.1, random_state=0),
 )
 # Two further sets of parameters, which take other branches, for scikit-learn's checks.
@@ -265,10 +265,6 @@ EXCUSED = {
     repr(PIPELINE): {
         **dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
         "check_all_zero_sample_weights_error": REFUSES_WEIGHTS,
-        "check_regressor_multioutput": (
-            "predictions are the estimator's own, and scikit-learn's are float32 where "
-            "its features are"
-        ),
     },
 }
 
@@ -327,7 +323,8 @@ def test_scikit_learns_checks(estimator):
         )
     statuses = {result["check_name"]: result["status"] for result in results}
     excused = {name for name, status in statuses.items() if status == "xfail"}
-    assert excused == set(EXCUSED.get(repr(estimator), {}))
+    known = set(vars(estimator_checks))  # older versions have fewer checks
+    assert excused == set(EXCUSED.get(repr(estimator), {})) & known
     assert list(statuses.values()).count("passed") > 40
 
 
