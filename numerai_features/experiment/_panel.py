@@ -45,10 +45,9 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
     Raises
     ------
     ExperimentError
-        If the folder holds a panel that no experiment made, one that is damaged, or
-        anything else.
+        If the folder holds a panel that no experiment made, or anything else.
     ValueError, OSError
-        If the data cannot be read.
+        If the data cannot be read, or the panel is damaged.
     """
     folder = Path(experiment["data"]["panel"])
     made_of = {_MADE_OF: data_signature(experiment)}
@@ -80,7 +79,7 @@ def _panel_there(folder: Path) -> EraPanel | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ExperimentError(
+        raise ValueError(
             f"{error} Or delete {folder}: then the run makes it again."
         ) from error
 
