@@ -43,6 +43,7 @@ _PUBLIC = {
     "LatentMapDisplay": "embedders",
     "RepeatedEraKFold": "model_selection",
     "RidgeMixtureTargets": "augmenters",
+    "SetAsideWarning": "model_selection",
     "SupervisedAEMLP": "embedders",
     "UMAPEmbedder": "embedders",
     "check_fitted_eras": "model_selection",

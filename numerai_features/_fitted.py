@@ -104,6 +104,8 @@ def _frozen(estimator: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(estimator, FrozenEstimator):
         yield _name_of(estimator.estimator), estimator
         return
+    if not hasattr(estimator, "get_params"):  # whose parts nobody can ask for
+        return
     seen = set()
     for name, value in estimator.get_params(deep=True).items():
         if isinstance(value, FrozenEstimator) and id(value) not in seen:

@@ -323,6 +323,7 @@ NO_ARGUMENTS = {
     "LeakageEstimate": "a result, which nobody makes by hand",
     "EraLeakageError": "an error",
     "EraLeakageWarning": "a warning",
+    "SetAsideWarning": "a warning",
 }
 ALLOWED = {
     ("*", "random_state", "0"): "a seed",

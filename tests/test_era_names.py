@@ -112,6 +112,8 @@ def test_cross_validation(rows):
     cv = EraKFold(2, purge=0)
     out = cross_val_predict_eras(Recorder(), X, y, names, cv=cv, verbose=False)
     assert np.array_equal(out["prediction"], X[:, 0])
+    assert np.array_equal(out["era"], names)
+    assert np.isfinite(out["corr"]).all()
 
 
 def test_names_have_no_last_eras(rows):

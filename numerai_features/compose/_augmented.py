@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_para
 from numerai_features._arguments import Methods
 from numerai_features._validation import check_columns, take_eras
 from numerai_features._whole_fit import whole_fit
+from numerai_features.compose._reach import out_of_reach
 
 
 class _Augmented(MetaEstimatorMixin, BaseEstimator):
@@ -54,12 +55,25 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         options = {}
         if known is not None and takes("eras"):
             options["eras"] = known
+        elif known is not None and not (self.keep_era and table is not rows.X):
+            self._check_reachable()
         if rows.sample_weight is not None:
             options["sample_weight"] = rows.sample_weight
         check_columns(self, take_eras(X)[0], reset=True)
         table = rows.X if self.keep_era else table
         self._check_targets(rows.y)
         self.estimator_ = clone(self.estimator).fit(table, rows.y, **options)
+
+    def _check_reachable(self):
+        """Raise if a part of the estimator takes eras, which would not get there."""
+        part = out_of_reach(self.estimator, "eras")
+        if part is not None:
+            raise ValueError(
+                f"estimator: {part!r} inside the {type(self.estimator).__name__} takes "
+                "eras, which would not reach it. Pass X as a frame with the column "
+                "'era', and keep_era=True: it takes the column out itself. Without the "
+                "column, and without eras=, augmenters and estimator see one era."
+            )
 
     def _check_targets(self, y):
         """Raise if the estimator cannot be trained on these."""
@@ -120,7 +134,8 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
         Whose ``fit_resample`` adds rows.
     keep_era : bool, default=False
         Whether a frame's column ``era`` is handed on: for an estimator that takes it
-        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
+        out itself, as a pipeline of `LatentFeatures` and a tree does, and needs it for
+        eras: without it they would not get there, which is an error. Any other would
         learn from it.
 
     Attributes
@@ -186,7 +201,8 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         Whose ``fit_resample`` adds rows.
     keep_era : bool, default=False
         Whether a frame's column ``era`` is handed on: for an estimator that takes it
-        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
+        out itself, as a pipeline of `LatentFeatures` and a tree does, and needs it for
+        eras: without it they would not get there, which is an error. Any other would
         learn from it.
 
     Attributes

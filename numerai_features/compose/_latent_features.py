@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from numerai_features._compat import (
     StrOptions,
     check_feature_names_in,
 )
+from numerai_features._names import unlike
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
@@ -34,6 +34,7 @@ from numerai_features._validation import (
     take_eras,
 )
 from numerai_features._whole_fit import whole_fit
+from numerai_features.compose._reach import extras_of
 from numerai_features.encoders import Quantize
 
 _LEAST_SHARE = 1e-5  # of a column's size: float32 tells fewer than 100 numbers apart
@@ -237,7 +238,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         for name, embedder in self.embedders_:
             own = embedder.get_feature_names_out(originals)
             always = isinstance(known.embedders, list)
-            names += _unlike([ERA_COLUMN, *names], own, name, always=always)
+            names += unlike([ERA_COLUMN, *names], own, name, always=always)
         return np.asarray(names, dtype=object)
 
     def get_params(self, deep=True):
@@ -464,21 +465,16 @@ def _fit_transform(embedder, X, y, extras):
     These may differ from what `transform` gives.
     """
     together = getattr(embedder, "fit_transform", None)
-    if together is not None and _extras_of(embedder.fit) <= _extras_of(together):
+    if together is not None and extras_of(embedder.fit) <= extras_of(together):
         return embedder, _call(together, X, y, **extras)
     # TransformerMixin's own fit_transform does not hand metadata on.
     _call(embedder.fit, X, y, **extras)
     return embedder, _call(embedder.transform, X, **extras)
 
 
-def _extras_of(method):
-    """Return which of our extras a method names."""
-    return {"eras", "sample_weight"} & set(inspect.signature(method).parameters)
-
-
 def _call(method, *args, **extras):
     """Call with those extras that are given and that the method names."""
-    wanted = _extras_of(method)
+    wanted = extras_of(method)
     return method(*args, **{k: v for k, v in extras.items() if k in wanted})
 
 
@@ -494,7 +490,7 @@ def _check_reachable(name, embedder, extras):
     steps = [step for _, step in getattr(embedder, "steps", [])]
     for extra, values in extras.items():
         if values is not None and any(
-            extra in _extras_of(step.fit) for step in steps if hasattr(step, "fit")
+            extra in extras_of(step.fit) for step in steps if hasattr(step, "fit")
         ):
             raise ValueError(
                 f"embedders: a step of the Pipeline {name!r} takes {extra}, which a "
@@ -508,7 +504,7 @@ def _check_weights(embedders, weights):
     fitted = [e for _, e in embedders if not isinstance(e, FrozenEstimator)]
     if weights is None or not fitted:
         return
-    if not any("sample_weight" in _extras_of(e.fit) for e in fitted):
+    if not any("sample_weight" in extras_of(e.fit) for e in fitted):
         kinds = ", ".join(sorted({type(e).__name__ for e in fitted}))
         raise ValueError(
             f"sample_weight came, but no embedder's fit takes it: {kinds}. Leave it "
@@ -524,19 +520,6 @@ def _check_unique(names):
             f"X has more than one column {repeated!r}; expected a name for each. "
             "Rename them, or pass an array."
         )
-
-
-def _unlike(taken, own, name, *, always):
-    """Return an embedder's names, with its own in front where it must, or where a
-    column that is there already has one of them.
-    """
-    own = [str(n) for n in own]
-    if len(set(own)) < len(own):
-        own = [f"{n}__{j}" for j, n in enumerate(own)]
-    taken = set(taken)
-    while always or taken.intersection(own):
-        own, always = [f"{name}__{n}" for n in own], False
-    return own
 
 
 def _learn_bins(latents, n_bins, weights):

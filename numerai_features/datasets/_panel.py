@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras, era_label
+from numerai_features._names import some_names
 from numerai_features._validation import read_only, require_numbers
 from numerai_features.datasets._arguments import PathLike, check_path, check_strings
-from numerai_features.datasets._metadata import check_known, some_names
+from numerai_features.datasets._metadata import check_known
 from numerai_features.datasets._panel_checks import (
     check_bins,
     check_info,

@@ -25,6 +25,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._names import near_names, some_names
 from numerai_features._sealed import (
     SealError,
     begins_as_sealed,
@@ -33,7 +34,6 @@ from numerai_features._sealed import (
 )
 from numerai_features._whole import is_changing, sweep, sync
 from numerai_features.datasets._arguments import check_whole
-from numerai_features.datasets._metadata import near_names, some_names
 from numerai_features.datasets._panel_checks import (
     check_info,
     check_names,

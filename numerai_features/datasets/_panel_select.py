@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import encode_eras, era_label
+from numerai_features._names import some_names
 from numerai_features._validation import require_numbers
 from numerai_features.datasets._arguments import check_whole
-from numerai_features.datasets._metadata import check_known, some_names
+from numerai_features.datasets._metadata import check_known
 
 Features = Iterable[str] | Iterable[int] | Callable[[str], bool]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._names import near_names
 from numerai_features._validation import ERA_COLUMN, fill_missing, require_numbers
 from numerai_features.datasets._arguments import (
     PathLike,
@@ -22,11 +23,7 @@ from numerai_features.datasets._arguments import (
     check_strings,
     check_whole,
 )
-from numerai_features.datasets._metadata import (
-    NumeraiMetadata,
-    check_known,
-    near_names,
-)
+from numerai_features.datasets._metadata import NumeraiMetadata, check_known
 from numerai_features.datasets._panel import EraPanel
 from numerai_features.datasets._panel_checks import (
     check_info,

@@ -114,6 +114,11 @@ def _check_told_apart(
     rows = rows[:: -(-len(rows) // _RECALL_ROWS)]
     a, b = (fill_missing(landmarks.X[at], fill) for at in (rows, index[rows]))
     if 2 * (a != b).any(axis=1).sum() > len(rows):
+        if metric != "euclidean" and landmarks.X.shape[1] == 1:
+            raise ValueError(
+                f"metric={metric!r} compares directions, of which rows with "
+                "n_features=1 have but two. Use metric='euclidean'."
+            )
         raise ValueError(
             f"X: by metric={metric!r} most rows are not told apart from their "
             "neighbours, so near are these beside the spread of all rows. A column, or "

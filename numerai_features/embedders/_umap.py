@@ -137,6 +137,9 @@ class UMAPEmbedder(NetworkEmbedder):
     Latents are turned such that they are uncorrelated over the landmarks and ordered by
     variance, which changes no distance.
 
+    Approximate neighbours are found by numba's threads (``NUMBA_NUM_THREADS``), not by
+    ``n_jobs``: what pynndescent finds depends on how many there are.
+
     With ``target_weight`` above 0, latents of training rows know those rows' targets: a
     model that is fitted on them trusts them too much; ``cross_fit=5`` prevents it. Then
     ``fit(X, y).transform(X)``, which is for rows that come later, is not

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import FunctionTransformer
 
 from numerai_features._eras import encode_eras
+from numerai_features._names import unlike
 from numerai_features.compose import LatentFeatures
 from numerai_features.experiment._arms import (
     ORIGINALS,
@@ -110,8 +111,9 @@ class FoldFits:
         if arm != ORIGINALS:
             tell("latents")
             latents = self._random(n_random) if arm == RANDOM else self._latents(arm)
-            names = [f"{arm}__{j}" for j in range(latents[0].shape[1])]
-            n_latents = len(names)
+            n_latents = latents[0].shape[1]
+            taken = self.panel.feature_names
+            names = unlike(taken, map(str, range(n_latents)), arm, always=True)
             tables = tuple(map(_beside, tables, latents, (names, names)))
         middle = time.perf_counter()
         tell("model")

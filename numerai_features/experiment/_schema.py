@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from numerai_features._names import near_names
+
 KeyPath = tuple[str, ...]
 Problems = list[tuple[KeyPath, str]]
 
@@ -120,8 +122,6 @@ def got(value: Any) -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that a name is unknown, which are near, and which there are."""
-    from numerai_features.datasets._metadata import near_names
-
     names = list(known)
     listed = ", ".join(names) or "none"
     return f"unknown {kind}.{near_names(name, names)} Allowed: {listed}."
@@ -178,8 +178,6 @@ def _field_value(
         return value
     message = f"got {got(value)}; expected {spec.expected}."
     if isinstance(value, str) and spec.choices:
-        from numerai_features.datasets._metadata import near_names
-
         message += near_names(value, [str(choice) for choice in spec.choices])
     problems.append(((*path, name), message))
     return spec.default

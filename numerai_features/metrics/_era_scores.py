@@ -103,7 +103,8 @@ def era_scores(
     Returns
     -------
     Series or DataFrame
-        A score for each era, indexed by era number, ascending. A Series named after
+        A score for each era, indexed by era number, ascending; by the labels where
+        they are names without numbers. A Series named after
         the metric for one vector of predictions, else a DataFrame with a column for
         each.
 
@@ -315,21 +316,21 @@ def _score_eras(
     values: NDArray[Any],
     other: Any,
     metric: str,
-) -> dict[int, NDArray[np.float64]]:
-    """Return the scores of each era that can be scored, by era number."""
+) -> dict[Any, NDArray[np.float64]]:
+    """Return the scores of each era that can be scored, by its number or name."""
     import pandas as pd
 
     score = _SCORES[metric]
     scores = {}
-    for number, rows in _scorable(index, target, other):
+    for era, rows in _scorable(index, target, other):
         truth = None if target is None else pd.Series(target[rows], name="target")
         block = np.asarray(values[rows], dtype=np.float64)
         moves = block.max(axis=0) > block.min(axis=0)
-        scores[number] = np.full(block.shape[1], np.nan)
+        scores[era] = np.full(block.shape[1], np.nan)
         if moves.any():
             frame = pd.DataFrame(block[:, moves])
             beside = None if other is None else other[rows]
-            scores[number][moves] = _score_era(score, truth, frame, beside, number)
+            scores[era][moves] = _score_era(score, truth, frame, beside, era)
     if not scores:
         raise ValueError(
             "no era can be scored: each is live, or its target or reference is unknown "
@@ -340,25 +341,29 @@ def _score_eras(
 
 def _scorable(
     index: EraIndex, target: NDArray[np.float64] | None, other: Any
-) -> Iterator[tuple[int, _Rows]]:
-    """Yield era numbers and the rows to score, without eras that have too few."""
+) -> Iterator[tuple[Any, _Rows]]:
+    """Yield era numbers, or names, and the rows to score, where they are enough."""
     reference = other if isinstance(other, np.ndarray) else None
     for code, era_rows in index.rows_by_era():
         if not index.resolved[code]:
             continue
-        number = int(index.numbers[code])
+        era = index.labels[code] if index.named else int(index.numbers[code])
         rows = _known_rows(era_rows, target)
         n_rows = _length(rows)
         rows = _known_rows(rows, reference)
         if 0 < _length(rows) < (1 - _MAX_MISSING) * n_rows:
             raise ValueError(
                 f"The benchmark or meta model misses {n_rows - _length(rows)} of "
-                f"{n_rows} rows of era {era_label(number)}; at most {_MAX_MISSING:.0%} "
+                f"{n_rows} rows of era {_told(era)}; at most {_MAX_MISSING:.0%} "
                 "(or all, which leaves the era out) can be missing. Check that it was "
                 "aligned by id."
             )
         if _length(rows) >= 2 and _varies(target, rows) and _varies(reference, rows):
-            yield number, rows
+            yield era, rows
+
+
+def _told(era: Any) -> str:
+    return era_label(era) if isinstance(era, int) else repr(era)
 
 
 def _known_rows(rows: _Rows, values: NDArray[np.float64] | None) -> _Rows:
@@ -382,14 +387,14 @@ def _varies(values: NDArray[np.float64] | None, rows: _Rows) -> bool:
 
 
 def _score_era(
-    score: _Score, target: Any, frame: pd.DataFrame, other: Any, number: int
+    score: _Score, target: Any, frame: pd.DataFrame, other: Any, era: Any
 ) -> NDArray[np.float64]:
     """Score one era; numerai_tools checks its input by bare assertions."""
     try:
         return score(target, frame, other)
     except AssertionError as error:
         raise ValueError(
-            f"numerai_tools refuses era {era_label(number)} ({error or 'no reason'}). "
+            f"numerai_tools refuses era {_told(era)} ({error or 'no reason'}). "
             "Its formulas are for targets in [0, 1] and eras of many rows."
         ) from error
 
@@ -458,11 +463,12 @@ _SCORES: dict[str, _Score] = {
 
 
 def _as_pandas(
-    scores: dict[int, NDArray[np.float64]], names: list[Any] | None, metric: str
+    scores: dict[Any, NDArray[np.float64]], names: list[Any] | None, metric: str
 ) -> pd.Series[float] | pd.DataFrame:
     import pandas as pd
 
-    eras = pd.Index(list(scores), dtype=np.int64, name="era")
+    numbered = all(isinstance(era, int) for era in scores)
+    eras = pd.Index(list(scores), dtype=np.int64 if numbered else None, name="era")
     table = np.stack(list(scores.values()))
     if names is None:
         return pd.Series(table[:, 0], index=eras, name=metric)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from numerai_features._arguments import COUNT, ROWS, Finite, checked
 from numerai_features._validation import as_floats
+from numerai_features.metrics._era_order import numbers_in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +66,9 @@ def mean_interval(
     ----------
     scores : Series or array-like of shape (n_eras,)
         One value an era, in era order. Where a Series is indexed by era numbers, as
-        `era_scores` returns it, the overlap is counted in era numbers: with every
-        fourth era, an overlap of 16 eras is 4 of them. Gaps count for nothing.
+        `era_scores` returns it, or by other labels of eras, the overlap is counted in
+        era numbers: with every fourth era, an overlap of 16 eras is 4 of them. Gaps
+        count for nothing. Names without numbers have no order, and are refused.
     overlap : int
         How many eras a target reaches; the purge (8 for 20-day targets, 16 for 60-day
         ones) is on the safe side.
@@ -82,8 +84,8 @@ def mean_interval(
     Raises
     ------
     ValueError
-        If a value is not finite, there is none, the eras are not in order, or a
-        parameter is out of range.
+        If a value is not finite, there is none, the eras are not in order or are
+        names, or a parameter is out of range.
 
     References
     ----------
@@ -185,19 +187,11 @@ def paired_differences(
 
 
 def _spacing(scores: Any) -> int:
-    """Return the smallest step between era numbers, 1 without a numbered index."""
-    import pandas as pd
-
-    index = getattr(scores, "index", None)
-    if not isinstance(index, pd.Index) or index.dtype.kind not in "iu":
+    """Return the smallest step between era numbers, 1 where no index tells them."""
+    numbers = numbers_in_order(scores)
+    if numbers is None or len(numbers) < 2:
         return 1
-    steps = np.diff(index.to_numpy())
-    if len(steps) and steps.min() < 1:
-        raise ValueError(
-            "scores must be in era order, each era once; their index is not strictly "
-            "ascending. Sort it with sort_index()."
-        )
-    return int(steps.min()) if len(steps) else 1
+    return int(np.diff(numbers).min())
 
 
 def _half_width(

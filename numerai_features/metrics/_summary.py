@@ -9,6 +9,7 @@ import numpy as np
 
 from numerai_features._arguments import COUNT, checked
 from numerai_features._validation import as_floats
+from numerai_features.metrics._era_order import are_named, numbers_in_order
 from numerai_features.metrics._era_scores import TooManyFeatures, era_scores
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def max_drawdown(scores: Any) -> Any:
     float or Series
         In units of the score, not negative; one for each column of a DataFrame.
 
+    Raises
+    ------
+    ValueError
+        If an index of eras is not in era order, or holds names, which have none.
+
     Examples
     --------
     >>> from numerai_features.metrics import max_drawdown
@@ -49,6 +55,7 @@ def max_drawdown(scores: Any) -> Any:
         raise ValueError(
             f"scores must be one number an era, shape (n_eras,); got {values.shape}."
         )
+    numbers_in_order(scores)
     values = np.nan_to_num(values)
     total = np.cumsum(values)
     return float(np.max(np.maximum.accumulate(total) - total, initial=0.0))
@@ -74,7 +81,8 @@ def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
         What `era_scores` returns: a row for each era in era order.
     last : int, default=200
         If there are more eras than this, every column is there again for the last so
-        many, with the suffix ``_last200``. Numerai judges models by 200.
+        many, with the suffix ``_last200``. Numerai judges models by 200. Eras that
+        are names have no last ones.
 
     Returns
     -------
@@ -83,7 +91,8 @@ def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
 
         - ``mean`` and ``sd`` (over eras, ddof 0) of the score;
         - ``sharpe``, mean / sd, not annualised;
-        - ``max_drawdown``, see `max_drawdown`;
+        - ``max_drawdown``, see `max_drawdown`; NaN where eras are names without
+          numbers, whose order nobody knows;
         - ``positive_share``, the share of eras above 0;
         - ``n_eras``, how many have a score, and ``n_constant``, how many have none
           because the prediction was constant. The other columns are over the scored.
@@ -91,7 +100,7 @@ def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If `last` is not positive.
+        If `last` is not positive, or the eras are not in order.
 
     Examples
     --------
@@ -111,7 +120,7 @@ def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
         )
     table = _as_frame(scores)
     summary = _summary(table)
-    if len(table) > last:
+    if len(table) > last and not are_named(table):
         recent = _summary(table.iloc[-last:]).add_suffix(f"_last{last}")
         summary = pd.concat([summary, recent], axis=1)
     return summary
@@ -152,7 +161,8 @@ def summarize(
         Adds ``mmc``.
     last : int, default=200
         If there are more scored eras than this, every column is there again for the
-        last so many, with the suffix ``_last200``.
+        last so many, with the suffix ``_last200``. Eras that are names have no last
+        ones, and no drawdown.
 
     Returns
     -------
@@ -193,7 +203,7 @@ def summarize(
             scores = era_scores(y, prediction, eras, metric=name, **given)
             extra[name] = _as_frame(scores)
     parts = [_summary(corr), *(metric_columns(*item) for item in extra.items())]
-    if len(corr) > last:
+    if len(corr) > last and not are_named(corr):
         start = corr.index[-last]
         recent = [_summary(corr.loc[start:])]
         recent += [metric_columns(n, table.loc[start:]) for n, table in extra.items()]
@@ -211,12 +221,13 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     scored = table.notna().sum()
+    fall = np.nan if are_named(table) else table.apply(max_drawdown)
     return pd.DataFrame(
         {
             "mean": table.mean(),
             "sd": table.std(ddof=0),
             "sharpe": table.apply(sharpe),
-            "max_drawdown": table.apply(max_drawdown).where(scored > 0),
+            "max_drawdown": (0.0 * scored + fall).where(scored > 0),
             "positive_share": (table > 0).sum() / scored.where(scored > 0),
             "n_eras": scored,
             "n_constant": len(table) - scored,

@@ -1,6 +1,7 @@
 """Cross-validation that knows eras."""
 
 from numerai_features._eras import EraLeakageError, EraLeakageWarning
+from numerai_features._sealed import SetAsideWarning
 from numerai_features.model_selection._checks import (
     check_fitted_eras,
     check_splits,
@@ -23,6 +24,7 @@ __all__ = [
     "EraWalkForward",
     "LeakageEstimate",
     "RepeatedEraKFold",
+    "SetAsideWarning",
     "check_fitted_eras",
     "check_splits",
     "cross_val_predict_eras",

@@ -128,7 +128,7 @@ def cross_val_predict_eras(
     -------
     DataFrame
         A row for each test row of each fold, in the order of folds and then of rows,
-        indexed as X or y is (by id): ``era`` (number), ``fold``, ``target``,
+        indexed as X or y is (by id): ``era`` (number, or name), ``fold``, ``target``,
         ``prediction``, and ``corr``, the CORR of that era in that fold (NaN where it
         cannot be scored). With `CombinatorialPurgedEraCV` also ``path``, the backtest
         path that the prediction belongs to.
@@ -247,11 +247,17 @@ def _run(
         prediction = make()
     else:
         prediction = cache.recall_array("prediction", (key, train, test), make)
-    eras, target = data.rows.era_index.row_numbers[test], data.target[test]
+    eras, target = _eras_told(data)[test], data.target[test]
     if pd.Series(target).groupby(eras).nunique().max() < 2:  # nothing to score by
         return prediction, np.full(len(prediction), np.nan)
     tell("scores")
     return prediction, era_scores(target, prediction, eras).reindex(eras).to_numpy()
+
+
+def _eras_told(data: _Data) -> NDArray[Any]:
+    """Return the era number of each row; its label where that is but a name."""
+    index = data.rows.era_index
+    return index.row_labels if index.named else index.row_numbers
 
 
 def _fit_and_predict(
@@ -296,13 +302,13 @@ def _has_rows(value: Any, n_rows: int) -> bool:
 def _as_frame(data: _Data, tests: list[Chosen], results: list[Any]) -> pd.DataFrame:
     import pandas as pd
 
-    numbers = data.rows.era_index.row_numbers
-    rows = np.arange(len(numbers))
+    eras = _eras_told(data)
+    rows = np.arange(len(eras))
     rows = np.concatenate([rows[test] for test in tests])
     predictions, scores = zip(*results, strict=True)
     frame = pd.DataFrame(
         {
-            "era": numbers[rows],
+            "era": eras[rows],
             "fold": np.repeat(np.arange(len(tests)), [len(p) for p in predictions]),
             "target": data.target[rows],
             "prediction": np.concatenate(predictions),
@@ -310,5 +316,5 @@ def _as_frame(data: _Data, tests: list[Chosen], results: list[Any]) -> pd.DataFr
         }
     )
     tables = (table for table in (data.rows.X, data.y) if hasattr(table, "iloc"))
-    names = next((table.index for table in tables), pd.RangeIndex(len(numbers)))
+    names = next((table.index for table in tables), pd.RangeIndex(len(eras)))
     return frame.set_axis(names[rows])

@@ -83,11 +83,9 @@ class _Crew:
             raise job.error
 
     def leave(self) -> None:
-        """End the threads."""
+        """Have the threads end, when they have ended what they do."""
         for _ in self._others:
             self._jobs.put(None)
-        for other in self._others:
-            other.join()
 
     def _serve(self) -> None:
         torch.set_num_threads(1)  # what torch has is a thread's own
@@ -98,9 +96,8 @@ class _Crew:
 
 
 _crew: ContextVar[_Crew | None] = ContextVar("_crew", default=None)
-_lock = threading.Lock()
-_n_inside = 0
-_torch_had = 1
+_inside: set[_Crew] = set()
+_torch_had = 1  # before the first of them came
 
 
 def n_threads(n_jobs: int | None = None) -> int:
@@ -112,8 +109,11 @@ def n_threads(n_jobs: int | None = None) -> int:
         See `usable_threads`; no more than torch has (``OMP_NUM_THREADS``,
         ``torch.set_num_threads``).
     """
-    torch_has = _torch_had if _n_inside else torch.get_num_threads()
-    return usable_threads(n_jobs, min(_MOST, torch_has))
+    return usable_threads(n_jobs, min(_MOST, _of_torch()))
+
+
+def _of_torch() -> int:
+    return _torch_had if _inside else torch.get_num_threads()
 
 
 @contextmanager
@@ -127,27 +127,23 @@ def own_threads(n_jobs: int | None = None) -> Iterator[None]:
     n_jobs : int or None
         See `n_threads`. BLAS has one.
     """
-    global _n_inside, _torch_had
+    global _torch_had
     if _crew.get() is not None:
         yield
         return
-    with _lock:
-        if not _n_inside:
-            _torch_had = torch.get_num_threads()
-        _n_inside += 1
-        before = _torch_had
+    _torch_had = had = _of_torch()
     crew = _Crew(n_threads(n_jobs))
-    token = _crew.set(crew)
-    torch.set_num_threads(1)
     try:
+        _inside.add(crew)
+        _crew.set(crew)
+        torch.set_num_threads(1)
         with blas_threads(1):  # numpy's products, too, have other bits by several
             yield
     finally:
-        _crew.reset(token)
+        torch.set_num_threads(had)
+        _crew.set(None)
+        _inside.discard(crew)
         crew.leave()
-        torch.set_num_threads(before)
-        with _lock:
-            _n_inside -= 1
 
 
 def shares_out() -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from numerai_features._names import near_names
 from numerai_features._optional import import_optional
-from numerai_features.datasets._metadata import near_names
 
 # XGBoost tells the names of the booster and the objective that it has, and of no other.
 _XGBOOST = """

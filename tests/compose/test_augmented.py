@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsRegressor
@@ -66,6 +68,43 @@ def test_or_handed_on_to_what_takes_it_out(panel, frame):
     fitted = model.estimator_[0]
     assert fitted.get_feature_names_out().tolist().count("era") == 0
     assert model.predict(frame).shape == (panel.n_rows,)
+
+
+BY_ERA = LatentFeatures(FactorAnalysisEmbedder(2, center="era"))
+
+
+@pytest.mark.parametrize(
+    ("inner", "part"),
+    [
+        (make_pipeline(BY_ERA, Ridge()), "latentfeatures"),
+        (make_pipeline(make_pipeline(BY_ERA), Ridge()), r"pipeline\.latentfeatures"),
+        (
+            TransformedTargetRegressor(make_pipeline(BY_ERA, Ridge())),
+            r"regressor\.latentfeatures",
+        ),
+    ],
+)
+def test_eras_that_would_not_arrive_are_told(panel, frame, inner, part):
+    """They were left out, and latents centred over all eras at once."""
+    kept = AugmentedRegressor(inner, CUTOUT, keep_era=True)
+    dropped = AugmentedRegressor(inner, CUTOUT)
+    told = f"estimator: '{part}' inside the .* takes eras.*keep_era=True"
+    for model, table, eras in (
+        (kept, panel.X, panel.eras),
+        (kept, frame.drop(columns="era"), panel.eras),
+        (dropped, panel.X, panel.eras),
+        (dropped, frame, None),
+    ):
+        with pytest.raises(ValueError, match=told):
+            model.fit(table, panel.y(), eras=eras)
+    dropped.fit(panel.X, panel.y())  # one era, for everybody
+    kept.fit(frame, panel.y()).predict(frame)
+
+
+def test_what_is_frozen_is_asked_for_no_eras(panel):
+    frozen = FrozenEstimator(LatentFeatures(FactorAnalysisEmbedder(2)).fit(panel.X))
+    model = AugmentedRegressor(make_pipeline(frozen, Ridge()), CUTOUT)
+    model.fit(panel.X, panel.y(), eras=panel.eras).predict(panel.X)
 
 
 def test_an_estimator_without_weights_is_told(panel):

@@ -400,3 +400,10 @@ class TestValidation:
         np.testing.assert_array_equal(fitted.transform(X), fitted.transform(filled))
         with pytest.raises(ValueError, match="X contains NaN and missing='raise'"):
             UMAPEmbedder(2, missing="raise", **SMALL).fit(X)
+
+
+def test_one_feature_has_no_directions():
+    X = np.random.default_rng(0).uniform(1, 2, (60, 1))
+    umap = UMAPEmbedder(1, n_neighbors=4, metric="cosine", max_epochs=1)
+    with pytest.raises(ValueError, match=r"'cosine' .* n_features=1 .*'euclidean'"):
+        umap.fit(X)

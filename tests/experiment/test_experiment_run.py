@@ -13,10 +13,11 @@ from numerai_tools.scoring import numerai_corr
 from numerai_features import embedders
 from numerai_features._sealed import SetAsideWarning
 from numerai_features.compose import LatentFeatures
-from numerai_features.datasets import EraPanel
+from numerai_features.datasets import EraPanel, make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
 from numerai_features.experiment import Experiment, ExperimentError
 from numerai_features.experiment._figure import draw_cumulative
+from numerai_features.experiment._fits import FoldFits, make_folds
 from numerai_features.metrics import paired_differences
 from numerai_features.model_selection import EraWalkForward
 
@@ -59,6 +60,27 @@ def finished(folder):
     """Return the files of finished fits; one that is fitted again is another file."""
     files = (folder / "out" / "folds").glob("*.fold")
     return {file.stem: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_latents_have_other_names_than_features(tmp_path, library):
+    """Trees refuse a name that comes twice."""
+    file = tmp_path / "tiny.toml"
+    text = EXPERIMENT.replace("[model]", f'[model]\nlibrary = "{library}"')
+    file.write_text(text, encoding="utf-8")
+    experiment = Experiment.from_file(file, output=tmp_path / "out")
+    panel = make_era_panel(n_eras=30, rows_per_era=40, n_features=12, random_state=0)
+    names = [f"{arm}__{j}" for arm in ("fa", "turned", "random") for j in (0, 1)]
+    names = ["fa__fa__0", *names, *panel.feature_names[7:]]
+    panel = EraPanel(
+        panel.X, panel.eras, panel.y(), feature_names=names,
+        target_names=[experiment["targets"]["main"]],
+    )  # fmt: skip
+    [fold, _] = make_folds(experiment, panel)
+    fits = FoldFits(experiment, panel, fold)
+    for arm in ("fa", "turned", "random"):
+        result = fits.run(arm, n_random=3, tell=lambda what: None)
+        assert np.isfinite(result.prediction).all()
 
 
 @pytest.fixture(scope="module")

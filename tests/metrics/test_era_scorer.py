@@ -386,6 +386,20 @@ def test_models_of_several_targets_are_refused(frame, y):
         make_era_scorer()(model, X, y, eras=frame["era"])
 
 
+def test_a_model_that_is_no_estimator_is_scored(frame, y):
+    """It has `predict` alone: no parameters to look into for frozen parts."""
+
+    class Own:
+        def predict(self, X):
+            return np.asarray(X[FEATURES[0]], float)
+
+    first = FunctionTransformer(lambda X: X[FEATURES[:1]]).fit(frame)
+    same = make_pipeline(first, LinearRegression()).fit(frame, y)
+    sign = np.sign(same[-1].coef_[0])
+    scorer = make_era_scorer()
+    assert scorer(Own(), frame, y) * sign == pytest.approx(scorer(same, frame, y))
+
+
 def test_clone_repr_and_pickle(frame, y):
     scorer = make_era_scorer("bmc", benchmark=y)
     assert clone(scorer).benchmark is y

@@ -84,6 +84,8 @@ def test_overlaps_are_counted_in_era_numbers():
     assert mean_interval(pd.Series(series), overlap=4) == expected
     named = pd.Series(series, index=[f"w{i}" for i in range(60)])
     assert mean_interval(named, overlap=4) == expected
+    dates = pd.Series(series, index=pd.date_range("2020-01-03", freq="28D", periods=60))
+    assert mean_interval(dates, overlap=16) == expected
     gaps = pd.Series(series, index=[*range(1, 41), *range(60, 80)])
     assert mean_interval(gaps, overlap=4) == expected
 

@@ -8,6 +8,8 @@ from numerai_tools.scoring import sharpe_ratio
 from numerai_features.metrics import (
     era_scores,
     max_drawdown,
+    mean_interval,
+    paired_differences,
     summarize,
     summarize_scores,
 )
@@ -157,3 +159,60 @@ def test_last_must_be_positive(rows):
         summarize(**rows, last=0)
     with pytest.raises(ValueError, match=r"'last' parameter .* Got -1"):
         summarize_scores(pd.Series([0.1]), last=-1)
+
+
+NAMES = np.array(["ash", "birch", "cedar", "elm", "fir", "oak"])
+
+
+def test_names_have_no_order():
+    """Sorted by their letters they would have a drawdown, and an interval."""
+    scores = pd.Series([0.1, -0.2, 0.3, -0.1, 0.2, 0.1], index=NAMES)
+    for table in (scores, scores.to_frame("own"), scores.iloc[::-1]):
+        with pytest.raises(ValueError, match=r"holds names, such as 'ash', whose"):
+            max_drawdown(table)
+    with pytest.raises(ValueError, match=r"index holds names.*Number the eras by week"):
+        mean_interval(scores, overlap=1)
+    with pytest.raises(ValueError, match="index holds names, such as 'ash'"):
+        paired_differences(pd.DataFrame({"a": scores, "b": scores * 2}), "a", 1)
+    assert max_drawdown(scores.to_numpy()) == pytest.approx(0.2)
+    summary = summarize_scores(scores, last=2)
+    assert summary["max_drawdown"].isna().all()
+    assert "mean_last2" not in summary
+    by_number = summarize_scores(scores.reset_index(drop=True)).drop(
+        columns="max_drawdown"
+    )
+    pd.testing.assert_frame_equal(summary.drop(columns="max_drawdown"), by_number)
+
+
+def test_scores_of_names_are_told_by_name(rows):
+    eras = NAMES[(rows["eras"] - 1) // 4 % 6]
+    scores = era_scores(rows["y"], rows["prediction"], eras)
+    assert list(scores.index) == list(NAMES)
+    rows["eras"] = np.searchsorted(NAMES, eras)
+    by_number = era_scores(**rows)
+    np.testing.assert_array_equal(scores, by_number)
+    rows["eras"] = eras
+    summary = summarize(**rows, benchmark=rows["y"], last=2)
+    assert summary.filter(like="drawdown").isna().all(axis=None)
+    assert summary.filter(like="_last").empty
+    np.testing.assert_array_equal(summary["mean"], by_number.mean())
+
+
+@pytest.mark.parametrize(
+    "eras",
+    [
+        [3, 1, 2, 4],
+        ["0003", "0001", "0002", "0004"],
+        pd.Categorical(["era3", "era1", "era2", "era4"]),
+        pd.to_datetime(["2020-01-17", "2020-01-03", "2020-01-10", "2020-01-24"]),
+    ],
+)
+def test_scores_out_of_order_are_told(eras):
+    scores = pd.Series([0.1, -0.2, 0.3, -0.1], index=eras)
+    for summary in (max_drawdown, summarize_scores):
+        with pytest.raises(ValueError, match=r"era order.*sort_index"):
+            summary(scores)
+    with pytest.raises(ValueError, match=r"era order.*sort_index"):
+        mean_interval(scores, overlap=1)
+    in_order = scores.sort_index()
+    assert max_drawdown(in_order) == max_drawdown(in_order.to_numpy())

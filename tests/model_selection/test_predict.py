@@ -15,7 +15,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-from numerai_features._sealed import SetAsideWarning
 from numerai_features.compose import LatentFeatures
 from numerai_features.embedders import FactorAnalysisEmbedder
 from numerai_features.metrics import era_scores
@@ -27,6 +26,7 @@ from numerai_features.model_selection import (
     EraLeakageWarning,
     EraWalkForward,
     RepeatedEraKFold,
+    SetAsideWarning,
     cross_val_predict_eras,
 )
 

@@ -1,17 +1,21 @@
 """Threads that share out blocks, and how many there are."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import joblib
 import numpy as np
 import pytest
 import torch
 
+from numerai_features.nn import _threads
 from numerai_features.nn._products import product, table_product, times
-from numerai_features.nn._threads import cut, each, n_threads, own_threads
+from numerai_features.nn._threads import cut, each, n_threads, own_threads, shares_out
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +145,54 @@ class TestEach:
         with own_threads(2), pytest.raises(ValueError, match="part 3"):
             each(work, range(10_000))
         assert len(done) < 9_999
+
+
+class TestInterrupts:
+    """Wherever Ctrl-C comes, and however often, torch has what it had."""
+
+    def test_pressed_until_it_ends(self, monkeypatch):
+        monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: 2)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop, ended = threading.Event(), threading.Event()
+
+        def press():
+            for _ in range(3):
+                time.sleep(0.1)
+                os.kill(os.getpid(), signal.SIGINT)
+            ended.set()
+
+        def work(_):
+            if threading.current_thread() is threading.main_thread():
+                stop.wait(20)
+            else:
+                ended.wait(20)
+
+        presses = threading.Thread(target=press)
+        try:
+            presses.start()
+            with contextlib.suppress(KeyboardInterrupt), own_threads(2):
+                each(work, range(4))
+            with contextlib.suppress(KeyboardInterrupt):
+                presses.join()
+            with contextlib.suppress(KeyboardInterrupt):
+                presses.join()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert torch.get_num_threads() == 5
+        assert not _threads._inside
+        assert not shares_out()
+
+    def test_before_anything_has_begun(self, monkeypatch):
+        def interrupted(only_physical_cores):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(joblib, "cpu_count", interrupted)
+        with contextlib.suppress(KeyboardInterrupt), own_threads():
+            pass
+        assert torch.get_num_threads() == 5
+        assert not _threads._inside
+        torch.set_num_threads(3)
+        assert _threads._of_torch() == 3
 
 
 class TestCut:

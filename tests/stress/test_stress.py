@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ MOST_OPERATIONS = 24  # of one job; every so many where it has more
 FLIPS = (
     40  # of one job; each kind of file has its own, more of them, in the other tests
 )
+# Inner fits that could not be kept, as on a full disk, where the fold itself was.
+MAY_BE_MISSING = {"Folds": (".call", ".latents")}
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["stress_jobs"])
 HERE = Path(__file__).parent
@@ -97,7 +100,9 @@ def assert_ends_well(job, folder, base):
     digest, _, _, files = undisturbed(job, base)
     assert end_of(start(job, folder)) == 0, log_of(folder)
     assert outcome_of(folder)[0] == digest
-    assert listing(folder) == files
+    left, expected = Counter(listing(folder)), Counter(files)
+    assert not left - expected
+    assert all(name.endswith(MAY_BE_MISSING.get(job, ())) for name in expected - left)
     shutil.rmtree(folder)
 
 

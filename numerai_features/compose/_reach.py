@@ -1,0 +1,55 @@
+"""Whether eras and weights reach all that takes them inside an estimator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from sklearn.frozen import FrozenEstimator
+
+EXTRAS = {"eras", "sample_weight"}
+
+
+def extras_of(method: Any) -> set[str]:
+    """Return which of our extras a method names."""
+    return EXTRAS & set(inspect.signature(method).parameters)
+
+
+def out_of_reach(estimator: Any, extra: str) -> str | None:
+    """Return the name of a part that takes an extra which nobody hands on to it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``fit`` is going to be called. What it names itself it is trusted with;
+        a Pipeline, a FeatureUnion or a search names nothing.
+    extra : {"eras", "sample_weight"}
+
+    Returns
+    -------
+    str or None
+        Such as ``"pipeline.latentfeatures"``; None where there is no such part.
+    """
+    if extra in extras_of(estimator.fit):
+        return None
+    for name, part in _parts_to_fit(estimator):
+        if extra in extras_of(part.fit):
+            return name
+    return None
+
+
+def _parts_to_fit(estimator: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts that a fit of the estimator fits, by their dotted names."""
+    if isinstance(estimator, FrozenEstimator) or not hasattr(estimator, "get_params"):
+        return
+    parts = estimator.get_params(deep=True)
+    frozen = [n for n, part in parts.items() if isinstance(part, FrozenEstimator)]
+    for name, part in parts.items():
+        within = any(name == one or name.startswith(f"{one}__") for one in frozen)
+        if not within and not isinstance(part, type) and callable(_fit_of(part)):
+            yield name.replace("__", "."), part
+
+
+def _fit_of(part: Any) -> Any:
+    return getattr(part, "fit", None)
