@@ -25,10 +25,14 @@ LIVE = int(np.iinfo(np.int32).max)
 LARGEST_ERA = 9_999
 """Of era numbers: beyond are dates, seconds and rows, whose distances are no eras."""
 
-_NUMBERED = re.compile(r"([^\W\d]*\s*)(-?\d+(?:\.\d+)?)")
+# Behind a prefix a hyphen joins: 'era-7' is era 7. Alone it is a minus.
+_NUMBERED = re.compile(r"([^\W\d]+\s*-?\s*(?=\d)|)(-?\d+(?:\.\d+)?)")
 _DATE = re.compile(
     r"((?:19|20)\d{6}|\d{4}-\d{2}-\d{2}|\d{4}-?W\d{2}(?:-?\d)?)(?:[ T].*)?"
 )
+_EXACT = {"float16": 2_047, "float32": LARGEST_ERA}
+"""Up to where short floats hold eras: 2,048 may have been 2,049, dates other dates."""
+
 _FIRST_MONDAY = date(1970, 1, 5).toordinal()
 _LIVE_LABELS = frozenset({"X", "eraX"})
 
@@ -266,8 +270,8 @@ def encode_eras(
     ------
     ValueError
         If the length is another, a label is missing, no whole number, or a number
-        beyond 9,999 that is no date, labels of several kinds are mixed, or two dates
-        share a week.
+        beyond 9,999 that is no date, or beyond what short floats hold (2,047 in
+        float16), labels of several kinds are mixed, or two dates share a week.
 
     Examples
     --------
@@ -341,17 +345,23 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
         if eras.dtype.kind == "M":
             eras = pd.Series(eras)
     _check_precision(eras, name)
-    codes, labels = pd.factorize(eras)
-    return codes.astype(np.int32), np.asarray(labels, dtype=object)
+    codes, found = pd.factorize(eras)
+    labels = np.asarray(found, dtype=object)
+    for label in labels:
+        if isinstance(label, np.floating):  # in a list beside others
+            _check_precision(np.array([label]), name)
+    return codes.astype(np.int32), labels
 
 
 def _check_precision(eras: Any, name: str) -> None:
-    """Raise where short floats have rounded dates, mostly to others that exist."""
-    short = str(eras.dtype).lower() in ("float16", "float32")
-    if short and (np.abs(eras) > LARGEST_ERA).any():
+    """Raise where short floats have rounded eras, mostly to others that exist."""
+    kept = getattr(eras.dtype, "categories", eras)
+    exact = _EXACT.get(str(kept.dtype).lower())
+    if exact is not None and (beyond := kept[np.abs(kept) > exact]).size:
         raise ValueError(
-            f"{name} holds {np.max(eras):.10g} as {eras.dtype}, which rounds such "
-            "numbers. Pass dates as text such as '2020-01-03', or as dates."
+            f"{name} holds {np.max(beyond):.10g} as {kept.dtype}, which rounds such "
+            "numbers to others. Pass era numbers as integers, and dates as text such "
+            "as '2020-01-03', or as dates."
         )
 
 
@@ -415,18 +425,23 @@ def _mixed(
     )
 
 
-def _is_live(label: Any) -> bool:
+def _plain(label: Any) -> Any:
+    """Return text of bytes, and Python's numbers, which hold every bound."""
     if isinstance(label, bytes):
-        label = label.decode()
+        return label.decode()
+    return label.item() if isinstance(label, np.number) else label
+
+
+def _is_live(label: Any) -> bool:
+    label = _plain(label)
     if isinstance(label, str):
         return label.strip() in _LIVE_LABELS
-    return isinstance(label, int | float | np.number) and label == LIVE
+    return isinstance(label, int | float) and label == LIVE
 
 
 def _parse(label: Any, name: str) -> tuple[str, int | None]:
     """Return what stands before a label's number, and the number."""
-    if isinstance(label, bytes):
-        label = label.decode()
+    label = _plain(label)
     if isinstance(label, bool | np.bool_):
         raise ValueError(f"{name} must be era labels; got the boolean {label!r}.")
     if isinstance(label, str):
@@ -434,8 +449,8 @@ def _parse(label: Any, name: str) -> tuple[str, int | None]:
         match = _NUMBERED.fullmatch(text)
         if match is None:
             return text, None
-        return match.group(1).strip().lower(), _whole(match.group(2), label, name)
-    if isinstance(label, int | np.integer | float | np.floating):
+        return match.group(1).strip(" _-").lower(), _whole(match.group(2), label, name)
+    if isinstance(label, int | float):
         return "", _whole(label, label, name)
     return str(label), None
 
@@ -462,9 +477,8 @@ def _whole(value: Any, label: Any, name: str) -> int:
 
 def _day(label: Any) -> date | None:
     """Return the day, or the first of the days, that a label tells; None if none."""
-    if isinstance(label, bytes):
-        label = label.decode()
-    if isinstance(label, int | float | np.number) and 19e6 < label < 21e6:
+    label = _plain(label)
+    if isinstance(label, int | float) and 19e6 < label < 21e6:
         label = str(label).removesuffix(".0")
     label = getattr(label, "start_time", label)  # of a period of pandas
     if isinstance(label, date | np.datetime64):

@@ -291,17 +291,19 @@ def test_augmenters_keep_their_contract(augmenter):
     check_augmenter(augmenter)
 
 
+@pytest.mark.parametrize("scale", ["all", "every other column"])
 @pytest.mark.parametrize("kind", [float, "bins"])
 @pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
-def test_augmenters_do_as_much_on_any_scale(augmenter, kind):
+def test_augmenters_do_as_much_on_any_scale(augmenter, kind, scale):
     """To features from 0 to 1, as users of other files have, as to bins from 0 to 4."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, 5, (200, 12)).astype(float)
     X = X if kind == "bins" else X + rng.normal(size=X.shape)
     y, eras = rng.choice([0, 0.25, 0.5, 0.75, 1], 200), np.repeat(np.arange(4), 50)
     done = clone(augmenter).fit_resample(X, y, eras=eras).X[200:]
-    quarters = clone(augmenter).fit_resample(X / 4, y, eras=eras).X[200:]
-    off = np.abs(4 * quarters - done)
+    by = np.resize([4, 4] if scale == "all" else [4, 1], 12)
+    quarters = clone(augmenter).fit_resample(X / by, y, eras=eras).X[200:]
+    off = np.abs(by * quarters - done)
     assert np.quantile(off, 0.99) < 0.01 * X.std()
 
 

@@ -116,6 +116,15 @@ def test_cross_validation(rows):
     assert np.isfinite(out["corr"]).all()
 
 
+def test_scorers_that_need_no_order(rows, frame):
+    _, y, names = rows
+    model = make_pipeline(LatentFeatures(), Ridge()).fit(frame, y)
+    numbered = frame.assign(era=np.searchsorted(NAMES, names) + 1)
+    for metric in ("corr", "sharpe", "fnc"):
+        scorer = make_era_scorer(metric)
+        assert scorer(model, frame, y) == pytest.approx(scorer(model, numbered, y))
+
+
 def test_names_have_no_last_eras(rows):
     X, _, names = rows
     net = DAEEmbedder(2, hidden=(4,), max_epochs=1, random_state=0)

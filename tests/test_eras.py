@@ -112,6 +112,37 @@ def test_bad_eras_are_told(eras, message):
         encode_eras(eras, n_rows=2)
 
 
+EXACT = {
+    "numpy": lambda v, short: np.array(v, short),
+    "pandas": lambda v, short: pd.Series(v, dtype=short),
+    "list": lambda v, short: list(np.array(v, short)),
+    "mixed": lambda v, short: ["X", *np.array(v, short)],
+    "arrow": lambda v, short: pa.array(np.array(v, short)),
+    "column": lambda v, short: np.array(v, short)[:, None],
+}
+
+
+@pytest.mark.parametrize("container", EXACT.values(), ids=EXACT.keys())
+def test_eras_that_short_floats_merge_are_refused(container):
+    for short, numbers, exact in (
+        ("float16", [2048, 2049, 2050], [1, 2047]),
+        ("float32", [20200103, 20200110], [1, 9999]),
+    ):
+        told = rf"holds 20.* as {short}, which rounds .*Pass era numbers as integers"
+        with pytest.raises(ValueError, match=told):
+            encode_eras(container(numbers, short))
+        assert set(encode_eras(container(exact, short)).numbers) >= set(exact)
+
+
+def test_categories_of_short_floats_are_refused():
+    dates = pd.Categorical(pd.Series([20200103, 20200110], dtype="float32"))
+    with pytest.raises(ValueError, match="as float32, which rounds such"):
+        encode_eras(dates)
+    known = pd.Series([3, None, 20200103], dtype="Float32")
+    with pytest.raises(ValueError, match="20200104 as Float32, which rounds such"):
+        encode_eras(known)
+
+
 def _digits(days):
     return np.char.replace(days.astype(str), "-", "")
 
@@ -208,6 +239,13 @@ def test_the_last_days_of_a_week_are_in_it():
         (["week10", "week2"], [2, 10]),
         (["Era1", "Era10", "Era2"], [1, 2, 10]),
         ([-3, 4], [-3, 4]),
+        (["-3", "4", "-10"], [-10, -3, 4]),
+        (["era-7", "era-12"], [7, 12]),
+        (["week_7", "week_12"], [7, 12]),
+        (["era 7", "era 12"], [7, 12]),
+        (["Era - 7", "Era - 12"], [7, 12]),
+        (["era-7", "era8", "Era_9", "10"], [7, 8, 9, 10]),
+        ([b"era-7", b"era-12"], [7, 12]),
         ([np.iinfo(np.int32).max, 3], [3, LIVE]),
     ],
 )
@@ -299,3 +337,10 @@ class TestRowLabels:
         index = encode_eras(["b", "a", "c", "b"])
         assert index.take(np.array([3, 1])).row_labels.tolist() == ["b", "a"]
         assert index.take(slice(1, 3)).row_labels.tolist() == ["a", "c"]
+
+
+@pytest.mark.parametrize("label", ["era-0007", "week_0007", "era 0007", "0007"])
+def test_new_eras_are_written_as_the_others(label):
+    new = encode_eras([label]).labels_of(np.array([8, 41]))
+    assert new.tolist() == [label.replace("07", "08"), label.replace("07", "41")]
+    assert encode_eras([label, *new]).numbers.tolist() == [7, 8, 41]

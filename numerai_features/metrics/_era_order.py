@@ -22,13 +22,13 @@ def numbers_in_order(scores: Any) -> NDArray[np.int64] | None:
     Parameters
     ----------
     scores : Series, DataFrame or array-like of shape (n_eras,)
-        Numbers of an index may be any, such as those of rows; text and dates are
-        labels of eras.
+        An index tells labels of eras, such as numbers and dates, unless it is one of
+        pandas' own, which counts rows.
 
     Raises
     ------
     ValueError
-        If the index holds names, or is not in era order.
+        If the index holds names or no eras, or is not in era order.
     """
     eras = _eras_of(scores)
     if isinstance(eras, EraIndex):
@@ -53,6 +53,6 @@ def _eras_of(scores: Any) -> EraIndex | NDArray[Any] | None:
     index = getattr(scores, "index", None)
     if not isinstance(index, pd.Index) or not len(index):
         return None
-    if index.dtype.kind in "iu":
+    if isinstance(index, pd.RangeIndex):
         return np.asarray(index.to_numpy(), np.int64)
     return encode_eras(index, name="the index of scores")

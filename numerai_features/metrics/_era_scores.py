@@ -41,6 +41,7 @@ _IN_QUARTERS = frozenset({"mmc", "bmc"})  # covariances; all others are correlat
 _MAX_MISSING = 0.2  # of an era's rows: what numerai_tools lets be filtered away
 _BLOCK_BYTES = 4 << 20
 _ROUNDING = 1e-13
+_ROUNDED_TARGET = 1e-6  # what float32 leaves of 1
 
 
 class TooManyFeatures(ValueError):
@@ -134,19 +135,37 @@ def era_scores(
     Name: corr, dtype: float64
     """
     given = {"benchmark": benchmark, "meta_model": meta_model, "features": features}
+    return scores_by_era(y, prediction, eras, metric, given)
+
+
+def scores_by_era(
+    y: Any,
+    prediction: Any,
+    eras: Any,
+    metric: str,
+    given: dict[str, Any],
+    *,
+    keep_few: bool = False,
+) -> pd.Series[float] | pd.DataFrame:
+    """Return `era_scores`, of what the metric needs by its names.
+
+    With `keep_few`, eras of too few rows for the features are NaN, and no error as
+    long as others have enough.
+    """
+    given = dict.fromkeys(set(NEEDS.values())) | given
     check_metric(metric, METRICS, given)
     _check_same_rows(y=y, prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
     target = _known_target(y, len(values), metric)
     if target is not None and metric in _IN_QUARTERS:
-        _check_in_quarters(target, metric)
+        target = _in_quarters(target, metric)
     needed = NEEDS.get(metric)
     if needed == "features":
-        other: Any = _Features(features, len(values))
+        other: Any = _Features(given["features"], len(values))
     else:
         other = needed and _reference(given[needed], len(values), needed)
-    scores = _score_eras(index, target, values, other, metric)
+    scores = _score_eras(index, target, values, other, metric, keep_few)
     return _as_pandas(scores, names, metric)
 
 
@@ -275,17 +294,21 @@ def _reference(values: Any, n_rows: int, name: str) -> NDArray[np.float64]:
     return validate_target(values, n_rows, name=name)
 
 
-def _check_in_quarters(target: NDArray[np.float64], metric: str) -> None:
-    """Raise if the target is not on the scale that contributions are measured on."""
+def _in_quarters(target: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+    """Return the target without what rounding puts outside of 0 to 1.
+
+    Raise if it is not on the scale that contributions are measured on.
+    """
     low, high = np.nanmin(target, initial=1), np.nanmax(target, initial=0)
-    if low < 0 or high > 1:
+    if low < -_ROUNDED_TARGET or high > 1 + _ROUNDED_TARGET:
         raise ValueError(
-            f"metric={metric!r} needs a target from 0 to 1; y runs from {low:g} to "
-            f"{high:g}. The score is a covariance, for which numerai_tools takes "
+            f"metric={metric!r} needs a target from 0 to 1; y runs from {low:.9g} to "
+            f"{high:.9g}. The score is a covariance, for which numerai_tools takes "
             "quarters of a target from 0 to 1 for bins, and any other target as it is: "
             "a centred one would score a quarter. Pass the target as Numerai has it, "
             "not centred, scaled or neutralised."
         )
+    return np.clip(target, 0, 1)
 
 
 class _Features:
@@ -316,12 +339,13 @@ def _score_eras(
     values: NDArray[Any],
     other: Any,
     metric: str,
+    keep_few: bool,
 ) -> dict[Any, NDArray[np.float64]]:
     """Return the scores of each era that can be scored, by its number or name."""
     import pandas as pd
 
     score = _SCORES[metric]
-    scores = {}
+    scores, few = {}, []
     for era, rows in _scorable(index, target, other):
         truth = None if target is None else pd.Series(target[rows], name="target")
         block = np.asarray(values[rows], dtype=np.float64)
@@ -330,12 +354,21 @@ def _score_eras(
         if moves.any():
             frame = pd.DataFrame(block[:, moves])
             beside = None if other is None else other[rows]
-            scores[era][moves] = _score_era(score, truth, frame, beside, era)
+            try:
+                found = _score_era(score, truth, frame, beside, era)
+            except TooManyFeatures as error:
+                if not keep_few:
+                    raise
+                few.append(error)
+            else:
+                scores[era][moves] = found
     if not scores:
         raise ValueError(
             "no era can be scored: each is live, or its target or reference is unknown "
             "or constant. Pass rows of resolved eras."
         )
+    if few and np.isnan(list(scores.values())).all():
+        raise few[0]
     return scores
 
 

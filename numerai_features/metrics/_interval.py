@@ -108,7 +108,7 @@ def mean_interval(
             f"{values.shape} with {int((~np.isfinite(values)).sum())} not finite. Drop "
             "the eras without a score."
         )
-    n, own = len(values), -(-overlap // _spacing(scores))
+    n, own = len(values), -(-int(overlap) // _spacing(scores))
     mean = float(values.mean())
     needed = _FEWEST_OVERLAPS * own
     if n < needed:
@@ -146,7 +146,8 @@ def paired_differences(
     Raises
     ------
     ValueError
-        If `baseline` is no column or the only one, and as `mean_interval`.
+        If `baseline` is no column or the only one, two columns have one name, and as
+        `mean_interval`.
 
     Examples
     --------
@@ -173,12 +174,18 @@ def paired_differences(
             "baseline must be a column of scores, beside at least one other; got "
             f"{baseline!r}, and the columns {list(scores.columns)}."
         )
+    if not scores.columns.is_unique:
+        twice = scores.columns[scores.columns.duplicated()][0]
+        raise ValueError(
+            f"scores has several columns {twice!r}; each arm needs a name of its own. "
+            "Rename the columns."
+        )
     rows = {}
     for arm in scores.columns.drop(baseline):
         # Dropped eras are gaps, which do not change how far era numbers are apart.
         difference = (scores[arm] - scores[baseline]).dropna()
         if difference.empty:
-            needed = _FEWEST_OVERLAPS * -(-overlap // _spacing(scores))
+            needed = _FEWEST_OVERLAPS * -(-int(overlap) // _spacing(scores))
             rows[arm] = MeanInterval(np.nan, np.nan, np.nan, 0, needed)
             continue
         rows[arm] = mean_interval(difference, overlap=overlap, confidence=confidence)
@@ -205,7 +212,9 @@ def _half_width(
     time = np.pi * (np.arange(n) + 0.5) / n
     cosines = np.cos(np.arange(1, n_cosines + 1)[:, None] * time)
     # The cosines know no mean; a large one would leave its rounding in the sums.
-    sums = (values - values.mean(axis=-1, keepdims=True)) @ cosines.T
+    centred = values - values.mean(axis=-1, keepdims=True)
+    size = np.abs(centred).max(axis=-1, keepdims=True)  # or squares might overflow
+    sums = (centred / np.where(size > 0, size, 1)) @ cosines.T
     variance = 2 / n * np.mean(sums**2, axis=-1)
     quantile = student.ppf((1 + confidence) / 2, n_cosines)
-    return np.asarray(quantile * np.sqrt(variance / n))
+    return np.asarray(quantile * np.sqrt(variance / n) * size[..., 0])

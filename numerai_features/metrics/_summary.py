@@ -10,7 +10,11 @@ import numpy as np
 from numerai_features._arguments import COUNT, checked
 from numerai_features._validation import as_floats
 from numerai_features.metrics._era_order import are_named, numbers_in_order
-from numerai_features.metrics._era_scores import TooManyFeatures, era_scores
+from numerai_features.metrics._era_scores import (
+    TooManyFeatures,
+    era_scores,
+    scores_by_era,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,9 +155,10 @@ def summarize(
     eras : array-like of shape (n_rows,)
         The era of each row.
     features : array-like of shape (n_rows, n_features), default=None
-        Adds ``fnc`` and ``max_exposure``; the latter alone where an era has too few
-        rows for so many features to leave something of a prediction. Feature-neutral
-        scores cost seconds an era with thousands of features: pass Numerai's medium
+        Adds ``fnc`` and ``max_exposure``. FNC is over the eras that have two rows more
+        than features, or nothing is left of a prediction; ``fnc_n_eras`` says how many
+        they are, and where there is none, exposure comes alone. Feature-neutral scores
+        cost seconds an era with thousands of features: pass Numerai's medium
         set.
     benchmark : array-like of shape (n_rows,), default=None
         Adds ``bmc`` and ``benchmark_corr``.
@@ -200,7 +205,7 @@ def summarize(
     extra = {}
     for name, given in _extra_metrics(features, benchmark, meta_model):
         with suppress(TooManyFeatures):
-            scores = era_scores(y, prediction, eras, metric=name, **given)
+            scores = scores_by_era(y, prediction, eras, name, given, keep_few=True)
             extra[name] = _as_frame(scores)
     parts = [_summary(corr), *(metric_columns(*item) for item in extra.items())]
     if len(corr) > last and not are_named(corr):

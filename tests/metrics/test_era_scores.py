@@ -378,6 +378,23 @@ SCALES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("metric", "name"), [("mmc", "meta_model"), ("bmc", "benchmark")]
+)
+def test_rounding_does_not_put_a_target_on_another_scale(table, metric, name):
+    given = {"metric": metric, name: table["benchmark"]}
+    expected = era_scores(table["target"], table["a"], table["era"], **given)
+    y = table["target"].to_numpy(np.float32)
+    for off in (y * np.float32(1.0000001), y - np.float32(1e-7), y - 1e-7):
+        assert not 0 <= off.min() < off.max() <= 1
+        kept = off.copy()
+        found = era_scores(off, table["a"], table["era"], **given)
+        pd.testing.assert_series_equal(found, expected, rtol=1e-5)
+        np.testing.assert_array_equal(off, kept)
+    with pytest.raises(ValueError, match=r"from 0 to 1; y runs from 0 to 1\.00001\."):
+        era_scores(table["target"] * 1.00001, table["a"], table["era"], **given)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 class TestTargetsOnOtherScales:
     @pytest.fixture

@@ -53,7 +53,7 @@ def test_it_is_the_formula(n, overlap, n_cosines):
     assert (interval.n_eras, interval.n_needed) == (n, 4 * overlap)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
+@pytest.mark.parametrize("scale", [1e-290, 1e-30, 1, 1e30, 1e290])
 def test_scale_and_shift_go_along(scale):
     series = np.random.default_rng(0).normal(size=100)
     plain = mean_interval(series, overlap=5)
@@ -88,6 +88,60 @@ def test_overlaps_are_counted_in_era_numbers():
     assert mean_interval(dates, overlap=16) == expected
     gaps = pd.Series(series, index=[*range(1, 41), *range(60, 80)])
     assert mean_interval(gaps, overlap=4) == expected
+
+
+WEEKS = np.arange("2020-01-03", "2021-03-01", 7, dtype="M8[D]")[:60]
+
+
+def _forms(numbers):
+    weeks = (WEEKS[0] + 7 * (numbers - numbers[0])).astype("M8[ns]")
+    return {
+        "numbers": numbers,
+        "floats": numbers.astype(float),
+        "text": [f"{n:04d}" for n in numbers],
+        "hyphens": [f"era-{n}" for n in numbers],
+        "categories": pd.Categorical([f"{n:04d}" for n in numbers]),
+        "dates": pd.DatetimeIndex(weeks),
+        "whole dates": pd.DatetimeIndex(weeks).strftime("%Y%m%d").astype(int),
+        "iso": pd.DatetimeIndex(weeks).strftime("%Y-%m-%d"),
+        "weeks": pd.PeriodIndex(weeks, freq="W"),
+    }
+
+
+@pytest.mark.parametrize("form", _forms(np.arange(3)))
+@pytest.mark.parametrize(("step", "needed"), [(1, 64), (4, 16)])
+def test_eras_of_any_form_are_as_far_apart_as_their_numbers(form, step, needed):
+    series = np.random.default_rng(0).normal(size=60)
+    eras = _forms(np.arange(1, 60 * step + 1, step))[form]
+    found = mean_interval(pd.Series(series, index=eras), overlap=16)
+    assert found.n_needed == needed
+    assert np.isnan(found.low) == (needed > 60)
+    scores = pd.DataFrame({"base": 0.0, "a": series, "none": np.nan}, index=eras)
+    table = paired_differences(scores, "base", 16)
+    assert table["n_needed"].tolist() == [needed, needed]
+    with pytest.raises(ValueError, match="must be in era order, each era once"):
+        mean_interval(pd.Series(series, index=eras)[::-1], overlap=16)
+
+
+def test_a_default_index_tells_nothing():
+    series = np.random.default_rng(0).normal(size=12_000)
+    plain, indexed = series[10_000:], pd.Series(series).iloc[10_000:]
+    assert mean_interval(indexed, overlap=8) == mean_interval(plain, overlap=8)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.int8, np.uint16])
+def test_what_is_counted_is_pythons(number):
+    found = mean_interval(np.arange(90.0), overlap=number(16))
+    assert type(found.n_needed) is type(found.n_eras) is int
+    assert found.n_needed == 64
+
+
+@pytest.mark.parametrize("columns", [["base", "a", "a"], ["base", "base", "a"]])
+def test_arms_of_one_name_are_refused(columns):
+    scores = pd.DataFrame(np.ones((40, 3)), columns=columns)
+    told = rf"several columns '{columns[1]}'; each arm needs a name.*Rename"
+    with pytest.raises(ValueError, match=told):
+        paired_differences(scores, "base", 2)
 
 
 def test_below_four_overlaps_there_is_none():

@@ -154,6 +154,29 @@ def test_exposure_is_alone_where_features_are_too_many_for_fnc(rows):
     assert "fnc" in summarize(**rows, features=features[:, :38])
 
 
+def test_fnc_is_over_the_eras_that_have_it(rows):
+    features = np.random.default_rng(2).random((len(rows["y"]), 10))
+    eras = rows["eras"].copy()
+    eras[-5:] = 99
+    summary = summarize(rows["y"], rows["prediction"], eras, features=features, last=2)
+    assert summary["n_eras"].tolist() == summary["max_exposure_n_eras"].tolist()
+    assert summary["n_eras"].tolist() == [13, 13]
+    assert summary["fnc_n_eras"].tolist() == [12, 12]
+    assert summary["fnc_n_eras_last2"].tolist() == [1, 1]
+    enough = eras < 99
+    expected = era_scores(
+        rows["y"][enough],
+        rows["prediction"][enough].reset_index(drop=True),
+        eras[enough],
+        metric="fnc",
+        features=features[enough],
+    )
+    np.testing.assert_array_equal(summary["fnc"], expected.mean())
+    np.testing.assert_array_equal(summary["fnc_last2"], expected.iloc[-1])
+    with pytest.raises(ValueError, match="got 5 rows and 10 features"):
+        era_scores(rows["y"], rows["prediction"], eras, metric="fnc", features=features)
+
+
 def test_last_must_be_positive(rows):
     with pytest.raises(ValueError, match=r"'last' parameter .* Got 0"):
         summarize(**rows, last=0)
