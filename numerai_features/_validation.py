@@ -279,7 +279,8 @@ def frame_to_array(frame: Any) -> NDArray[Any]:
 def _pandas_to_array(frame: Any) -> NDArray[Any]:
     import pandas as pd
 
-    dtypes = list(frame.dtypes)
+    # Columns of pandas' sparse kind become what their cells are.
+    dtypes = [getattr(d, "subtype", d) for d in frame.dtypes]
     if not dtypes or not all(pd.api.types.is_numeric_dtype(d) for d in dtypes):
         return np.asarray(frame.to_numpy())
     nullable = any(isinstance(d, pd.api.extensions.ExtensionDtype) for d in dtypes)

@@ -390,12 +390,18 @@ def toy():
     return make_era_panel(n_eras=6, rows_per_era=40, n_features=12, random_state=3)
 
 
+def sparse_frame(frame, fill=0):
+    kinds = {name: pd.SparseDtype("int8", fill) for name in frame.columns[1:]}
+    return frame.astype(kinds)
+
+
 def containers(panel):
     frame = panel.to_frame(targets=[])
     plain = frame.reset_index(drop=True)
     return {
         "numpy": (panel.X, panel.eras),
         "pandas": (frame, None),
+        "pandas, sparse": (sparse_frame(frame), None),
         "polars": (pl.from_pandas(plain), None),
         "pyarrow": (pa.Table.from_pandas(plain), None),
     }
@@ -554,6 +560,28 @@ def test_tables_and_columns_that_are_no_numbers_are_told(estimator, toy):
         fit = getattr(model, "fit_resample", getattr(model, "fit", None))
         with pytest.raises(ValueError, match=told):
             fit(table, y)
+
+
+@pytest.mark.parametrize("estimator", AUGMENTERS + AUGMENTED, ids=repr)
+def test_sparse_columns_of_pandas_become_dense(estimator, toy):
+    """Of transformers this is asked of every container."""
+    frame = toy.to_frame(targets=[])
+    results = []
+    # Rows to predict for are handed on as they came; a fill of 2 is no model's.
+    fills = (0, 2) if hasattr(estimator, "fit_resample") else (0,)
+    for X in (frame, *(sparse_frame(frame, fill) for fill in fills)):
+        y = pd.Series(toy.y() > 0.5, frame.index).astype(int)
+        if X is not frame:
+            y = y.astype(pd.SparseDtype("int64", 0))
+        made = clone(estimator)
+        if hasattr(made, "fit_resample"):
+            table, targets = made.fit_resample(X, y)[:2]
+            table = table.drop(columns="era").assign(y=np.asarray(targets))
+            results.append(table.to_numpy(np.float64))
+        else:
+            results.append(made.fit(X, y).predict(X))
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=1e-9)
 
 
 @pytest.mark.parametrize("estimator", SPLITTERS, ids=repr)

@@ -17,6 +17,7 @@ from numerai_features._validation import (
     fill_missing,
     find_eras,
     frame_to_array,
+    frame_to_numbers,
     known_numbers,
     missing_values,
     require_numbers,
@@ -73,6 +74,42 @@ def test_int8_stays_int8(make):
 )
 def test_nulls_become_nan(frame):
     np.testing.assert_array_equal(frame_to_array(frame), [[1, 0.5], [np.nan, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "dtype"),
+    [
+        ("int8", np.int8),
+        ("float32", np.float32),
+        ("bool", np.bool_),
+        (["int8", None], np.int8),
+        (["float32", None], np.float32),
+    ],
+)
+def test_sparse_columns_become_dense(kinds, dtype):
+    columns = {"a": [0, 1, 0], "b": [0, 0, 1]}
+    kinds = [kinds, kinds] if isinstance(kinds, str) else kinds
+    plain = pd.DataFrame(columns, dtype="int8")
+    for name, kind in zip(columns, kinds, strict=True):
+        if kind is not None:
+            plain[name] = plain[name].astype(kind)
+    sparse = plain.astype(
+        {n: pd.SparseDtype(k) for n, k in zip(columns, kinds, strict=True) if k}
+    )
+    found = frame_to_array(sparse)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, plain.to_numpy(float))
+    column = sparse["a"]
+    np.testing.assert_array_equal(as_floats(column, "y"), [0, 1, 0])
+    np.testing.assert_array_equal(as_floats(column.to_frame(), "y"), [[0], [1], [0]])
+
+
+def test_sparse_columns_have_nan_and_no_text():
+    gap = pd.DataFrame({"a": pd.arrays.SparseArray([np.nan, 1.0]), "b": [0, 4]})
+    np.testing.assert_array_equal(frame_to_array(gap), [[np.nan, 0], [1, 4]])
+    text = pd.DataFrame({"a": pd.arrays.SparseArray(["0", "1"], fill_value="0")})
+    with pytest.raises(ValueError, match=r"its column 'a' holds .*such as '0'"):
+        frame_to_numbers(text)
 
 
 def test_nullable_integers_without_nulls_stay_bytes():

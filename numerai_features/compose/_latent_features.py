@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -37,6 +39,7 @@ from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import extras_of
 from numerai_features.encoders import Quantize
 
+_OF_COLUMNS = ("n_features_in_", "feature_names_in_")
 _LEAST_SHARE = 1e-5  # of a column's size: float32 tells fewer than 100 numbers apart
 
 
@@ -151,8 +154,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         eras : array-like of shape (n_rows,), default=None
             Era labels; handed to the embedders that take them.
         sample_weight : array-like of shape (n_rows,), default=None
-            Handed to the embedders that take it; an error where none does. The bins
-            of `quantize` count by it, too.
+            Handed to the embedders that take it. The bins of `quantize` count by it,
+            too. An error where neither is so of what is fitted; where nothing is (no
+            embedders, or frozen ones, and no bins), weights change nothing.
 
         Returns
         -------
@@ -186,7 +190,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         fitted = zip(self.embedders_, self.quantizers_, strict=True)
         for (name, embedder), bins in fitted:
             table = _as_fitted(embedder, rows.X, named)
-            latents = _call(embedder.transform, table, eras=rows.era_labels)
+            with _telling_whose(name, table):
+                latents = _call(embedder.transform, table, eras=rows.era_labels)
             latents = self._checked(name, latents)
             blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
         return self._with_era(self._table(rows.X, blocks), frame, given)
@@ -236,7 +241,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         names = [ERA_COLUMN] if known.keep_era else []
         names += list(originals) if known.passthrough else []
         for name, embedder in self.embedders_:
-            own = embedder.get_feature_names_out(originals)
+            with _telling_whose(name):
+                own = embedder.get_feature_names_out(originals)
             always = isinstance(known.embedders, list)
             names += unlike([ERA_COLUMN, *names], own, name, always=always)
         return np.asarray(names, dtype=object)
@@ -279,7 +285,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         embedders = self._list_embedders()
         rows = Rows.read(self, X, None, eras, sample_weight)
         _check_unique(rows.feature_names)
-        _check_weights(embedders, rows.weights)
+        if self.quantize is None:  # whose bins count by weights
+            _check_weights(embedders, rows.weights)
         X, named = rows.X, named_rows(rows.X, rows.feature_names, frame)
         if self.passthrough and self.quantize is None and embedders:
             _check_originals(X)
@@ -293,11 +300,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             embedder = clone(embedder)
             _check_reachable(name, embedder, extras)
             table = _as_fitted(embedder, X, named)
-            if isinstance(embedder, FrozenEstimator):  # whose fit looks at nothing
-                check_columns(embedder.estimator, table, reset=False)
             bins = None
             if keep or self.quantize is not None or cache is not None:
-                make = partial(_fit_transform, embedder, table, y, extras)
+                make = partial(_fit_transform, name, embedder, table, y, extras)
                 if cache is None:
                     embedder, latents = make()
                 else:
@@ -310,7 +315,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                     blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
                 del latents
             else:
-                _call(embedder.fit, table, y, **extras)
+                _fit(name, embedder, table, y, extras)
             self.embedders_.append((name, embedder))
             self.quantizers_.append(bins)
         return self._with_era(self._table(X, blocks), frame, given) if keep else None
@@ -459,17 +464,61 @@ def _check_originals(X):
         )
 
 
-def _fit_transform(embedder, X, y, extras):
+@contextmanager
+def _telling_whose(name: str, table: Any = None) -> Iterator[None]:
+    """Note on an error which embedder it came out of, and what that was handed."""
+    try:
+        yield
+    except Exception as error:
+        note = f"It came out of the embedder {name!r} of LatentFeatures"
+        if table is not None:
+            kind = type(table).__name__
+            note += f", which was handed a {kind} of shape {table.shape}"
+        error.add_note(f"{note}.")
+        raise
+
+
+def _fit(name, embedder, X, y, extras):
+    with _telling_whose(name, X):
+        _check_frozen(embedder, X)
+        _call(embedder.fit, X, y, **extras)
+
+
+def _fit_transform(name, embedder, X, y, extras):
     """Return the embedder, fitted, and the latents of its training rows.
 
     These may differ from what `transform` gives.
     """
     together = getattr(embedder, "fit_transform", None)
-    if together is not None and extras_of(embedder.fit) <= extras_of(together):
-        return embedder, _call(together, X, y, **extras)
-    # TransformerMixin's own fit_transform does not hand metadata on.
-    _call(embedder.fit, X, y, **extras)
-    return embedder, _call(embedder.transform, X, **extras)
+    with _telling_whose(name, X):
+        _check_frozen(embedder, X)
+        if together is not None and extras_of(embedder.fit) <= extras_of(together):
+            return embedder, _call(together, X, y, **extras)
+        # TransformerMixin's own fit_transform does not hand metadata on.
+        _call(embedder.fit, X, y, **extras)
+        return embedder, _call(embedder.transform, X, **extras)
+
+
+def _check_frozen(embedder, X):
+    """Raise where a frozen embedder, whose fit looks at nothing, knows other columns.
+
+    Those that select columns by name find them, and tell what they miss.
+    """
+    if not isinstance(embedder, FrozenEstimator) or _selects(embedder.estimator):
+        return
+    if any(hasattr(embedder, known) for known in _OF_COLUMNS):
+        check_columns(embedder.estimator, X, reset=False)
+
+
+def _selects(embedder):
+    """Whether an embedder begins by selecting columns."""
+    from sklearn.compose import ColumnTransformer
+
+    first = [step for _, step in getattr(embedder, "steps", [])[:1]]
+    beside = first or [part for _, part in getattr(embedder, "transformer_list", [])]
+    if beside:
+        return all(_selects(part) for part in beside)
+    return isinstance(embedder, ColumnTransformer)
 
 
 def _call(method, *args, **extras):

@@ -17,6 +17,7 @@ from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing
 from numerai_features._whole_fit import whole_fit
+from numerai_features.embedders._course import check_eras_are_alone
 from numerai_features.embedders._holdout import varies_within_an_era
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
@@ -62,7 +63,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
     loss : {"mse", "bce", "corr", "numerai_corr"}, default="mse"
         Of both predictions. "bce": cross-entropy, for targets in [0, 1]. "corr": one
         less the correlation with each target within an era. "numerai_corr": the same
-        of deviations to the power of 1.5. Both need ``batching="era"``.
+        of deviations to the power of 1.5. Both need ``batching="era"``, and eras of
+        16 rows or more to train on, for smaller ones share a batch.
     loss_weights : sequence of three floats, default=(1.0, 1.0, 1.0)
         Of the rows restored, of ``p1`` and of ``p2``.
     target_weights : array-like of shape (n_targets,), default=None
@@ -390,6 +392,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
 
         table, y = course.table, course.rows.y
+        if self.loss in ("corr", "numerai_corr"):
+            check_eras_are_alone(course, self.loss)
         tells = varies_within_an_era(course.rows, course.valid)
         if self.monitor == "valid_corr" and not tells:
             raise ValueError(

@@ -59,6 +59,26 @@ class Course:
         return self.table.as_taken(self.columns.fill)
 
 
+def check_eras_are_alone(course: Course, loss: str) -> None:
+    """Raise where eras to train on share a batch, but a loss is within an era.
+
+    Of several eras in one batch, a correlation would also be with the eras' levels.
+    """
+    from numerai_features.nn._batches import FEWEST_ROWS
+
+    eras = course.rows.era_index.take(course.train)
+    counts = np.bincount(eras.codes)
+    small = np.flatnonzero((counts > 0) & (counts < FEWEST_ROWS))
+    if eras.n_eras == 1 or not len(small):
+        return
+    raise ValueError(
+        f"loss={loss!r} is a correlation within an era, but with batching='era' those "
+        f"of fewer than {FEWEST_ROWS} rows share a batch with others: {len(small)} of "
+        f"{eras.n_eras} eras to train on, such as {eras.labels[small[0]]!r} with "
+        f"{counts[small[0]]}. Leave out their rows, or use loss='mse'."
+    )
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What a fit leaves: attributes to be set, and the rows that were trained on.

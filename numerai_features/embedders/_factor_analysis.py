@@ -22,6 +22,7 @@ from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._threads import blas_threads
 from numerai_features._validation import (
+    check_columns,
     check_missing,
     check_size,
     fill_missing,
@@ -264,10 +265,7 @@ class FactorAnalysisEmbedder(
                     f"feature_names has {len(feature_names)} names, but the moments "
                     f"are of {n_features} features; pass one name for each."
                 )
-            from sklearn.utils.validation import validate_data
-
-            names = names_only(list(feature_names))
-            validate_data(self, names, reset=True, skip_check_array=True)
+            check_columns(self, names_only(list(feature_names)), reset=True)
         self.n_features_in_ = n_features
         self.missing_values_ = np.full(n_features, MIDDLE_BIN, np.float32)
         numbered = isinstance(moments, EraMoments) and not moments.named
@@ -335,10 +333,12 @@ class FactorAnalysisEmbedder(
 
         Parameters
         ----------
-        X, eras
-            As in `transform`.
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
         y : Ignored
             Present for API consistency.
+        eras : array-like of shape (n_rows,), default=None
+            As in `transform`.
 
         Returns
         -------

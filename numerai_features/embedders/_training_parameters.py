@@ -56,8 +56,8 @@ class TrainingParameters(BaseEstimator):
         Batches of random rows, or of all rows of one era; eras of fewer than 16 rows
         share the batch of an era beside them.
     batch_size : int or "auto", default="auto"
-        Rows a batch, 2 or more. "auto": a fiftieth of the training rows, between 256
-        and 4096.
+        Most rows a batch, 2 or more; of 2, one that would be left alone is a third.
+        "auto": a fiftieth of the training rows, between 256 and 4096.
     max_epochs : int, default=30
         Most passes over the rows.
     learning_rate : float, default=0.003

@@ -127,11 +127,20 @@ def _check_model(params: dict[str, Any], problems: Problems) -> None:
 
 
 def _unknown(library: str, params: dict[str, Any]) -> dict[str, str]:
-    """Return what the library does not know; nothing if it is not there yet."""
-    from numerai_features.trees._names import parameter_problems
+    """Return what the library does not know, or what is set elsewhere by another name.
 
+    Nothing if the library is not there yet.
+    """
+    from numerai_features.trees._names import other_names, parameter_problems
+
+    if not params:
+        return {}
     try:
-        return parameter_problems(library, params) if params else {}
+        elsewhere = {
+            name: f"is {key!r}, which is set elsewhere: use {_MODEL_KEYS[key]}."
+            for name, key in other_names(library, params, _MODEL_KEYS).items()
+        }
+        return elsewhere | parameter_problems(library, params)
     except ImportError:  # it is told by the run, which needs the library
         return {}
 

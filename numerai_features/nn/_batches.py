@@ -30,7 +30,7 @@ from numerai_features.nn._threads import each
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 _MOST_OF_THE_GPU = 0.7
 _UPLOAD_BYTES = 64 << 20
-_FEWEST_ROWS = 16  # of a batch: of few rows the variance says little, of one nothing
+FEWEST_ROWS = 16  # of a batch: of few rows the variance says little, of one nothing
 
 
 class Table:
@@ -206,6 +206,8 @@ class Batch:
 class RowBatches:
     """Random rows; every row once an epoch, batches of sizes that differ by one.
 
+    No batch is of one row, of which batch normalisation makes nothing.
+
     Parameters
     ----------
     table : Table
@@ -214,14 +216,15 @@ class RowBatches:
     rows : ndarray of int
         Those to train on.
     batch_size : int
-        Most rows a batch, over all processes.
+        Most rows a batch, over all processes; of 2, the batches of an odd number of
+        rows have 3.
     """
 
     def __init__(
         self, table: Table, seed: int, rows: NDArray[np.intp], batch_size: int
     ) -> None:
         self.table, self.seed, self.rows = table, seed, rows
-        self.n_steps = -(-len(rows) // batch_size)
+        self.n_steps = min(-(-len(rows) // batch_size), max(1, len(rows) // 2))
         self.rows_per_step = len(rows) / self.n_steps
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
@@ -327,10 +330,10 @@ def _with_neighbours(eras: list[NDArray[np.intp]]) -> list[NDArray[np.intp]]:
     """Return the rows of eras, those of small eras with others beside them."""
     groups: list[list[NDArray[np.intp]]] = [[]]
     for mine in eras:
-        if sum(map(len, groups[-1])) >= _FEWEST_ROWS:
+        if sum(map(len, groups[-1])) >= FEWEST_ROWS:
             groups.append([])
         groups[-1].append(mine)
-    if len(groups) > 1 and sum(map(len, groups[-1])) < _FEWEST_ROWS:
+    if len(groups) > 1 and sum(map(len, groups[-1])) < FEWEST_ROWS:
         rest = groups.pop()
         groups[-1] += rest
     return [np.concatenate(group) for group in groups]

@@ -17,7 +17,7 @@ from numerai_features._arguments import (
 from numerai_features._compat import StrOptions, validate_parameter_constraints
 from numerai_features._optional import import_optional
 from numerai_features.trees._device import lightgbm_device
-from numerai_features.trees._names import own_names, parameter_problems
+from numerai_features.trees._names import other_names, own_names, parameter_problems
 
 if TYPE_CHECKING:
     from lightgbm import LGBMRegressor
@@ -72,12 +72,22 @@ _KNOWN: dict[str, list[Any]] = {
 }
 
 
-def checked_parameters(params: dict[str, Any], owner: str) -> dict[str, Any]:
-    """Return parameters by the class's own names; raise if one makes no sense."""
+def checked_parameters(
+    params: dict[str, Any], owner: str, **arguments: Any
+) -> dict[str, Any]:
+    """Return parameters by the class's own names; raise if one makes no sense.
+
+    `arguments` are the maker's own, which may have come by another name, too.
+    """
     if not params:
         return {}
     library = owner.removeprefix("make_")
-    problems = parameter_problems(library, params)
+    given = [n for n, value in arguments.items() if value not in (None, "auto")]
+    problems = {
+        name: f"is the same as {argument!r}: pass one of them."
+        for name, argument in other_names(library, params, given).items()
+    }
+    problems |= parameter_problems(library, params)
     if problems:
         told = "\n".join(f"  {name}: {message}" for name, message in problems.items())
         raise ValueError(f"{owner} got parameters that make no sense:\n{told}")
@@ -164,7 +174,8 @@ def make_lightgbm(
     >>> model.n_estimators, model.num_leaves, model.get_params()["max_bin"]
     (100, 31, 63)
     """
-    params = checked_parameters(params, "make_lightgbm")
+    arguments = {"device": device, "n_jobs": n_jobs, "random_state": random_state}
+    params = checked_parameters(params, "make_lightgbm", **arguments)
     parameters = dict(PRESETS[preset])
     lightgbm = import_optional("lightgbm", extra="lightgbm", needed_by="make_lightgbm")
     device_type = lightgbm_device(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,25 @@ def parameter_problems(library: str, params: Mapping[str, Any]) -> dict[str, str
         else:
             main[own] = name
     return problems
+
+
+def other_names(
+    library: str, params: Mapping[str, Any], of: Collection[str]
+) -> dict[str, str]:
+    """Return which parameters are some of those in `of` by another name, and which.
+
+    Parameters
+    ----------
+    library : {"lightgbm", "xgboost"}
+    params : mapping
+        Parameters that are handed on to the library.
+    of : collection of str
+        Parameters that come in another way.
+    """
+    known = _known(library, params)
+    ways = {known.get(name, name): name for name in of}
+    others = {name: ways.get(known.get(name, name)) for name in params}
+    return {name: way for name, way in others.items() if way and name not in of}
 
 
 def own_names(library: str, params: Mapping[str, Any]) -> dict[str, str]:

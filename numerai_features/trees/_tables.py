@@ -80,7 +80,12 @@ def _frame_columns(frame: Any) -> list[Any]:
     if len(dtypes) == 1 and isinstance(next(iter(dtypes)), np.dtype):
         return list(_array_columns(frame.to_numpy()))
     columns = [frame.iloc[:, j] for j in range(frame.shape[1])]
-    return [c.to_numpy() if isinstance(c.dtype, np.dtype) else c for c in columns]
+    # A sparse one becomes what its cells are.
+    kinds = [getattr(c.dtype, "subtype", c.dtype) for c in columns]
+    return [
+        c.to_numpy(kind) if isinstance(kind, np.dtype) else c
+        for c, kind in zip(columns, kinds, strict=True)
+    ]
 
 
 def _array_columns(X: Any) -> Iterator[NDArray[Any]]:

@@ -72,7 +72,8 @@ def make_xgboost(
     >>> model.n_estimators, model.max_leaves, model.min_child_weight
     (100, 31, 20)
     """
-    params = checked_parameters(params, "make_xgboost")
+    arguments = {"device": device, "n_jobs": n_jobs, "random_state": random_state}
+    params = checked_parameters(params, "make_xgboost", **arguments)
     parameters = _translated(dict(PRESETS[preset]))
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="make_xgboost")
     parameters |= {"device": xgboost_device(device)}

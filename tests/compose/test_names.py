@@ -9,7 +9,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from numerai_features.augmenters import (
@@ -37,6 +37,10 @@ class Recorder(TransformerMixin, BaseEstimator):
     def transform(self, X):
         self.asked_ = X
         return np.zeros((len(X), 1), np.float32)
+
+
+def first_two(X):
+    return X[:, :2]
 
 
 def reordered(frame):
@@ -120,6 +124,72 @@ class TestFrozen:
             np.testing.assert_allclose(latents.transform(frame), expected, rtol=1e-5)
         pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(panel.X)
         LatentFeatures(FrozenEstimator(pipeline)).fit(frame).transform(frame)
+
+    @pytest.mark.parametrize(
+        ("inner", "by_fit"),
+        [
+            (Recorder(), True),
+            (FunctionTransformer(np.log1p), True),
+            (FunctionTransformer(np.log1p), False),
+        ],
+    )
+    def test_who_knows_no_columns_warns_of_nothing(self, frame, inner, by_fit):
+        """Those that count no columns have seen none by other names."""
+        table = frame.drop(columns="era")
+        frozen = FrozenEstimator(inner.fit(table) if by_fit else inner)
+        latents = LatentFeatures(frozen, passthrough=False).fit(frame)
+        out = latents.transform(frame)
+        np.testing.assert_allclose(out, inner.transform(table), rtol=1e-6)
+
+    @pytest.mark.parametrize("remainder", ["drop", "passthrough"])
+    @pytest.mark.parametrize("by", ["name", "place"])
+    def test_who_selects_columns_by_name(self, frame, by, remainder):
+        table = reordered(frame.drop(columns="era")).iloc[:, :4]
+        chosen = list(table.columns[:2]) if by == "name" else [0, 1]
+        columns = ColumnTransformer([("a", PCA(1), chosen)], remainder=remainder)
+        union = FeatureUnion([("one", columns), ("two", columns)])
+        polars = pl.from_pandas(frame.reset_index(drop=True))
+        for inner in (columns, make_pipeline(columns, StandardScaler()), union):
+            expected = inner.fit_transform(table)
+            for X in (frame, polars):
+                latents = LatentFeatures(FrozenEstimator(inner), passthrough=False)
+                out = latents.fit(X).transform(X)
+                np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-5)
+            with pytest.raises(ValueError, match=r"columns are missing: .*feature_"):
+                latents.fit_transform(renamed(frame))
+        with pytest.raises(ValueError, match=OTHER):
+            LatentFeatures(
+                FrozenEstimator(
+                    FeatureUnion([("one", columns), ("two", FA)]).fit(table)
+                )
+            ).fit(frame)
+
+
+class TestErrorsOfEmbedders:
+    """They say whose they are."""
+
+    both = [("a", FA), ("b", FunctionTransformer(first_two))]
+
+    def test_in_fit_and_transform(self, panel, frame, tmp_path):
+        told = (
+            r"'b' of LatentFeatures, which was handed a DataFrame of shape \(.*, 20\)"
+        )
+        for memory in (None, tmp_path):
+            latents = LatentFeatures(self.both, memory=memory)
+            with pytest.raises(Exception, match=told):
+                latents.fit_transform(frame)
+        latents = LatentFeatures(FunctionTransformer(first_two)).fit(frame)
+        told = "'functiontransformer' of LatentFeatures, which was handed a DataFrame"
+        with pytest.raises(Exception, match=told):
+            latents.transform(frame)
+        with pytest.raises(AttributeError, match="'functiontransformer' of LatentF"):
+            latents.get_feature_names_out()
+
+    def test_arrays_have_no_names(self, panel):
+        latents = LatentFeatures(self.both, passthrough=False)
+        latents.fit(panel.X, eras=panel.eras)
+        out = latents.transform(panel.X, eras=panel.eras)
+        np.testing.assert_array_equal(out[:, 2:], panel.X[:, :2])
 
 
 class TestFramesInside:
@@ -238,9 +308,26 @@ class TestWeights:
         np.testing.assert_array_equal(out[:, 2:], alone)
 
     def test_matter_to_nobody_who_learns_nothing(self, panel):
-        weights = np.ones(panel.n_rows)
+        weights = np.where(np.arange(panel.n_rows) % 2, 3.0, 0.0)
         for embedder in (None, FrozenEstimator(PCA(2).fit(panel.X))):
-            LatentFeatures(embedder).fit(panel.X, sample_weight=weights)
+            with_them = LatentFeatures(embedder).fit(panel.X, sample_weight=weights)
+            without = LatentFeatures(embedder).fit(panel.X)
+            np.testing.assert_array_equal(
+                with_them.transform(panel.X), without.transform(panel.X)
+            )
+
+    @pytest.mark.parametrize("frozen", [False, True])
+    def test_matter_to_bins(self, panel, frozen):
+        pca = PCA(2, svd_solver="full").fit(panel.X)
+        weights = np.where(pca.transform(panel.X)[:, 0] > 0, 10.0, 1.0)
+        embedder = FrozenEstimator(pca) if frozen else pca
+        latents = LatentFeatures(embedder, passthrough=False, quantize="int8")
+        even, uneven = (
+            np.bincount(latents.fit_transform(panel.X, sample_weight=w)[:, 0], weights)
+            for w in (weights, None)
+        )
+        np.testing.assert_allclose(even / weights.sum(), 0.2, atol=0.02)
+        assert uneven[0] / weights.sum() < 0.1
 
     def test_reach_the_embedder_of_dreams(self, panel):
         weights = np.where(np.arange(panel.n_rows) % 2, 3.0, 0.0)

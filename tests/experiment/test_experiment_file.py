@@ -249,6 +249,15 @@ def test_files_are_relative_to_the_experiment_file(write, parquet, tmp_path):
             "eta = 1\nlearning_rate = 1",
             "rate: is the same as 'eta'",
         ),
+        (
+            "lightgbm",
+            "bagging_seed = 1\nseed = 2",
+            "seed: is 'random_state', which is ",
+        ),
+        ("lightgbm", "num_threads = 2", "num_threads: .* use model.n_jobs"),
+        ("lightgbm", "device_type = 'gpu'", "device_type: .* use model.device"),
+        ("xgboost", "nthread = 2", "nthread: .* use model.n_jobs"),
+        ("xgboost", "n_jobs = 2", "n_jobs: is set elsewhere: use model.n_jobs"),
     ],
 )
 @pytest.mark.parametrize("trusted", [False, True])

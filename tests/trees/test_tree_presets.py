@@ -106,6 +106,42 @@ def test_parameters_that_no_library_knows(make, wrong, told):
         make(device="cpu", **wrong)
 
 
+@pytest.mark.parametrize(
+    ("make", "wrong", "told"),
+    [
+        (make_lightgbm, {"random_state": 1, "seed": 1}, "seed: .*as 'random_state': p"),
+        (make_lightgbm, {"random_state": 0, "random_seed": None}, "as 'random_state'"),
+        (
+            make_lightgbm,
+            {"n_jobs": 1, "num_threads": 2},
+            "threads: .*as 'n_jobs': ",
+        ),
+        (
+            make_lightgbm,
+            {"device_type": "gpu"},
+            "type: .* as 'device': pass",
+        ),
+        (make_xgboost, {"random_state": 1, "seed": 2}, "seed: .*as 'random_state': p"),
+        (
+            make_xgboost,
+            {"n_jobs": 1, "nthread": 2},
+            "nthread: .* as 'n_jobs': p",
+        ),
+    ],
+)
+def test_arguments_by_another_name_too(make, wrong, told):
+    with pytest.raises(ValueError, match=told):
+        make(**{"device": "cpu", **wrong})
+
+
+def test_another_name_of_an_argument_that_did_not_come():
+    model = make_lightgbm(seed=5, num_threads=1, device_type="cpu").get_params()
+    assert (model["random_state"], model["n_jobs"]) == (5, 1)
+    assert model["device_type"] == "cpu"
+    model = make_xgboost(device="cpu", seed=5, nthread=1).get_params()
+    assert (model["random_state"], model["n_jobs"]) == (5, 1)
+
+
 def test_a_lightgbm_that_does_not_tell_its_names_refuses_none(monkeypatch):
     caches = (_names._lightgbm_aliases, _names._lightgbm_names)
     for cached in caches:
@@ -184,8 +220,8 @@ def test_another_name_overrides_the_preset_too(make, alias, name, rows):
 def test_values_of_other_names_are_checked_too():
     with pytest.raises(ValueError, match="'sub_feature' parameter of make_light"):
         make_lightgbm(device="cpu", sub_feature=5.0)
-    assert make_lightgbm(device="cpu", n_jobs=1, num_threads=2).n_jobs == 2
-    assert make_xgboost(device="cpu", n_jobs=1, nthread=2).n_jobs == 2
+    assert make_lightgbm(device="cpu", num_threads=2).n_jobs == 2
+    assert make_xgboost(device="cpu", nthread=2).n_jobs == 2
 
 
 def test_lightgbm_needs_a_number_of_trees():

@@ -63,6 +63,13 @@ def test_frames_of_one_type_and_extension_types(X):
     assert tree_table(frame.astype("Int8")).equals(tree_table(frame))
 
 
+def test_sparse_columns_become_dense(X):
+    frame = pd.DataFrame(X[:, :3], columns=["a", "b", "c"])
+    for names in ("abc", "b"):
+        sparse = frame.astype({name: pd.SparseDtype("int8", 0) for name in names})
+        assert tree_table(sparse).equals(tree_table(frame))
+
+
 def test_nulls_are_missing_values(X, y):
     array = X.astype(np.float32)
     array[::5, 0] = np.nan
