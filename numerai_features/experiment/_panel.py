@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +61,8 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
                 "Give data.panel another folder, or delete this one."
             )
         if panel.info[_MADE_OF] == made_of[_MADE_OF]:
+            with _way_out(folder):
+                panel.verify()  # it takes as long as reading it, results much longer
             return panel
     try:
         if experiment["data"]["files"] is None:
@@ -74,10 +78,18 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
 
 def _panel_there(folder: Path) -> EraPanel | None:
     """Open the panel of a folder; None where there is none, or only parts of one."""
+    with _way_out(folder):
+        try:
+            return EraPanel.open(folder)
+        except FileNotFoundError:
+            return None
+
+
+@contextmanager
+def _way_out(folder: Path) -> Iterator[None]:
+    """Say of what is wrong with a panel that the run can make it again."""
     try:
-        return EraPanel.open(folder)
-    except FileNotFoundError:
-        return None
+        yield
     except ValueError as error:
         raise ValueError(
             f"{error} Or delete {folder}: then the run makes it again."

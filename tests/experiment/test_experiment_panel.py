@@ -107,6 +107,18 @@ def test_panel_of_others_is_kept(tmp_path):
     EraPanel.open(tmp_path / "panel").verify()
 
 
+@pytest.mark.parametrize("name", ["features.npy", "targets.npy", "ids.parquet"])
+def test_a_flipped_bit_is_told_with_a_way_out(panel, name):
+    """Also one that leaves bins bins, and targets targets."""
+    file = panel.path / name
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    message = rf"{name} is .*damaged.*Or delete {panel.path}: then the run makes"
+    with pytest.raises(ValueError, match=message):
+        load(panel.path)
+
+
 def test_damaged_panel_is_told_with_a_way_out(panel):
     (panel.path / "panel.json").write_text("{")
     message = rf"panel\.json is damaged.*Or delete {panel.path}: then the run makes"
