@@ -155,7 +155,7 @@ SPLITTERS = [
     RepeatedEraKFold(),
 ]
 SMALL = {"hidden": (4,), "max_epochs": 1, "random_state": 0}
-WITHOUT_WEIGHTS = LatentFeatures(PCA(1), quantize="uint8", n_bins=2, passthrough=False)
+BINNED = LatentFeatures(PCA(1), quantize="uint8", n_bins=2, passthrough=False)
 BESIDE_A_NETWORK = LatentFeatures([("pca", PCA(1)), ("dae", DAEEmbedder(1, **SMALL))])
 MIXED = AugmentedRegressor(
     DecisionTreeRegressor(random_state=0), EraMixupAugmenter(random_state=0)
@@ -194,7 +194,7 @@ FURTHER = [
     ),
     FactorAnalysisEmbedder(1, rotation="varimax", center="era", tol=1e-4),
     FactorAnalysisEmbedder(2, missing="raise", max_iter=20),
-    WITHOUT_WEIGHTS,
+    BINNED,
     BESIDE_A_NETWORK,
     CutoutAugmenter(0.5, copies=2, value=1.5, random_state=1),
     CutoutAugmenter(1, per="row", value=0, random_state=1),
@@ -261,7 +261,11 @@ EXCUSED = {
             "rows are mixed with others at random, copies of a row with others each"
         ),
     },
-    repr(WITHOUT_WEIGHTS): dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
+    repr(BINNED): {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "PCA takes no weights, the bins alone count by them"
+        ),
+    },
     repr(PIPELINE): {
         **dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
         "check_all_zero_sample_weights_error": REFUSES_WEIGHTS,
