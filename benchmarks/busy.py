@@ -98,7 +98,7 @@ def seconds(arm, checkout):
     with tempfile.TemporaryDirectory() as folder:
         told = subprocess.run(
             [sys.executable, "-c", script(arm), folder],
-            env=environment, capture_output=True, text=True, check=True,
+            cwd=folder, env=environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
     return float(told.stdout.split()[-1])
 

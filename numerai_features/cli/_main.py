@@ -47,7 +47,7 @@ def sleep_sooner() -> None:
     is set here is read when a library is loaded, and stays where the user has set it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # GNU's; 300,000 by default
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's; 300,000 by default
         os.environ.setdefault("KMP_BLOCKTIME", "1")  # LLVM's, ms; 200 by default
 
 

@@ -158,9 +158,9 @@ class TestSleepSooner:
         assert (
             found
             == {
-                None: ["10000", "1", None],
+                None: ["1000", "1", None],
                 "GOMP_SPINCOUNT": ["7", "1", None],
-                "KMP_BLOCKTIME": ["10000", "7", None],
+                "KMP_BLOCKTIME": ["1000", "7", None],
                 "OMP_WAIT_POLICY": [None, None, "7"],
             }[given]
         )
@@ -179,4 +179,4 @@ class TestSleepSooner:
         told = subprocess.run(
             [sys.executable, "-c", code], env=env, capture_output=True, text=True
         )
-        assert told.stdout.endswith("10000\n"), told.stderr
+        assert told.stdout.endswith("1000\n"), told.stderr
