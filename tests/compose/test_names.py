@@ -63,6 +63,8 @@ class TestLightGBM:
         pytest.importorskip("lightgbm")
         return make_lightgbm(device="cpu", n_estimators=5, n_jobs=1)
 
+    # What LightGBM with an older scikit-learn says of arrays, which it gave names.
+    @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
     @pytest.mark.parametrize("keep_era", [False, True])
     def test_other_columns_are_refused(self, panel, frame, tree, keep_era):
         inner = make_pipeline(LatentFeatures(FA), tree) if keep_era else tree
