@@ -120,6 +120,14 @@ class EraIndex:
         return _of_plain_type(self.labels)[self.codes]
 
     @property
+    def row_keys(self) -> NDArray[Any]:
+        """What tells the era of each row to others, of shape (n_rows,).
+
+        Its number; where that is but the rank of a name, the name.
+        """
+        return self.row_labels if self.named else self.row_numbers
+
+    @property
     def resolved(self) -> NDArray[np.bool_]:
         """Which eras are not the live one, of shape (n_eras,)."""
         return np.asarray(self.numbers != LIVE)

@@ -167,8 +167,7 @@ def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
     takes_groups = not hasattr(splitter, "get_metadata_routing") or consumes(
         splitter, "split", "groups"
     )
-    groups = eras.row_labels if eras.named else eras.row_numbers
-    return splitter, X, y, groups if takes_groups else None
+    return splitter, X, y, eras.row_keys if takes_groups else None
 
 
 def _pair(fold: Any, number: int) -> Any:

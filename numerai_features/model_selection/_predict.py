@@ -247,17 +247,11 @@ def _run(
         prediction = make()
     else:
         prediction = cache.recall_array("prediction", (key, train, test), make)
-    eras, target = _eras_told(data)[test], data.target[test]
+    eras, target = data.rows.era_index.row_keys[test], data.target[test]
     if pd.Series(target).groupby(eras).nunique().max() < 2:  # nothing to score by
         return prediction, np.full(len(prediction), np.nan)
     tell("scores")
     return prediction, era_scores(target, prediction, eras).reindex(eras).to_numpy()
-
-
-def _eras_told(data: _Data) -> NDArray[Any]:
-    """Return the era number of each row; its label where that is but a name."""
-    index = data.rows.era_index
-    return index.row_labels if index.named else index.row_numbers
 
 
 def _fit_and_predict(
@@ -302,7 +296,7 @@ def _has_rows(value: Any, n_rows: int) -> bool:
 def _as_frame(data: _Data, tests: list[Chosen], results: list[Any]) -> pd.DataFrame:
     import pandas as pd
 
-    eras = _eras_told(data)
+    eras = data.rows.era_index.row_keys
     rows = np.arange(len(eras))
     rows = np.concatenate([rows[test] for test in tests])
     predictions, scores = zip(*results, strict=True)

@@ -21,10 +21,10 @@ from numerai_features.nn._draws import INITIAL, Draws, torch_generator
 from numerai_features.nn._parallel import sum_over_processes
 from numerai_features.nn._passes import (
     cell_by_cell,
-    in_blocks,
     normalize_and_activate,
 )
 from numerai_features.nn._products import in_float32, product, table_product
+from numerai_features.nn._threads import shares_out
 
 Array = NDArray[np.float64]
 Units = tuple[Array, Array]
@@ -194,7 +194,7 @@ class BatchNorm(Norm):
             What comes after it; a name of `ACTIVATIONS`.
         """
         x = x.float() if x.dtype.itemsize < 4 else x
-        if self.training and in_blocks(x):
+        if self.training and shares_out(x):
             y, mean, variance = normalize_and_activate(
                 x, self.gamma, self.beta, self.eps, activation
             )

@@ -48,11 +48,6 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], object], Slopes]] = {
 }
 
 
-def in_blocks(x: Tensor) -> bool:
-    """Tell whether passes over a batch are to be shared out."""
-    return x.device.type == "cpu" and shares_out()
-
-
 def blocks_of(x: Any) -> list[slice]:
     """Return blocks of rows of a table or a batch, (B, n)."""
     return cut(x.shape[0], x.shape[0] * x.shape[1] // _CELLS, _FEWEST)
@@ -72,7 +67,7 @@ def sums_of(x: Tensor, terms: Callable[[slice], tuple[Tensor, Tensor]]) -> Tenso
     -------
     Tensor of shape (3, n)
     """
-    if not in_blocks(x):
+    if not shares_out(x):
         a, b = terms(slice(None))
         ones = a.new_ones(1, len(a))
         return torch.cat([ones @ a, ones @ b, ones.sum().expand(1, a.shape[1])])
@@ -192,7 +187,7 @@ def _times(x: Tensor, factors: Tensor) -> Tensor:
 
 def cell_by_cell(x: Tensor, factors: Tensor) -> Tensor:
     """Return ``x * factors`` for factors that need no gradient, both (B, n)."""
-    if not in_blocks(x):
+    if not shares_out(x):
         return x * factors
     y: Tensor = _Times.apply(x, factors)  # type: ignore[no-untyped-call]
     return y

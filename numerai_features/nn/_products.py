@@ -72,7 +72,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
     It knows its gradients, and is shared out where there are threads to.
     """
-    if not shares_out() or a.device.type != "cpu":
+    if not shares_out(a):
         return (a @ b).float()
     dtype = product_dtype(a.device)
     with in_float32(a):
@@ -83,7 +83,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 def times(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b`` without gradients, shared out where there are threads to."""
     (n_rows, depth), n_columns = a.shape, b.shape[1]
-    if not shares_out() or a.device.type != "cpu":
+    if not shares_out(a):
         return a @ b
     by_rows = n_rows >= n_columns
     blocks = _blocks(n_rows if by_rows else n_columns, n_rows * n_columns * depth)

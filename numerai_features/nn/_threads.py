@@ -146,9 +146,12 @@ def own_threads(n_jobs: int | None = None) -> Iterator[None]:
         crew.leave()
 
 
-def shares_out() -> bool:
-    """Tell whether there are threads to share blocks out to, be it one."""
-    return _crew.get() is not None
+def shares_out(x: torch.Tensor) -> bool:
+    """Tell whether what is done to a tensor is to be shared out, be it to one thread.
+
+    On a CPU, where there are `own_threads`.
+    """
+    return x.device.type == "cpu" and _crew.get() is not None
 
 
 def each(function: Callable[[_Part], object], parts: Iterable[_Part]) -> None:
