@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from numerai_features.encoders import Activation, Affine, Step
 from numerai_features.nn._draws import INITIAL, Draws, torch_generator
-from numerai_features.nn._parallel import sum_over_processes
 from numerai_features.nn._passes import (
     cell_by_cell,
+    moments_of,
+    norm_gradients,
     normalize_and_activate,
 )
 from numerai_features.nn._products import in_float32, product, table_product
@@ -121,9 +122,7 @@ class _Normalize(torch.autograd.Function):
         ones = x.new_ones(1, len(x))
         sums = torch.cat([ones @ x, ones @ (x * x)])
         sums = torch.cat([sums, torch.full_like(sums[:1], len(x))])
-        total, squares, n = sum_over_processes(sums)  # each (n,)
-        mean = total / n
-        variance = (squares / n - mean * mean).clamp(min=0)
+        mean, variance, n = moments_of(sums)
         scale = gamma * torch.rsqrt(variance + eps)
         y = torch.addcmul(beta - mean * scale, x, scale)
         return y, mean, variance, n.clone()
@@ -141,13 +140,8 @@ class _Normalize(torch.autograd.Function):
         scale = gamma * inverse
         ones = dy.new_ones(1, len(dy))
         own = torch.cat([ones @ dy, ones @ (dy * x)])
-        total, products = sum_over_processes(own.clone())
-        dgamma = (products - mean * total) * inverse
-        slope = -scale * inverse * dgamma / n
-        constant = -scale * total / n - slope * mean
+        slope, constant, dgamma = norm_gradients(own, mean, inverse, scale, n)
         dx = torch.addcmul(torch.addcmul(constant, x, slope), dy, scale)
-        # Parameters' gradients are summed over processes with all others.
-        dgamma = (own[1] - mean * own[0]) * inverse
         return dx, dgamma, own[0], None
 
 

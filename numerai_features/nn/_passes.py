@@ -84,6 +84,45 @@ def sums_of(x: Tensor, terms: Callable[[slice], tuple[Tensor, Tensor]]) -> Tenso
     return parts.sum(0)
 
 
+def moments_of(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return means, variances and the count of the rows of all processes, each (n,).
+
+    Parameters
+    ----------
+    sums : Tensor of shape (3, n)
+        Of this process's rows, their squares, and ones.
+    """
+    total, squares, n = sum_over_processes(sums)
+    mean = total / n
+    return mean, (squares / n - mean * mean).clamp(min=0), n
+
+
+def norm_gradients(
+    own: Tensor, mean: Tensor, inverse: Tensor, scale: Tensor, n: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what batch normalisation's gradients are made of, each (n,).
+
+    Parameters
+    ----------
+    own : Tensor of shape (2, n)
+        Sums over this process's rows of the output's gradient, and of it times x.
+    mean, inverse, scale, n : Tensor of shape (n,)
+        Of the batch: means, inverse deviations, these times gamma, rows.
+
+    Returns
+    -------
+    slope, constant : Tensor of shape (n,)
+        The gradient of x is ``slope * x + constant``, and ``scale`` times the output's.
+    dgamma : Tensor of shape (n,)
+        This process's part: parameters' gradients are summed with all others.
+    """
+    total, products = sum_over_processes(own.clone())
+    dgamma = (products - mean * total) * inverse
+    slope = -scale * inverse * dgamma / n
+    constant = -scale * total / n - slope * mean
+    return slope, constant, (own[1] - mean * own[0]) * inverse
+
+
 class _NormalizeAndActivate(torch.autograd.Function):
     """Batch normalisation over the rows of all processes, and what comes after it.
 
@@ -96,9 +135,7 @@ class _NormalizeAndActivate(torch.autograd.Function):
         x: Tensor, gamma: Tensor, beta: Tensor, eps: float, activation: str
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         sums = sums_of(x, lambda rows: (x[rows], x[rows] * x[rows]))
-        total, squares, n = sum_over_processes(sums)  # each (n,)
-        mean = total / n
-        variance = (squares / n - mean * mean).clamp(min=0)
+        mean, variance, n = moments_of(sums)
         scale = gamma * torch.rsqrt(variance + eps)
         shift = beta - mean * scale
         y = torch.empty_like(x)
@@ -131,17 +168,12 @@ class _NormalizeAndActivate(torch.autograd.Function):
             return dx[rows], dx[rows] * x[rows]
 
         own = sums_of(x, terms)[:2]
-        total, products = sum_over_processes(own.clone())
-        dgamma = (products - mean * total) * inverse
-        slope = -scale * inverse * dgamma / n
-        constant = -scale * total / n - slope * mean
+        slope, constant, dgamma = norm_gradients(own, mean, inverse, scale, n)
 
         def fill(rows: slice) -> None:
             dx[rows].mul_(scale).addcmul_(x[rows], slope).add_(constant)
 
         each(fill, blocks_of(x))
-        # Parameters' gradients are summed over processes with all others.
-        dgamma = (own[1] - mean * own[0]) * inverse
         return dx, dgamma, own[0], None, None
 
 

@@ -40,7 +40,7 @@ from numerai_features.nn._layers import (
 )
 from numerai_features.nn._losses import era_corr, linear_squared_error, target_loss
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._passes import cell_by_cell, sums_of
+from numerai_features.nn._passes import cell_by_cell, moments_of, sums_of
 from numerai_features.nn._products import in_float32, product, table_product
 from numerai_features.nn._task import Task
 
@@ -91,9 +91,7 @@ class TableNorm(Norm):
 
         with in_float32(x):
             sums = sums_of(x, terms)
-        total, squares, n = sum_over_processes(sums)
-        mean = total / n
-        variance = (squares / n - mean * mean).clamp(min=0)
+        mean, variance, _ = moments_of(sums)
         return mean / self.scale, variance / self.scale.square()
 
 
