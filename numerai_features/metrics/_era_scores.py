@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex, encode_eras, era_label
+from numerai_features._threads import blas_threads
 from numerai_features._validation import (
     as_frame,
     column_names,
@@ -165,7 +166,9 @@ def scores_by_era(
         other: Any = _Features(given["features"], len(values))
     else:
         other = needed and _reference(given[needed], len(values), needed)
-    scores = _score_eras(index, target, values, other, metric, keep_few)
+    # Of an era, several threads of BLAS cost more than they save, in FNC's products too.
+    with blas_threads(1):
+        scores = _score_eras(index, target, values, other, metric, keep_few)
     return _as_pandas(scores, names, metric)
 
 

@@ -10,17 +10,20 @@ precise as a product in float32.
 from __future__ import annotations
 
 from functools import cache
+from itertools import product as pairs
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from numerai_features.nn._threads import cut, each, shares_out
+from numerai_features.nn._threads import cut, each, n_sharing, shares_out
 
 # Multiplications of a block: some half a millisecond, and of two halves of less, where
 # there are but two. Handing a block over takes a tenth of that.
 _BLOCK, _LEAST = 1 << 25, 1 << 24
 _FEWEST = 64  # rows or columns of a block
+_FEWEST_DIGITS = 32  # columns, of three or four digits each
 _AS_FAST = 4  # times as those of floats are multiplications of bytes
 
 # Added to a number q below 2**22 in magnitude, 2**23 + _OFFSET leaves q + _OFFSET in
@@ -63,7 +66,9 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             da = times(dy, b.T.to(ctx.dtype)).to(a.dtype)
         if ctx.needs_input_grad[1]:
-            db = times(a.T.to(ctx.dtype), dy).to(b.dtype)
+            a = a.to(ctx.dtype)  # the gradient of a weight transposed lies as it does
+            db = times(a.T, dy) if b.is_contiguous() else times(dy.T, a).T
+            db = db.to(b.dtype)
         return da, db, None
 
 
@@ -189,16 +194,22 @@ def table_times(x: Tensor, matrix: Tensor) -> Tensor:
     """
     if x.dtype != torch.int8:
         return times(x, matrix.to(x.dtype)).float()
-    n = matrix.shape[1]
-    out = matrix.new_empty(len(x), n)
-    digits, scale = _digits(matrix)
-    planes = digits.view(-1, n, _N_BYTES)[..., :3].transpose(1, 2).reshape(-1, 3 * n)
+    n_rows, n = len(x), matrix.shape[1]
+    out = matrix.new_empty(n_rows, n)
 
-    def fill(rows: slice) -> None:
-        _join(torch._int_mm(x[rows], planes).view(-1, 3, n), scale, out[rows])
+    def fill(part: tuple[slice, slice]) -> None:
+        part_rows, columns = part
+        digits, scale = _digits(matrix[:, columns])
+        n = len(scale)
+        planes = digits.view(-1, n, _N_BYTES)[..., :3].transpose(1, 2)
+        planes = planes.reshape(-1, 3 * n)
+        x_part, out_part = x[part_rows], out[part_rows, columns]
+        n_blocks = len(x_part) * 3 * n // _MOST_CELLS
+        for rows in cut(len(x_part), n_blocks, _FEWEST):
+            products = torch._int_mm(x_part[rows], planes).view(-1, 3, n)
+            _join(products, scale, out_part[rows])
 
-    n_blocks = len(x) * 3 * n // _MOST_CELLS
-    each(fill, _blocks(len(x), x.numel() * 3 * n // _AS_FAST, n_blocks))
+    each(fill, _parts(n_rows, n, x.numel() * 3 * n))
     return out
 
 
@@ -214,27 +225,41 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (F, n)
+        Columns lie together, as those of a weight transposed.
     """
     if x.dtype != torch.int8:
         # This way round it takes half the time of x.T @ matrix.
         return times(matrix.T.to(x.dtype), x).T.float()
-    n = matrix.shape[1]
-    out = matrix.new_empty(x.shape[1], n)
-    digits, scale = _digits(matrix)
+    n_columns, n = x.shape[1], matrix.shape[1]
+    out = matrix.new_empty(n, n_columns)
 
-    # Planes side by side would be less work, but for putting them there.
-    def fill(columns: slice) -> None:
-        products = torch._int_mm(x[:, columns].T, digits).view(-1, n, _N_BYTES)
-        _join(products.transpose(1, 2), scale, out[columns])
+    def fill(part: tuple[slice, slice]) -> None:
+        rows, columns = part
+        digits, scale = _digits(matrix[:, rows])
+        n = len(scale)
+        planes = digits.view(-1, n, _N_BYTES).permute(2, 1, 0)[:3].reshape(3 * n, -1)
+        products = torch._int_mm(planes, x[:, columns]).view(3, n, -1)
+        _join(products.transpose(0, 1), scale[:, None], out[rows, columns])
 
-    each(fill, _blocks(x.shape[1], x.numel() * _N_BYTES * n // _AS_FAST))
-    return out
+    each(fill, [part[::-1] for part in _parts(n_columns, n, x.numel() * 3 * n)])
+    return out.T
 
 
-def _blocks(size: int, work: int, fewest: int = 1) -> list[slice]:
+def _blocks(size: int, work: int) -> list[slice]:
     """Return blocks of rows or columns, of a product of so many multiplications."""
-    n_blocks = max(fewest, min(max(2, work // _BLOCK), work // _LEAST))
-    return cut(size, n_blocks, _FEWEST)
+    return cut(size, min(max(2, work // _BLOCK), work // _LEAST), _FEWEST)
+
+
+def _parts(n_rows: int, n_columns: int, work: int) -> list[tuple[slice, slice]]:
+    """Return rows and columns of a product of bytes, a part for each thread.
+
+    Columns first: whoever multiplies with a column makes its digits. Whole numbers are
+    exact, so that the bits do not depend on the number of parts.
+    """
+    n_parts = min(n_sharing(), work // _AS_FAST // _LEAST)
+    columns = cut(n_columns, n_parts, _FEWEST_DIGITS)
+    rows = cut(n_rows, ceil(n_parts / len(columns)), _FEWEST)
+    return [*pairs(rows, columns)]
 
 
 def _digits(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,7 +277,7 @@ def _digits(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _join(products: Tensor, scale: Tensor, out: Tensor) -> None:
-    """Put together the products (K, 3 or 4, n) with the digits."""
+    """Put together the products (K, 3, n) with the digits."""
     torch.mul(products[:, 2], 65536.0, out=out)
     out.add_(products[:, 1], alpha=256).add_(products[:, 0]).mul_(scale)
 

@@ -154,6 +154,11 @@ def shares_out(x: torch.Tensor) -> bool:
     return x.device.type == "cpu" and _crew.get() is not None
 
 
+def n_sharing() -> int:
+    """Return how many threads `each` shares parts out to."""
+    return (_crew.get() or _ALONE).size
+
+
 def each(function: Callable[[_Part], object], parts: Iterable[_Part]) -> None:
     """Call a function, which writes what it makes, for each part, in any order.
 
