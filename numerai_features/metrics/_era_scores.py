@@ -166,7 +166,7 @@ def scores_by_era(
         other: Any = _Features(given["features"], len(values))
     else:
         other = needed and _reference(given[needed], len(values), needed)
-    # Of an era, several threads of BLAS cost more than they save, in FNC's products too.
+    # Of one era, threads of BLAS cost more than they save, in FNC's products too.
     with blas_threads(1):
         scores = _score_eras(index, target, values, other, metric, keep_few)
     return _as_pandas(scores, names, metric)
