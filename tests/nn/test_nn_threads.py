@@ -215,20 +215,23 @@ def _products(n_jobs):
 
     table = torch.randint(0, 5, (700, 900), generator=generator, dtype=torch.int8)
     a, b, matrix, center = draw(600, 500), draw(500, 700), draw(900, 300), draw(900)
+    narrow = draw(900, 40)  # fewer columns than one for each thread
     with own_threads(n_jobs):
         y = product(a, b)
         of_bytes = table_product(table, matrix, center.detach())
         of_floats = table_product(table.float(), matrix, center.detach())
-        loss = y.square().sum() + of_bytes.square().sum() + of_floats.square().sum()
-        loss.backward()
+        of_few = table_product(table, narrow)
+        products = (y, of_bytes, of_floats, of_few)
+        sum(made.square().sum() for made in products).backward()
         tall = times(a.detach().T, y.detach())
-    return [
-        x.detach() for x in (y, of_bytes, of_floats, tall, a.grad, b.grad, matrix.grad)
-    ]
+    gradients = [x.grad for x in (a, b, matrix, narrow)]
+    return [x.detach() for x in (*products, tall, *gradients)]
 
 
 @pytest.mark.usefixtures("_many_cores")
-def test_products_are_the_same_to_the_bit():
+@pytest.mark.parametrize("least", [1 << 24, 1 << 20])
+def test_products_are_the_same_to_the_bit(monkeypatch, least):
+    monkeypatch.setattr("numerai_features.nn._products._LEAST", least)
     first = _products(1)
     for n_jobs in (2, 5):
         for one, other in zip(first, _products(n_jobs), strict=True):
