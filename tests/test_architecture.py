@@ -94,6 +94,8 @@ IMPORTS = [
 def room_of(module):
     """Return the room of a module; None where it is not ours."""
     first = module.partition(".")[0]
+    if module == "__main__":  # the command by another name
+        return "cli"
     if module == "version" or (first.startswith("_") and first in MODULES):
         return GROUND
     return first if first in MODULES else None

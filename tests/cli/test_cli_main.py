@@ -43,6 +43,13 @@ def test_version(capsys):
     assert capsys.readouterr().out == expected
 
 
+def test_python_m_is_the_command():
+    command = [sys.executable, "-m", "numerai_features", "run", "none.toml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("none.toml cannot be read")
+
+
 def test_a_command_is_required(capsys):
     with pytest.raises(SystemExit, match="2"):
         main([])
