@@ -23,7 +23,7 @@ unit: .venv/ready
 
 # scikit-learn 1.6.1, the version on Numerai's servers.
 test-oldest: .venv-oldest/ready
-	$(OLDEST)/python -m pytest tests/test_common.py tests/compose tests/metrics tests/model_selection tests/embedders
+	$(OLDEST)/python -m pytest tests/test_common.py tests/compose tests/metrics tests/model_selection tests/embedders tests/trees
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m "slow or gpu"

@@ -12,6 +12,9 @@ import xgboost
 
 from numerai_features.trees import _device, _names, make_lightgbm, make_xgboost
 
+# LightGBM 4.6 warns of arrays that it was trained on itself
+pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+
 DOCUMENTED = {
     "small": (2000, 0.01, 5, 31, 0.1),
     "large": (20_000, 0.001, 6, 64, 0.1),

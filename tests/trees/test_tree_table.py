@@ -1,5 +1,6 @@
 """Arrow tables: cells, types, and the same model as from numpy."""
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -7,6 +8,11 @@ import pyarrow as pa
 import pytest
 
 from numerai_features.trees import make_lightgbm, make_xgboost, tree_table
+
+takes_tables = pytest.mark.skipif(
+    tuple(map(int, lightgbm.__version__.split(".")[:2])) < (4, 7),
+    reason="LightGBM's scikit-learn classes take Arrow tables from 4.7 on",
+)
 
 
 @pytest.fixture
@@ -70,6 +76,7 @@ def test_sparse_columns_become_dense(X):
         assert tree_table(sparse).equals(tree_table(frame))
 
 
+@takes_tables
 def test_nulls_are_missing_values(X, y):
     array = X.astype(np.float32)
     array[::5, 0] = np.nan
@@ -93,6 +100,7 @@ def test_names_may_be_given(X):
     assert tree_table(X[:, :2], pd.Index(["x", 7])).column_names == ["x", "7"]
 
 
+@takes_tables
 def test_lightgbm_trains_the_same_model_from_a_table(X, y):
     latent = np.random.default_rng(2).normal(size=(len(X), 2)).astype(np.float32)
     latent[::9, 0] = np.nan
