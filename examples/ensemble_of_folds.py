@@ -1,6 +1,8 @@
-"""A network for each fold, each stopped by other eras; their mean predicts.
+"""An ensemble of networks, each stopped early on another fold of eras.
 
-python examples/ensemble_of_folds.py
+The prediction is the mean of theirs.
+
+    python examples/ensemble_of_folds.py
 """
 
 import numpy as np
@@ -17,7 +19,7 @@ TARGET = "target_alpha_20"
 
 
 class Fold:
-    """A splitter of one fold: what `validation` takes."""
+    """One fold of a splitter, as a splitter for `validation`."""
 
     def __init__(self, splitter, number):
         self.splitter, self.number = splitter, number

@@ -1,9 +1,9 @@
-"""An embedder of one's own: a masked autoencoder.
+"""A custom embedder: a masked autoencoder.
 
-Some cells of a row are masked, and a network restores them from the others. What is
-written here is what is its own: two parameters, a loss over a torch module, and how the
-trained module becomes steps in numpy. How rows are read, held out, cut into batches and
-trained on comes from `NetworkEmbedder`, and with it some twenty parameters of training.
+Some cells of a row are masked, and a network reconstructs them from the others. This
+file has only what is specific to it: two parameters, a torch module with its loss, and
+the conversion of the trained module to numpy steps. `NetworkEmbedder` reads the rows,
+holds some out, makes batches and trains; it has some twenty parameters of training.
 """
 
 from dataclasses import field
@@ -21,7 +21,7 @@ from numerai_features.nn._task import Task
 
 
 class MaskedRestoring(Task):
-    """The squared error of masked cells, over a network with one hidden layer."""
+    """A network with one hidden layer, and its squared error on masked cells."""
 
     def __init__(self, table, n_components, share, middle):
         super().__init__()
@@ -42,7 +42,7 @@ class MaskedRestoring(Task):
 
 
 class MaskedAutoencoder(NetworkEmbedder):
-    """Latent features of a network that restores masked cells.
+    """Latent features of a network that reconstructs masked cells.
 
     Parameters
     ----------

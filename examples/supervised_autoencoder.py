@@ -1,6 +1,7 @@
 """The Jane Street winner's network on a synthetic panel.
 
-Two targets, the last eras held out to stop by, scored on eras that come later.
+It is trained on two targets, stopped early on the last training eras, and scored on
+later eras.
 
     python examples/supervised_autoencoder.py
 """
@@ -20,7 +21,7 @@ def main():
     panel = make_era_panel(n_eras=80, rows_per_era=200, random_state=0)
     main_target, other = "target_alpha_20", "target_alpha_60"
     y = np.column_stack([panel.y(main_target), panel.y(other)])
-    # A 60-day target reaches further: purge for the longer one.
+    # Purge for the longer target, which spans 60 days.
     [(train, test)] = EraHoldout(0.25, purge=16).split(panel.X, groups=panel.eras)
 
     net = SupervisedAEMLP(max_epochs=20, random_state=0, verbose=1)

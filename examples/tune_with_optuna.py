@@ -1,4 +1,4 @@
-"""A search for the network's settings over folds of eras.
+"""A search with Optuna for the settings of `SupervisedAEMLP`, over folds of eras.
 
 pip install 'numerai-features[tune]'
 python examples/tune_with_optuna.py
@@ -35,7 +35,7 @@ def main(n_trials=8):
             max_epochs=10,
             random_state=0,
         )
-        # The frame's column era reaches the splitter, the network and the scorer.
+        # The splitter, the network and the scorer read the frame's column era.
         return cross_val_score(net, X, y, cv=folds, scoring=corr).mean()
 
     sampler = optuna.samplers.TPESampler(seed=0)

@@ -1,9 +1,9 @@
-"""Latents of umap-learn beside those of UMAPEmbedder, and what sets them apart.
+"""Latents of umap-learn compared with those of UMAPEmbedder.
 
-`LatentFeatures` takes any transformer. umap-learn lays out the training rows, and new
-rows among them; `UMAPEmbedder` trains a network to do so. Printed for each: how far a
-row's place moves with the rows that come with it, the time that an era takes, and the
-size of what is fitted.
+`LatentFeatures` accepts any transformer. umap-learn lays out the training rows, and
+places new rows among them; `UMAPEmbedder` trains a network that computes the layout.
+For each, the script prints how far a row's position changes with the other rows of the
+call, the time to transform an era, and the size of the pickle.
 
     pip install 'numerai-features[umap]'
     python examples/umap_learn_latents.py
@@ -19,7 +19,7 @@ from numerai_features import LatentFeatures, UMAPEmbedder, make_era_panel
 
 
 class UnlabelledUMAP(umap.UMAP):
-    """UMAP that does not look at y, which a Pipeline hands to all of its steps."""
+    """UMAP that ignores y, which a Pipeline passes to all of its steps."""
 
     def fit(self, X, y=None, *args, **kwargs):
         return super().fit(X, None, *args, **kwargs)
