@@ -96,8 +96,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
 
     See Also
     --------
-    DAEEmbedder : Latents without labels. numerai_features.compose.LatentFeatures :
-    Original features and latents together.
+    DAEEmbedder : Latents without labels.
+    numerai_features.compose.LatentFeatures : Features and latents together.
 
     Notes
     -----

@@ -145,8 +145,8 @@ def _check_varied(X, metric):
         check_spread(X)
     if not (X.max(axis=0) > X.min(axis=0)).any():
         raise ValueError(
-            f"X is constant in all {X.shape[1]} columns: no row is nearer to one than "
-            "to another. Pass columns that vary."
+            f"X is constant in all {X.shape[1]} columns: all rows are equally near. "
+            "Pass columns that vary."
         )
     if metric == "correlation" and all(
         (X[rows] == X[rows, :1]).all() for rows in row_blocks(*X.shape)

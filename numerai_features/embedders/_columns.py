@@ -93,8 +93,8 @@ def check_reach(X: NDArray[Any], columns: Columns) -> None:
         raise ValueError(
             f"X runs from {low[j]:.3g} to {high[j]:.3g} in column {j}, but where the "
             f"network is trained its mean is {mean[j]:.3g} and its standard deviation "
-            f"{scale[j]:.3g}: these rows are not on the scale of those. Correct such "
-            "cells, or set them to NaN."
+            f"{scale[j]:.3g}: the rows are not on the scale of the training rows. "
+            "Correct such cells, or set them to NaN."
         )
 
 
@@ -103,9 +103,9 @@ def check_later(X: NDArray[Any], columns: Columns) -> None:
     low, high = check_spread(X)
     if not (high - low > _LEAST_SHARE * columns.scale)[columns.scale > 0].any():
         raise ValueError(
-            f"X is constant in all {X.shape[1]} columns, beside the scale of the rows "
-            "that the network was fitted to: there is nothing to learn. Pass rows that "
-            "vary, on that scale."
+            f"X is constant in all {X.shape[1]} columns, on the scale of the rows that "
+            "the network was fitted to: there is nothing to learn. Pass rows that vary "
+            "on that scale."
         )
 
 

@@ -88,7 +88,7 @@ class DAEEmbedder(NetworkEmbedder):
     See Also
     --------
     FactorAnalysisEmbedder : Linear latents, in a fraction of the time.
-    numerai_features.compose.LatentFeatures : Original features and latents together.
+    numerai_features.compose.LatentFeatures : Features and latents together.
 
     Notes
     -----

@@ -116,13 +116,13 @@ def _check_told_apart(
     if 2 * (a != b).any(axis=1).sum() > len(rows):
         if metric != "euclidean" and landmarks.X.shape[1] == 1:
             raise ValueError(
-                f"metric={metric!r} compares directions, of which rows with "
-                "n_features=1 have but two. Use metric='euclidean'."
+                f"metric={metric!r} compares directions, and rows with n_features=1 "
+                "have only two directions. Use metric='euclidean'."
             )
         raise ValueError(
-            f"X: by metric={metric!r} most rows are not told apart from their "
-            "neighbours, so near are these beside the spread of all rows. A column, or "
-            "a few cells, are far larger than all others: correct them, or "
+            f"X: by metric={metric!r} most rows cannot be distinguished from their "
+            "neighbours, which are too near relative to the spread of all rows. A "
+            "column, or a few cells, are far larger than all others: correct them, or "
             "standardise the columns."
         )
 
@@ -156,7 +156,7 @@ def split_edges(
         seen = rows.train
     elif validation >= 1:
         raise ValueError(
-            f"validation={validation} is a number of eras; it takes {FEWEST_ERAS} "
+            f"validation={validation} is a number of eras and needs {FEWEST_ERAS} "
             "eras. Pass eras=, or a share of the edges, below 1."
         )
     else:

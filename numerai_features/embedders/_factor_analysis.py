@@ -102,7 +102,7 @@ class FactorAnalysisEmbedder(
     See Also
     --------
     sklearn.decomposition.FactorAnalysis : The same model by a slower iteration.
-    numerai_features.compose.LatentFeatures : Original features and latents together.
+    numerai_features.compose.LatentFeatures : Features and latents together.
 
     Notes
     -----

@@ -127,7 +127,7 @@ def _random_rows(validation: float, n_rows: int, eras: Any, seed: int) -> Any:
         n_eras = 0 if eras is None else int(eras.resolved.sum())
         raise ValueError(
             f"validation={validation} is a number of eras, but there are {n_eras}; it "
-            f"takes {FEWEST_ERAS}. Pass eras=, or a share of the rows, below 1."
+            f"needs {FEWEST_ERAS}. Pass eras=, or a share of the rows, below 1."
         )
     order = np.random.default_rng([seed, n_rows]).permutation(n_rows)
     n_held = int(np.ceil(validation * n_rows))

@@ -236,7 +236,7 @@ def posterior_weight(W: Array, psi: Array) -> Array:
 
 
 def with_signs(W: Array, covariance: Array) -> Array:
-    """Return the loadings with signs that make each factor's strongest one positive."""
+    """Return loadings signed such that each factor's relatively largest is positive."""
     deviation = np.sqrt(np.diag(covariance))[:, None]
     strongest = np.abs(W / np.where(deviation > 0, deviation, 1)).argmax(axis=0)
     return W * np.where(W[strongest, np.arange(W.shape[1])] < 0, -1, 1)

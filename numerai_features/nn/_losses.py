@@ -1,7 +1,7 @@
 """Reconstruction and prediction losses, and CORR of an era.
 
-Names: B rows, F features, k units below the output, T targets; x the stored table, t =
-(x - center) / scale the standardised target, r = h @ weight.T + bias the
+Names: B rows, F features, k units below the output, T targets; x the stored table,
+t = (x - center) / scale the standardised target, r = h @ weight.T + bias the
 reconstruction, w one weight per row.
 """
 
@@ -172,11 +172,11 @@ def target_loss(
     Parameters
     ----------
     kind : {"mse", "bce", "corr", "numerai_corr"}
-        "mse": squared error. "bce": cross-entropy of ``sigmoid(p)``, for targets in [0,
-        1]. "corr": one minus the correlation over all rows of the batch, which is an
-        era. "numerai_corr": the same, after the deviations of p and y from their means
-        are raised to the power of 1.5, as in Numerai's CORR (which also makes the ranks
-        of predictions normal).
+        "mse": squared error. "bce": cross-entropy of ``sigmoid(p)``, for targets in
+        [0, 1]. "corr": one minus the correlation over all rows of the batch, an era.
+        "numerai_corr": the same, after the deviations of p and y from their means are
+        raised to the power of 1.5, as in Numerai's CORR (which also makes the ranks of
+        predictions normal).
     p, y : Tensor of shape (B, T)
         Predictions and targets; NaN in y are ignored.
     w : Tensor of shape (B,) or None
