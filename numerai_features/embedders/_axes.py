@@ -1,4 +1,4 @@
-"""Linear axes that rows are projected on before the search for neighbours."""
+"""Linear axes onto which rows are projected before the neighbour search."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Axes:
     back : Affine or None
         None where the axes are the features.
     rows : ndarray of shape (n_rows, n_axes)
-        The rows from which the axes were computed, projected on them; bytes where the
-        axes are the features.
+        The rows from which the axes were computed, projected onto them; bytes where
+        the axes are the features.
     dtype : dtype
         Type of the arrays that these rows are multiplied with.
     metric : {"euclidean", "cosine", "correlation"}

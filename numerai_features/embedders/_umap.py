@@ -51,9 +51,10 @@ class UMAPEmbedder(NetworkEmbedder):
     with the same loss. So `transform` treats each row alone and takes milliseconds, and
     the fitted embedder keeps the network, not the rows.
 
-    The cost of `fit` does not depend on the number of rows. It draws `n_landmarks` of
-    them evenly over the eras, projects them on principal axes (`reduce`), finds their
-    neighbours there, and trains until the loss of held-out edges stops falling.
+    The cost of `fit` does not depend on the number of rows. It draws landmarks
+    (`n_landmarks` rows) evenly over the eras, projects them onto principal axes
+    (`reduce`), finds their neighbours there, and trains until the loss of held-out
+    edges stops falling.
 
     Parameters
     ----------
@@ -68,10 +69,10 @@ class UMAPEmbedder(NetworkEmbedder):
     metric : {"euclidean", "correlation", "cosine"}, default="euclidean"
         Distance between rows over the features (the factors, if ``reduce="factor"``).
     neighbors : {"all", "era"}, default="all"
-        "all": neighbours are any landmarks; the nearest are often the same stock in
-        adjacent weeks. "era": they are of the row's era; landmarks are all rows of as
-        many evenly spaced eras as `n_landmarks` allows, without eras of fewer than
-        `n_neighbors` rows. Without eras all rows are one era.
+        "all": neighbours are any landmarks, often the same stock in adjacent weeks.
+        "era": neighbours are of the row's era, and landmarks are all rows of as many
+        evenly spaced eras as `n_landmarks` allows; eras of fewer than `n_neighbors`
+        rows are left out. Without eras all rows are one era.
     reduce : {"pca", "factor"}, default="pca"
         Axes for the neighbour search and input of the network: principal axes, or the
         factors of `FactorAnalysisEmbedder`. None: the features.
@@ -129,7 +130,7 @@ class UMAPEmbedder(NetworkEmbedder):
 
     See Also
     --------
-    LatentMapDisplay : The first two latents as a picture.
+    LatentMapDisplay : Scatter plot of the first two latents.
     DAEEmbedder : Latents that restore the features.
 
     Notes

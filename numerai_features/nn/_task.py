@@ -19,7 +19,7 @@ class Task(nn.Module):
     Attributes
     ----------
     falling : frozenset of str
-        Metrics of which less is better; of all others more is better.
+        Metrics to minimise; all others are maximised.
     judges_eras : bool
         Whether each batch to evaluate must be a whole era.
     needs_squares : bool
