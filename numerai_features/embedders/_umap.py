@@ -51,10 +51,9 @@ class UMAPEmbedder(NetworkEmbedder):
     with the same loss. So `transform` treats each row alone and takes milliseconds, and
     the fitted embedder keeps the network, not the rows.
 
-    The cost of `fit` does not depend on the number of rows. It draws landmarks
-    (`n_landmarks` rows) evenly over the eras, projects them onto principal axes
-    (`reduce`), finds their neighbours there, and trains until the loss of held-out
-    edges stops falling.
+    The cost of `fit` does not depend on the number of rows. It draws `n_landmarks` rows
+    evenly over the eras, the landmarks, projects them onto principal axes (`reduce`),
+    finds their neighbours, and trains until the loss of held-out edges stops falling.
 
     Parameters
     ----------
