@@ -1,8 +1,8 @@
-"""What remains of a fitted embedder: an immutable list of steps over numpy arrays.
+"""Encoders: the immutable numpy form of fitted embedders, a list of steps.
 
-An `Encoder` is small, pickles without torch, and works on each row alone. Its steps
-are written against the array-API standard: numpy by default, torch tensors (also on a
-GPU) where that is what comes in.
+An `Encoder` is small, pickles without torch, and treats each row alone. Its steps
+follow the array-API standard: they run on numpy arrays, and on torch tensors (also on a
+GPU) if the input is a tensor.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class _ArrayStep:
                 object.__setattr__(self, field.name, value)
 
     def n_out(self, n_in: int) -> int:
-        """Return the number of output columns: `n_in`, as many as come in."""
+        """Return the number of output columns, which is `n_in`."""
         return n_in
 
 
 @dataclass(frozen=True, eq=False)
 class Fill(_ArrayStep):
-    """Put a column's value in the place of NaN.
+    """Replace NaN by a value for each column.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Fill(_ArrayStep):
         super().__post_init__()
 
     def __call__(self, x: Any, xp: Any) -> Any:
-        """Return x with every NaN filled."""
+        """Return x with every NaN replaced."""
         gaps = xp.isnan(x)
         if not bool(xp.any(gaps)):
             return x
@@ -80,7 +80,7 @@ class Fill(_ArrayStep):
 
 @dataclass(frozen=True, eq=False)
 class Affine(_ArrayStep):
-    """Matrix product and shift, ``x @ weight + bias``.
+    """Affine map, ``x @ weight + bias``.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Affine(_ArrayStep):
         return x if self.bias is None else x + _like(self.bias, x, xp)
 
     def n_out(self, n_in: int) -> int:
-        """Return the number of the weight's columns, whatever `n_in` is."""
+        """Return the number of columns of `weight`, whatever `n_in` is."""
         return int(self.weight.shape[1])
 
 
@@ -123,7 +123,7 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Activation(_ArrayStep):
-    """Elementwise function.
+    """Elementwise activation function.
 
     Parameters
     ----------
@@ -140,13 +140,13 @@ class Activation(_ArrayStep):
             )
 
     def __call__(self, x: Any, xp: Any) -> Any:
-        """Return the function of every cell."""
+        """Apply the function to every cell."""
         return _ACTIVATIONS[self.name](x, xp)
 
 
 @dataclass(frozen=True, eq=False)
 class Softmax(_ArrayStep):
-    """Exponentials of a row, divided by their sum."""
+    """Softmax of each row: exponentials divided by their sum."""
 
     def __call__(self, x: Any, xp: Any) -> Any:
         """Return each row's softmax."""
@@ -156,7 +156,7 @@ class Softmax(_ArrayStep):
 
 @dataclass(frozen=True, eq=False)
 class Argmax(_ArrayStep):
-    """The column that is largest in a row, as one number."""
+    """Index of the largest column of each row."""
 
     def __call__(self, x: Any, xp: Any) -> Any:
         """Return the index of each row's largest cell, (n_rows, 1)."""
@@ -169,7 +169,7 @@ class Argmax(_ArrayStep):
 
 @dataclass(frozen=True, eq=False)
 class Quantize(_ArrayStep):
-    """Rank each column into bins by edges: the bin is the number of edges below x.
+    """Cut each column into bins: a cell's bin is the number of edges below it.
 
     Parameters
     ----------
@@ -194,12 +194,12 @@ class Quantize(_ArrayStep):
 
 @dataclass(frozen=True, eq=False)
 class Concatenate(_ArrayStep):
-    """Several encoders on the same input, side by side.
+    """Outputs of several encoders on the same input, concatenated.
 
     Parameters
     ----------
     branches : tuple of Encoder
-        An encoder without steps passes its input on.
+        Encoders to concatenate; one without steps returns its input.
     """
 
     branches: tuple[Encoder, ...]
@@ -214,7 +214,7 @@ class Concatenate(_ArrayStep):
             )
 
     def __call__(self, x: Any, xp: Any) -> Any:
-        """Return all branches' outputs in one table."""
+        """Return the outputs of all branches, side by side."""
         return xp.concat([branch.apply(x, xp) for branch in self.branches], axis=1)
 
     def n_out(self, n_in: int) -> int:
@@ -228,7 +228,7 @@ class Encoder:
     Parameters
     ----------
     steps : sequence of (str, step)
-        Applied in turn to blocks of rows.
+        Named steps, applied in turn to blocks of rows.
 
     Examples
     --------
@@ -263,12 +263,12 @@ class Encoder:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """What blocks are cast to: float64 where a step's arrays are, else float32."""
+        """Type of the blocks: float64 if a step's array is float64, else float32."""
         return np.result_type(np.float32, *(array.dtype for array in self._arrays()))
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all arrays."""
+        """Total size of all arrays in bytes."""
         return sum(array.nbytes for array in self._arrays())
 
     def n_out(self, n_in: int) -> int:
@@ -297,26 +297,25 @@ class Encoder:
         ----------
         X : array of shape (n_rows, n_features)
             numpy or any array-API array (a torch tensor, also on a GPU). Integers are
-            cast to float32 where they are used.
+            cast to float32 block by block.
         eras : ndarray of shape (n_rows,), default=None
-            A number for each row's era, in any order: then a block is all rows of an
-            era, as steps need that look at an era as a whole; `block_rows` does not
-            count.
+            A number for each row's era, in any order. If given, each block is all rows
+            of one era, for steps that need whole eras, and `block_rows` is ignored.
         out : ndarray of shape (n_rows, n_out), default=None
-            Where to write, for numpy; cast to its dtype.
+            Output array, for numpy input; the results are cast to its dtype.
         block_rows : int, default=None
-            Rows a block; by default what keeps a block in the cache.
+            Rows per block; by default as many as keep a block in the cache.
 
         Returns
         -------
         array of shape (n_rows, n_out), float32
-            In the namespace, and on the device, of X.
+            In the namespace and on the device of X.
 
         Raises
         ------
         ValueError
-            If rows of a numpy array are so far from those that were fitted that they
-            have no finite latents.
+            If rows of a numpy array are so far from the fitted rows that their latents
+            are not finite.
         """
         from array_api_compat import array_namespace, is_numpy_array
 
@@ -349,7 +348,7 @@ class Encoder:
             out = np.empty((n_rows, self.n_out(n_features)), dtype=np.float32)
         blocks: Any = row_blocks(n_rows, n_features, block_rows)
         for rows in blocks if eras is None else rows_by_code(eras):
-            # What overflows is told below, with its row.
+            # Overflow is reported below, with its row.
             with np.errstate(over="ignore", invalid="ignore"):
                 block = X[rows].astype(self.dtype, order="C")
                 out[rows] = self.apply(block, xp)
@@ -358,7 +357,7 @@ class Encoder:
         return out
 
     def _check_finite(self, block: Any, latents: Any, rows: NDArray[np.intp]) -> None:
-        """Raise unless it is gaps that make latents that are not finite."""
+        """Raise if latents are not finite for another reason than NaN in the rows."""
         lost = ~np.isfinite(latents).all(axis=1)
         if not any(isinstance(step, Fill) for _, step in self._steps[:1]):
             lost &= np.isfinite(block).all(axis=1)
@@ -366,14 +365,14 @@ class Encoder:
             i = int(lost.argmax())
             raise ValueError(
                 f"X reaches {np.nanmax(np.abs(block[i])):.3g} in row {rows[i]}, so far "
-                f"from the rows that were fitted that {latents.dtype} does not hold "
-                "what is made of it. Bring the rows to the scale of those of fit."
+                f"from the fitted rows that its latents exceed {latents.dtype}. Bring "
+                "the rows to the scale of those of fit."
             )
 
     def _transform_array(
         self, X: Any, eras: NDArray[np.integer] | None, xp: Any
     ) -> Any:
-        """Encode rows of another namespace, where they are."""
+        """Encode rows of another namespace, on their own device."""
         from array_api_compat import device
 
         X = xp.astype(X, getattr(xp, self.dtype.name))
@@ -423,13 +422,13 @@ def _is_count(number: Any) -> bool:
 
 
 def _sigmoid(x: Any, xp: Any) -> Any:
-    """Stable at both ends: exp is only taken of what is not positive."""
+    """Sigmoid without overflow: exp is only taken of numbers that are not positive."""
     e = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
 def _like(array: NDArray[Any], x: Any, xp: Any) -> Any:
-    """Return a fitted array where and as x is; numpy arrays are used as they are."""
+    """Return a fitted array with the device and dtype of x; numpy's is unchanged."""
     if isinstance(x, np.ndarray):
         return array
     from array_api_compat import device

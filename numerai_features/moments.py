@@ -1,10 +1,9 @@
 """Moments: counts, means and scatter matrices that add and subtract.
 
-They are all that factor analysis, standardisation, principal axes and ridge
-regression need of the rows. Moments of chunks, files, machines or folds merge by
-``+``; a fold's training moments are the total ``-`` the held-out ones. For unweighted
-bins the sums are whole numbers, hence exact: the order of merging does not matter to
-the bit.
+Factor analysis, standardisation, principal axes and ridge regression need nothing else
+from the rows. Moments of chunks, files, machines or folds merge with ``+``; a fold's
+training moments are the total ``-`` the held-out ones. For unweighted bins the sums are
+whole numbers and exact: the order of merging does not change a bit.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from numerai_features._validation import (
 
 __all__ = ["EraMoments", "Moments"]
 
-_EXACT_FLOAT32 = 1 << 24  # whole numbers up to this are exact in float32
-_WIDEST_BIN = 64  # beyond, too few rows fit between two flushes to float64
+_EXACT_FLOAT32 = 1 << 24  # integers up to this are exact in float32
+_WIDEST_BIN = 64  # larger bins leave too few rows between two flushes to float64
 _BLOCK_BYTES = 8 << 20
 
 
 class Moments:
     r"""Weight, mean and scatter of a set of rows.
 
-    With rows :math:`x_i`, weights :math:`w_i` and a fixed point :math:`s` (`shift`),
-    it keeps :math:`\sum w_i`, :math:`\sum w_i (x_i - s)` and
+    For rows :math:`x_i`, weights :math:`w_i` and a fixed point :math:`s` (`shift`), it
+    stores :math:`\sum w_i`, :math:`\sum w_i (x_i - s)` and
     :math:`\sum w_i (x_i - s)(x_i - s)^\top`.
 
     Parameters
@@ -50,7 +49,7 @@ class Moments:
     scatter : ndarray of shape (n_features, n_features)
         Weighted sum of outer products of ``x - shift``.
     shift : ndarray of shape (n_features,)
-        The point about which the sums are taken: it only guards precision.
+        Point that is subtracted from the rows before summing, for precision.
 
     Examples
     --------
@@ -94,17 +93,17 @@ class Moments:
         sample_weight: ArrayLike | None = None,
         fill: ArrayLike | None = None,
     ) -> Moments:
-        """Sum over rows, a block at a time; no float copy of X is made.
+        """Compute moments of rows block by block, without a float copy of X.
 
         Parameters
         ----------
         X : ndarray of shape (n_rows, n_features)
-            int8 bins are summed exactly in float32 matrix products; other numbers in
-            float64.
+            int8 bins are summed exactly, by float32 matrix products; other numbers are
+            summed in float64.
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows; 1 by default.
         fill : array-like of shape (n_features,), default=None
-            What stands in for NaN in each column; without it NaN is an error.
+            Value that replaces NaN in each column; without it NaN is an error.
 
         Returns
         -------
@@ -130,7 +129,7 @@ class Moments:
     def covariance(self) -> NDArray[np.float64]:
         """Return the covariance with divisor `weight`, (n_features, n_features).
 
-        A variance within the rounding of its own sums is zero.
+        A variance within the rounding error of its sums is set to zero.
         """
         weight = self._positive_weight()
         offset = self.total / weight
@@ -193,26 +192,26 @@ class Moments:
 
 
 class EraMoments:
-    """Moments kept per block of eras, with the sums of every era.
+    """Moments for each block of eras, with the sums of every era.
 
-    A fold's moments are the total less its held-out blocks. The sums of each era give
-    the moments *within* eras: rows centred on their own era's mean.
+    A fold's training moments are the total minus its held-out blocks. The sums of each
+    era give the moments *within* eras: of rows centred on their own era's mean.
 
     Parameters
     ----------
     numbers : ndarray of shape (n_eras,)
         Era numbers, ascending.
     weights : ndarray of shape (n_eras,)
-        Rows of each era.
+        Number of rows of each era, or the sum of their weights.
     totals : ndarray of shape (n_eras, n_features)
         Each era's sum of ``x - shift``.
     block_of : ndarray of shape (n_eras,)
         The block that each era belongs to.
     blocks : list of Moments
-        One for each block.
+        Moments of each block.
     named : bool, default=False
-        Whether the eras are names without numbers, known in one call only: such
-        moments can be neither merged nor left out by era.
+        Whether the eras are names without numbers. Such eras cannot be matched across
+        calls, so these moments can neither be merged nor leave out eras.
 
     Examples
     --------
@@ -265,15 +264,15 @@ class EraMoments:
         sample_weight: ArrayLike | None = None,
         fill: ArrayLike | None = None,
     ) -> EraMoments:
-        """Sum over rows, era by era.
+        """Compute moments of rows era by era.
 
         Parameters
         ----------
         X : ndarray of shape (n_rows, n_features)
         eras : array-like of shape (n_rows,)
         n_blocks : int, default=1
-            Into how many contiguous blocks of eras the moments are kept; each costs
-            ``8 * n_features ** 2`` bytes.
+            Number of contiguous blocks of eras with moments of their own; each block
+            costs ``8 * n_features ** 2`` bytes.
         sample_weight, fill
             As in `Moments.from_rows`.
 
@@ -314,12 +313,12 @@ class EraMoments:
         return _sum(self.blocks)
 
     def without(self, eras: Any) -> Moments:
-        """Return the moments of all rows but those of `eras`.
+        """Return the moments of all rows except those of `eras`.
 
         Parameters
         ----------
         eras : array-like
-            Labels or numbers of the eras to leave out; whole blocks of them.
+            Labels or numbers of the eras to leave out; they must form whole blocks.
 
         Returns
         -------
@@ -328,7 +327,7 @@ class EraMoments:
         Raises
         ------
         ValueError
-            If `eras` is not a union of whole blocks, or an era is not there.
+            If `eras` is not a union of whole blocks, or an era is unknown.
         """
         self._check_numbered()
         wanted = require_numbers(encode_eras(eras)).numbers
@@ -362,7 +361,7 @@ class EraMoments:
         return Moments(total.weight, zero, scatter, zero)
 
     def __add__(self, other: EraMoments) -> EraMoments:
-        """Merge; an era whose rows come in two parts is one era, in one block."""
+        """Merge moments; if an era is in both, all eras become one block."""
         self._check_numbered()
         other._check_numbered()
         shift = self.blocks[0].shift
@@ -387,13 +386,13 @@ class EraMoments:
     def _check_numbered(self) -> None:
         if self.named:
             raise ValueError(
-                "The eras are names without numbers, which another call cannot be "
-                "matched with. Number them."
+                "The eras are names without numbers, which cannot be matched with "
+                "those of another call. Number them."
             )
 
 
 class _Sums:
-    """Running sums over blocks of rows: where the bytes are cast and multiplied."""
+    """Running sums over blocks of rows; they cast the bytes and multiply."""
 
     def __init__(
         self, X: NDArray[Any], fill: ArrayLike | None, like: _Sums | None = None
@@ -420,7 +419,7 @@ class _Sums:
         self.scatter = np.zeros((n_features, n_features), order="F")  # upper triangle
         self._partial = np.zeros((n_features, n_features), np.float32, order="F")
         self._pending = 0
-        # Cast into the same pages for every block: new ones cost as much as the cast.
+        # One buffer for all blocks: new memory pages would cost as much as the cast.
         n_rows = min(self.block_rows, len(X)) if self.exact else 0
         self._buffer = np.empty((n_rows, n_features), np.float32)
 
@@ -493,7 +492,7 @@ class _Sums:
             self._pending = 0
 
     def moments(self) -> Moments:
-        """Return what has been summed."""
+        """Return the moments of the rows added so far."""
         self._flush()
         scatter = np.triu(self.scatter)
         scatter += np.triu(scatter, 1).T
@@ -501,15 +500,15 @@ class _Sums:
 
 
 def _check_sizes(X: NDArray[Any]) -> None:
-    """Raise where squares of cells, or of their differences, are no numbers."""
+    """Raise if squares of cells, or of their differences, are not finite."""
     low, high = check_spread(X)
     if np.isinf(low).any() or np.isinf(high).any():
-        raise ValueError("X contains infinity; only numbers and NaN sum up.")
+        raise ValueError("X contains infinity; pass finite numbers or NaN.")
     check_size(X, "X")
 
 
 def _check_table(X: Any) -> None:
-    """Raise if X is no array of numbers with rows and columns."""
+    """Raise if X is not a two-dimensional array of numbers."""
     if not (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf"):
         told = getattr(X, "shape", type(X).__name__)
         raise ValueError(
@@ -532,7 +531,7 @@ def _shifted(rows: slice, by: int) -> slice:
 def _without_rounding(
     covariance: NDArray[np.float64], size: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Set to zero the rows and columns whose variance is rounding beside `size`."""
+    """Set rows and columns to zero whose variance is rounding error of `size`."""
     nothing = np.diag(covariance) <= 1e-13 * size
     covariance[nothing] = 0
     covariance[:, nothing] = 0
@@ -552,7 +551,7 @@ def _syrk(values: NDArray[Any], scatter: NDArray[Any]) -> NDArray[Any]:
 
 
 def _widest_bin(X: NDArray[Any]) -> int | None:
-    """Return the largest ``|x|`` of narrow integers, None if it is too large."""
+    """Return the largest ``|x|`` of 8-bit integers; None if too large or not 8-bit."""
     if X.dtype not in (np.int8, np.uint8):
         return None
     if not X.size:

@@ -463,7 +463,7 @@ class TestTransformers:
         fitted = clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)
         np.testing.assert_array_equal(fitted.fitted_eras_, toy.era_numbers)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "No eras came", UserWarning)
+            warnings.filterwarnings("ignore", "No eras were passed", UserWarning)
             assert clone(estimator).fit(toy.X, toy.y()).fitted_eras_ is None
 
     def test_a_pickle_gives_the_same(self, estimator, toy):

@@ -287,7 +287,7 @@ class TestWhatStandsBehind:
             fitted.partial_fit(ROWS * 1e30, eras=ERAS)
         for X in (ROWS * 1e-30, ROWS * 0):
             with pytest.raises(
-                ValueError, match="X is constant in all 6 columns, besi"
+                ValueError, match="X is constant in all 6 columns, on the"
             ):
                 fitted.partial_fit(X, eras=ERAS)
         fitted.partial_fit(ROWS, eras=ERAS)

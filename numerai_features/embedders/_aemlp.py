@@ -1,4 +1,4 @@
-"""Supervised autoencoder with a perceptron: latents that know the targets."""
+"""Supervised autoencoder with a perceptron: latents trained on the targets."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
 
 
 class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
-    r"""Latents and predictions of a supervised autoencoder with a perceptron.
+    r"""Supervised autoencoder with a multilayer perceptron: latents and predictions.
 
-    Yirun Zhang's network, which won Jane Street's competition [1]_. With
-    :math:`\mathrm{N}` batch normalisation, :math:`s` the activation and :math:`\delta`
-    dropout::
+    This is Yirun Zhang's network, which won Jane Street's competition [1]_. Below,
+    :math:`\mathrm{N}` is batch normalisation, :math:`s` the activation and
+    :math:`\delta` dropout::
 
         x0   = N(x)
         code = s(N(linear(x0 + noise)))
@@ -37,73 +37,74 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         z    = δ(N([x0, code]))
         p2   = linear(δ(s(N(linear( ... z)))))    targets: the prediction
 
-    Training minimises the sum of three losses by AdamW: the squared error of ``r``
-    (columns are standardised), and that of ``p1`` and ``p2``. `transform` gives the
-    code, `predict` the mean over the targets of ``p2``. The defaults are the published
-    ones, but for the loss: cross-entropy there, squared error here.
+    AdamW minimises the weighted sum of three losses: the squared error of ``r``
+    (columns are standardised) and the losses of ``p1`` and ``p2``. `transform` returns
+    the code, `predict` the mean of ``p2`` over the targets. The defaults are the
+    published ones, except that the loss is squared error instead of cross-entropy.
 
-    The table stays one byte a cell. Noise on every cell is drawn as what it adds to
-    the layer behind it, which has the same distribution.
+    The table stays at one byte per cell. Noise is not drawn for each cell: its effect
+    on the next layer is drawn, from the same distribution.
 
     Parameters
     ----------
     n_components : int, default=96
         Width of the code.
     decoder_units : int, default=96
-        Of the layer between the restored rows and the first prediction.
+        Width of the layer between ``r`` and ``p1``.
     hidden : sequence of int, default=(896, 448, 448, 256)
-        Widths of the layers between features and code, and the prediction.
+        Widths of the layers between ``z`` and ``p2``.
     activation : {"silu", "relu", "tanh", "sigmoid"}, default="silu"
-        Of all layers but the outputs. "silu" is also known as swish.
+        Activation of all layers except the outputs. "silu" is also known as swish.
     noise_level : float, default=0.0353
         Standard deviation of normal noise on the normalised features.
     dropout : sequence, default=(0.0384, 0.424, 0.104, 0.492, 0.32, 0.272, 0.438)
-        Of the code as the decoder has it, of the decoder's units, of features and code
-        as the perceptron has them, and of each of its hidden layers.
+        Dropout rates: of the code on its way to the decoder, of the `decoder_units`, of
+        ``z``, and of each of the `hidden` layers.
     loss : {"mse", "bce", "corr", "numerai_corr"}, default="mse"
-        Of both predictions. "bce": cross-entropy, for targets in [0, 1]. "corr": one
-        less the correlation with each target within an era. "numerai_corr": the same
-        of deviations to the power of 1.5. Both need ``batching="era"``, and eras of
-        16 rows or more to train on, for smaller ones share a batch.
+        Loss of ``p1`` and ``p2``. "bce": cross-entropy, for targets in [0, 1]. "corr":
+        one minus the correlation with each target within an era. "numerai_corr": the
+        same, with deviations raised to the power of 1.5. Both correlations need
+        ``batching="era"`` and training eras of 16 rows or more, because smaller eras
+        share a batch.
     loss_weights : sequence of three floats, default=(1.0, 1.0, 1.0)
-        Of the rows restored, of ``p1`` and of ``p2``.
+        Weights of the losses of ``r``, ``p1`` and ``p2``.
     target_weights : array-like of shape (n_targets,), default=None
-        How `predict` weighs the targets; None: all the same.
+        Weights of the targets in `predict` and `score`; None: equal weights.
     cross_fit : int or splitter, default=None
-        `fit_transform` gives each row the code of a network that was not trained on
-        its era or those around it: of so many networks, one for each block of eras
-        (`EraKFold`, purged by the longest target that a name of y tells, as in
-        ``target_ender_60``, else by 16 eras), or one for each fold of a splitter.
+        Makes `fit_transform` give each row the code of a network that was not trained
+        on its era or the eras around it. An int is the number of blocks of eras, one
+        network each (`EraKFold`, purged by the longest horizon in the names of y, as in
+        ``target_ender_60``, else by 16 eras). A splitter has one network for each fold.
     monitor : {"valid_loss", "valid_corr"}, default="valid_loss"
-        What tells the best epoch: the loss of ``p2``, or its mean CORR with the first
-        target over eras.
+        Held-out metric that selects the best epoch: the loss of ``p2``, or the mean
+        over eras of its CORR with the first target.
     n_models : int, default=1
-        Networks of other seeds: their codes stand side by side, their predictions are
-        averaged.
+        Number of networks, each with its own seed. Their codes are concatenated, their
+        predictions averaged.
 
     Attributes
     ----------
     predictor_ : Encoder
-        What `predict_targets` runs.
+        The encoder that `predict_targets` runs.
     target_names_ : list of str or None
-        Names of y's columns, where it had some.
+        Names of the columns of y, if it has any.
     n_targets_ : int
         Number of targets.
     mean_, scale_ : ndarray of shape (n_features,)
-        What columns are standardised by: mean and standard deviation of the training
-        rows, 0 for a constant; of int8 bins one deviation for all columns.
+        Mean and standard deviation of each column over the training rows. The deviation
+        is 0 for a constant column; columns of int8 bins share one.
 
     See Also
     --------
     DAEEmbedder : Latents without labels.
-    numerai_features.compose.LatentFeatures : Originals beside latents.
+    numerai_features.compose.LatentFeatures : Features and latents together.
 
     Notes
     -----
-    Codes of training rows have seen those rows' targets. A model that is fitted on them
-    trusts them too much; ``cross_fit=5`` prevents it. Then
-    ``fit(X, y).transform(X)`` is not ``fit_transform(X, y)``, as of scikit-learn's
-    ``TargetEncoder``: the former is for rows that come later.
+    The codes of training rows depend on those rows' targets, so a model fitted on these
+    codes overfits; ``cross_fit=5`` prevents it. Then ``fit(X, y).transform(X)``, meant
+    for new rows, differs from ``fit_transform(X, y)``, as in scikit-learn's
+    ``TargetEncoder``.
 
     References
     ----------
@@ -163,18 +164,18 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            Finite numbers or NaN. int8 stays int8. A frame's column ``era`` is taken
-            out, and used.
+            Finite numbers or NaN. int8 stays int8. A frame's ``era`` column is removed
+            and used as `eras`.
         y : array-like or frame of shape (n_rows,) or (n_rows, n_targets)
-            Targets. NaN do not count; rows without any target are left out.
+            Targets. NaN are ignored; rows without any target are left out.
         eras : array-like of shape (n_rows,), default=None
-            Era labels; the last eras are held out (`validation`).
+            Era labels; `validation` holds out the last eras.
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows in all losses; rows of weight zero are left out.
         residual_to : array-like of shape (n_rows,), default=None
-            A benchmark's predictions: the targets become what is left of them when,
-            era by era, a constant and the benchmark have been fitted to them by least
-            squares. Rows without a benchmark (NaN) are left out.
+            Predictions of a benchmark. The network is trained on the residuals of the
+            targets: in each era, a constant and the benchmark are fitted to them by
+            least squares and subtracted. Rows without a benchmark (NaN) are left out.
 
         Returns
         -------
@@ -188,11 +189,11 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
     ):
         """Train the network and return the rows' latents.
 
-        With `cross_fit` those of networks that were not trained on the row's era, each
-        turned on to the codes of the fitted network: by the rotation that brings the
-        codes of rows that both were trained on nearest to each other (orthogonal
-        Procrustes). So it is not the same as ``fit(X, y).transform(X)``. Rows that are
-        in no test fold have the fitted network's code.
+        With `cross_fit`, each row's code comes from a network that was not trained on
+        the row's era. These codes are aligned with those of the fitted network by the
+        rotation that fits them best on rows that both networks were trained on
+        (orthogonal Procrustes). So the result differs from ``fit(X, y).transform(X)``.
+        Rows in no test fold get the fitted network's code.
 
         Parameters
         ----------
@@ -206,7 +207,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         return self._fit_transform(self._read(X, y, eras, sample_weight, residual_to))
 
     def predict_targets(self, X, *, eras=None):
-        """Return a prediction of every target; the mean over models.
+        """Return a prediction of every target, averaged over networks.
 
         Parameters
         ----------
@@ -221,7 +222,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         return self.predictor_.transform(X)
 
     def predict(self, X, *, eras=None):
-        """Return the mean over targets of `predict_targets`, by `target_weights`.
+        """Return the `target_weights`-weighted mean of `predict_targets` over targets.
 
         Parameters
         ----------
@@ -235,14 +236,14 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         return self._mean_of(self.predict_targets(X, eras=eras))
 
     def score(self, X, y, sample_weight=None, *, eras=None):
-        """Return R^2 of `predict` with the targets' mean, by `target_weights`.
+        """Return the R^2 of `predict` for the `target_weights`-weighted mean target.
 
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit.
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
-            Targets; rows without any do not count.
+            Targets; rows without any are ignored.
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows.
         eras : Ignored
@@ -312,7 +313,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         return rows.counted & rows.labelled
 
     def _residuals(self, targets, benchmark, rows):
-        """Return what a benchmark's predictions leave of the targets."""
+        """Return the residuals of the targets after a benchmark is fitted to them."""
         from numerai_features.compose._residual import residual_targets
 
         if self.loss == "bce":
@@ -381,8 +382,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
             )
         if self.validation is not None and not hasattr(self.validation, "split"):
             warnings.warn(
-                "No eras came: rows held out to stop by may share eras with rows that "
-                "are trained on, and then tell too late. Pass eras=, or "
+                "No eras were passed: rows held out for early stopping may share eras "
+                "with training rows, and then training stops too late. Pass eras=, or "
                 "validation=None.",
                 UserWarning,
                 stacklevel=3,

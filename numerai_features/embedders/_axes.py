@@ -1,4 +1,4 @@
-"""Linear axes that rows are brought to before their neighbours are sought."""
+"""Linear axes onto which rows are projected before the neighbour search."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numerai_features._validation import check_spread, fill_missing
 from numerai_features.encoders import Affine, Encoder, Fill
 from numerai_features.moments import Moments
 
-_LEAST_SHARE = 1e-10  # of the largest axis's variance: less is rounding
-_ROUNDING = 1e-6  # of the longest row: less is rounding
+_LEAST_SHARE = 1e-10  # of the largest axis's variance: less is rounding error
+_ROUNDING = 1e-6  # of the longest row's length: less is rounding error
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The way to the axes, the linear map that best leads back, and rows on them.
+    """The map to the axes, the best linear map back, and the rows on the axes.
 
     Attributes
     ----------
@@ -28,11 +28,13 @@ class Axes:
     back : Affine or None
         None where the axes are the features.
     rows : ndarray of shape (n_rows, n_axes)
-        The rows that the axes were found from; bytes where they are the features.
+        The rows from which the axes were computed, projected onto them; bytes where
+        the axes are the features.
     dtype : dtype
-        Of arrays that such rows are multiplied with.
+        Type of the arrays that these rows are multiplied with.
     metric : {"euclidean", "cosine", "correlation"}
-        What is left of the metric: rows less their own mean have angles alone.
+        The metric on the axes: "correlation" becomes "cosine" where the axes subtract
+        each row's mean.
     """
 
     forward: Encoder
@@ -42,7 +44,7 @@ class Axes:
     metric: str
 
     def in_metric(self) -> NDArray[Any]:
-        """Return the rows such that their Euclidean distances are in order."""
+        """Return rows whose Euclidean distances have the order of the metric's."""
         return as_in_metric(self.rows, self.metric)
 
 
@@ -53,28 +55,30 @@ def fit_axes(
     metric: str,
     fill: NDArray[np.floating],
 ) -> Axes:
-    """Return axes of rows, from their second moments.
+    """Compute the axes of rows from their second moments.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
         Floats may hold NaN.
     kind : {"pca", "factor"} or None
-        Principal axes, in which distances are those of the features but for what the
-        left-out axes hold; the posterior means of as many factors; or the features.
+        "pca": principal axes; distances are those of the features, without the part in
+        the axes left out. "factor": the posterior means of `n_axes` factors. None: the
+        features.
     n_axes : int
-        Fewer if the rows vary in fewer directions.
+        Number of axes; fewer if the rows vary in fewer directions.
     metric : {"euclidean", "cosine", "correlation"}
-        Principal axes are about the mean, about zero, or of rows less their own mean.
+        Principal axes are taken about the mean, about zero, or of rows minus their own
+        mean.
     fill : ndarray of shape (n_features,)
-        What stands in for NaN.
+        Values that replace NaN.
 
     Raises
     ------
     ValueError
         If the rows do not differ.
     """
-    # Wide numbers may be large: what float32 rounds off might be all that differs.
+    # Wide types may hold large numbers that differ only in digits that float32 loses.
     dtype = np.float32 if X.dtype.itemsize <= 2 else np.float64
     filled = Encoder([("fill", Fill(fill.astype(dtype)))])
     X = fill_missing(X, fill)
@@ -88,7 +92,7 @@ def fit_axes(
     else:
         weight, shift = _principal(covariance, mean, n_axes, metric)
         if metric == "euclidean":
-            # Nothing but rounding is there, which a large mean would multiply.
+            # These weights are only rounding error, which a large mean would multiply.
             weight[np.diag(covariance) == 0] = 0
         axes = Affine(weight.astype(dtype), (-shift @ weight).astype(dtype))
     forward = Encoder([*filled.steps, ("axes", axes)])
@@ -98,14 +102,14 @@ def fit_axes(
 
 
 def as_in_metric(Z: NDArray[Any], metric: str) -> NDArray[Any]:
-    """Return rows whose Euclidean distances are in the order of the metric's.
+    """Return rows whose Euclidean distances have the order of the metric's distances.
 
     Parameters
     ----------
     Z : ndarray of shape (n_rows, n_axes)
     metric : {"euclidean", "cosine", "correlation"}
-        Rows without any length, in a metric of directions, are as far from all others
-        as rows at right angles.
+        In "cosine" and "correlation", rows of length zero are as far from all others as
+        orthogonal rows.
     """
     if metric == "euclidean":
         return Z if Z.dtype.itemsize == 1 else _centred(Z)
@@ -124,10 +128,10 @@ def as_in_metric(Z: NDArray[Any], metric: str) -> NDArray[Any]:
 
 
 def _centred(Z):
-    """Return floats less their mean, in which they would lose digits, at most 1.
+    """Return floats minus their mean, scaled to at most 1.
 
-    Squares of huge or tiny distances would not fit float32. A power of two leaves all
-    digits as they are.
+    A large mean would cost digits, and squares of huge or tiny distances would not fit
+    float32. The scale is a power of two, which changes no digit.
     """
     mean = Z.mean(axis=0, dtype=np.float64)
     gaps = Z - mean.astype(np.result_type(Z, np.float32))
@@ -136,13 +140,13 @@ def _centred(Z):
 
 
 def _check_varied(X, metric):
-    """Raise if rows do not differ, by the metric."""
+    """Raise if rows do not differ in the metric."""
     if X.dtype.kind == "f":
         check_spread(X)
     if not (X.max(axis=0) > X.min(axis=0)).any():
         raise ValueError(
-            f"X is constant in all {X.shape[1]} columns: no row is nearer to one than "
-            "to another. Pass columns that vary."
+            f"X is constant in all {X.shape[1]} columns: all rows are equally near. "
+            "Pass columns that vary."
         )
     if metric == "correlation" and all(
         (X[rows] == X[rows, :1]).all() for rows in row_blocks(*X.shape)
@@ -155,7 +159,7 @@ def _check_varied(X, metric):
 
 
 def _principal(covariance, mean, n_axes, metric):
-    """Return the axes as columns, and what is taken off the rows."""
+    """Return the axes as columns, and the shift that is subtracted from the rows."""
     import torch
 
     shift = mean
@@ -164,18 +168,18 @@ def _principal(covariance, mean, n_axes, metric):
     if metric == "correlation":
         covariance = covariance - covariance.mean(axis=0)
         covariance = covariance - covariance.mean(axis=1, keepdims=True)
-    # Not numpy's: torch gives the same bits whoever sets the number of threads.
+    # torch, not numpy: its bits do not depend on who sets the number of threads.
     values, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
     values, vectors = values.numpy()[::-1], vectors.numpy()[:, ::-1]
     kept = values[:n_axes] > _LEAST_SHARE * values[0]
     weight = vectors[:, :n_axes][:, kept]
     if metric == "correlation":
-        weight = weight - weight.mean(axis=0)  # takes each row's mean off
+        weight = weight - weight.mean(axis=0)  # subtracts each row's mean
     return weight, shift
 
 
 def _factors(moments, covariance, n_axes):
-    """Return the way to the posterior means of factors."""
+    """Return the map to the posterior means of factors."""
     from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
     from numerai_features.embedders._maximum_likelihood import rank
 

@@ -1,4 +1,4 @@
-"""What is known of a table's columns before a network is trained on its rows."""
+"""Statistics of a table's columns, measured before a network is trained on its rows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from numerai_features._blocks import as_slice, row_blocks
 from numerai_features._validation import check_spread, missing_values, take_rows
 
-_LEAST_SHARE = 1e-6  # of a standard deviation: float32 does not tell less apart
+_LEAST_SHARE = 1e-6  # of a standard deviation: float32 does not resolve less
 _FARTHEST = 1e15  # in standard deviations: float32 holds the squares
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What columns are standardised by, and what stands in for NaN.
+    """The mean and scale that standardise columns, and the values that replace NaN.
 
     Attributes
     ----------
@@ -26,7 +26,8 @@ class Columns:
         A scale is 0 where the column is constant.
     fill : ndarray of shape (n_features,)
     dtype : numpy dtype
-        Of arrays that rows are multiplied with: float64 unless rows are integers.
+        Type of the arrays that rows are multiplied with: float64 unless rows are
+        integers.
     """
 
     mean: NDArray[np.float64]
@@ -47,22 +48,22 @@ def measure_columns(
     missing: str,
     counted: NDArray[np.intp],
 ) -> Columns:
-    """Return what a network has to know of the columns.
+    """Measure the columns: mean, scale and the values that replace NaN.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
     rows : ndarray of int
-        Rows to train on, by which columns are standardised.
+        Training rows; their moments standardise the columns.
     weights : ndarray of shape (n_rows,) or None
     missing : {"middle", "raise"}
     counted : ndarray of int
-        Those to train on and those held out, whose median stands in for NaN.
+        Training rows and held-out rows; their median replaces NaN.
 
     Raises
     ------
     ValueError
-        If no column varies, or one by too little.
+        If no column varies, or a column varies by too little.
     """
     if X.dtype.kind == "f":
         check_spread(X)
@@ -80,7 +81,7 @@ def measure_columns(
 
 
 def check_reach(X: NDArray[Any], columns: Columns) -> None:
-    """Raise where rows are not on the scale that columns are standardised by."""
+    """Raise if cells are far outside the scale that standardises their column."""
     if X.dtype.itemsize == 1:
         return
     mean, scale = columns.units
@@ -92,36 +93,37 @@ def check_reach(X: NDArray[Any], columns: Columns) -> None:
         raise ValueError(
             f"X runs from {low[j]:.3g} to {high[j]:.3g} in column {j}, but where the "
             f"network is trained its mean is {mean[j]:.3g} and its standard deviation "
-            f"{scale[j]:.3g}: these rows are not on the scale of those. Correct such "
-            "cells, or set them to NaN."
+            f"{scale[j]:.3g}: the rows are not on the scale of the training rows. "
+            "Correct such cells, or set them to NaN."
         )
 
 
 def check_later(X: NDArray[Any], columns: Columns) -> None:
-    """Raise where rows to train on further do not vary, on the scale of the first."""
+    """Raise if further training rows do not vary on the scale of the first rows."""
     low, high = check_spread(X)
     if not (high - low > _LEAST_SHARE * columns.scale)[columns.scale > 0].any():
         raise ValueError(
-            f"X is constant in all {X.shape[1]} columns, beside the scale of the rows "
-            "that the network was fitted to: there is nothing to learn. Pass rows that "
-            "vary, on that scale."
+            f"X is constant in all {X.shape[1]} columns, on the scale of the rows that "
+            "the network was fitted to: there is nothing to learn. Pass rows that vary "
+            "on that scale."
         )
 
 
 def column_moments(
     X: NDArray[Any], rows: NDArray[np.intp], weights: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each column's mean, and the scale that it is divided by.
+    """Return each column's mean and scale.
 
-    That is the standard deviation of its known cells; of bytes, which are bins, one for
-    all columns: a feature that is missing (bin 2) in most of the training eras varies
-    little in them, and would else weigh far too much in those where it is there.
+    The scale is the standard deviation of the known cells. Bytes, which are bins, have
+    one scale for all columns: a feature that is missing (bin 2) in most of the training
+    eras varies little in them, and with a scale of its own it would weigh far too much
+    in the other eras.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
     rows : ndarray of int
-        Which rows count.
+        The rows to measure.
     weights : ndarray of shape (n_rows,) or None
 
     Returns
@@ -130,7 +132,7 @@ def column_moments(
         A scale is 0 where the column is constant.
     """
     n_features = X.shape[1]
-    shift = _first_known(X, rows)  # sums of squares near zero keep their digits
+    shift = _first_known(X, rows)  # sums of squares near zero keep their precision
     total, first, second = np.zeros((3, n_features))
     for block, mine in blocks_of(X, rows):
         w = np.ones(len(block)) if weights is None else weights[mine]
@@ -146,7 +148,7 @@ def column_moments(
     total = np.maximum(total, np.finfo(float).tiny)
     mean = first / total
     variance = second / total - mean**2
-    # What rounding leaves of a constant column is not a variance.
+    # The rounding error of a constant column is not a variance.
     variance[variance <= 1e-12 * np.maximum(second / total, 1e-300)] = 0
     if X.dtype.itemsize == 1 and variance.any():
         variance[variance > 0] = variance[variance > 0].mean()
@@ -167,7 +169,7 @@ def _first_known(X: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]
 def blocks_of(
     X: NDArray[Any], rows: NDArray[np.intp]
 ) -> Iterator[tuple[NDArray[Any], slice | NDArray[np.intp]]]:
-    """Yield some rows of a table a block at a time, and which they are."""
+    """Yield blocks of some rows of a table, and their indices."""
     for part in row_blocks(len(rows), X.shape[1]):
         mine = as_slice(rows[part])
         yield take_rows(X, mine), mine

@@ -1,4 +1,4 @@
-"""What goes into a fit of networks, and what comes out of it."""
+"""Input and output of a fit of networks."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Course:
-    """What networks are trained on.
+    """The data that networks are trained on.
 
     Attributes
     ----------
     rows : Rows
     table : Table
-        Their features where the networks are, with what goes along.
+        The rows' features on the networks' device, with weights and targets.
     columns : Columns
     train : ndarray of int
-        Rows to train on.
+        Training rows.
     valid : ndarray of int or None
-        Rows that tell when to stop.
+        Held-out rows, for early stopping.
     key : tuple
-        All that a run depends on, but for the parameters.
+        Everything that a run depends on, except the parameters.
     more : dict
-        What else a leaf's own preparation has found.
+        Further results of a subclass's own preparation.
     """
 
     rows: Rows
@@ -55,14 +55,14 @@ class Course:
 
     @property
     def middle(self) -> torch.Tensor:
-        """What stands in for NaN, as the table has it."""
+        """The values that replace NaN, on the table's scale."""
         return self.table.as_taken(self.columns.fill)
 
 
 def check_eras_are_alone(course: Course, loss: str) -> None:
-    """Raise where eras to train on share a batch, but a loss is within an era.
+    """Raise if training eras share a batch although the loss is within an era.
 
-    Of several eras in one batch, a correlation would also be with the eras' levels.
+    Over several eras in one batch, the correlation would include the eras' levels.
     """
     from numerai_features.nn._batches import FEWEST_ROWS
 
@@ -81,9 +81,9 @@ def check_eras_are_alone(course: Course, loss: str) -> None:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit leaves: attributes to be set, and the rows that were trained on.
+    """The result of a fit: attributes to set, and the training rows.
 
-    It may have been interrupted, and what it had so far is to be kept.
+    `interrupted` marks a fit that Ctrl-C ended and whose weights so far are kept.
     """
 
     attributes: dict[str, Any]
@@ -92,6 +92,6 @@ class Fitted:
 
     @property
     def encoder(self) -> Encoder:
-        """The way from rows to latents."""
+        """The encoder from rows to latents."""
         encoder: Encoder = self.attributes["encoder_"]
         return encoder

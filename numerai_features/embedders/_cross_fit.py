@@ -1,7 +1,7 @@
-"""Latents of rows that the network behind them was not trained on.
+"""Cross-fitted latents: each row's network was not trained on that row.
 
-A model that is trained on latents which have seen the same labels trusts them too
-much. So each row gets the latents of a network that was trained on other eras.
+A model that is trained on latents which depend on the same labels overfits. So each row
+gets the latents of a network that was trained on other eras.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._holdout import split_groups
 
 _ALIGNED_ROWS = 20_000
-_FEWEST_ALIGNED = 5  # rows a component; with fewer all rows are aligned on
+_FEWEST_ALIGNED = 5  # rows per latent; with fewer, the alignment uses all rows
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[Fold]:
-    """Return the rows to train on and to encode, of each fold.
+    """Return the training rows and the rows to encode of each fold.
 
     Parameters
     ----------
     splitter : int or splitter
-        So many blocks of eras, purged as the longest target needs; or one by eras.
+        Number of blocks of eras, purged as the longest target requires; or a splitter
+        by eras.
     rows : Rows
     among : ndarray of int
-        Those that can be trained on.
+        Rows that can be trained on.
 
     Raises
     ------
     ValueError
-        If there are no eras, a fold has an era on both sides, or nothing to train on.
+        If there are no eras, or a fold has an era on both sides or no training rows.
     """
     from numerai_features.model_selection import EraKFold
 
@@ -76,11 +77,11 @@ def cross_fit_latents(
     latents: NDArray[np.float32],
     width: int,
 ) -> NDArray[np.float32]:
-    """Return latents of networks that were not trained on a row's era.
+    """Return each row's latents from a network that was not trained on its era.
 
-    Each fold's are turned on to those of the final network: by the rotation that brings
-    the latents of rows that both were trained on nearest to each other (orthogonal
-    Procrustes). Rows in no test fold keep the final network's.
+    The latents of each fold are aligned with those of the final network by the rotation
+    that fits best on rows that both networks were trained on (orthogonal Procrustes).
+    Rows in no test fold keep the final network's latents.
 
     Parameters
     ----------
@@ -89,11 +90,11 @@ def cross_fit_latents(
     rows : Rows
     folds : list of (train, test)
     final : Fitted
-        What was trained on all of them.
+        Result of the fit on all rows.
     latents : ndarray of shape (n_rows, n_latents)
-        Its latents of all rows.
+        Latents of all rows by the final network.
     width : int
-        Latents of one network, of several that stand side by side.
+        Number of latents of one network; those of several networks are concatenated.
     """
     out = latents.copy()
     for known, test in folds:
@@ -113,7 +114,7 @@ def cross_fit_latents(
 
 
 def _procrustes(a: Any, b: Any) -> tuple[Any, Any]:
-    """Return the rotation and the shift that bring a nearest to b."""
+    """Return the rotation and the shift that map a best on b."""
     from scipy.linalg import orthogonal_procrustes
 
     turn, _ = orthogonal_procrustes(a - a.mean(axis=0), b - b.mean(axis=0))

@@ -1,4 +1,4 @@
-"""Denoising autoencoder: rows restored from their corrupted copies."""
+"""Denoising autoencoder: a network that restores corrupted rows."""
 
 from __future__ import annotations
 
@@ -21,71 +21,74 @@ from numerai_features.embedders._columns import Columns, check_later
 from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._network import NetworkEmbedder
 
-_ROWS_PER_ERA = 500  # tell an era's mean score to a twentieth of the rows' spread
+_ROWS_PER_ERA = 500  # standard error of an era's mean: a twentieth of the rows' spread
 
 
 class DAEEmbedder(NetworkEmbedder):
     r"""Latent features of a denoising autoencoder.
 
-    A network restores rows from copies of which some cells were corrupted [1]_. What it
-    has in its narrowest layer, the code, are the latents. With :math:`t` a row whose
-    columns are standardised, :math:`\tilde t` its corrupted copy, :math:`f` the encoder
-    and :math:`g` the decoder, training minimises the mean over rows and columns of
-    :math:`(g(f(\tilde t)) - t)^2` by AdamW; no labels are used. Every layer has batch
-    normalisation, so that the code has unit variance. Rows that are restored badly are
-    unlike those of `fit` [2]_, which `score_samples` tells. The table stays one byte a
-    cell: a batch is gathered and corrupted as bytes where the network is.
+    A network restores rows from copies in which some cells are corrupted [1]_. Its
+    narrowest layer, the code, gives the latents. Let :math:`t` be a row with
+    standardised columns, :math:`\tilde t` its corrupted copy, :math:`f` the encoder and
+    :math:`g` the decoder. AdamW minimises the mean over rows and columns of
+    :math:`(g(f(\tilde t)) - t)^2`; no labels are used. Every layer except the output
+    has batch normalisation, so that the code has unit variance. Rows unlike those of
+    `fit` are restored badly [2]_; `score_samples` measures this. The table stays at one
+    byte per cell: each batch is gathered and corrupted as bytes on the network's
+    device.
 
     Parameters
     ----------
     n_components : int, default=None
         Width of the code; None means ``min(30, n_features)``.
     hidden : sequence of int, default=(256, 128)
-        Widths of the layers between the features and the code; those of the decoder
-        mirror them.
+        Widths of the layers between the features and the code; the decoder mirrors
+        them.
     activation : {"silu", "relu", "tanh", "sigmoid", "identity"}, default="silu"
-        Of the hidden layers. "identity" makes the network linear.
+        Activation of the hidden layers. "identity" makes the network linear.
     noise : {"swap", "masking", "cutout", "gaussian", "relative"}, default="swap"
-        "swap": a cell takes the same column's value from another row of the batch,
-        drawn for each cell. "masking": it takes the middle bin (for floats the
-        column's median). "cutout": whole columns do, for the batch. "gaussian": every
-        cell gets normal noise. "relative": the same, times the standardised value.
+        "swap": a corrupted cell takes the same column's value from another row of the
+        batch, drawn for each cell. "masking": it takes the middle bin (for floats the
+        column's median). "cutout": as "masking", for whole columns of a batch.
+        "gaussian": every cell gets normal noise. "relative": the same, times the
+        standardised value.
     noise_level : float, default=0.08
-        Probability that a cell (a column, for "cutout") is corrupted, below 1; for the
-        normal noises its standard deviation, in those of the column.
+        Probability, below 1, that a cell (a column, for "cutout") is corrupted. For
+        "gaussian" and "relative": standard deviation of the noise, in standard
+        deviations of the column.
     emphasis : float, default=None
-        Share of the weight, between 0 and 1, that a corrupted cell has in the loss
-        against an intact one; None weighs them the same, as .5 does, and is faster.
+        Relative weight e of a corrupted cell in the loss, between 0 and 1; an intact
+        cell has 1 - e. None weighs them the same, as .5 does, and is faster.
     mask_head : bool, default=False
-        Whether the network must also tell which cells were changed (cross-entropy,
-        added to the loss).
+        Whether the network also predicts which cells were changed (cross-entropy, added
+        to the loss).
     dropout : float, default=0.0
-        Of the hidden layers.
+        Dropout rate of the hidden layers.
     output : {"code", "deep"}, default="code"
-        What `transform` gives: the code, or the activations of all hidden layers with
+        What `transform` returns: the code, or the activations of all hidden layers with
         the code in the middle (the deep stack).
     monitor : {"valid_loss", "valid_r2"}, default="valid_loss"
-        What tells the best epoch: the loss, with noise drawn once, or the share of the
-        variance of intact rows that is restored.
+        Held-out metric that selects the best epoch: the loss, with the same noise in
+        every epoch, or the share of variance that is restored from uncorrupted rows.
 
     Attributes
     ----------
     decoders_ : list of Encoder
-        For each network the way from its code back to the features.
+        One for each network, from its code back to the features.
     mean_, scale_ : ndarray of shape (n_features,)
-        What columns are standardised by: mean and standard deviation of the training
-        rows, 0 for a constant; of int8 bins one deviation for all columns.
+        Mean and standard deviation of each column over the training rows. The deviation
+        is 0 for a constant column; columns of int8 bins share one.
     era_scores_ : ndarray of shape (n_eras,) or None
-        Mean `score_samples` of each fitted era, of up to 500 rows of it.
+        Mean `score_samples` of each fitted era, over at most 500 of its rows.
     n_components_ : int
         The resolved width of the code.
     states_ : list of dict of str to ndarray
-        The networks' weights, from which `partial_fit` goes on.
+        The networks' weights, from which `partial_fit` continues.
 
     See Also
     --------
     FactorAnalysisEmbedder : Linear latents, in a fraction of the time.
-    numerai_features.compose.LatentFeatures : Originals beside latents.
+    numerai_features.compose.LatentFeatures : Features and latents together.
 
     Notes
     -----
@@ -145,9 +148,9 @@ class DAEEmbedder(NetworkEmbedder):
     def partial_fit(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the fitted network further, on the same or on new rows.
 
-        Another `max_epochs` at most, with the present parameters of training; columns
-        are standardised as in the first call, and held out are the last eras of this
-        call's rows. The first call is `fit`.
+        Each call trains for at most `max_epochs` more, with the current training
+        parameters. Columns are standardised as in the first call. The last eras of this
+        call's rows are held out. The first call is the same as `fit`.
 
         Parameters
         ----------
@@ -171,13 +174,13 @@ class DAEEmbedder(NetworkEmbedder):
         seen = fitted.attributes["fitted_eras_"]
         if seen is not None and self.fitted_eras_ is not None:
             seen = np.union1d(self.fitted_eras_, seen)
-        else:  # rows without eras could be of any era, so then none are known
+        else:  # rows without eras may be of any era: fitted eras are unknown
             seen = None
         fitted.attributes.update(fitted_eras_=seen, _n_fits=start["n_fits"])
         return self._assign(fitted)
 
     def reconstruct(self, X, *, eras=None):
-        """Return the rows as the network restores them; the mean over its models.
+        """Return the rows as the networks restore them, averaged over networks.
 
         Parameters
         ----------
@@ -199,7 +202,7 @@ class DAEEmbedder(NetworkEmbedder):
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features_out)
-            What `transform` gives; of deep features only the code is used.
+            Output of `transform`; with ``output="deep"`` only the code is used.
 
         Returns
         -------
@@ -209,10 +212,11 @@ class DAEEmbedder(NetworkEmbedder):
         return self._decode(self._check_latents(X))
 
     def score_samples(self, X, *, eras=None):
-        """Return how familiar each row is: less its mean squared error of restoring.
+        """Return each row's familiarity: minus its mean squared reconstruction error.
 
-        Over known cells of columns that vary, in units of their variance; the mean
-        over models. A row unlike those of `fit` has a low score (Boney et al., 2019).
+        The mean is over known cells of columns that vary, in units of the column's
+        variance, and over networks. A row unlike those of `fit` has a low score (Boney
+        et al., 2019).
 
         Parameters
         ----------
@@ -243,11 +247,11 @@ class DAEEmbedder(NetworkEmbedder):
         return float(self.score_samples(X, eras=eras).mean())
 
     def era_familiarity(self, X, eras=None):
-        """Return how familiar each era as a whole is.
+        """Return the familiarity of each era as a whole.
 
-        The era's mean of `score_samples`, less the mean of the fitted eras' means
-        (``era_scores_``), in units of their standard deviation: near 0 for an era like
-        those of `fit`, and the more negative the less it is like them.
+        It is the era's mean `score_samples`, minus the mean of ``era_scores_``, divided
+        by the standard deviation of ``era_scores_``. It is near 0 for an era like those
+        of `fit`, and the more negative, the less an era is like them.
 
         Parameters
         ----------
@@ -259,7 +263,7 @@ class DAEEmbedder(NetworkEmbedder):
         Returns
         -------
         pandas.Series
-            Named "familiarity", by era label, in order.
+            Named "familiarity", indexed by era label, in the order of the eras.
         """
         import pandas as pd
 
@@ -272,8 +276,8 @@ class DAEEmbedder(NetworkEmbedder):
         known = self.era_scores_
         if known is None or len(known) < 2 or known.std() == 0:
             raise ValueError(
-                "era_familiarity compares with the eras of fit, of which there must be "
-                "two or more. Pass eras= to fit."
+                "era_familiarity compares with the eras of fit: it needs two or more, "
+                "with different scores. Pass eras= to fit."
             )
         scores = self._era_means(X, eras)
         familiarity = (scores - known.mean()) / known.std()
@@ -296,7 +300,7 @@ class DAEEmbedder(NetworkEmbedder):
         if normal and (self.mask_head or self.emphasis is not None):
             raise ValueError(
                 f"noise={self.noise!r} changes every cell, so that mask_head and "
-                "emphasis have nothing to tell apart. Leave them out, or use 'swap', "
+                "emphasis have no effect. Leave them out, or use 'swap', "
                 "'masking' or 'cutout'."
             )
 
@@ -347,7 +351,7 @@ class DAEEmbedder(NetworkEmbedder):
         return kept
 
     def _decode(self, Z):
-        """Return the mean over models of what their decoders make of the codes."""
+        """Return the rows decoded from the codes, averaged over networks."""
         out = 0
         for decoder, code in zip(self.decoders_, self._codes(Z), strict=True):
             out = out + decoder.transform(code)
@@ -356,7 +360,7 @@ class DAEEmbedder(NetworkEmbedder):
         )
 
     def _codes(self, Z):
-        """Yield each model's code from all latents."""
+        """Yield the code of each network, cut from all latents."""
         width = Z.shape[1] // len(self.decoders_)
         known = self._fitted_with
         first = 0 if known.output == "code" else sum(known.hidden)
@@ -372,7 +376,7 @@ class DAEEmbedder(NetworkEmbedder):
             Z = self.encoder_.transform(block)
             x = block[:, varying].astype(np.float64)
             for decoder, code in zip(self.decoders_, self._codes(Z), strict=True):
-                # float64: in float32 a large mean would hide how far rows are off.
+                # float64: in float32 a large mean would hide the error.
                 restored = decoder.transform(code, out=np.empty(block.shape))
                 error = (restored[:, varying] - x) / scale
                 known = ~np.isnan(error)
@@ -392,5 +396,5 @@ class DAEEmbedder(NetworkEmbedder):
 
 
 def _arrays(module):
-    """Return the weights and moments of a module."""
+    """Return the weights and running moments of a module."""
     return {name: t.numpy().copy() for name, t in module.state_dict().items()}

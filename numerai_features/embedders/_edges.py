@@ -1,4 +1,4 @@
-"""Edges of the graph of neighbours: found, held out, and cut into by labels."""
+"""Edges of the neighbour graph: search, hold-out and label bins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from numerai_features.embedders._neighbors import (
     recall,
 )
 
-_MOST_EXACT = 100_000  # rows: some 10 operations a pair and axis
+_MOST_EXACT = 100_000  # rows; about 10 operations per pair and axis
 _RECALL_ROWS = 200
 _LABEL_BINS = 10
 _LEAST_NEAR = 1e-6  # of the spread of all rows
@@ -43,30 +43,30 @@ def find_neighbors(
     by_era: bool,
     progress: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[str, float]]:
-    """Return each landmark's k nearest, and what shares of the nearest they are.
+    """Return each landmark's k nearest neighbours, and the recall of the search.
 
     Parameters
     ----------
     landmarks : Rows
     axes : Axes
-        On which neighbours are sought.
+        Axes on which neighbours are searched.
     fill : ndarray of shape (n_features,)
-        What stands in for NaN.
+        Values that replace NaN.
     k : int
     metric : str
-        Of the features.
+        Metric of the features.
     seed : int
-        Of the approximate search, which more than 100,000 landmarks need.
+        Seed of the approximate search, which is used above 100,000 landmarks.
     device : torch.device
     by_era : bool
-        Whether to seek within each era.
+        Whether to search within each era.
     progress : bool
 
     Returns
     -------
     index, distance : ndarray of shape (n_landmarks, k)
     found : dict of str to float
-        The fitted attributes that tell the shares.
+        The fitted attributes with the recalls.
     """
     table = axes.in_metric()
     n, codes, groups = len(table), None, None
@@ -82,7 +82,7 @@ def find_neighbors(
     if axes.back is not None:
         features = as_in_metric(fill_missing(landmarks.X, fill), metric)
         of_features = recall(index, features, sample, device, codes)
-    if metric != "euclidean":  # from chords to 1 less the cosine
+    if metric != "euclidean":  # from chord lengths to 1 minus the cosine
         distance = (distance**2 / 2).astype(np.float32)
     return (
         index,
@@ -98,7 +98,7 @@ def _check_told_apart(
     found: tuple[NDArray[np.int64], NDArray[np.float32]],
     metric: str,
 ) -> None:
-    """Raise where a network in float32 would take most rows for the same."""
+    """Raise if a network in float32 could not distinguish most rows."""
     if table.dtype.itemsize == 1:
         return
     mean = table.mean(axis=0, dtype=np.float64)
@@ -107,7 +107,7 @@ def _check_told_apart(
     index, distance = (each[:, -1] for each in found)
     if metric == "euclidean":
         rows = np.flatnonzero(distance <= _LEAST_NEAR * spread)
-    else:  # rows of few columns may well have the same direction, but not all of them
+    else:  # with few columns many rows may share a direction, but not all of them
         rows = np.arange(len(table) if spread < _LEAST_NEAR else 0)
     if 2 * len(rows) <= len(table):
         return
@@ -116,13 +116,13 @@ def _check_told_apart(
     if 2 * (a != b).any(axis=1).sum() > len(rows):
         if metric != "euclidean" and landmarks.X.shape[1] == 1:
             raise ValueError(
-                f"metric={metric!r} compares directions, of which rows with "
-                "n_features=1 have but two. Use metric='euclidean'."
+                f"metric={metric!r} compares directions, and rows with n_features=1 "
+                "have only two directions. Use metric='euclidean'."
             )
         raise ValueError(
-            f"X: by metric={metric!r} most rows are not told apart from their "
-            "neighbours, so near are these beside the spread of all rows. A column, or "
-            "a few cells, are far larger than all others: correct them, or "
+            f"X: by metric={metric!r} most rows cannot be distinguished from their "
+            "neighbours, which are too near relative to the spread of all rows. A "
+            "column, or a few cells, are far larger than all others: correct them, or "
             "standardise the columns."
         )
 
@@ -130,17 +130,17 @@ def _check_told_apart(
 def split_edges(
     graph: FuzzyGraph, validation: Any, landmarks: Rows, seed: int
 ) -> tuple[FuzzyGraph, FuzzyGraph | None, NDArray[np.intp]]:
-    """Return the edges to train on, those held out or None, and the rows seen.
+    """Return the training edges, the held-out edges or None, and the training rows.
 
     Parameters
     ----------
     graph : FuzzyGraph
-        Of the landmarks.
+        Graph of the landmarks.
     validation : float, int, splitter or None
-        As `UMAPEmbedder` documents it.
+        As documented by `UMAPEmbedder`.
     landmarks : Rows
     seed : int
-        Of the edges drawn where there are no eras.
+        Seed of the random edges that are drawn without eras.
     """
     n_rows = landmarks.n_rows
     seen = np.arange(n_rows)
@@ -156,7 +156,7 @@ def split_edges(
         seen = rows.train
     elif validation >= 1:
         raise ValueError(
-            f"validation={validation} is a number of eras; it takes {FEWEST_ERAS} "
+            f"validation={validation} is a number of eras and needs {FEWEST_ERAS} "
             "eras. Pass eras=, or a share of the edges, below 1."
         )
     else:
@@ -173,12 +173,12 @@ def split_edges(
 
 
 def label_bins(y: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return a category a row, -1 where the target is not known.
+    """Return a category per row, -1 where the target is unknown.
 
     Parameters
     ----------
     y : ndarray of shape (n_rows,)
-        Of more than 50 values ten bins of equal size are made.
+        More than 50 distinct values are cut into ten bins of equal size.
     """
     known = ~np.isnan(y)
     labels = np.full(len(y), -1)

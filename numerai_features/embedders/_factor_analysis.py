@@ -1,4 +1,4 @@
-"""Factor analysis by maximum likelihood, from second moments alone."""
+"""Factor analysis by maximum likelihood, from second moments only."""
 
 from __future__ import annotations
 
@@ -40,69 +40,69 @@ from numerai_features.moments import EraMoments, Moments
 class FactorAnalysisEmbedder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    r"""Latent factors with Gaussian noise of its own variance for each feature.
+    r"""Factor analysis: latent factors plus Gaussian noise, one variance per feature.
 
-    The model is :math:`x = \mu + W z + \epsilon` with
-    :math:`z \sim N(0, I)` and :math:`\epsilon \sim N(0, \mathrm{diag}(\psi))`. The
-    likelihood depends on the rows only through their mean and covariance, so `fit`
-    passes over the rows once (`Moments`; exact for int8 bins, no float copy of the
-    table) and then maximises it by L-BFGS over :math:`\log\psi` [1]_ [2]_. `transform`
-    gives the posterior means
-    :math:`E[z \mid x] = (I + W^\top \Psi^{-1} W)^{-1} W^\top \Psi^{-1} (x - \mu)`,
-    as :class:`sklearn.decomposition.FactorAnalysis` does.
+    The model is :math:`x = \mu + W z + \epsilon` with :math:`z \sim N(0, I)` and
+    :math:`\epsilon \sim N(0, \mathrm{diag}(\psi))`. The likelihood depends on the rows
+    only through their mean and covariance, so `fit` passes over the rows once
+    (`Moments`; exact for int8 bins, no float copy of the table) and then maximises the
+    likelihood by L-BFGS over :math:`\log\psi` [1]_ [2]_. `transform` returns the
+    posterior means
+    :math:`E[z \mid x] = (I + W^\top \Psi^{-1} W)^{-1} W^\top \Psi^{-1} (x - \mu)`, as
+    :class:`sklearn.decomposition.FactorAnalysis` does.
 
     Parameters
     ----------
     n_components : int, default=None
         Number of factors; None means ``min(30, n_features)``.
     rotation : {None, "varimax"}, default=None
-        Rotation of the loadings; it changes neither the likelihood nor what a linear
-        map of all the factors can express.
+        Rotation of the loadings. It changes neither the likelihood nor the span of the
+        factors.
     center : {"all", "era"}, default="all"
-        "all": rows less the mean of all rows. "era": rows less the mean of their
-        own era, in `fit` and in `transform`; then a row's factors depend on the rows
-        of its era that come with it, and whole eras must be transformed.
+        "all": subtract the mean of all rows. "era": subtract the mean of the row's era,
+        in `fit` and in `transform`. Then a row's factors depend on the other rows of
+        its era, so transform whole eras.
     missing : {"middle", "raise"}, default="middle"
-        NaN becomes the column's median learned in `fit` (bin 2 for int8), or is an
-        error.
+        "middle": NaN becomes the column's median learned in `fit` (bin 2 for int8).
+        "raise": NaN is an error.
     tol : float, default=1e-10
-        Stop when the relative gain in log-likelihood of a step is smaller.
+        Stop when a step's relative gain in log-likelihood is smaller than this.
     max_iter : int, default=1000
-        Most steps of L-BFGS.
+        Largest number of L-BFGS steps.
     n_jobs : int, default=None
-        Threads of BLAS in `fit`, as `DAEEmbedder` counts its own.
+        Number of BLAS threads in `fit`, counted as in `DAEEmbedder`.
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        Loadings, :math:`W^\top`, by descending share of the likelihood.
+        Loadings, :math:`W^\top`, in descending order of their share of the likelihood.
     noise_variance_ : ndarray of shape (n_features,)
         Noise variances :math:`\psi`; zero where a feature is constant, else at least
         a millionth of its variance (at zero the likelihood would be infinite).
     mean_ : ndarray of shape (n_features,)
-        Mean of the rows (of the centred rows, 0, where ``center="era"``).
+        Mean of the rows; 0 with ``center="era"``, since the rows are centred.
     loglike_ : list of float
         Log-likelihood of the rows after each step.
     n_components_ : int
         The resolved number of factors.
     n_iter_ : int
-        Number of steps.
+        Number of L-BFGS steps.
     encoder_ : Encoder
-        What `transform` runs.
+        The encoder that `transform` runs.
     moments_ : Moments, EraMoments or None
-        What `partial_fit` continues from. Pickles and copies leave it behind (None):
-        it is ``8 * n_features ** 2`` bytes, and `transform` does not need it.
+        The moments that `partial_fit` continues from; None in pickles and copies, since
+        it takes ``8 * n_features ** 2`` bytes and `transform` does not need it.
     fitted_eras_ : ndarray of shape (n_eras,) or None
         Era numbers seen in fit, None if no eras were given.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
     sklearn.decomposition.FactorAnalysis : The same model by a slower iteration.
-    numerai_features.compose.LatentFeatures : Originals beside latents.
+    numerai_features.compose.LatentFeatures : Features and latents together.
 
     Notes
     -----
@@ -170,13 +170,13 @@ class FactorAnalysisEmbedder(
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            Finite numbers or NaN. int8 stays int8. A frame's column ``era`` is taken
-            out, and used.
+            Finite numbers or NaN. int8 stays int8. A frame's ``era`` column is removed
+            and used as `eras`.
         y : Ignored
             Present for API consistency.
         eras : array-like of shape (n_rows,), default=None
-            Era labels; kept as ``fitted_eras_``, and needed by ``center="era"``
-            (without them all rows are one era).
+            Era labels, kept as ``fitted_eras_`` and used by ``center="era"`` (without
+            them all rows are one era).
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows.
 
@@ -189,10 +189,10 @@ class FactorAnalysisEmbedder(
 
     @whole_fit(prefer_skip_nested_validation=True, fixed=["center"])
     def partial_fit(self, X, y=None, *, eras=None, sample_weight=None):
-        """Add rows to those seen in earlier calls, and fit to all of them.
+        """Add rows to those of earlier calls, and fit the factors to all of them.
 
-        The result is that of `fit` on all rows at once. What stands in for NaN is
-        learned from the first call's rows.
+        The result is that of `fit` on all rows at once, except that the values that
+        replace NaN are learned from the first call's rows.
 
         Parameters
         ----------
@@ -215,7 +215,7 @@ class FactorAnalysisEmbedder(
         rows = Rows.read(self, X, None, eras, sample_weight, reset=False)
         self._check_later_rows(rows)
         before, seen = self.fitted_eras_, known_numbers(rows.eras)
-        together = None  # rows without eras could be of any era
+        together = None  # rows without eras may be of any era
         if before is not None and seen is not None:
             together = np.union1d(before, seen)
         self._solve(self.moments_ + self._gather(rows), together)
@@ -280,7 +280,7 @@ class FactorAnalysisEmbedder(
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit.
         eras : array-like of shape (n_rows,), default=None
-            Needed by ``center="era"`` where fit had eras; else ignored.
+            Required with ``center="era"`` if `fit` had eras; otherwise ignored.
 
         Returns
         -------
@@ -370,7 +370,7 @@ class FactorAnalysisEmbedder(
             return Moments.from_rows(rows.X, **options)
 
     def _solve(self, gathered, fitted_eras):
-        """Fit the factors to moments, and keep these."""
+        """Fit the factors to moments and keep the moments."""
         moments = gathered
         if isinstance(moments, EraMoments):
             moments = moments.within() if self.center == "era" else moments.total()
@@ -395,7 +395,7 @@ class FactorAnalysisEmbedder(
         self.loglike_ = [-0.5 * moments.weight * f for f in solution.objective]
         self.n_iter_ = max(1, len(solution.objective) - 1)
         weight = ml.posterior_weight(W, solution.noise_variance)
-        # float64: in float32 the rounding of a sum over hundreds of bins shows.
+        # float64: a float32 sum over hundreds of bins has visible rounding error.
         factors = ("factors", Affine(weight, -self.mean_ @ weight))
         self.encoder_ = Encoder([("fill", Fill(self.missing_values_)), factors])
         self.moments_ = gathered
@@ -413,7 +413,7 @@ class FactorAnalysisEmbedder(
         return Z.astype(np.float32)
 
     def _read_later(self, X, eras):
-        """Read rows that come after those of fit."""
+        """Check rows for a fitted embedder."""
         check_is_fitted(self)
         rows = Rows.read(self, X, None, eras, reset=False)
         self._check_later_rows(rows)
@@ -428,7 +428,7 @@ class FactorAnalysisEmbedder(
         return fill_missing(block.astype(np.float64), self.missing_values_)
 
     def _centres(self, rows):
-        """Return a function from rows to their eras' means, or None for the global."""
+        """Return a function from rows to their eras' means; None unless by era."""
         if self._fitted_with.center != "era":
             return None
         eras = rows.era_index.rows_by_era()

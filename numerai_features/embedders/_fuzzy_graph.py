@@ -29,18 +29,18 @@ class FuzzyGraph(NamedTuple):
 
 
 def fuzzy_graph(index: NDArray[np.int64], distance: NDArray[np.float32]) -> FuzzyGraph:
-    r"""Return how sure it is that two rows are neighbours.
+    r"""Return the fuzzy graph: the probability that two rows are neighbours.
 
-    Row i is a neighbour of j to the degree
-    :math:`\exp(-\max(0, d_{ij} - \rho_i) / \sigma_i)`, where :math:`\rho_i` is the
-    distance to the nearest row that is not equal, and :math:`\sigma_i` such that the
-    degrees sum to :math:`\log_2 (k + 1)`. Both directions are joined as independent
-    chances: :math:`v + w - v w`.
+    The directed edge from row i to row j weighs
+    :math:`\exp(-\max(0, d_{ij} - \rho_i) / \sigma_i)`. Here :math:`\rho_i` is the
+    distance to the nearest row that is not equal to i, and :math:`\sigma_i` makes the
+    weights of row i sum to :math:`\log_2 (k + 1)`. The two directions are joined as
+    independent probabilities: :math:`v + w - v w`.
 
     Parameters
     ----------
     index, distance : ndarray of shape (n_rows, k)
-        Neighbours, without the row itself.
+        Neighbours of each row, without the row itself.
     """
     from scipy.sparse import csr_array
 
@@ -54,19 +54,19 @@ def fuzzy_graph(index: NDArray[np.int64], distance: NDArray[np.float32]) -> Fuzz
 def intersect_labels(
     graph: FuzzyGraph, labels: NDArray[np.int64], weight: float
 ) -> FuzzyGraph:
-    r"""Return the graph with less weight between rows of other labels.
+    r"""Return the graph with less weight between rows of different labels.
 
-    An edge weighs :math:`e^{-2.5 / (1 - w)}` of what it did between rows of different
-    labels, :math:`e^{-1}` where one of them is not known; then each row's largest is
-    made 1 again, and the directions are joined.
+    The weight of an edge is multiplied by :math:`e^{-2.5 / (1 - w)}` between rows of
+    different labels, and by :math:`e^{-1}` where a label is unknown. Then each row's
+    weights are scaled to a largest weight of 1, and the directions are joined.
 
     Parameters
     ----------
     graph : FuzzyGraph
     labels : ndarray of shape (n_rows,)
-        Below 0 where it is not known.
+        Negative where the label is unknown.
     weight : float
-        Of the labels, :math:`w`, from 0 to 1.
+        Weight :math:`w` of the labels, from 0 to 1.
     """
     from scipy.sparse import coo_array
 
@@ -84,10 +84,10 @@ def intersect_labels(
 
 
 def curve(min_dist: float, spread: float) -> tuple[float, float]:
-    """Return a and b of ``1 / (1 + a d^2b)``, the chance of neighbours at distance d.
+    """Return a and b of ``1 / (1 + a d^2b)``, the edge probability at distance d.
 
-    Fitted by least squares to 1 up to `min_dist`, and an exponential of scale `spread`
-    beyond.
+    The curve is fitted by least squares to 1 up to `min_dist` and to an exponential of
+    scale `spread` beyond.
     """
     from scipy.optimize import curve_fit
 
@@ -99,7 +99,7 @@ def curve(min_dist: float, spread: float) -> tuple[float, float]:
 
 
 def _joined(directed: Any) -> FuzzyGraph:
-    """Return the chance of an edge in one direction or the other."""
+    """Return the undirected graph: an edge in one direction or the other."""
     both = directed + directed.T - directed.multiply(directed.T)
     upper = both.tocoo()
     kept = (upper.row < upper.col) & (upper.data > 0)
@@ -108,7 +108,7 @@ def _joined(directed: Any) -> FuzzyGraph:
 
 
 def _nearest(distance: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the distance to the nearest row that is not equal, or 0."""
+    """Return the distance to the nearest row that is not equal, or 0 without one."""
     first = np.argmax(distance > 0, axis=1)
     return np.asarray(distance[np.arange(len(distance)), first], np.float64)
 
@@ -126,6 +126,6 @@ def _scales(
         high = np.where(too_many, sigma, high)
         low = np.where(too_many, low, sigma)
         sigma = np.where(np.isinf(high), 2 * sigma, (low + high) / 2)
-    mean = distance.mean(axis=1, dtype=np.float64) * k / (k + 1)  # with the row itself
+    mean = distance.mean(axis=1, dtype=np.float64) * k / (k + 1)  # plus the row itself
     least = np.where(_nearest(distance) > 0, mean, mean.mean())
     return np.asarray(np.maximum(np.maximum(sigma, _LEAST_SCALE * least), 1e-300))

@@ -1,4 +1,4 @@
-"""Rows that a network is not trained on, to tell when to stop."""
+"""Held-out rows, for early stopping."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numerai_features._eras import EraIndex
 from numerai_features._horizon import purge_of_targets
 from numerai_features._rows import Rows
 
-FEWEST_ERAS = 5  # of which some are held out; else random rows
-FEWEST_ROWS = 20  # of which some are held out; else none
+FEWEST_ERAS = 5  # with fewer eras, random rows are held out
+FEWEST_ROWS = 20  # with fewer rows, none are held out
 _MOST_ROWS = 1 << 16
 
 
 class Holdout(NamedTuple):
-    """Rows to train on, and rows that tell when to stop (None: none)."""
+    """Training rows, and held-out rows for early stopping or None."""
 
     train: NDArray[np.intp]
     valid: NDArray[np.intp] | None
@@ -31,20 +31,20 @@ def hold_out(
     Parameters
     ----------
     validation : float, int, splitter or None
-        As the embedders document it.
+        As documented by the embedders.
     rows : Rows
-        Of which eras and the targets' names are looked at.
+        Its eras and the names of its targets are used.
     among : ndarray of int
-        Those to choose from, ascending.
+        Rows to choose from, ascending.
     seed : int
-        Of the rows drawn where there are no eras.
+        Seed of the random rows that are drawn without eras.
     """
     if validation is None:
         return Holdout(among, None)
     if hasattr(validation, "split"):
         X = np.empty((rows.n_rows, 1), np.int8)
         fold = list(validation.split(X, groups=split_groups(rows)))[-1]
-        # It counts the rows that came, of which some are not to choose from.
+        # The splitter counts all rows, including those outside `among`.
         train, valid = (np.flatnonzero(np.isin(among, part)) for part in fold)
         return _checked(validation, among, train, valid)
     eras = None if rows.eras is None else rows.eras.take(among)
@@ -71,7 +71,7 @@ def _checked(validation: Any, among: Any, train: Any, valid: Any) -> Holdout:
 
 
 def varies_within_an_era(rows: Rows, held_out: NDArray[np.intp] | None) -> bool:
-    """Whether an era has two rows held out whose first targets differ."""
+    """Whether an era has two held-out rows whose first targets differ."""
     if held_out is None or rows.y is None:
         return False
     y, codes = rows.y[held_out, 0], rows.codes[held_out]
@@ -81,24 +81,24 @@ def varies_within_an_era(rows: Rows, held_out: NDArray[np.intp] | None) -> bool:
 
 
 def split_groups(rows: Rows) -> NDArray[Any] | None:
-    """Return what tells a splitter the eras: numbers, or names where there are none."""
+    """Return the eras for a splitter: their numbers, or their names without numbers."""
     if rows.eras is None or rows.eras.named:
         return rows.era_labels
     return rows.eras.row_numbers
 
 
 def holds_eras(eras: EraIndex | None) -> bool:
-    """Whether there are eras enough to hold some of them out."""
+    """Whether there are enough eras to hold some of them out."""
     return eras is not None and int(eras.resolved.sum()) >= FEWEST_ERAS
 
 
 def _last_eras(validation: float, eras: Any, rows: Rows) -> Any:
-    """Return the rows before and in the last eras.
+    """Return the training rows and the rows of the last eras.
 
-    Targets of neighbouring eras overlap: those are purged as everywhere, but for panels
-    so short that fewer than half of the eras would be left. Where no labels are seen,
-    rows of neighbouring eras are merely alike, and a gap of the held-out eras' own
-    length tells when to stop.
+    Targets of neighbouring eras overlap, so the usual purge applies; it is shortened on
+    panels so short that fewer than half of the eras would be left for training. Without
+    labels, rows of neighbouring eras are only similar, and a gap as long as the
+    held-out eras is enough.
     """
     from numerai_features.model_selection import EraHoldout
 
@@ -127,7 +127,7 @@ def _random_rows(validation: float, n_rows: int, eras: Any, seed: int) -> Any:
         n_eras = 0 if eras is None else int(eras.resolved.sum())
         raise ValueError(
             f"validation={validation} is a number of eras, but there are {n_eras}; it "
-            f"takes {FEWEST_ERAS}. Pass eras=, or a share of the rows, below 1."
+            f"needs {FEWEST_ERAS}. Pass eras=, or a share of the rows, below 1."
         )
     order = np.random.default_rng([seed, n_rows]).permutation(n_rows)
     n_held = int(np.ceil(validation * n_rows))

@@ -1,4 +1,4 @@
-"""Some rows that stand for all of them, spread evenly over the eras."""
+"""Landmarks: a sample of the rows, spread evenly over the eras."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def draw_landmarks(
     *,
     fewest: int | None = None,
 ) -> NDArray[np.intp]:
-    """Return rows in order, at most so many.
+    """Return at most `most` rows, in order.
 
-    Every era gives as many random rows as any other, or all it has; without eras they
-    are drawn from all rows.
+    Every era contributes the same number of random rows, or all of its rows if it has
+    fewer. Without eras the rows are drawn from all rows.
 
     Parameters
     ----------
@@ -28,8 +28,9 @@ def draw_landmarks(
     most : int
     seed : int
     fewest : int, default=None
-        Take all rows of some eras, at even distances, instead of some rows of all:
-        eras of so many rows or more, at least one, whatever its size.
+        Take all rows of some evenly spaced eras instead of some rows of all eras. Only
+        eras of `fewest` rows or more are taken: at least one of them, even if it
+        exceeds `most`.
     """
     if eras is not None and fewest is not None:
         return eras.rows_of(_spread(eras.counts, most, fewest))
@@ -38,7 +39,7 @@ def draw_landmarks(
     rng = np.random.default_rng([seed, n_rows, most])
     if eras is None:
         return np.sort(rng.choice(n_rows, most, replace=False))
-    # Random places within each era; those whose place is below the quota are taken.
+    # Shuffle each era; take the rows whose place is below the quota.
     order = np.lexsort((rng.random(n_rows), eras.codes))
     starts = np.cumsum(eras.counts) - eras.counts
     place = np.empty(n_rows, np.int64)
@@ -49,9 +50,9 @@ def draw_landmarks(
 
 
 def _quota(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return how many rows each era gives: as near to equal as the eras allow."""
+    """Return the number of rows of each era, as equal as the eras allow."""
     ascending = np.sort(counts)
-    # Were the smallest i eras taken whole, the others would share what is left.
+    # If the smallest i eras are taken whole, the others share the remaining rows.
     whole = np.cumsum(ascending) - ascending
     share = (most - whole) / np.arange(len(counts), 0, -1)
     level = share[np.argmax(ascending > share)]
@@ -65,7 +66,7 @@ def _spread(counts: NDArray[np.int64], most: int, fewest: int) -> NDArray[np.boo
     """Return which eras to take whole: evenly spaced, together at most `most` rows."""
     chosen = np.zeros(len(counts), bool)
     able = np.flatnonzero((counts >= fewest) & (counts <= max(most, fewest)))
-    if not len(able):  # all are larger: the smallest of them
+    if not len(able):  # all exceed `most`: take the smallest
         larger = np.flatnonzero(counts >= fewest)
         able = larger[[np.argmin(counts[larger])]] if len(larger) else larger
     for n in range(len(able), 0, -1):
@@ -77,5 +78,5 @@ def _spread(counts: NDArray[np.int64], most: int, fewest: int) -> NDArray[np.boo
 
 
 def _evenly(n: int, k: int) -> NDArray[np.intp]:
-    """Return k of n places at even distances; one is the last."""
+    """Return k of n places at even distances, including the last."""
     return np.floor((np.arange(k) + 1) * n / max(k, 1)).astype(np.intp) - 1

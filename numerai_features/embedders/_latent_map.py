@@ -1,4 +1,4 @@
-"""A picture of latents."""
+"""Scatter plot of latents."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ from numerai_features._validation import (
     take_rows,
 )
 
-_FEW = 12  # values that a legend names one by one
+_FEW = 12  # distinct values that fit a legend; more get a colour bar
 _SIZE = 6.0, 5.0  # inches
 
 
 class LatentMapDisplay:
-    """The first two latents of rows as points, coloured by what is known of the rows.
+    """Scatter plot of the first two latents, coloured by a property of the rows.
 
-    Made by `from_estimator` for any fitted embedder, or by `from_latents`.
+    Create it with `from_estimator` for a fitted embedder, or with `from_latents`.
 
     Parameters
     ----------
     latents : ndarray of shape (n_rows, 2)
-        Where the points lie.
+        Coordinates of the points.
     values : ndarray of shape (n_rows,), default=None
-        What they are coloured by; what is not finite is grey.
+        Values that give the points their colours; non-finite values are grey.
     label : str, default=None
-        What `values` are.
+        Name of `values`.
     axis_names : (str, str), default=("latent 0", "latent 1")
         Names of the axes.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was drawn last.
+        The axes of the last plot.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     points_ : matplotlib PathCollection
@@ -63,7 +63,7 @@ class LatentMapDisplay:
 
     See Also
     --------
-    UMAPEmbedder : Latents of which two make a map.
+    UMAPEmbedder : Latents for a map, with ``n_components=2``.
 
     Examples
     --------
@@ -116,29 +116,30 @@ class LatentMapDisplay:
         random_state: Any = 0,
         ax: Any = None,
     ) -> LatentMapDisplay:
-        """Draw rows where an embedder puts them.
+        """Plot the latents that an embedder gives to rows.
 
         Parameters
         ----------
         embedder : estimator
             Fitted, with two latents or more.
         X : array-like or frame of shape (n_rows, n_features)
-            Rows.
+            Rows to embed.
         eras : array-like of shape (n_rows,), default=None
             Era labels; a frame's column ``era`` is used.
         y : array-like of shape (n_rows,), default=None
             The target, for ``color="target"``.
         color : {"era", "target", "familiarity"}, column or array, default="era"
-            The era's number (the live one is grey); `y`; the embedder's
-            ``score_samples``, which tells how like rows of its `fit` a row is; a column
-            of X by name or position; or a number a row.
+            "era": the era number (the live era is grey). "target": `y`. "familiarity":
+            the embedder's ``score_samples``, which measure how similar a row is to
+            those of `fit`. Otherwise a column of X, by name or position, or one number
+            per row.
         n_rows : int, default=5000
-            Most rows to draw, chosen at random; the embedder sees only these.
+            Largest number of rows to plot, chosen at random; only these are embedded.
         random_state : int, sequence of int, SeedSequence, BitGenerator, Generator, \
                 RandomState or None, default=0
-            Seed of that choice.
+            Seed of the choice of rows.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -147,7 +148,7 @@ class LatentMapDisplay:
         Raises
         ------
         ValueError
-            If what is to be coloured by did not come, or there is one latent only.
+            If the input that `color` needs is missing, or there is only one latent.
         ImportError
             If matplotlib is not installed.
         """
@@ -182,18 +183,18 @@ class LatentMapDisplay:
     def from_latents(
         cls, Z: Any, values: Any = None, *, label: str | None = None, ax: Any = None
     ) -> LatentMapDisplay:
-        """Draw latents that are there.
+        """Plot latents that are already computed.
 
         Parameters
         ----------
         Z : array-like of shape (n_rows, n_latents)
-            Of which the first two are drawn.
+            Latents; the first two are plotted.
         values : array-like of shape (n_rows,), default=None
-            What points are coloured by.
+            Values that give the points their colours.
         label : str, default=None
-            What `values` are.
+            Name of `values`.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -208,12 +209,12 @@ class LatentMapDisplay:
 
     @checked(ax=AXES)
     def plot(self, ax: Any = None) -> LatentMapDisplay:
-        """Draw the points.
+        """Plot the points.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -258,7 +259,7 @@ class LatentMapDisplay:
 def _values(
     color: Any, X: Any, eras: EraIndex | None, y: Any
 ) -> tuple[NDArray[np.float64], str]:
-    """Return what rows are coloured by, and its name."""
+    """Return the values that colour the rows, and their name."""
     n = count_rows(X)
     if isinstance(color, str) and color == "era":
         if eras is None:
@@ -280,7 +281,7 @@ def _values(
 
 
 def _column(X: Any, name: Any) -> NDArray[np.float64]:
-    """Return a column by its name, or by its place among the features."""
+    """Return a column by its name, or by its position among the features."""
     features, _ = take_eras(X)
     names = column_names(features) if is_frame(features) else None
     if names is None:
@@ -302,7 +303,7 @@ def _familiarity(embedder: Any, features: Any, options: Any) -> NDArray[np.float
     if not hasattr(embedder, "score_samples"):
         raise ValueError(
             f"color='familiarity' needs score_samples, which {type(embedder).__name__} "
-            "has not. Pass the numbers of another embedder as color: "
+            "does not have. Pass another embedder's numbers as color: "
             "DAEEmbedder().fit(X).score_samples(X)."
         )
     return np.asarray(embedder.score_samples(features, **options), np.float64)

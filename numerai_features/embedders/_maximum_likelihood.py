@@ -1,8 +1,8 @@
 """Maximum-likelihood factor analysis from a covariance matrix.
 
-The noise variances psi are found by L-BFGS on log psi; the loadings W that maximise
-the likelihood for given psi are known in closed form (Joreskog, 1967; Barber, 2012,
-algorithm 21.1). With (theta, U) the top-k eigenpairs of psi^-1/2 S psi^-1/2::
+L-BFGS finds the noise variances psi, over log psi. For given psi, the loadings W that
+maximise the likelihood have a closed form (Joreskog, 1967; Barber, 2012, algorithm
+21.1). With (theta, U) the top-k eigenpairs of psi^-1/2 S psi^-1/2::
 
     W = psi^1/2 U (theta - 1)^1/2
     -2 LL / n = p log 2 pi + sum_{i<=k} (1 + log theta_i) + sum_{i>k} theta_i
@@ -22,22 +22,22 @@ from numerai_features._threads import blas_threads
 
 Array = NDArray[np.float64]
 
-# The share of a feature's variance that stays noise: a share of zero makes the
+# The smallest share of a feature's variance that is noise: a share of zero makes the
 # likelihood infinite (a Heywood case).
 _SMALLEST_NOISE = 1e-6
 
-# Correlations are rounded to this grid: moments that were summed in another order
-# then give the same factors to the bit.
+# Correlations are rounded to this grid, so that moments summed in another order give
+# bit-identical factors.
 _GRID = 2.0**36
 
-# A few leading pairs by Lanczos: three times faster at 500 features than by reduction
-# to tridiagonal form, eight times at 2,376.
+# Lanczos finds a few leading eigenpairs three times faster at 500 features than
+# reduction to tridiagonal form, and eight times faster at 2,376.
 _LANCZOS_FROM = 300
 
 
 @dataclass(frozen=True)
 class FactorSolution:
-    """Loadings (p, k), noise variances (p,), and -2 LL / n of every step."""
+    """Loadings (p, k), noise variances (p,), and -2 LL / n after every step."""
 
     loadings: NDArray[np.float64]
     noise_variance: NDArray[np.float64]
@@ -61,9 +61,9 @@ def solve(
     n_components : int
         Number of factors k.
     tol : float
-        Stop when the relative fall of the objective is smaller.
+        Stop when the relative decrease of the objective is smaller than this.
     max_iter : int
-        Most L-BFGS steps.
+        Largest number of L-BFGS steps.
     """
     variance = np.diag(covariance).copy()
     active = informative(variance)
@@ -85,7 +85,7 @@ def solve(
 
 
 def informative(variance: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which columns vary."""
+    """Return a mask of the columns that vary."""
     return np.asarray(variance > 0)
 
 
@@ -102,7 +102,7 @@ def rank(covariance: NDArray[np.float64]) -> int:
 
 
 def _start(correlation: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Joreskog's (1 - k / 2p) / diag(R^-1), of a shrunken R where R is singular."""
+    """Return Joreskog's (1 - k / 2p) / diag(R^-1); a singular R is shrunken first."""
     from scipy.linalg.lapack import dpotri
 
     p = len(correlation)
@@ -117,7 +117,7 @@ def _start(correlation: NDArray[np.float64], k: int) -> NDArray[np.float64]:
 
 
 def _cholesky(correlation: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the lower factor, None where the matrix is singular but for rounding."""
+    """Return the lower factor; None if the matrix is singular within rounding error."""
     from scipy.linalg import LinAlgError, cholesky
 
     try:
@@ -149,8 +149,8 @@ def _minimise(
         return value, gradient
 
     steps: list[float] = []
-    # One thread: the same to the bit whatever n_jobs, and no slower up to 1,000
-    # features (the reduction to tridiagonal form is bound by memory).
+    # One thread: the bits do not depend on n_jobs, and it is no slower up to 1,000
+    # features (the reduction to tridiagonal form is memory-bound).
     with blas_threads(1):
         result = minimize(
             objective,
@@ -164,7 +164,7 @@ def _minimise(
         psi = np.exp(result.x)
         known = latest.get(result.x.tobytes())
         value, W = known or _profile(correlation, psi, k)
-    # Status 1 is the limit; 2 is a line search that rounding stopped at the optimum.
+    # Status 1 is max_iter; 2 is a line search that rounding stops at the optimum.
     return W, psi, [*steps, value], bool(result.status != 1)
 
 
@@ -190,8 +190,8 @@ def _top_eigenpairs(matrix: NDArray[np.float64], k: int) -> tuple[Any, Any]:
     p = len(matrix)
     if p > _LANCZOS_FROM and 8 * k < p:
         try:
-            # A fixed start for the same result; random, as one of any symmetry
-            # would never leave it.
+            # A fixed start gives the same result each time. It is random, because a
+            # symmetric start would keep its symmetry.
             start = np.random.default_rng(0).standard_normal(p)
             theta, U = eigsh(matrix, k, which="LA", v0=start)
             return theta[::-1], U[:, ::-1]
@@ -212,7 +212,7 @@ def varimax(
     decompositions.
     """
     p, k = loadings.shape
-    # Of any size: their cubes are taken.
+    # Scaled by a power of two: the cubes of any loadings then stay finite.
     _, exponent = np.frexp(np.abs(loadings).max())
     loadings = np.ldexp(loadings, -exponent)
     rotation = np.eye(k)
@@ -229,22 +229,22 @@ def varimax(
 
 
 def posterior_weight(W: Array, psi: Array) -> Array:
-    """Return what centred rows are multiplied with to give the factors' means."""
+    """Return the matrix that maps centred rows to the factors' posterior means."""
     scaled = W / np.where(psi > 0, psi, np.inf)[:, None]
     gram = np.eye(W.shape[1]) + W.T @ scaled
     return np.asarray(np.linalg.solve(gram, scaled.T).T)
 
 
 def with_signs(W: Array, covariance: Array) -> Array:
-    """Return loadings whose strongest, relative to its feature, is positive."""
+    """Return loadings signed such that each factor's relatively largest is positive."""
     deviation = np.sqrt(np.diag(covariance))[:, None]
     strongest = np.abs(W / np.where(deviation > 0, deviation, 1)).argmax(axis=0)
     return W * np.where(W[strongest, np.arange(W.shape[1])] < 0, -1, 1)
 
 
 def row_likelihood(W: Array, psi: Array) -> Callable[[Array], Array]:
-    """Return the function that gives the log-likelihood of each centred row."""
-    active = psi > 0  # a constant column tells nothing
+    """Return a function that gives the log-likelihood of each centred row."""
+    active = psi > 0  # a constant column carries no information
     W, psi = W[active], psi[active]
     root = np.linalg.cholesky(np.eye(W.shape[1]) + W.T @ (W / psi[:, None]))
     whiten = np.linalg.solve(root, (W / psi[:, None]).T).T
@@ -260,7 +260,7 @@ def row_likelihood(W: Array, psi: Array) -> Callable[[Array], Array]:
 
 
 def n_factors(n_components: int | None, covariance: Array) -> int:
-    """Return how many factors to fit, or raise where there cannot be as many."""
+    """Return the number of factors to fit; raise if there cannot be as many."""
     n_features = len(covariance)
     if not informative(np.diag(covariance)).any():
         raise ValueError(

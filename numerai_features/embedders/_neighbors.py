@@ -19,15 +19,16 @@ Neighbors = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Indices and distances, each (n_rows, k), by ascending distance, without the row."""
 
 Keep = Callable[[NDArray[np.intp], NDArray[np.int64]], None]
-"""What is done with a block of queries, and the neighbours of each."""
+"""Takes a block of queries and their neighbours."""
 
-# Rows and columns of a block of distances. On a CPU it stays in the cache; wide ones
-# have less to merge, but where a table is cast anew for each the rows must be many.
+# Rows and columns of a block of distances. On a CPU the block stays in the cache. A
+# wide block needs fewer merges; but where the table is cast again for each block, many
+# rows pay for the cast.
 _BLOCK = {"cpu": (128, 32768), "cuda": (4096, 65536)}
 _CAST_BLOCK = 1024, 8192
-_KEPT_BYTES = 1 << 29  # of a table of bytes as floats
+_KEPT_BYTES = 1 << 29  # of a byte table cast to floats
 _STRIDES = 32
-_SAMPLED, _TOLERANCE = 32, 1e-3  # of rows, and of their distances, squared
+_SAMPLED, _TOLERANCE = 32, 1e-3  # number of rows; share of their squared distances
 
 
 def exact_neighbors(
@@ -43,16 +44,17 @@ def exact_neighbors(
     Parameters
     ----------
     Z : ndarray of shape (n_rows, n_axes)
-        Distances are found as differences of squares, in float64 where float32 would
-        not tell near rows apart; those returned are then computed anew.
+        The search computes distances from differences of squares, in float64 where
+        float32 could not distinguish near rows. The returned distances are computed
+        again, directly.
     k : int
         Fewer than the rows of any group.
     device : torch.device
     groups : sequence of ndarray of int, default=None
-        Disjoint rows, together all, among which each row's neighbours are sought; all
-        rows are one group by default.
+        A partition of the rows; each row's neighbours are searched within its group.
+        All rows are one group by default.
     progress : bool, default=False
-        Whether to show a bar, of pairs.
+        Whether to show a progress bar that counts pairs.
     """
     from tqdm import tqdm
 
@@ -63,7 +65,7 @@ def exact_neighbors(
     with tqdm(total=pairs, unit="pair", unit_scale=True, disable=not progress) as bar:
 
         def update(n_pairs: int) -> None:
-            with tqdm.get_lock():  # threads count together
+            with tqdm.get_lock():  # all threads update one bar
                 bar.update(n_pairs)
 
         for rows in groups:
@@ -80,7 +82,7 @@ def _find(
     distance: NDArray[np.float32],
     update: Callable[[int], object],
 ) -> None:
-    """Write the neighbours of some rows among themselves, and their distances."""
+    """Write the neighbours within a group of rows, and their distances."""
 
     def keep(block: NDArray[np.intp], found: NDArray[np.int64]) -> None:
         nearest = _by_distance(table, block, found)
@@ -90,7 +92,7 @@ def _find(
 
 
 def approximate_neighbors(Z: NDArray[np.float32], k: int, seed: int) -> Neighbors:
-    """Return k near other rows, by descent in a graph of neighbours (pynndescent)."""
+    """Return k approximate nearest neighbours of each row, by pynndescent."""
     import torch
 
     pynndescent = import_optional(
@@ -99,13 +101,13 @@ def approximate_neighbors(Z: NDArray[np.float32], k: int, seed: int) -> Neighbor
     index, distance = pynndescent.NNDescent(
         Z, n_neighbors=k + 1, metric="euclidean", random_state=seed
     ).neighbor_graph
-    # The row itself is the first, but for rows that are equal.
+    # The row itself comes first, except among equal rows.
     own = index == np.arange(len(Z))[:, None]
     own[~own.any(axis=1), -1] = True
     shape = len(Z), k
     index = index[~own].reshape(shape).astype(np.int64)
     distance = distance[~own].reshape(shape)
-    lacking = np.flatnonzero((index < 0).any(axis=1))  # it found too few
+    lacking = np.flatnonzero((index < 0).any(axis=1))  # pynndescent found too few
 
     def keep(block: NDArray[np.intp], near: NDArray[np.int64]) -> None:
         rows = lacking[block]
@@ -122,18 +124,18 @@ def recall(
     device: torch.device,
     codes: NDArray[np.int32] | None = None,
 ) -> float:
-    """Return which share of some rows' exact neighbours were found.
+    """Return the share of some rows' exact neighbours that were found.
 
     Parameters
     ----------
     found : ndarray of shape (n_rows, k)
     Z : ndarray of shape (n_rows, n_axes)
-        Where distances are taken.
+        Coordinates for the distances.
     rows : ndarray of int
-        Rows to look at.
+        Rows to evaluate.
     device : torch.device
     codes : ndarray of shape (n_rows,), default=None
-        Neighbours are of the same code.
+        Neighbours have the row's code.
     """
     k = found.shape[1]
     was_found = np.zeros((len(rows), k), bool)
@@ -153,7 +155,7 @@ def _compare(
     block: NDArray[np.intp],
     near: NDArray[np.int64],
 ) -> None:
-    """Write which of the found neighbours of a block are among the nearest."""
+    """Record which of the neighbours found for a block are among the nearest."""
     same = found[block][:, :, None] == among[near][:, None]
     was_found[mine[block]] = same.any(axis=2)
 
@@ -166,9 +168,9 @@ def _search(
     queries: NDArray[np.intp] | None = None,
     update: Callable[[int], object] = lambda pairs: None,
 ) -> None:
-    """Have blocks of (counted) queries kept, and the k rows that are nearest to each.
+    """Call `keep` for each block of queries with the k nearest rows of each query.
 
-    Blocks are shared out among threads; `keep` is called in each of them.
+    Blocks are shared out among threads, and each thread calls `keep`.
     """
     if Z.dtype.kind == "f":
         Z = (Z - Z.mean(axis=0, dtype=np.float64)).astype(np.float32)
@@ -179,7 +181,7 @@ def _search(
 
 
 def _precision(Z: NDArray[Any], k: int, device: torch.device) -> torch.dtype:
-    """Return what squares are subtracted in: float32 where that tells rows apart."""
+    """Return the precision of the search: float32 where it distinguishes near rows."""
     import torch
 
     norms = np.concatenate(
@@ -218,7 +220,7 @@ def _scan(
     from numerai_features.nn._threads import each
 
     def beside_squares(start: int) -> torch.Tensor:
-        """Return rows with the sum of their squares as one more column."""
+        """Return rows with the sum of their squares as an extra column."""
         x = floats(slice(start, start + columns))
         return torch.cat([x, (x * x).sum(1, keepdim=True)], dim=1)
 
@@ -234,7 +236,7 @@ def _scan(
     def compare(first: int) -> None:
         mine = queries[first : first + rows]
         x = floats(mine)
-        # Less its own square, which does not depend on the other row.
+        # The query's own square is left out: it does not depend on the other row.
         x = torch.cat([-2 * x, torch.ones_like(x[:, :1])], dim=1)
         best: list[torch.Tensor] = []
         buffer = torch.empty(len(x) * min(columns, n), device=device, dtype=dtype)
@@ -267,10 +269,10 @@ def _scan(
 
 
 def _smallest(distance: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the k smallest of each row, or all that there are.
+    """Return the k smallest values of each row, or all if there are fewer.
 
-    The columns are looked at in strides of one each 32nd: the k smallest of a row lie
-    in the k strides whose least is smallest. That spares sorting all but 32 k of them.
+    The columns form strides of 32 columns each: the k smallest values of a row lie in
+    the k strides with the smallest minima. So only 32 k columns are sorted.
     """
     import torch
 
@@ -293,14 +295,14 @@ def _smallest(distance: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tenso
 def _by_distance(
     Z: NDArray[Any], rows: NDArray[np.intp], near: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return neighbours in the order of their distances, and these."""
+    """Return neighbours in the order of their distances, and the distances."""
     distance = np.empty(near.shape, np.float32)
-    # float64, for the squares: beside one row far out all others are near each other.
+    # float64: relative to one far row, all other rows may be near each other.
     mine = Z[rows].astype(np.float64 if Z.dtype.itemsize > 1 else np.float32)
     for j in range(near.shape[1]):
         gap = mine - Z[near[:, j]]
         distance[:, j] = np.sqrt(np.einsum("ij,ij->i", gap, gap))
-    # Rows that are equally far away are in order of their numbers.
+    # Rows at equal distances are ordered by their index.
     order = np.lexsort((near, distance), axis=1)
     return (
         np.take_along_axis(near, order, axis=1),

@@ -1,8 +1,8 @@
-"""How every network embedder is fitted; torch is imported where it is used.
+"""The fit shared by all network embedders; torch is imported where it is used.
 
-`NetworkEmbedder` conducts: rows are read, some of them held out, columns measured,
-batches cut, a task made for each network and trained, and its numpy form kept. A leaf
-says what is its own: its parameters, `_make_task` and `_encoder_of`.
+`NetworkEmbedder` runs the steps of a fit: it reads the rows, holds some out, measures
+the columns, cuts batches, makes and trains one task per network, and keeps the numpy
+form of each network. A subclass defines its parameters, `_make_task` and `_encoder_of`.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ if TYPE_CHECKING:
     from numerai_features.nn._training import Trainer
 
 _HELD_OUT_BATCH = 4096
-_STEPS_AN_EPOCH = 50  # fewer, larger batches learn no more from few rows
+_STEPS_AN_EPOCH = 50  # with few rows, larger batches would leave too few steps
 _SMALLEST_BATCH, _LARGEST_BATCH = 256, 4096
 
 
 class NetworkEmbedder(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainingParameters, abstract=True
 ):
-    """What embedders that train a network have in common: how they are fitted."""
+    """Base class of the embedders that train a network: their common fit."""
 
     __metadata_request__fit = {"eras": True}
     __metadata_request__partial_fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
 
-    monitor = "valid_loss"  # a parameter of leaves that tell more metrics
+    monitor = "valid_loss"  # a parameter of subclasses with more metrics
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, eras=None, sample_weight=None):
@@ -71,12 +71,12 @@ class NetworkEmbedder(
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            Finite numbers or NaN. int8 stays int8. A frame's column ``era`` is taken
-            out, and used.
+            Finite numbers or NaN. int8 stays int8. A frame's ``era`` column is removed
+            and used as `eras`.
         y : Ignored
             Present for API consistency.
         eras : array-like of shape (n_rows,), default=None
-            Era labels; the last eras are held out (`validation`).
+            Era labels; `validation` holds out the last eras.
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows in the loss; rows of weight zero are left out.
 
@@ -118,27 +118,27 @@ class NetworkEmbedder(
         X, _ = self._check_rows(X, eras)
         return self.encoder_.transform(X)
 
-    # --- what a leaf says ------------------------------------------------------------
+    # --- what a subclass defines -----------------------------------------------------
 
     def _check_parameters(self, rows: Rows) -> None:
-        """Raise where parameters do not go together, or not with the rows."""
+        """Raise if parameters contradict each other or do not fit the rows."""
 
     def _learnable(self, rows: Rows) -> NDArray[np.bool_]:
-        """Return which rows can be trained on."""
+        """Return a mask of the rows that can be trained on."""
         return rows.counted
 
     def _make_task(self, course: Course) -> Task:
-        """Return one network with its loss; its weights are drawn afterwards."""
+        """Return one network with its loss; the caller initialises its weights."""
         raise NotImplementedError
 
     def _encoder_of(self, task: Any, course: Course) -> Encoder:
-        """Return the trained network as steps from rows without gaps to latents."""
+        """Return the trained network as steps from rows without NaN to latents."""
         raise NotImplementedError
 
-    # --- how it goes -----------------------------------------------------------------
+    # --- the steps of a fit ----------------------------------------------------------
 
     def _read(self, X, y, eras, sample_weight) -> Rows:
-        """Return the rows, checked; a leaf that sees labels reads y, too."""
+        """Return the checked rows; a subclass that uses labels also reads y."""
         rows = Rows.read(self, X, None, eras, sample_weight, min_rows=2)
         self._check_parameters(rows)
         return rows
@@ -147,7 +147,7 @@ class NetworkEmbedder(
         return self._assign(self._train(rows, np.flatnonzero(self._learnable(rows))))
 
     def _fit_transform(self, rows: Rows):
-        """Fit, and return latents; cross-fitted ones if that is asked for."""
+        """Fit and return the latents, cross-fitted ones with `cross_fit`."""
         splitter = getattr(self, "cross_fit", None)
         among = np.flatnonzero(self._learnable(rows))
         folds = [] if splitter is None else cross_fit_folds(splitter, rows, among)
@@ -179,18 +179,18 @@ class NetworkEmbedder(
         n_fits: int = 0,
         final: bool = True,
     ) -> Fitted:
-        """Return what training on some of the rows gives; nothing is set.
+        """Train on some of the rows and return the result; set no attribute.
 
         Parameters
         ----------
         rows : Rows
         among : ndarray of int
-            Those to train on and to hold out from, ascending.
+            Ascending indices of the rows to train on or to hold out.
         columns, states, n_fits
-            Of earlier fits, where their networks are trained further.
+            Results of the earlier fits whose networks are trained further.
         final : bool, default=True
-            Whether these are the networks that will be kept: then TensorBoard, which
-            has room for their curves alone, and Ctrl-C ask for what they have.
+            Whether these are the networks that the embedder keeps. Only they write to
+            TensorBoard and are kept at Ctrl-C.
         """
         from numerai_features.nn._device import resolve_device
         from numerai_features.nn._parallel import agree, process_group
@@ -214,7 +214,7 @@ class NetworkEmbedder(
         return Fitted(attributes, course.train, interrupted)
 
     def _run_all(self, trainers: list[Trainer], keeps: bool) -> bool:
-        """Train all networks; return whether Ctrl-C ended it with something to keep."""
+        """Train all networks; return whether Ctrl-C ended it with weights to keep."""
         from numerai_features.nn._ensemble import train_all
         from numerai_features.nn._threads import own_threads
 
@@ -237,7 +237,7 @@ class NetworkEmbedder(
         device: torch.device,
         columns: Columns | None = None,
     ) -> Course:
-        """Return what to train on: some rows to learn from, some held out."""
+        """Return the training data: rows to train on and held-out rows."""
         from numerai_features.nn._batches import Table
 
         X, weights = rows.X, rows.weights
@@ -252,7 +252,7 @@ class NetworkEmbedder(
         return Course(rows, table, columns, train, valid, key)
 
     def _make_batches(self, course: Course, seed: int, task: Task) -> tuple[Any, Any]:
-        """Return the batches to train on, and those held out or None."""
+        """Return the training batches, and the held-out batches or None."""
         from numerai_features.nn._batches import EraBatches, HeldOutBatches, RowBatches
 
         table, train = course.table, course.train
@@ -277,10 +277,10 @@ class NetworkEmbedder(
         n_fits: int,
         final: bool,
     ) -> list[Trainer]:
-        """Return what trains each network.
+        """Return a trainer for each network.
 
-        They begin with fresh weights, or with `states`; `n_fits` is how many fits came
-        before, which draws other numbers.
+        The networks start from new weights, or from `states`. `n_fits` is the number of
+        earlier fits; it is part of the seed.
         """
         import torch
 
@@ -292,7 +292,7 @@ class NetworkEmbedder(
             key = self._run_key(*course.key, n_fits, states)
         trainers = []
         for model, own in enumerate(model_seeds(seed, self.n_models, n_fits)):
-            # What torch's own layers draw comes from the global generator.
+            # torch's own layers draw from the global generator.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(own >> 1)
                 task = self._make_task(course)
@@ -331,7 +331,7 @@ class NetworkEmbedder(
         )
 
     def _keep(self, tasks: list[Any], course: Course) -> dict[str, Any]:
-        """Return what is kept of trained networks: their latents stand side by side."""
+        """Return the fitted attributes; the networks' latents are concatenated."""
         fill = Fill(course.columns.fill)
         branches = [self._encoder_of(task, course) for task in tasks]
         models = [("models", Concatenate(tuple(branches)))]
@@ -339,7 +339,7 @@ class NetworkEmbedder(
         return {"encoder_": Encoder([("fill", fill), *steps])}
 
     def _run_key(self, X: NDArray[Any], *rest: Any) -> str:
-        """Return a hash of all that a run depends on."""
+        """Return a hash of everything that a run depends on."""
         if os.path.lexists(self.checkpoint) and not os.path.isdir(self.checkpoint):
             raise NotADirectoryError(
                 f"checkpoint must be a folder; {os.fspath(self.checkpoint)} is a file. "
@@ -347,8 +347,8 @@ class NetworkEmbedder(
             )
         if not isinstance(self.random_state, Integral):
             raise ValueError(
-                "checkpoint needs an int random_state, by which a fit that was cut off "
-                f"is known again; got {self.random_state!r}."
+                "checkpoint needs an int random_state, to recognise an interrupted "
+                f"fit; got {self.random_state!r}."
             )
         import torch
 
@@ -367,13 +367,13 @@ class NetworkEmbedder(
         return Checkpoint(file, self.checkpoint_every, key=key)
 
     def _make_report(self, model: int) -> Callable[[dict[str, Any]], None]:
-        """Return what writes an epoch's record for TensorBoard."""
+        """Return a function that writes an epoch's record for TensorBoard."""
         owner = f"{type(self).__name__}(log_dir=)"
         import_optional("tensorboard", extra="tensorboard", needed_by=owner)
         from torch.utils.tensorboard import SummaryWriter
 
         def report(record):
-            # Opened anew: a fit that is cut off leaves nothing open.
+            # Opened for each record: an interrupted fit leaves no file open.
             with SummaryWriter(os.fspath(self.log_dir)) as writer:
                 for name, value in record.items():
                     tag = f"{name}/model {model + 1}" if self.n_models > 1 else name
@@ -382,14 +382,14 @@ class NetworkEmbedder(
         return report
 
     def _check_rows(self, X, eras):
-        """Return rows, and their eras or None, for a fitted network."""
+        """Return checked rows for a fitted network, and their eras or None."""
         check_is_fitted(self, "encoder_")
         X, eras = validate_rows(self, X, eras, reset=False)
         check_missing(X, self._fitted_with.missing)
         return X, eras
 
     def _check_latents(self, X):
-        """Return latents that came back, as many a row as `transform` gives."""
+        """Return checked latents, with as many columns as `transform` gives."""
         Z = check_array(X, dtype=np.float32, input_name="X")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
@@ -410,7 +410,7 @@ class NetworkEmbedder(
 
 
 def model_seeds(seed: int, n_models: int, n_fits: int = 0) -> list[int]:
-    """Return a seed for each model; the first ones do not depend on how many."""
+    """Return a seed for each model; it does not depend on the number of models."""
     return [
         int(np.random.SeedSequence([seed, n_fits, m]).generate_state(1, np.uint64)[0])
         for m in range(n_models)
@@ -418,7 +418,7 @@ def model_seeds(seed: int, n_models: int, n_fits: int = 0) -> list[int]:
 
 
 def _side_by_side(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return a record an epoch, with a number of each model; NaN once it has ended."""
+    """Return one record per epoch, with a number per model; NaN once it has stopped."""
     longest = max(histories, key=len)
     return [
         {

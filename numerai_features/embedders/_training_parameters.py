@@ -1,10 +1,10 @@
-"""The parameters of training, which every network embedder has, written once.
+"""The training parameters that all network embedders share, declared once.
 
 `TrainingParameters` declares each of them as an annotated class attribute, with its
-constraint and its paragraph. A leaf is written likewise: its own parameters are
-annotated attributes, and it may give a shared one another default, or make it a
-constant (``n_models: ClassVar[int] = 1``). From that the leaf gets an explicit
-constructor, first its own parameters and then the shared ones, the constraints that
+constraint and its paragraph. A subclass declares its own parameters likewise. It may
+also change the default of a shared one, or make it a constant
+(``n_models: ClassVar[int] = 1``). From these declarations the subclass gets an explicit
+constructor (its own parameters first, then the shared ones), the constraints that
 scikit-learn checks in `fit`, and the paragraphs in its docstring.
 """
 
@@ -37,92 +37,96 @@ _ENTRY = re.compile(r"^(?=\w)", re.MULTILINE)
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
 class TrainingParameters(BaseEstimator):
-    """What is the same for all networks.
+    """Training parameters shared by all network embedders.
 
     Parameters
     ----------
     validation : float, int, splitter or None, default=0.1
-        What is held out to stop by: the last share of the eras, or the last so many.
-        Eras before them are left out: as many as the longest target that a name of y
-        tells is purged by, else 16, but no more than leave half of the eras to train
-        on; where no labels are seen, no more than are held out. Without eras, or with
-        fewer than 5 of them, a random share of the rows; of fewer than 20 rows none. Or
-        a splitter, whose last fold is taken (``EraHoldout(0.2, purge=4)``). None: train
-        on all rows, to the last epoch.
+        Held-out data for early stopping. A float holds out the last share of the eras,
+        an int the last n eras. The eras before them are purged: as many as the longest
+        horizon in the names of y requires, else 16, but at least half of the eras
+        remain for training; if labels are not used, at most as many as are held out.
+        Without eras, or with fewer than 5 of them, a random share of the rows is held
+        out; with fewer than 20 rows, none. A splitter: its last fold
+        (``EraHoldout(0.2, purge=4)``). None: train on all rows, to the last epoch.
     patience : int, default=10
-        Epochs without a better result on what is held out until training stops. None:
-        never.
+        Training stops after this many epochs without a better held-out result. None: it
+        never stops early.
     batching : {"rows", "era"}, default="rows"
-        Batches of random rows, or of all rows of one era; eras of fewer than 16 rows
-        share the batch of an era beside them.
+        Batches of random rows, or of all rows of one era. An era of fewer than 16 rows
+        shares the batch of a neighbouring era.
     batch_size : int or "auto", default="auto"
-        Most rows a batch, 2 or more; of 2, one that would be left alone is a third.
-        "auto": a fiftieth of the training rows, between 256 and 4096.
+        Largest number of rows in a batch, 2 or more; with 2, a single row left over
+        joins a batch as its third. "auto": a fiftieth of the training rows, between 256
+        and 4096.
     max_epochs : int, default=30
-        Most passes over the rows.
+        Largest number of passes over the rows.
     learning_rate : float, default=0.003
-        Of AdamW; the largest of the schedule.
+        Largest learning rate of the schedule (AdamW).
     schedule : {"one-cycle", "constant"}, default="one-cycle"
-        "one-cycle": up within 30 % of the steps, then down to nearly nothing.
+        Learning rate over the steps. "one-cycle": it rises during the first 30 % of the
+        steps, then falls to nearly 0.
     weight_decay : float, default=0.0
-        Of the layers' matrices.
+        Weight decay of the layers' matrices.
     clip_norm : float, default=None
-        Largest norm of the gradient.
+        The gradient is scaled down to this norm where its norm is larger. None: no
+        clipping.
     ema_decay : float, default=None
-        Decay, near 1, of an exponential moving average of the weights over steps,
-        which is then what is judged and kept.
+        Decay, near 1, of an exponential moving average of the weights over steps. The
+        averaged weights are then evaluated and kept. None: no averaging.
     n_models : int, default=1
-        Networks of other seeds, whose latents stand side by side.
+        Number of networks, each with its own seed. Their latents are concatenated.
     missing : {"middle", "raise"}, default="middle"
-        NaN becomes the column's median learned in `fit` (bin 2 for int8), and counts
-        in no loss; or it is an error.
+        "middle": NaN becomes the column's median learned in `fit` (bin 2 for int8), and
+        is ignored in the loss. "raise": NaN is an error.
     device : str, default="auto"
         "cpu", "cuda", "cuda:1" ...; "auto": a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        What matrix products are made in while training. "auto": bfloat16 on GPUs and
-        CPUs (with AMX) that multiply it faster.
+        Precision of matrix products during training. "auto": bfloat16 on GPUs and CPUs
+        (with AMX) that multiply it faster.
     n_jobs : int, default=None
-        Threads; below zero counted back from all, None and -1 are all: no more than the
-        physical cores, what affinity and cgroups allow of them, and what torch has
-        (``OMP_NUM_THREADS``, ``torch.set_num_threads``). It changes no result.
+        Number of threads. None and -1: all; below -1, counted back from all. "All" is
+        limited by the physical cores, by affinity and cgroups, and by torch's own
+        setting (``OMP_NUM_THREADS``, ``torch.set_num_threads``). The results do not
+        depend on it.
     checkpoint : path, default=None
-        Folder for training states; needs an int `random_state`. A fit that was cut
-        off, and is called again with the same parameters and rows, goes on from the
-        last one; a fit that ends removes it.
+        Folder for training states; needs an int `random_state`. An interrupted fit that
+        is called again with the same parameters and rows continues from the last state.
+        A fit that completes removes its states.
     checkpoint_every : float, default=60
         Seconds between two states.
     keep_interrupted : bool, default=False
         Whether Ctrl-C leaves the embedder fitted, with each network's best weights so
-        far, once all of them have an epoch behind them. KeyboardInterrupt is raised
-        all the same; else the embedder is then as it was before the fit.
+        far, if all networks have completed an epoch. Otherwise the embedder stays as it
+        was before the fit. KeyboardInterrupt is raised in both cases.
     log_dir : path, default=None
-        Folder for TensorBoard.
+        Folder for TensorBoard logs.
     random_state : int, RandomState or None, default=None
-        Seed of weights, order and draws. The same seed gives the same latents to the
-        bit on the same machine.
+        Seed of the initial weights, the order of rows, and the noise. The same seed
+        gives bit-identical latents on the same machine.
     verbose : int, default=0
         Whether to show a progress bar.
 
     Attributes
     ----------
     encoder_ : Encoder
-        What `transform` runs.
+        The encoder that `transform` runs.
     history_ : list of dict
-        A record an epoch: ``epoch``, ``learning_rate``, and a list with a number for
-        each network (NaN once it has stopped) of ``seconds``, ``train_loss`` and the
-        metrics of what is held out, which begin with ``valid_``.
+        One record per epoch: ``epoch``, ``learning_rate``, and lists with one number
+        per network (NaN once it has stopped) for ``seconds``, ``train_loss`` and the
+        held-out metrics, which begin with ``valid_``.
     best_epoch_ : ndarray of shape (n_models,)
-        The epoch, from 1, whose weights each network has.
+        For each network, the epoch, counted from 1, whose weights it has.
     n_iter_ : int
         Number of epochs.
     missing_values_ : ndarray of shape (n_features,)
-        What stands in for NaN.
+        The values that replace NaN.
     fitted_eras_ : ndarray of shape (n_eras,) or None
         Era numbers seen in fit, None if no eras were given.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
     """
 
     validation: Any = 0.1
@@ -156,7 +160,7 @@ class TrainingParameters(BaseEstimator):
         ],
         "patience": [COUNT, None],
         "batching": [StrOptions({"rows", "era"})],
-        # batch normalisation makes nothing of one row
+        # batch normalisation needs two rows
         "batch_size": [Whole(2), StrOptions({"auto"})],
         "max_epochs": [COUNT],
         "learning_rate": [ABOVE_ZERO],
@@ -180,7 +184,7 @@ class TrainingParameters(BaseEstimator):
     _declared: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
-        """Make a leaf of what the bodies of a class and of its bases declare."""
+        """Turn the declarations of a class and its bases into a dataclass."""
         super().__init_subclass__(**kwargs)
         cls._declared = _own_annotations(cls)
         if abstract:
@@ -188,7 +192,7 @@ class TrainingParameters(BaseEstimator):
         documented = vars(cls).get("__doc__") is not None
         bases = [c for c in cls.__mro__[::-1] if issubclass(c, TrainingParameters)]
         kinds: dict[str, Any] = {}
-        for base in bases:  # the nearest class decides; a constant stays one
+        for base in bases:  # the most derived class decides; a constant stays one
             for name, kind in base._declared.items():
                 kinds.pop(name, None)
                 if not _is_constant(kind):
@@ -200,12 +204,12 @@ class TrainingParameters(BaseEstimator):
         ]
         constants = {k: v for k, v in cls._declared.items() if _is_constant(v)}
         cls.__annotations__ = {**constants, **{name: kinds[name] for name in order}}
-        for base in bases[:-1]:  # a parent's dataclass has made values of its fields
+        for base in bases[:-1]:  # a parent's dataclass has replaced its field objects
             for parameter in vars(base).get("__dataclass_fields__", {}).values():
                 if parameter.kw_only is False and parameter.name in kinds:
                     default = getattr(cls, parameter.name)
                     setattr(cls, parameter.name, field(default=default, kw_only=False))
-        # Compared, hashed and shown as scikit-learn's estimators are.
+        # Comparison, hash and repr are those of scikit-learn's estimators.
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         known: dict[str, Any] = {}
         for base in bases:
@@ -214,10 +218,10 @@ class TrainingParameters(BaseEstimator):
         cls.__doc__ = _with_shared_paragraphs(cls, order) if documented else None
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """Return what tells this estimator from others, its fitted state included.
+        """Return what identifies this estimator, its fitted state included.
 
-        Dask would look at a dataclass's fields alone: two fits with equal parameters
-        would be one task.
+        By default Dask compares only a dataclass's fields: two fits with equal
+        parameters would be one task.
         """
         return type(self).__module__, type(self).__qualname__, vars(self)
 
@@ -230,7 +234,7 @@ TrainingParameters._declared = {
 
 
 def _own_annotations(cls: type) -> dict[str, Any]:
-    """Return what a class body annotates, as types; raise where one is no parameter."""
+    """Return the annotations of a class body; raise where one is no parameter."""
     try:
         own = inspect.get_annotations(cls, eval_str=True)
     except NameError:  # names that only a type checker imports
@@ -253,20 +257,20 @@ def _own_annotations(cls: type) -> dict[str, Any]:
 def _no_parameter(cls: type, name: str, default: Any) -> TypeError:
     return TypeError(
         f"{cls.__name__}.{name} is annotated, which makes it a parameter, but its name "
-        f"or its value ({default!r}) is no parameter's. Leave the annotation out, make "
-        "it a ClassVar, or give it another name."
+        f"or its value ({default!r}) is not valid for one. Leave the annotation out, "
+        "make it a ClassVar, or give it another name."
     )
 
 
 def _is_constant(kind: Any) -> bool:
-    """Whether an annotation says that an attribute is the class's."""
+    """Whether an annotation makes an attribute a class constant."""
     if isinstance(kind, str):
         return re.match(r"(\w+\.)*ClassVar\b", kind) is not None
     return kind is ClassVar or get_origin(kind) is ClassVar
 
 
 def _with_shared_paragraphs(cls: type, names: list[str]) -> str | None:
-    """Return a class's docstring with the shared paragraphs behind its own."""
+    """Return a class's docstring with the shared paragraphs after its own."""
     doc, own_sections = _sections(inspect.getdoc(cls) or "")
     _, shared_sections = _sections(inspect.getdoc(TrainingParameters) or "")
     merged = {}
@@ -284,7 +288,7 @@ def _with_shared_paragraphs(cls: type, names: list[str]) -> str | None:
 
 
 def _sections(doc: str) -> tuple[str, dict[str, str]]:
-    """Return what stands above the first title, and the text below each title."""
+    """Return the text above the first title, and the text below each title."""
     above, *parts = _SECTION.split(doc)
     return above, dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -296,7 +300,7 @@ def _entries(section: str) -> dict[str, str]:
 
 
 def _with_default(entry: str, cls: type, name: str) -> str:
-    """Return a paragraph with the default that the class has."""
+    """Return a paragraph with the class's default filled in."""
     default = getattr(cls, name)
     told = f'"{default}"' if isinstance(default, str) else repr(default)
     first, _, rest = entry.partition("\n")

@@ -1,4 +1,4 @@
-"""UMAP by a network: a row's place depends on that row alone."""
+"""UMAP by a network: a row's latents depend on that row alone."""
 
 from __future__ import annotations
 
@@ -38,23 +38,22 @@ from numerai_features.encoders import Affine, Encoder
 _LANDMARKS = 100_000
 _STEPS_AN_EPOCH = 25
 _HELD_OUT_STEPS = 8
-_OTHERS = 0.5  # rows to be kept apart from, an edge
+_OTHERS = 0.5  # random rows to repel, per edge
 
 
 class UMAPEmbedder(NetworkEmbedder):
     r"""Latent features in which neighbours stay neighbours (UMAP), by a network.
 
-    UMAP [1]_ joins each row to its nearest neighbours, to the degree
-    :math:`\exp(-(d - \rho_i) / \sigma_i)`, and lays rows out such that
-    :math:`q = 1 / (1 + a d^{2b})` of their distances is near that degree. Here the
-    places are a network's output [2]_, trained on edges and on pairs of random rows by
-    the same loss. So `transform` treats each row alone, takes milliseconds, and what
-    is kept is the network, not the rows.
+    UMAP [1]_ joins each row to its nearest neighbours with weight
+    :math:`\exp(-(d - \rho_i) / \sigma_i)`. It places rows such that
+    :math:`q = 1 / (1 + a d^{2b})` of their distances is near these weights. Here a
+    network computes the places [2]_; it is trained on edges and on pairs of random rows
+    with the same loss. So `transform` treats each row alone and takes milliseconds, and
+    the fitted embedder keeps the network, not the rows.
 
-    What `fit` costs does not depend on the number of rows: it looks at `n_landmarks`
-    of them, drawn evenly over the eras; brings them to principal axes (`reduce`);
-    seeks neighbours there; and takes as many steps as lower the loss of edges held
-    out.
+    The cost of `fit` does not depend on the number of rows. It draws `n_landmarks` rows
+    evenly over the eras, the landmarks, projects them onto principal axes (`reduce`),
+    finds their neighbours, and trains until the loss of held-out edges stops falling.
 
     Parameters
     ----------
@@ -63,88 +62,89 @@ class UMAPEmbedder(NetworkEmbedder):
     n_neighbors : int, default=15
         Neighbours of each row, counting the row itself as umap-learn does.
     min_dist : float, default=0.0
-        How near each other rows may lie; at most `spread`.
+        Effective minimum distance between rows in the layout; at most `spread`.
     spread : float, default=1.0
         Scale of the layout.
     metric : {"euclidean", "correlation", "cosine"}, default="euclidean"
-        Of the features (of the factors, where ``reduce="factor"``).
+        Distance between rows over the features (the factors, if ``reduce="factor"``).
     neighbors : {"all", "era"}, default="all"
-        Where neighbours are sought: among all landmarks, of which the nearest are
-        often the same stock in weeks around; or within the row's era. Then landmarks
-        are all rows of as many eras as `n_landmarks` allows, at even distances; eras of
-        fewer than `n_neighbors` rows are left out. Without eras all rows are one.
+        "all": neighbours are any landmarks, often the same stock in adjacent weeks.
+        "era": neighbours are of the row's era, and landmarks are all rows of as many
+        evenly spaced eras as `n_landmarks` allows; eras of fewer than `n_neighbors`
+        rows are left out. Without eras all rows are one era.
     reduce : {"pca", "factor"}, default="pca"
-        Axes that neighbours are sought in and the network starts from: principal axes,
-        or factors as `FactorAnalysisEmbedder` finds them. None: the features.
+        Axes for the neighbour search and input of the network: principal axes, or the
+        factors of `FactorAnalysisEmbedder`. None: the features.
     n_axes : int, default=100
-        How many of them.
+        Number of these axes.
     n_landmarks : int or "auto", default="auto"
-        Most rows to look at; "auto": 100,000. Up to 100,000 neighbours are exact; of
-        more (but not within eras) they are found by pynndescent, which misses some.
+        Largest number of landmarks; "auto": 100,000. Up to 100,000, and within eras,
+        neighbours are exact; beyond, pynndescent finds them and misses some.
     hidden : sequence of int, default=(256, 256)
         Widths of the network's layers.
     activation : {"silu", "relu", "tanh", "sigmoid"}, default="silu"
-        Of these layers.
+        Activation of these layers.
     negative_sample_rate : float, default=5.0
-        Random rows that each edge's row is kept apart from, as umap-learn counts them.
-        Each is compared with all rows that a step draws, and these weigh less.
+        Random rows that repel the row of each edge, as umap-learn counts them. Each row
+        is compared with all random rows of a step, with a smaller weight each.
     target_weight : float, default=0.0
-        How much y tells neighbours apart, from 0, not at all, to 1, as umap-learn's
-        for categories. A target of more than 50 values is cut into 10 bins of equal
-        size. Above 0 latents have seen the labels: see Notes.
+        Weight of y in the graph, from 0 (none) to 1, as umap-learn's for categories. A
+        target of more than 50 values is cut into 10 bins of equal size. Above 0 the
+        latents depend on the labels: see Notes.
     cross_fit : int or splitter, default=None
-        `fit_transform` gives each row the latents of a network that was not trained on
-        its era or those around it: of so many networks, one for each block of eras
-        (`EraKFold`, purged by the target that y's name tells, else by 16 eras), or one
-        for each fold of a splitter.
+        Makes `fit_transform` give each row the latents of a network that was not
+        trained on its era or the eras around it. An int is the number of blocks of
+        eras, one network each (`EraKFold`, purged by the horizon in the name of y, else
+        by 16 eras). A splitter has one network for each fold.
     reconstruction_weight : float, default=0.0
-        Of a second network that restores the axes from the latents; above 0 there is
-        `inverse_transform`.
+        Weight of the loss of a second network that restores the axes from the latents;
+        `inverse_transform` needs it above 0.
     validation : float, int, splitter or None, default=0.1
-        Edges held out to stop by: those of the last eras, held out and parted from the
-        others as `SupervisedAEMLP` does; without eras, or with fewer than 5 of them, a
-        random share of the edges; or those of a splitter's last fold of the landmarks.
+        Edges held out for early stopping: those of the last eras, held out and purged
+        as in `SupervisedAEMLP`; without eras, or with fewer than 5 of them, a random
+        share of the edges. A splitter: those of its last fold of the landmarks.
     batch_size : int, default=512
-        Edges a step.
+        Edges per step.
     max_epochs : int, default=80
-        Most epochs, of 25 steps each.
+        Largest number of epochs, of 25 steps each.
     precision : {"auto", "float32", "bfloat16"}, default="float32"
-        What the network's products are made in; the loss is in float32.
+        Precision of the network's matrix products; the loss is in float32.
 
     Attributes
     ----------
     decoder_ : Encoder or None
-        What `inverse_transform` runs.
+        The encoder that `inverse_transform` runs.
     n_landmarks_ : int
-        Rows that were looked at.
+        Number of landmarks.
     n_edges_ : int
-        Edges of the graph.
+        Number of edges of the graph.
     neighbor_recall_ : float
-        Share of nearest neighbours on the axes that were found; 1 where exact.
+        Share of the nearest neighbours on the axes that were found; 1 where exact.
     feature_recall_ : float
-        Share of nearest neighbours by all features that were found: less for what the
-        axes leave out, of which much may be noise. Both of a sample of 200 rows.
+        Share of the nearest neighbours by all features that were found; lower by what
+        the axes leave out, much of which may be noise. Both shares are measured on a
+        sample of 200 rows.
     stage_seconds_ : dict of str to float
-        What each stage of `fit` took.
+        Seconds that each stage of `fit` took.
 
     See Also
     --------
-    LatentMapDisplay : The first two latents as a picture.
+    LatentMapDisplay : Scatter plot of the first two latents.
     DAEEmbedder : Latents that restore the features.
 
     Notes
     -----
-    Latents are turned such that they are uncorrelated over the landmarks and ordered by
-    variance, which changes no distance.
+    Latents are rotated such that they are uncorrelated over the landmarks and ordered
+    by variance. The rotation changes no distance.
 
-    Approximate neighbours are found by numba's threads (``NUMBA_NUM_THREADS``), not by
-    ``n_jobs``: what pynndescent finds depends on how many there are.
+    pynndescent uses numba's threads (``NUMBA_NUM_THREADS``), not ``n_jobs``: the
+    neighbours that it finds depend on the number of threads.
 
-    With ``target_weight`` above 0, latents of training rows know those rows' targets: a
-    model that is fitted on them trusts them too much; ``cross_fit=5`` prevents it. Then
-    ``fit(X, y).transform(X)``, which is for rows that come later, is not
-    ``fit_transform(X, y)``. The layouts of two networks are alike up to a rotation at
-    best: each fold's is turned on to the final one as near as a rotation brings it.
+    With ``target_weight`` above 0, the latents of training rows depend on those rows'
+    targets, so a model fitted on them overfits; ``cross_fit=5`` prevents it. Then
+    ``fit(X, y).transform(X)``, meant for new rows, differs from
+    ``fit_transform(X, y)``. Layouts of two networks agree at best up to a rotation, so
+    each fold's layout is aligned with the final one by the rotation that fits best.
 
     References
     ----------
@@ -210,17 +210,17 @@ class UMAPEmbedder(NetworkEmbedder):
     }
 
     def fit(self, X, y=None, *, eras=None):
-        """Lay out some of the rows, and learn where any row lies.
+        """Build the graph of the landmarks and train the network on it.
 
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            Finite numbers or NaN. int8 stays int8. A frame's column ``era`` is taken
-            out, and used.
+            Finite numbers or NaN. int8 stays int8. A frame's ``era`` column is removed
+            and used as `eras`.
         y : array-like of shape (n_rows,), default=None
-            A target, if `target_weight` is above 0; NaN where it is not known.
+            The target, needed if `target_weight` is above 0; NaN where unknown.
         eras : array-like of shape (n_rows,), default=None
-            Era labels: what landmarks are spread over, and the last held out.
+            Era labels: landmarks are spread over eras, and the last eras are held out.
 
         Returns
         -------
@@ -250,7 +250,7 @@ class UMAPEmbedder(NetworkEmbedder):
         Parameters
         ----------
         X : array-like of shape (n_rows, n_components)
-            What `transform` gives.
+            Output of `transform`.
 
         Returns
         -------
@@ -285,7 +285,7 @@ class UMAPEmbedder(NetworkEmbedder):
             )
         if rows.y is None:
             return rows
-        # Bins of all rows, not of landmarks alone: few would have a bin of their own.
+        # Bins are cut from all rows: few landmarks might each get a bin of their own.
         return replace(rows, y=label_bins(rows.y[:, 0])[:, None].astype(float))
 
     def _prepare(self, rows, among, seed, device, columns=None):
@@ -311,7 +311,7 @@ class UMAPEmbedder(NetworkEmbedder):
         edges, held_out, seen = split_edges(graph, self.validation, landmarks, seed)
         n_rows, width = axes.rows.shape
         mean, scale = column_moments(axes.rows, np.arange(n_rows), None)
-        # The same for all axes: the less one varies, the less it matters.
+        # One scale for all axes: an axis of less variance matters less.
         scale = np.full(width, np.sqrt((scale**2).mean()))
         sizes = {"n_landmarks_": n_rows, "n_edges_": len(graph.weights)}
         more = {"axes": axes, "edges": edges, "held_out": held_out, "seen": seen}
@@ -373,7 +373,7 @@ class UMAPEmbedder(NetworkEmbedder):
         return {**kept, "stage_seconds_": laps.seconds}
 
     def _turned(self, task, course):
-        """Return the way to the latents, turned to principal axes, and the turn."""
+        """Return the encoder rotated to principal axes, the rotation and the mean."""
         columns, to_axes = course.columns, course.more["axes"].forward.steps
         layers: Any = task.encoder.steps(columns.dtype, columns.units)
         *steps, (name, last) = layers
@@ -386,7 +386,7 @@ class UMAPEmbedder(NetworkEmbedder):
         return Encoder([*to_axes, *steps, (name, turned)]), turn, middle
 
     def _landmarks(self, rows, among, seed):
-        """Return the rows to look at."""
+        """Return the landmarks."""
         eras = None if rows.eras is None else rows.eras.take(among)
         by_era = self.neighbors == "era" and eras is not None
         most: Any = _LANDMARKS if self.n_landmarks == "auto" else self.n_landmarks
@@ -407,21 +407,21 @@ class UMAPEmbedder(NetworkEmbedder):
             graph = intersect_labels(graph, y[:, 0].astype(int), self.target_weight)
         if not len(graph.weights):
             raise ValueError(
-                f"target_weight={self.target_weight} leaves no two neighbours: all "
-                "have other targets. Lower it, or raise n_neighbors."
+                f"target_weight={self.target_weight} leaves no neighbours: all have "
+                "different targets. Lower it, or raise n_neighbors."
             )
         return graph
 
 
 class _Laps:
-    """Seconds of one stage after the other, told as they end."""
+    """Seconds of each stage of `fit`, printed as the stage ends."""
 
     def __init__(self, verbose):
         self.seconds, self._verbose = {}, verbose
         self._start = time.perf_counter()
 
     def end(self, stage):
-        """Note that a stage has ended, and the next begins."""
+        """Record that a stage has ended; the next one begins."""
         from tqdm import tqdm
 
         now = time.perf_counter()
@@ -431,7 +431,7 @@ class _Laps:
 
 
 def _decoder_of(task, turn, middle, columns, axes):
-    """Return the way from turned latents back to the features."""
+    """Return the decoder from the rotated latents back to the features."""
     dtype = columns.dtype
     (name, first), *steps = task.decoder.steps(dtype)
     first = Affine(

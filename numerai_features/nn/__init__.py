@@ -1,4 +1,4 @@
 """Networks: layers, losses, noise, batches and the one training loop, in pure torch.
 
-Knows nothing of frames, eras as labels, or scikit-learn.
+This package does not depend on frames, era labels or scikit-learn.
 """

@@ -1,4 +1,4 @@
-"""The denoising autoencoder, and what it is trained to do."""
+"""The denoising autoencoder and its training task."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from numerai_features.nn._task import Task
 
 
 class Autoencoder(nn.Module):
-    """F - hidden - code - mirrored hidden - F.
+    """Autoencoder with layers F - hidden - code - mirrored hidden - F.
 
-    Every layer but the output is followed by batch normalisation, so that the code has
-    unit variance; the code has no activation.
+    Batch normalisation follows every layer except the output, so that the code has unit
+    variance. The code has no activation.
 
     Parameters
     ----------
     table : Table
-        Gives the number of features, and their means and standard deviations.
+        Table with the number of features and their means and standard deviations.
     hidden : sequence of int
-        Units of the layers before the code; those after it mirror them.
+        Units of the layers before the code; the decoder mirrors them.
     n_components : int
         Units of the code.
     activation : str
         A name of `ACTIVATIONS`.
     dropout : float
-        Of the hidden units.
+        Dropout rate of the hidden units.
     mask_head : bool
-        Whether a second output tells which cells were corrupted.
+        Whether a second output predicts which cells were corrupted.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class Autoencoder(nn.Module):
             blocks.append(Block(linear, name, 0.0 if is_code else dropout))
         for block, _ in pairwise(blocks):
             if block.activation == "identity":
-                # The next normalisation takes a shift out again; its gradient would be
-                # nothing but rounding, from which Adam makes steps of full length.
+                # The next normalisation removes this shift: its gradient would be pure
+                # rounding error, which Adam scales to steps of full length.
                 block.norm.beta.requires_grad_(False)
         n_encoder = len(hidden) + 1
         self.encoder: Any = nn.ModuleList(blocks[:n_encoder])
@@ -83,7 +83,7 @@ class Autoencoder(nn.Module):
 
     @property
     def first(self) -> Standardized:
-        """The first layer, which knows the columns' means and deviations."""
+        """The first layer, which holds the columns' means and deviations."""
         layer = self.encoder[0].linear
         assert isinstance(layer, Standardized)
         return layer
@@ -95,17 +95,17 @@ class Autoencoder(nn.Module):
         return x
 
     def code(self, units: Units, dtype: Any, *, deep: bool = False) -> Encoder:
-        """Return the way from rows as they are to the code.
+        """Return the encoder from unstandardised rows to the code.
 
         Parameters
         ----------
         units : tuple of ndarray
-            What columns are standardised by.
+            Mean and scale that standardise the columns.
         dtype : numpy dtype
-            Of the arrays.
+            Type of the arrays.
         deep : bool, default=False
-            Whether to give the activations of all blocks, side by side, not the
-            code's alone.
+            Whether to return the activations of all blocks, concatenated, instead of
+            the code alone.
         """
         blocks = [*self.encoder, *self.decoder] if deep else [*self.encoder]
         steps: Steps = []
@@ -117,7 +117,7 @@ class Autoencoder(nn.Module):
         return Encoder(steps)
 
     def decoding(self, units: Units, dtype: Any) -> Encoder:
-        """Return the way from the code back to rows as they are."""
+        """Return the encoder from the code back to unstandardised rows."""
         mean, scale = units
         steps: Steps = []
         for i, block in enumerate(self.decoder):
@@ -129,18 +129,18 @@ class Autoencoder(nn.Module):
 
 @dataclass(frozen=True)
 class Corruption:
-    """What is done to the rows that the network is to restore.
+    """Corruption of the rows that the network restores.
 
     Attributes
     ----------
     kind : {"swap", "masking", "cutout", "gaussian"}
     level : float
-        The share of cells (of columns, for "cutout"), or the standard deviation of
-        the noise in those of the columns.
+        The share of cells (of columns, for "cutout"), or the standard deviation of the
+        noise, in standard deviations of the columns.
     relative : bool
-        Gaussian noise times the standardised value.
+        Whether gaussian noise is multiplied by the standardised value.
     middle : Tensor of shape (n_features,)
-        The value of masked cells, as the table has it.
+        The value of masked cells, on the table's scale.
     """
 
     kind: str
@@ -151,7 +151,7 @@ class Corruption:
     def __call__(
         self, x: Tensor, draws: Draws, center: Tensor, scale: Tensor
     ) -> Tensor:
-        """Return rows of the table, corrupted."""
+        """Return corrupted rows of the table."""
         middle = self.middle.to(x)
         if self.kind == "swap":
             return _noise.swap(x, self.level, draws)
@@ -165,10 +165,10 @@ class Corruption:
 
 
 class Denoising(Task):
-    """The loss of restoring rows from their corrupted copies.
+    """The task of restoring rows from their corrupted copies.
 
-    Mean squared error of the standardised cells of columns that vary; a missing cell
-    counts as restored. With an emphasis e, corrupted cells weigh 2 e and all others
+    The loss is the mean squared error of the standardised cells of columns that vary; a
+    missing cell has error 0. With emphasis e, corrupted cells weigh 2 e and all others
     2 (1 - e).
 
     Parameters
@@ -176,13 +176,13 @@ class Denoising(Task):
     network : Autoencoder
     corruption : Corruption
     emphasis : float
-        .5 weighs all cells the same.
+        Weight of corrupted cells; .5 weighs all cells the same.
     mask_weight : float
         Weight of the mask head's cross-entropy.
     n_varying : int, default=None
-        Columns that are not constant; all by default.
+        Number of columns that are not constant; all by default.
     has_missing : bool
-        Whether the table holds NaN; the corruption's middle values stand in for it.
+        Whether the table holds NaN; the corruption's middle values replace it.
     """
 
     def __init__(
@@ -207,14 +207,14 @@ class Denoising(Task):
         self.needs_squares = not has_missing
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss of this process's rows over all rows' weight."""
+        """Return the loss of this process's rows, divided by the weight of all rows."""
         x, corrupted = self._rows(batch)
         h = self.network.below_output(corrupted, batch.draws)
         return self._loss(batch, x, corrupted, h) / (batch.total * self.n_varying)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return sums over rows that `metrics` takes when added."""
+        """Return sums over rows; `metrics` takes their totals over batches."""
         x, corrupted = self._rows(batch)
         h = self.network.below_output(corrupted)
         loss = self._loss(batch, x, corrupted, h)
@@ -229,14 +229,14 @@ class Denoising(Task):
         return {"loss": loss, "error": error, "variance": variance, "cells": cells}
 
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the loss, and the share of variance restored from intact rows."""
+        """Return the loss, and the share of variance restored from uncorrupted rows."""
         return {
             "loss": sums["loss"] / sums["cells"],
             "r2": 1 - sums["error"] / sums["variance"],
         }
 
     def _rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the rows without gaps, and corrupted."""
+        """Return the rows with NaN replaced, and their corrupted copies."""
         x, first = batch.x, self.network.first
         if self.has_missing:
             x = torch.where(x.isnan(), self.corruption.middle.to(x), x)
@@ -278,7 +278,7 @@ class Denoising(Task):
         return loss
 
     def _target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return the standardised rows, and the weight of each cell if they differ."""
+        """Return the standardised rows, and the weights of cells if they differ."""
         t = self.network.first.standardize(batch.x)
         weights = None if batch.weight is None else batch.weight[:, None]
         if self.has_missing:

@@ -1,6 +1,6 @@
-"""Batches from a table that stays one byte a cell.
+"""Batches from a table that stays at one byte per cell.
 
-A table is gathered by rows where the network is; nothing is cast before that.
+Rows are gathered on the network's device; nothing is cast before that.
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ from numerai_features.nn._threads import each
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 _MOST_OF_THE_GPU = 0.7
 _UPLOAD_BYTES = 64 << 20
-FEWEST_ROWS = 16  # of a batch: of few rows the variance says little, of one nothing
+FEWEST_ROWS = 16  # of a batch: the variance of few rows is noisy, of one undefined
 
 
 class Table:
-    """Rows to be gathered on a device: features, bytes or floats, and what goes along.
+    """Features (bytes or floats), weights and targets to gather on a device.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
-        int8 and uint8 stay as they are; all else is standardised to float32 where it
-        is gathered. May be memory-mapped.
+        int8 and uint8 stay as they are; other types are standardised to float32 when
+        rows are gathered. May be memory-mapped.
     center, scale : ndarray of shape (n_features,)
         Mean and standard deviation of each column; 0 for one that is constant.
     device : torch.device
-        A GPU that has room for it keeps the table; else its rows are sent as needed.
+        A GPU with enough free memory holds the table; otherwise rows are sent as
+        needed.
     weights : ndarray of shape (n_rows,), default=None
-        Of the rows in losses.
+        Weights of the rows in losses.
     targets : ndarray of shape (n_rows, n_targets), default=None
-        NaN where they are not known.
+        Targets; NaN where unknown.
     """
 
     def __init__(
@@ -69,11 +70,12 @@ class Table:
         self.in_bytes = X.dtype in _BYTES
         self.n_varying = int((scale > 0).sum())
         self.varies = torch.as_tensor(scale > 0, dtype=torch.float32)
-        # Floats of a constant column are 0, also of rows in which it varies.
+        # A constant column of floats is standardised to 0, even in rows where it
+        # varies.
         self._center = center
         self._scale = np.where(scale > 0, scale, 1.0 if self.in_bytes else np.inf)
         scale = np.where(scale > 0, scale, 1.0)
-        # What a network still has to do to the rows that it is handed.
+        # The standardisation that the network still applies to the gathered rows.
         raw = (center, scale) if self.in_bytes else (0 * center, 0 * scale + 1)
         self.center, self.scale = (torch.as_tensor(a, dtype=torch.float32) for a in raw)
         self._resident = self._upload() if self._fits() else None
@@ -103,7 +105,7 @@ class Table:
         return int(self.X.shape[1])
 
     def as_taken(self, values: NDArray[Any]) -> Tensor:
-        """Return values of the columns, (n_features,), as they are in rows taken."""
+        """Return values of the columns, (n_features,), on the scale of `take`."""
         values = np.asarray(values, np.float64)
         if not self.in_bytes:
             values = self._standardize(values)
@@ -118,7 +120,7 @@ class Table:
         return taken.to(self.device, non_blocking=True)
 
     def values(self, values: NDArray[Any], rows: NDArray[np.intp]) -> Tensor:
-        """Return what some rows have of an array with one item a row."""
+        """Return the items of some rows of an array with one item per row."""
         return torch.from_numpy(values[rows]).to(self.device)
 
     def _gather(self, rows: NDArray[np.intp]) -> NDArray[Any]:
@@ -159,18 +161,18 @@ class Batch:
     rows : ndarray of int
         All rows of the step.
     draws : Draws
-        Random numbers for them; ``draws.own`` tells which are this process's.
+        Random numbers for the rows; ``draws.own`` are the rows of this process.
 
     Attributes
     ----------
     x : Tensor of shape (n_own, n_features)
-        The rows of this process, as the table has them.
+        The rows of this process, on the table's scale.
     weight : Tensor of shape (n_own,) or None
         Their weights.
     total : Tensor
         Sum of the weights of all rows of the step.
     y : Tensor of shape (n_own, n_targets) or None
-        Targets; NaN where they are not known.
+        Targets; NaN where unknown.
     """
 
     def __init__(self, table: Table, rows: NDArray[np.intp], draws: Draws) -> None:
@@ -191,7 +193,7 @@ class Batch:
         return self._table.values(self._table.squares, self._rows)
 
     def tensors(self, *, squares: bool) -> dict[str, Tensor]:
-        """Return its tensors by name, with or without the sums of squares."""
+        """Return the batch's tensors by name, with or without the sums of squares."""
         names = ["x", "total", "weight", "y", *(["squares"] if squares else [])]
         found = {name: getattr(self, name) for name in names}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
@@ -204,20 +206,20 @@ class Batch:
 
 
 class RowBatches:
-    """Random rows; every row once an epoch, batches of sizes that differ by one.
+    """Batches of random rows: each row once per epoch, sizes differ by at most one.
 
-    No batch is of one row, of which batch normalisation makes nothing.
+    No batch has a single row, which batch normalisation cannot use.
 
     Parameters
     ----------
     table : Table
     seed : int
-        Of the rows' order, and of the draws.
+        Seed of the order of rows and of the draws.
     rows : ndarray of int
-        Those to train on.
+        Training rows.
     batch_size : int
-        Most rows a batch, over all processes; of 2, the batches of an odd number of
-        rows have 3.
+        Largest number of rows in a batch, over all processes; with 2 and an odd number
+        of rows, some batches have 3.
     """
 
     def __init__(
@@ -239,19 +241,19 @@ class RowBatches:
 
 
 class EraBatches:
-    """One era a batch, all its rows; eras in random order.
+    """Batches of all rows of one era; eras in random order.
 
-    An era of fewer than 16 rows, such as a live one, shares the batch of an era beside
-    it: batch normalisation makes nothing of a single row, and what it remembers of
-    several such batches blows up all rows that come later.
+    An era of fewer than 16 rows, such as a live one, shares the batch of a neighbouring
+    era: batch normalisation cannot use a single row, and running moments of such
+    batches would blow up later rows.
 
     Parameters
     ----------
     table : Table
     seed : int
-        Of the eras' order, and of the draws.
+        Seed of the order of eras and of the draws.
     rows : ndarray of int
-        Those to train on.
+        Training rows.
     eras : ndarray of shape (n_rows,)
         Era codes of the table's rows.
     """
@@ -278,19 +280,19 @@ class EraBatches:
 
 
 class HeldOutBatches:
-    """The same rows in the same order, with the same draws each time.
+    """Held-out batches: the same rows, order and draws each time.
 
-    Every process goes over all of them.
+    Every process evaluates all batches.
 
     Parameters
     ----------
     table : Table
     seed : int
-        Of the draws.
+        Seed of the draws.
     rows : ndarray of int
     batch_size : int
     eras : ndarray of shape (n_rows,), default=None
-        Era codes of the table's rows: makes an era a batch, whatever its size.
+        Era codes of the table's rows: then each era is one batch, whatever its size.
     """
 
     def __init__(
@@ -316,7 +318,7 @@ class HeldOutBatches:
 
 
 def _to_train_on(table: Table, seed: int, step: int, rows: NDArray[np.intp]) -> Batch:
-    """Return the rows of one step, counted from the first epoch's, in our share."""
+    """Return this process's batch of a step; steps count from the first epoch."""
     own = share_of(len(rows))
     return Batch(table, rows, Draws(seed, TRAINING, step, len(rows), own, table.device))
 
@@ -327,7 +329,7 @@ def _by_era(rows: NDArray[np.intp], eras: NDArray[np.int32]) -> list[NDArray[np.
 
 
 def _with_neighbours(eras: list[NDArray[np.intp]]) -> list[NDArray[np.intp]]:
-    """Return the rows of eras, those of small eras with others beside them."""
+    """Return the rows of eras; small eras are merged with neighbouring ones."""
     groups: list[list[NDArray[np.intp]]] = [[]]
     for mine in eras:
         if sum(map(len, groups[-1])) >= FEWEST_ROWS:

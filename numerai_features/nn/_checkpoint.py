@@ -1,4 +1,4 @@
-"""Training states on disk: tensors in safetensors' form, in a sealed file."""
+"""Training states on disk: tensors in safetensors format, in a sealed file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _KIND = "checkpoint"
 
 
 class Checkpoint:
-    """One run's file.
+    """The checkpoint file of one run.
 
     Parameters
     ----------
     file : Path
-        Its name should tell the run apart from all others.
+        Its name should be unique to the run.
     every : float, default=60
-        Seconds from one writing to the next.
+        Seconds between two writes.
     key : str, default=""
-        A hash of all that the run depends on.
+        A hash of everything that the run depends on.
     """
 
     def __init__(self, file: Path, every: float = 60.0, *, key: str = "") -> None:
@@ -42,15 +42,15 @@ class Checkpoint:
         return time.monotonic() - self._written >= self.every
 
     def write(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-        """Write a state; a reader sees the old one or the new one, never half.
+        """Write a state atomically: a reader sees the old state or the new one.
 
-        Where it cannot be written, the disk being full for instance, there is a warning
-        and the state before it stays.
+        If it cannot be written, for instance on a full disk, a warning is issued and
+        the previous state stays.
         """
         from safetensors.torch import save
 
         if _parallel.rank() == 0:
-            # Copies: a matrix that two layers share is written for each of them.
+            # Copies, so that a matrix that two layers share is written for both.
             layout = torch.contiguous_format
             plain = {
                 k: v.detach().cpu().clone(memory_format=layout)
@@ -75,9 +75,9 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the last state written, None if there is none that can be used.
+        """Return the last state written, or None if there is no usable one.
 
-        One that is damaged, or was written by another version, is put aside.
+        A state that is damaged, or was written by another version, is set aside.
         """
         from safetensors.torch import load
 
@@ -96,8 +96,8 @@ class Checkpoint:
         return tensors, progress
 
     def remove(self) -> None:
-        """Delete the file of a run that is done."""
+        """Delete the file of a completed run."""
         if _parallel.rank() == 0:
-            with contextlib.suppress(OSError):  # the run is done all the same
+            with contextlib.suppress(OSError):  # the run is complete in any case
                 self.file.unlink(missing_ok=True)
-                sweep_all(self.file.parent)  # of runs that nobody goes on with, too
+                sweep_all(self.file.parent)  # also of abandoned runs

@@ -1,4 +1,4 @@
-"""Where a network is trained, and in what precision."""
+"""Device and precision of training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 WORTH_IT = 1e9
-"""Operations of a step, some ten milliseconds, that a change of precision pays in."""
+"""Operations per step, about ten milliseconds, above which bfloat16 pays off."""
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the device; "auto" is the GPU that torch sees, else the CPU."""
+    """Return the device; "auto" is a GPU if torch sees one, else the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -39,17 +39,17 @@ def resolve_device(device: str) -> torch.device:
 def operations(task: nn.Module, rows_per_step: float) -> float:
     """Return the floating-point operations of a training step.
 
-    Two for each weight and row in the forward pass, and for each of two gradients.
+    Each weight and row takes two in the forward pass and two for each of two gradients.
     """
     weights = sum(p.numel() for p in task.parameters() if p.ndim >= 2)
     return 6 * rows_per_step * weights
 
 
 def resolve_precision(precision: str, device: torch.device, work: float) -> torch.dtype:
-    """Return what matrix products are made in.
+    """Return the type in which matrix products are computed.
 
-    "auto" is bfloat16 where it pays: on GPUs since Ampere, and on CPUs with AMX if a
-    step is `work` for several threads.
+    "auto" is bfloat16 where it pays off: on GPUs since Ampere, and on CPUs with AMX if
+    the `work` of a step, in operations, is large enough for several threads.
     """
     if precision != "auto":
         chosen: torch.dtype = getattr(torch, precision)

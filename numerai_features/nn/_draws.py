@@ -1,8 +1,8 @@
-"""Random numbers that are a function of seed, step and row alone.
+"""Random numbers that depend only on seed, step and row.
 
 A step that is repeated, resumed, or shared out among processes draws the same numbers
-for the same row. On the CPU raw bytes of a fast generator are compared with thresholds
-(an eighth of the time of ``bernoulli_``), a generator a block of rows; on a GPU the
+for the same row. On the CPU each block of rows has a fast generator, whose raw bytes
+are compared with thresholds (an eighth of the time of ``bernoulli_``). On a GPU the
 device's own generator draws for all rows of the batch.
 """
 
@@ -19,10 +19,10 @@ from torch import Tensor
 from numerai_features.nn._threads import cut, each
 
 BLOCK = 512
-"""Rows that a generator serves: their cells stay in the L2 cache."""
+"""Rows per generator; their cells stay in the L2 cache."""
 
 ORDER, TRAINING, VALIDATION, INITIAL = range(4)
-"""What a stream of numbers is for; streams are independent."""
+"""Purposes of the streams of numbers; streams are independent."""
 
 
 class Draws:
@@ -31,13 +31,13 @@ class Draws:
     Parameters
     ----------
     seed : int
-        The model's.
+        Seed of the model.
     stream, step : int
-        What the numbers are for, and how many batches came before.
+        Purpose of the numbers, and number of earlier batches.
     n_rows : int
         Rows of the whole batch.
     own : slice, default=None
-        Those of them that this process works on, whole blocks; all by default.
+        The rows that this process works on, in whole blocks; all by default.
     device : torch.device, default=cpu
         Where the numbers are needed.
     """
@@ -83,11 +83,11 @@ class Draws:
     def chosen(
         self, share: float, width: int, dtype: torch.dtype = torch.bool
     ) -> Tensor:
-        """Return which cells of (n_own, width) are chosen, each with `share`.
+        """Return a mask (n_own, width) of cells, each chosen with probability `share`.
 
-        A byte has 256 thresholds: the one above or below ``256 * share`` is drawn a
-        step, so that the rate is `share` on the mean. Ones and zeros of another type
-        cost no more than booleans.
+        A byte has only 256 thresholds: each step draws the one above or below
+        ``256 * share`` such that the mean rate is `share`. Ones and zeros of another
+        type cost no more than booleans.
         """
         threshold = int(256 * share + self.rng.random())
         cells = self.bytes(width)
@@ -104,7 +104,7 @@ class Draws:
     def normal(self, width: int) -> Tensor:
         """Return standard normal float32 of shape (n_own, width).
 
-        On the CPU the quantile of 16 random bits: 65,536 values of unit variance.
+        On the CPU they are quantiles of 16 random bits: 65,536 values of unit variance.
         """
         if self.device.type != "cpu":
             size, generator = (self.n_rows, width), self.generator()
@@ -115,11 +115,11 @@ class Draws:
 
     @property
     def rng(self) -> np.random.Generator:
-        """A generator of what is drawn once a batch: the same in every process."""
+        """Generator of the draws made once per batch, the same in all processes."""
         return self._rng()
 
     def blocks(self) -> Iterator[tuple[slice, np.random.Generator]]:
-        """Yield (rows counted from our first, generator) for our own blocks."""
+        """Yield (rows, generator) of this process's blocks; its first row is 0."""
         first = self.own.start
         for start in range(first, self.own.stop, BLOCK):
             stop = min(start + BLOCK, self.own.stop)
@@ -131,7 +131,7 @@ class Draws:
         return torch_generator(self.device, *self._key, self._calls)
 
     def _rng(self, *block: int) -> np.random.Generator:
-        """Return the generator of the batch, or of a block of rows, as it stands."""
+        """Return the generator of the batch or of a block, in its current state."""
         if block not in self._rngs:
             key = (*self._key, 1 + len(block), *block)
             self._rngs[block] = numpy_generator(*key)
@@ -139,12 +139,12 @@ class Draws:
 
 
 def numpy_generator(seed: int, *key: int) -> np.random.Generator:
-    """Return a fast generator for a seed and what it is for."""
+    """Return a fast numpy generator for a seed and a purpose."""
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, *key])))
 
 
 def torch_generator(device: torch.device, seed: int, *key: int) -> torch.Generator:
-    """Return a torch generator for a seed and what it is for."""
+    """Return a torch generator for a seed and a purpose."""
     state = np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0] >> 1))
 

@@ -1,9 +1,9 @@
-"""Several networks of one shape: in a row, or at once where that pays.
+"""Training of several networks of one shape: in turn, or together on a GPU.
 
-On a CPU, whose cores one network keeps busy, they are trained one after the other. On a
-GPU a small network's step is mostly the time that its many little operations take to be
-launched: there each operation is done for all networks together, by `torch.func.vmap`
-over their stacked parameters. The networks and their trainers know nothing of it.
+On a CPU, whose cores one network keeps busy, networks are trained one after the other.
+On a GPU a small network's step spends most of its time on launching many small
+operations. There `torch.func.vmap` over stacked parameters runs each operation for all
+networks at once. The code of networks and trainers does not change.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from numerai_features.nn._training import Trainer, set_gradients
 
 
 def train_all(trainers: Sequence[Trainer]) -> None:
-    """Train networks to the end; then their checkpoints are removed."""
+    """Train networks to the end, then remove their checkpoints."""
     on_gpu = all(t.losses.device.type == "cuda" for t in trainers)
     by_rows = all(isinstance(t.batches, RowBatches) for t in trainers)
-    # Sums over processes are not to be had of stacked networks.
+    # Stacked networks cannot sum over processes.
     if len(trainers) > 1 and on_gpu and by_rows and n_processes() == 1:
         train_at_once(trainers)
     else:
@@ -43,10 +43,10 @@ def train_in_a_row(trainers: Sequence[Trainer]) -> None:
 
 
 def train_at_once(trainers: Sequence[Trainer]) -> None:
-    """Train networks side by side; each stops and is kept as if alone.
+    """Train networks together; each stops early and keeps its best epoch on its own.
 
-    What is drawn on the device is drawn for all of them by one generator, so that they
-    do not end as in a row.
+    One generator on the device draws for all networks, so the results differ from those
+    of `train_in_a_row`.
     """
     going = [(trainer, trainer.steps()) for trainer in trainers]
     n_stacked = 0
@@ -64,14 +64,15 @@ def train_at_once(trainers: Sequence[Trainer]) -> None:
             n_stacked = len(going)
         if len({len(batch.x) for batch in batches}) == 1:
             losses: Any = set_at_once(batches)
-        else:  # taken up again at steps of other sizes
+        else:  # resumed at steps of different sizes
             losses = [
                 set_gradients(trainer.task, batch, trainer.settings.dtype)
                 for trainer, batch in zip(together, batches, strict=True)
             ]
         for trainer, loss in zip(together, losses, strict=True):
             trainer.take_step(loss)
-        # At one step: what is drawn for all depends on where the first one is.
+        # All are saved at the same step: the shared draws depend on the first network's
+        # step.
         if any(t.checkpoint is not None and t.checkpoint.is_due() for t in together):
             for trainer in together:
                 trainer.save()
@@ -82,9 +83,9 @@ def train_at_once(trainers: Sequence[Trainer]) -> None:
 def stacked_gradients(
     trainers: Sequence[Trainer],
 ) -> Callable[[Sequence[Batch]], Tensor]:
-    """Return what sets the gradients of all networks, and tells their losses.
+    """Return a function that sets the gradients of all networks and returns the losses.
 
-    Parameters and buffers of the networks become slices of stacked ones.
+    The networks' parameters and buffers become slices of stacked tensors.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def stacked_gradients(
         for number, task in enumerate(tasks):
             for name, parameter in task.named_parameters():
                 if name in learning:
-                    # The fused step reads memory as it lies, in the parameter's order.
+                    # The fused optimiser needs the parameter's memory layout.
                     parameter.grad = gradients[name][number].contiguous()
         return losses.detach()  # type: ignore[no-any-return]
 
@@ -130,7 +131,7 @@ def stacked_gradients(
 
 
 def _share_memory(task: Task, stacked: dict[str, Any], number: int) -> None:
-    """Let a network's tensors be slices of the stacked ones."""
+    """Make a network's tensors slices of the stacked ones."""
     named: Any = [*task.named_parameters(), *task.named_buffers()]
     for name, tensor in named:
         tensor.data = stacked[name][number]

@@ -1,7 +1,7 @@
-"""Layers: torch's own, and those whose torch form is slower or forgets the seed.
+"""Layers, with replacements for torch's where those are slow or ignore the seed.
 
-Shapes in comments: B rows, F features, n units. A layer tells its numpy form by
-``steps``, which an `Encoder` runs.
+Shapes in comments: B rows, F features, n units. ``steps`` returns a layer's numpy form,
+which an `Encoder` runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from numerai_features.nn._threads import shares_out
 
 Array = NDArray[np.float64]
 Units = tuple[Array, Array]
-"""What columns are standardised by: mean and scale, which is 0 for a constant one."""
+"""Mean and scale that standardise columns; the scale of a constant column is 0."""
 Steps = list[tuple[str, Step]]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -43,17 +43,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @torch.no_grad()
 def initialize(module: nn.Module, seed: int) -> None:
-    """Draw a module's initial weights, each from its own name and the seed.
+    """Draw a module's initial weights, each from its name and the seed.
 
-    Matrices are uniform within one over the root of what comes in, as torch draws
-    those of its linear layers; biases are zero; all else stays as it was made. So it
-    matters neither in which order layers are made nor what torch's global generator
-    was at.
+    Matrices are uniform between plus and minus one over the root of the number of
+    inputs, as in torch's linear layers. Biases are zero; other parameters are not
+    changed. So the weights depend neither on the order in which layers are made nor on
+    the state of torch's global generator.
 
     Parameters
     ----------
     module : nn.Module
-        On the CPU.
+        Module on the CPU.
     seed : int
     """
     for name, parameter in module.named_parameters():
@@ -67,10 +67,10 @@ def initialize(module: nn.Module, seed: int) -> None:
 
 
 class Linear(nn.Linear):
-    """Torch's linear layer, which waits for `initialize` and gives float32."""
+    """Linear layer with float32 output, whose weights `initialize` draws."""
 
     def reset_parameters(self) -> None:
-        """Draw nothing: torch would take the numbers from its global generator."""
+        """Set zeros: torch would draw from its global generator."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
@@ -81,10 +81,10 @@ class Linear(nn.Linear):
 
 
 class Standardized(nn.Module):
-    """The first layer: rows are standardised by way of its weights.
+    """First layer, which standardises rows through its weights.
 
-    ``((x - center) / scale) @ weight``, computed as ``x @ (weight / scale)`` less a
-    row: the table stays as it is, bins or floats.
+    ``((x - center) / scale) @ weight`` is computed as ``x @ (weight / scale)`` minus a
+    constant row, so the table stays as it is, bins or floats.
     """
 
     center: Tensor  # (F,)
@@ -103,14 +103,14 @@ class Standardized(nn.Module):
         return y if self.linear.bias is None else y + self.linear.bias
 
     def standardize(self, x: Tensor) -> Tensor:
-        """Return rows of the table standardised, (B, F)."""
+        """Return standardised rows of the table, (B, F)."""
         return (x.float() - self.center) / self.scale
 
 
 class _Normalize(torch.autograd.Function):
     """Batch normalisation over the rows of all processes.
 
-    Sums over rows are products with a row of ones: half the time of torch's own.
+    Sums over rows are products with a row of ones, in half the time of torch's sums.
     """
 
     generate_vmap_rule = True
@@ -146,7 +146,7 @@ class _Normalize(torch.autograd.Function):
 
 
 class Norm(nn.Module):
-    """What batch normalisations have in common: parameters, and running moments."""
+    """Base class of batch normalisations: parameters and running moments."""
 
     eps = 1e-5
     momentum = 0.1
@@ -161,7 +161,7 @@ class Norm(nn.Module):
         self.register_buffer("variance", torch.ones(n))
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """Return the factor and the shift, each (n,), that it is after training."""
+        """Return the factor and the shift of the trained normalisation, each (n,)."""
         scale = self.gamma * self._inverse(self.variance)
         return scale, self.beta - self.mean * scale
 
@@ -170,22 +170,22 @@ class Norm(nn.Module):
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running moments towards a batch's."""
+        """Move the running moments towards those of a batch."""
         for running, now in ((self.mean, mean), (self.variance, variance)):
             running.add_(now - running, alpha=self.momentum)
 
 
 class BatchNorm(Norm):
-    """Batch normalisation: by the batch's moments in training, then by running ones."""
+    """Batch normalisation: batch moments in training, running moments afterwards."""
 
     def forward(self, x: Tensor, activation: str = "identity") -> Tensor:
-        """Map (B, n) to the same; half precision comes out as float32.
+        """Map (B, n) to (B, n); half precision becomes float32.
 
         Parameters
         ----------
         x : Tensor of shape (B, n)
         activation : str, default="identity"
-            What comes after it; a name of `ACTIVATIONS`.
+            Activation after the normalisation; a name of `ACTIVATIONS`.
         """
         x = x.float() if x.dtype.itemsize < 4 else x
         if self.training and shares_out(x):
@@ -209,14 +209,14 @@ class BatchNorm(Norm):
 
 
 class Dropout(nn.Module):
-    """Zero cells with probability `share`; those that stay grow by 1 / (1 - share)."""
+    """Set cells to 0 with probability `share`; scale the others by 1 / (1 - share)."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
 
     def forward(self, x: Tensor, draws: Draws | None) -> Tensor:
-        """Map (B, n) to the same; without `draws`, or not in training, as it is."""
+        """Map (B, n) to (B, n); return x without `draws` or outside training."""
         if not self.training or draws is None or not self.share:
             return x
         kept = draws.chosen(1 - self.share, x.shape[1], torch.float32)
@@ -229,7 +229,7 @@ class Block(nn.Module):
     Parameters
     ----------
     linear : Linear or Standardized
-        Without bias: the normalisation would take it out again.
+        Without bias: the normalisation would remove it.
     activation : str
         A name of `ACTIVATIONS`.
     dropout : float, default=0.0
@@ -251,16 +251,16 @@ class Block(nn.Module):
         return dropped
 
     def steps(self, name: str, dtype: Any, units: Units | None = None) -> Steps:
-        """Return what the block is after training, its normalisation folded in.
+        """Return the trained block as steps, with its normalisation folded in.
 
         Parameters
         ----------
         name : str
-            Of the steps.
+            Name of the steps.
         dtype : numpy dtype
-            Of the arrays.
+            Type of the arrays.
         units : tuple of ndarray, default=None
-            What columns are standardised by, for a first layer.
+            Mean and scale that standardise the columns, for a first layer.
         """
         factor, shift = map(as_array, self.norm.affine())
         weight = as_array(_weight_of(self.linear)).T
@@ -274,7 +274,7 @@ class Block(nn.Module):
 
 
 def of_raw_rows(weight: Array, units: Units) -> tuple[Array, Array]:
-    """Return matrix and constant that do to rows what `weight` does to standardised.
+    """Fold standardisation into `weight`; return a matrix and constant for raw rows.
 
     Parameters
     ----------
@@ -282,14 +282,14 @@ def of_raw_rows(weight: Array, units: Units) -> tuple[Array, Array]:
     units : tuple of ndarray
     """
     mean, scale = units
-    # A constant column says nothing, also where it is no longer constant; its weight,
-    # which nothing has trained, times a large mean would bury all others in rounding.
+    # A constant column has weight zero, even for rows where it varies: its weight is
+    # untrained, and times a large mean it would bury all others in rounding error.
     weight = weight / np.where(scale > 0, scale, np.inf)[:, None]
     return weight, -mean @ weight
 
 
 def affine(weight: Array, bias: Array, dtype: Any) -> Affine:
-    """Return a step ``x @ weight + bias`` whose arrays have this type."""
+    """Return a step ``x @ weight + bias`` with arrays of type `dtype`."""
     return Affine(weight.astype(dtype), bias.astype(dtype))
 
 
@@ -299,5 +299,5 @@ def as_array(tensor: Tensor) -> Array:
 
 
 def _weight_of(layer: nn.Linear | Standardized) -> Tensor:
-    """Return the matrix (n_out, n_in)."""
+    """Return the layer's matrix (n_out, n_in)."""
     return (layer.linear if isinstance(layer, Standardized) else layer).weight

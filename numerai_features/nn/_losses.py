@@ -1,8 +1,8 @@
-"""Losses of restoring rows and of predicting targets, and CORR of an era.
+"""Reconstruction and prediction losses, and CORR of an era.
 
-Names: B rows, F features, k units below the output, T targets; x the table as it is
-stored, t = (x - center) / scale the standardised target, r = h @ weight.T + bias the
-reconstruction, w a weight a row.
+Names: B rows, F features, k units below the output, T targets; x the stored table,
+t = (x - center) / scale the standardised target, r = h @ weight.T + bias the
+reconstruction, w one weight per row.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TINY = 1e-12
 
 
 class _LinearSquaredError(torch.autograd.Function):
-    """Squared error of a linear output, without making the output.
+    """Squared error of a linear output, without computing the output.
 
     With V the weight, b the bias::
 
@@ -35,8 +35,8 @@ class _LinearSquaredError(torch.autograd.Function):
                                 - 2 w_i h_i' (V't_i) - 2 w_i t_i'b + w_i b'b
                                 + w_i t_i't_i
 
-    needs x in two products only, ``x @ V`` and ``x.T @ h``, which are its gradients,
-    too: three products of B x F x k become two, and no table of B x F is written.
+    needs x in two products only, ``x @ V`` and ``x.T @ h``, which also give its
+    gradients: three products of B x F x k become two, and no table of B x F is written.
     """
 
     generate_vmap_rule = True
@@ -56,7 +56,7 @@ class _LinearSquaredError(torch.autograd.Function):
         hw = h if w is None else h * w[:, None]  # (B, k)
         total = rows.sum()
         matrix = (weight / scale[:, None]).to(dtype).float()  # (F, k)
-        # V'(b - t) is u - q, the part of t that is x / scale being q, (B, k).
+        # V'(b - t) is u - q, where q, (B, k), comes from the part x / scale of t.
         q = table_times(x, matrix)
         u = bias @ weight + center @ matrix  # (k,)
         s = rows @ h  # sum of w h, (k,)
@@ -94,14 +94,14 @@ def linear_squared_error(
     scale: Tensor,
     w: Tensor | None = None,
 ) -> Tensor:
-    """Return the sum of squared errors of a linear output, but for a constant.
+    """Return the sum of squared errors of a linear output, up to a constant.
 
-    The constant is the sum of the squared targets; no gradient depends on it.
+    The constant left out is the sum of the squared targets; no gradient depends on it.
 
     Parameters
     ----------
     h : Tensor of shape (B, k)
-        Below the output ``h @ weight.T + bias``.
+        Input of the output layer ``h @ weight.T + bias``.
     weight, bias : Tensor of shape (F, k) and (F,)
     x : Tensor of shape (B, F)
         The table, bytes or floats.
@@ -128,7 +128,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _SquaredError(torch.autograd.Function):
-    """Weighted squared error whose gradient is made with it, in one buffer."""
+    """Weighted squared error that computes its gradient in the same buffer."""
 
     generate_vmap_rule = True
 
@@ -165,19 +165,20 @@ def squared_error(r: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor
 def target_loss(
     kind: str, p: Tensor, y: Tensor, w: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return a loss of predictions as a sum, and what it is to be divided by.
+    """Return a loss of predictions as a sum, and its divisor.
 
-    Both are to be added over batches, or over processes in one step.
+    Add both over batches, or over processes in one step, before dividing.
 
     Parameters
     ----------
     kind : {"mse", "bce", "corr", "numerai_corr"}
-        Squared error; cross-entropy of ``sigmoid(p)``, for targets in [0, 1]; or one
-        less the correlation over all rows of the batch, an era, as it is, or after
-        both sides' deviations from their mean are raised to the power of 1.5, as
-        Numerai's CORR does (which also makes the predictions' ranks normal).
+        "mse": squared error. "bce": cross-entropy of ``sigmoid(p)``, for targets in
+        [0, 1]. "corr": one minus the correlation over all rows of the batch, an era.
+        "numerai_corr": the same, after the deviations of p and y from their means are
+        raised to the power of 1.5, as in Numerai's CORR (which also makes the ranks of
+        predictions normal).
     p, y : Tensor of shape (B, T)
-        NaN of y do not count.
+        Predictions and targets; NaN in y are ignored.
     w : Tensor of shape (B,) or None
         Weights of the rows.
 
@@ -211,16 +212,16 @@ def _correlation_loss(
     if power != 1:
         a, b = (scaled(_signed_power(x, power)) for x in (a, b))
     r = _everywhere((weights * a * b).sum(0)) / n  # (T,)
-    # A target without known cells, or the same for all rows, tells nothing.
+    # A target without known cells, or constant over the rows, is ignored.
     tells = (_everywhere((weights * b * b).sum(0)) > 0).float()
     loss = 1 - (r * tells).sum() / tells.sum().clamp(min=1)
-    # Each process has the whole loss; what they return is added up.
+    # Each process has the whole loss, and the returned losses are added up.
     share = 1 / n_processes()
     return loss - (1 - share) * loss.detach(), torch.full_like(loss, share).detach()
 
 
 def _everywhere(x: Tensor) -> Tensor:
-    """Return the sum over processes, whose gradient is that of the own part."""
+    """Return the sum over processes, with the gradient of this process's part."""
     if n_processes() == 1:
         return x
     return x + (sum_over_processes(x.detach().clone()) - x.detach())
@@ -228,10 +229,11 @@ def _everywhere(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def era_corr(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many eras a batch of one era is, 1 or 0, and its CORR.
+    """Return the count of a batch of one era, 1 or 0, and its CORR.
 
-    Numerai's: predictions' ranks made normal, and both sides' deviations to the power
-    of 1.5. 0 of both where fewer than two targets are known, or all are the same.
+    Numerai's CORR makes the ranks of predictions normal, and raises the deviations of
+    predictions and targets to the power of 1.5. Both results are 0 if fewer than two
+    targets are known, or if all are the same.
 
     Parameters
     ----------

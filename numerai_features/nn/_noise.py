@@ -1,6 +1,6 @@
 """Corruption of a batch of rows, cell by cell.
 
-Tables are ``(n_rows, n_features)``. None of the functions changes what it is given.
+Tables are ``(n_rows, n_features)``. No function changes its input.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from numerai_features.nn._threads import each
 
 
 def swap(x: Tensor, share: float, draws: Draws) -> Tensor:
-    """Replace cells by the same column's value in another row, drawn for each cell.
+    """Replace cells by the same column's value in another row, drawn per cell.
 
-    Donors are of the same block of `BLOCK` rows of the batch. On the CPU only swapped
-    cells are touched: the number of exchanges among the n cells of a block is drawn
-    from a Poisson distribution of mean ``-n log(1 - share) / 2``, then as many pairs of
-    rows and a column for each, with replacement, whose two cells take each other's
-    value. So a cell is hit with probability `share`, whatever happens to the other
-    cells of its row; where one is hit twice, the last donor stays. A block of a single
-    row stays as it is.
+    The donor row is in the same block of `BLOCK` rows of the batch. On the CPU only
+    swapped cells are touched. The number of exchanges among the n cells of a block is
+    drawn from a Poisson distribution of mean ``-n log(1 - share) / 2``. For each
+    exchange a pair of rows and a column are drawn, with replacement, and the two cells
+    take each other's value. So each cell is hit with probability `share`, independently
+    of the other cells of its row; if it is hit twice, the last donor stays. A block of
+    a single row is not changed.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ def _exchange(x: Tensor, share: float, draws: Draws) -> Tensor:
         if n_rows < 2:
             return
         words = rng.bit_generator.random_raw(int(rng.poisson(rate * before.size)))
-        # Two halves of 32 bits: a cell, and how many rows below it the other one
-        # stands, from 1 to n_rows - 1, going round at the end.
+        # Two halves of 32 bits: a cell, and the distance in rows to the other cell,
+        # from 1 to n_rows - 1, wrapping around at the end.
         other = words >> shift
         cell = words
         cell &= low
@@ -78,7 +78,7 @@ def _exchange(x: Tensor, share: float, draws: Draws) -> Tensor:
         other += np.uint64(1)
         other *= np.uint64(n_features)
         other += cell
-        # Below zero an unsigned number is a huge one.
+        # An unsigned number below zero wraps to a huge one.
         np.minimum(other, other - np.uint64(before.size), out=other)
         i, j = cell.view(np.int64), other.view(np.int64)
         after[i], after[j] = before.take(j), before.take(i)
@@ -108,7 +108,7 @@ def cut_out(x: Tensor, share: float, middle: Tensor, draws: Draws) -> Tensor:
     ----------
     x : Tensor of shape (n_own, n_features)
     share : float
-        Share of the columns.
+        Share of the columns to set.
     middle : Tensor of shape (n_features,)
         In the type of x.
     draws : Draws
@@ -123,18 +123,18 @@ def cut_out(x: Tensor, share: float, middle: Tensor, draws: Draws) -> Tensor:
 def add_gaussian(
     x: Tensor, level: float, center: Tensor, scale: Tensor, draws: Draws, relative: bool
 ) -> Tensor:
-    """Add normal noise of `level` standard deviations of its column.
+    """Add normal noise of `level` standard deviations of the column.
 
     Parameters
     ----------
     x : Tensor of shape (n_own, n_features), float
     level : float
-        Standard deviation of the noise, in those of the column.
+        Standard deviation of the noise, in standard deviations of the column.
     center, scale : Tensor of shape (n_features,)
         Mean and standard deviation of each column.
     draws : Draws
     relative : bool
-        Multiply the noise by the scaled value, as the forum's variant does.
+        Multiply the noise by the standardised value, as the forum's variant does.
     """
     noise = draws.normal(x.shape[1]).mul_(level)
     return noise.mul_(x - center if relative else scale).add_(x)

@@ -1,4 +1,4 @@
-"""The optimiser, its learning rates, and which parameters decay."""
+"""The optimiser, the learning rate schedule and weight decay."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ _START, _END = 0.04, 1e-5  # of the largest learning rate
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train.
+    """Settings of the training loop.
 
     Attributes
     ----------
     max_epochs : int
     learning_rate : float
-        Of AdamW; the largest of the schedule.
+        Largest learning rate of the schedule (AdamW).
     schedule : {"one-cycle", "constant"}
-        "one-cycle": up by a cosine in the first 30 % of all steps, then down to
-        nearly nothing (Smith and Topin, 2018).
+        "one-cycle": the rate rises along a cosine in the first 30 % of all steps, then
+        falls to nearly 0 (Smith and Topin, 2018).
     weight_decay : float
-        Of matrices; biases and normalisations have none.
+        Weight decay of matrices; biases and normalisations have none.
     clip_norm : float or None
-        Largest norm of the gradient.
+        Largest norm of the gradient; a longer gradient is scaled down.
     ema_decay : float or None
-        Decay of an exponential moving average of the weights, which is then what is
-        judged and kept.
+        Decay of an exponential moving average of the weights; the averaged weights are
+        then evaluated and kept.
     patience : int or None
-        Epochs without a better `monitor` until training stops.
+        Training stops after this many epochs without a better `monitor`.
     monitor : str
-        Metric of the rows held out that tells the best epoch: "valid_" and its name.
+        Held-out metric that selects the best epoch: "valid_" and its name.
     dtype : torch.dtype
-        What matrix products are made in while training (autocast); the parameters and
-        all else stay float32.
+        Type of matrix products during training (autocast); parameters and all other
+        operations stay float32.
     """
 
     max_epochs: int
@@ -53,7 +53,7 @@ class TrainingSettings:
 
 
 def learning_rate(settings: TrainingSettings, step: int, n_steps: int) -> float:
-    """Return the learning rate of a step, of `n_steps` in all."""
+    """Return the learning rate of one of `n_steps` steps."""
     largest = settings.learning_rate
     if settings.schedule == "constant":
         return largest
@@ -65,14 +65,14 @@ def learning_rate(settings: TrainingSettings, step: int, n_steps: int) -> float:
 
 
 def _cosine_rise(done: float) -> float:
-    """Return 0 at 0, 1 at 1, flat at both ends."""
+    """Return a cosine from 0 at 0 to 1 at 1, flat at both ends."""
     return (1 - math.cos(math.pi * min(done, 1.0))) / 2
 
 
 def make_optimizer(
     task: nn.Module, settings: TrainingSettings
 ) -> torch.optim.Optimizer:
-    """Return AdamW for the parameters that learn; it decays matrices alone."""
+    """Return AdamW for the trainable parameters; only matrices decay."""
     parameters = [p for p in task.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {

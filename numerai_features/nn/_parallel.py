@@ -19,7 +19,7 @@ _groups = itertools.count()
 
 
 def n_processes() -> int:
-    """Return how many processes share a batch; 1 without a process group."""
+    """Return the number of processes that share a batch; 1 without a process group."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size()
     return 1
@@ -31,7 +31,7 @@ def rank() -> int:
 
 
 def share_of(n_rows: int) -> slice:
-    """Return which rows of a batch are this process's: whole blocks of draws."""
+    """Return this process's rows of a batch, in whole blocks of draws."""
     n, r = n_processes(), rank()
     n_blocks = -(-n_rows // BLOCK)
     first, stop = (min(n_rows, n_blocks * i // n * BLOCK) for i in (r, r + 1))
@@ -39,14 +39,14 @@ def share_of(n_rows: int) -> slice:
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """Return x summed over all processes, in place where there are several."""
+    """Return x summed over all processes; with several, x changes in place."""
     if n_processes() > 1:
         dist.all_reduce(x)
     return x
 
 
 def agree(value: int, device: torch.device) -> int:
-    """Return the first process's value in all of them."""
+    """Return the first process's value in all processes."""
     if n_processes() == 1:
         return value
     shared = torch.tensor(value, dtype=torch.int64, device=device)
@@ -56,14 +56,14 @@ def agree(value: int, device: torch.device) -> int:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that ``torchrun`` has started, unless the caller did."""
+    """Join the processes that ``torchrun`` started, unless the caller has done so."""
     launched = (
         int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ
     )
     if not launched or not dist.is_available() or dist.is_initialized():
         yield
         return
-    # The launcher's store outlives a group: each has keys of its own.
+    # The launcher's store outlives a group, so each group has its own keys.
     store, number, size = next(rendezvous("env://"))
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",

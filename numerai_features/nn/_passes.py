@@ -1,7 +1,7 @@
-"""Passes over a batch, from end to end, shared out in blocks of rows among threads.
+"""Passes over a whole batch, shared out in blocks of rows among threads.
 
-They do what layers do in several of torch's operations, for which torch would wake its
-own threads each time. A block stays in the cache from one operation to the next.
+They replace the several torch operations of a layer, for each of which torch would wake
+its own threads. A block stays in the cache from one operation to the next.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _relu_slopes(dy: Tensor, z: Tensor, out: Tensor) -> None:
     torch.ops.aten.threshold_backward.grad_input(dy, z, 0, grad_input=out)
 
 
-# What is done to a block in place, and what its gradient is, in `out`.
+# The activation of a block in place, and its gradient, written to `out`.
 _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], object], Slopes]] = {
     "identity": (lambda z: z, lambda dy, z, out: out.copy_(dy)),
     "relu": (torch.relu_, _relu_slopes),
@@ -54,14 +54,14 @@ def blocks_of(x: Any) -> list[slice]:
 
 
 def sums_of(x: Tensor, terms: Callable[[slice], tuple[Tensor, Tensor]]) -> Tensor:
-    """Return sums over rows of two things made of each block: two rows, and the count.
+    """Return sums over rows of two terms computed per block, and the row count.
 
     Parameters
     ----------
     x : Tensor of shape (B, n)
-        What is cut in blocks.
+        Batch that is cut into blocks.
     terms : callable
-        Gives two tables for a block of rows.
+        Returns two tables for a block of rows.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def moments_of(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Parameters
     ----------
     sums : Tensor of shape (3, n)
-        Of this process's rows, their squares, and ones.
+        Sums of this process's rows, of their squares, and of ones.
     """
     total, squares, n = sum_over_processes(sums)
     mean = total / n
@@ -100,21 +100,24 @@ def moments_of(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def norm_gradients(
     own: Tensor, mean: Tensor, inverse: Tensor, scale: Tensor, n: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what batch normalisation's gradients are made of, each (n,).
+    """Return the coefficients of batch normalisation's gradients, each (n,).
 
     Parameters
     ----------
     own : Tensor of shape (2, n)
-        Sums over this process's rows of the output's gradient, and of it times x.
+        Sums over this process's rows of the output's gradient, and of that gradient
+        times x.
     mean, inverse, scale, n : Tensor of shape (n,)
-        Of the batch: means, inverse deviations, these times gamma, rows.
+        The batch's means, inverse deviations, inverse deviations times gamma, and
+        number of rows.
 
     Returns
     -------
     slope, constant : Tensor of shape (n,)
-        The gradient of x is ``slope * x + constant``, and ``scale`` times the output's.
+        The gradient of x is ``slope * x + constant`` plus ``scale`` times the output's
+        gradient.
     dgamma : Tensor of shape (n,)
-        This process's part: parameters' gradients are summed with all others.
+        This process's part; parameter gradients are summed over processes later.
     """
     total, products = sum_over_processes(own.clone())
     dgamma = (products - mean * total) * inverse
@@ -124,10 +127,10 @@ def norm_gradients(
 
 
 class _NormalizeAndActivate(torch.autograd.Function):
-    """Batch normalisation over the rows of all processes, and what comes after it.
+    """Batch normalisation over the rows of all processes, with the activation after it.
 
-    The normalised batch is not kept: it is made anew, block by block, where its
-    gradient is needed.
+    The normalised batch is not kept: the backward pass computes it again, block by
+    block.
     """
 
     @staticmethod
@@ -218,7 +221,7 @@ def _times(x: Tensor, factors: Tensor) -> Tensor:
 
 
 def cell_by_cell(x: Tensor, factors: Tensor) -> Tensor:
-    """Return ``x * factors`` for factors that need no gradient, both (B, n)."""
+    """Return ``x * factors``, both (B, n); the factors get no gradient."""
     if not shares_out(x):
         return x * factors
     y: Tensor = _Times.apply(x, factors)  # type: ignore[no-untyped-call]

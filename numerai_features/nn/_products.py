@@ -1,10 +1,10 @@
-"""Matrix products, shared out in blocks among threads, and those of a table of rows.
+"""Matrix products shared out among threads, and products with a table of bytes.
 
-Where the CPU multiplies bytes fast (VNNI, AMX) a float matrix is written as
-``scale * (d0 + 256 d1 + 65536 d2)``, and the table is multiplied with the three planes
-of digits in integers, exactly; it is never cast. A number keeps 22 bits of its column's
-largest: unless numbers of a column differ by orders of magnitude, the result is as
-precise as a product in float32.
+Where the CPU multiplies bytes fast (VNNI, AMX), a float matrix is written as
+``scale * (d0 + 256 d1 + 65536 d2)``. The table is multiplied exactly, in integers, with
+the three planes of digits; it is never cast. Numbers have 22 bits relative to the
+largest of their column: unless numbers of a column differ by orders of magnitude, the
+result is as precise as a product in float32.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from torch import Tensor
 
 from numerai_features.nn._threads import cut, each, n_sharing, shares_out
 
-# Multiplications of a block: some half a millisecond, and of two halves of less, where
-# there are but two. Handing a block over takes a tenth of that.
+# Multiplications per block, about half a millisecond, and the least per block when a
+# product is cut in two. Handing a block to a thread takes a tenth of that.
 _BLOCK, _LEAST = 1 << 25, 1 << 24
 _FEWEST = 64  # rows or columns of a block
-_FEWEST_DIGITS = 32  # columns, of three or four digits each
-_AS_FAST = 4  # times as those of floats are multiplications of bytes
+_FEWEST_DIGITS = 32  # columns of three or four digits each
+_AS_FAST = 4  # byte multiplications in the time of one of floats
 
-# Added to a number q below 2**22 in magnitude, 2**23 + _OFFSET leaves q + _OFFSET in
-# the low three bytes of the float: each digit, but for the offset, is a byte of it.
+# Adding 2**23 + _OFFSET to a number q below 2**22 in magnitude leaves q + _OFFSET in
+# the low three bytes of the float: each byte is a digit plus its offset.
 _OFFSET = 0x408080
 _LARGEST = float(0x3F7F00)
 _OFFSETS = (0x80, 0x80, 0x40, 0x4B)  # the last byte is the float's exponent
 _EXPONENT = 0x7F800000  # of a float32's bits
 _N_BYTES = 4
-_MOST_CELLS = 1 << 20  # of int32, 4 MB: what does not stay in the cache is slow
-_MOST_TERMS = (1 << 31) // (128 * 128) - 1  # whose sum an int32 holds
+_MOST_CELLS = 1 << 20  # of int32, 4 MB: larger products leave the cache
+_MOST_TERMS = (1 << 31) // (128 * 128) - 1  # most terms whose sum fits an int32
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
-    """Return what products are made in: what autocast says, float32 without it."""
+    """Return the type of matrix products: autocast's, or float32 without autocast."""
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
     return torch.float32
 
 
 def in_float32(x: Tensor) -> torch.autocast:
-    """Return a context in which products with `x` are made as they are written."""
+    """Return a context without autocast on the device of `x`."""
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -66,16 +66,16 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             da = times(dy, b.T.to(ctx.dtype)).to(a.dtype)
         if ctx.needs_input_grad[1]:
-            a = a.to(ctx.dtype)  # the gradient of a weight transposed lies as it does
+            a = a.to(ctx.dtype)  # the gradient has the memory layout of the weight
             db = times(a.T, dy) if b.is_contiguous() else times(dy.T, a).T
             db = db.to(b.dtype)
         return da, db, None
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a @ b`` of float32 matrices in float32, whatever it is made in.
+    """Return ``a @ b`` of float32 matrices in float32; autocast sets the precision.
 
-    It knows its gradients, and is shared out where there are threads to.
+    It is differentiable, and shared out if there are threads.
     """
     if not shares_out(a):
         return (a @ b).float()
@@ -86,7 +86,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def times(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a @ b`` without gradients, shared out where there are threads to."""
+    """Return ``a @ b`` without gradients, shared out if there are threads."""
     (n_rows, depth), n_columns = a.shape, b.shape[1]
     if not shares_out(a):
         return a @ b
@@ -115,7 +115,8 @@ class _TableProduct(torch.autograd.Function):
     ) -> Tensor:
         y = table_times(x, matrix)
         if center is not None:
-            # Rounded as in the product, or what is taken off would not be what is in.
+            # Rounded as in the product, so that exactly its part of the product is
+            # removed.
             y = y.sub_(center @ matrix.to(dtype).float())
         return y
 
@@ -134,7 +135,7 @@ class _TableProduct(torch.autograd.Function):
 
 
 def table_product(x: Tensor, matrix: Tensor, center: Tensor | None = None) -> Tensor:
-    """Return ``(x - center) @ matrix``, which knows its gradients.
+    """Return ``(x - center) @ matrix``, differentiable.
 
     Parameters
     ----------
@@ -156,10 +157,10 @@ def table_product(x: Tensor, matrix: Tensor, center: Tensor | None = None) -> Te
 
 
 def ready(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return rows of a table as the products below take them.
+    """Return rows of a table in the type that the products below expect.
 
-    Bytes stay bytes where they are multiplied in digits, in place of float32; all else
-    becomes `dtype`.
+    Bytes stay bytes where products in digits replace float32; otherwise rows become
+    `dtype`.
 
     Parameters
     ----------
@@ -225,10 +226,10 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (F, n)
-        Columns lie together, as those of a weight transposed.
+        In column-major order, as a transposed weight.
     """
     if x.dtype != torch.int8:
-        # This way round it takes half the time of x.T @ matrix.
+        # This order takes half the time of x.T @ matrix.
         return times(matrix.T.to(x.dtype), x).T.float()
     n_columns, n = x.shape[1], matrix.shape[1]
     out = matrix.new_empty(n, n_columns)
@@ -246,15 +247,15 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _blocks(size: int, work: int) -> list[slice]:
-    """Return blocks of rows or columns, of a product of so many multiplications."""
+    """Return blocks of rows or columns of a product of `work` multiplications."""
     return cut(size, min(max(2, work // _BLOCK), work // _LEAST), _FEWEST)
 
 
 def _parts(n_rows: int, n_columns: int, work: int) -> list[tuple[slice, slice]]:
-    """Return rows and columns of a product of bytes, a part for each thread.
+    """Return the parts (rows, columns) of a byte product, one for each thread.
 
-    Columns first: whoever multiplies with a column makes its digits. Whole numbers are
-    exact, so that the bits do not depend on the number of parts.
+    Columns are cut first, since each part computes the digits of its columns. Integer
+    sums are exact, so the bits do not depend on the number of parts.
     """
     n_parts = min(n_sharing(), work // _AS_FAST // _LEAST)
     columns = cut(n_columns, n_parts, _FEWEST_DIGITS)
@@ -263,10 +264,10 @@ def _parts(n_rows: int, n_columns: int, work: int) -> list[tuple[slice, slice]]:
 
 
 def _digits(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Return digits (K, n * 4), a zero after each three, and the scale (n,)."""
+    """Return digits (K, n * 4), with a zero after every three, and the scale (n,)."""
     largest = matrix.abs().amax(0)
-    ratio = _LARGEST / largest.clamp(min=1e-30)  # nothing overflows below
-    # Of powers of two a column of ones, of which the sums of rows are made, is exact.
+    ratio = _LARGEST / largest.clamp(min=1e-30)  # the ratio stays finite
+    # A power of two keeps a column of ones exact, which gives the sums of rows.
     ratio = (ratio.view(torch.int32) & _EXPONENT).view(torch.float32)
     shift = torch.full((1,), float((1 << 23) + _OFFSET))
     digits = torch.empty(matrix.shape)
@@ -277,20 +278,20 @@ def _digits(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _join(products: Tensor, scale: Tensor, out: Tensor) -> None:
-    """Put together the products (K, 3, n) with the digits."""
+    """Combine the products (K, 3, n) with the three digits."""
     torch.mul(products[:, 2], 65536.0, out=out)
     out.add_(products[:, 1], alpha=256).add_(products[:, 0]).mul_(scale)
 
 
 @cache
 def _multiplies_bytes() -> bool:
-    """Tell whether this CPU multiplies bytes fast, and adds them up without a loss."""
+    """Return whether this CPU multiplies bytes fast, and adds them exactly."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if not (capabilities.get("avx512_vnni") or capabilities.get("avx_vnni")):
         return False
-    # Instructions of older CPUs saturate; a setting of oneDNN may ask for them.
+    # Instructions of older CPUs saturate, and a oneDNN setting may select them.
     low, high = (torch.full((32, 64), v, dtype=torch.int8) for v in (-128, 127))
     return all(
         bool((torch._int_mm(a, b.T) == 64 * int(a[0, 0]) * int(b[0, 0])).all())

@@ -1,6 +1,6 @@
-"""The supervised autoencoder with a perceptron, and what it is trained to do.
+"""The supervised autoencoder with a perceptron, and its training task.
 
-Yirun Zhang's network (Jane Street Market Prediction, 2021), with n units a layer::
+Yirun Zhang's network (Jane Street Market Prediction, 2021)::
 
     x0   = norm(x)
     code = act(norm(linear(x0 + noise)))
@@ -9,8 +9,8 @@ Yirun Zhang's network (Jane Street Market Prediction, 2021), with n units a laye
     z    = drop(norm([x0, code]))
     p2   = linear(drop(act(norm(linear(...z)))))       targets: the prediction
 
-No table in floats is ever written: what is affine in a row of the table is moved into
-the matrix that it is multiplied with.
+The table is never cast to floats: affine maps of its rows are folded into the matrix
+that multiplies the rows.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ from numerai_features.nn._products import in_float32, product, table_product
 from numerai_features.nn._task import Task
 
 Part = tuple[Tensor, Tensor]
-"""A sum over rows, and what it is divided by."""
+"""A sum over rows, and its divisor."""
 
 
 class TableNorm(Norm):
     """Batch normalisation of the table's columns.
 
-    It gives what a column has to be multiplied with, and what is then added:
-    ``norm(x) = x * factor + shift``.
+    It returns a factor and a shift for each column: ``norm(x) = x * factor + shift``.
     """
 
-    # Of the table's variance: a column that hardly varies where it was trained on, as
-    # one that is missing in early eras, would else be huge where it does.
+    # In units of the table's variance. Without this bound, a column that hardly varies
+    # in training batches, such as one missing in early eras, would become huge where it
+    # varies.
     least_variance = 0.01
     center: Tensor  # (F,), of the whole table
     scale: Tensor
@@ -69,7 +69,7 @@ class TableNorm(Norm):
         self.register_buffer("varies", table.varies.clone())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the factor, the shift, and the variance of columns, each (F,)."""
+        """Return the factor, the shift and the variance of the columns, each (F,)."""
         mean, variance = self.mean, self.variance
         if self.training:
             mean, variance = self._moments(x)
@@ -83,7 +83,7 @@ class TableNorm(Norm):
 
     @torch.no_grad()
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the batch's means and variances in units of the table's."""
+        """Return the batch's means and variances, in units of the table's."""
 
         def terms(rows: slice) -> tuple[Tensor, Tensor]:
             gaps = x[rows].float() - self.center
@@ -96,15 +96,15 @@ class TableNorm(Norm):
 
 
 class TableNormAgain(Norm):
-    """Batch normalisation of columns that `TableNorm` has normalised."""
+    """Second batch normalisation, of columns that `TableNorm` has normalised."""
 
     def forward(
         self, first: TableNorm, factor: Tensor, shift: Tensor, variance: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the factor and the shift of both normalisations of a column, (F,).
+        """Return the factor and the shift of both normalisations together, each (F,).
 
-        In training the batch's mean of a normalised column is its beta, and its
-        variance ``gamma^2 v / (v + eps)``.
+        In training, the batch mean of a normalised column is its beta, and the batch
+        variance is ``gamma^2 v / (v + eps)``.
         """
         mean, spread = self.mean, self.variance
         if self.training:
@@ -116,26 +116,26 @@ class TableNormAgain(Norm):
 
 
 class SupervisedAutoencoder(nn.Module):
-    """The network.
+    """The network of the module's docstring.
 
     Parameters
     ----------
     table : Table
-        Gives the number of features, and their means and standard deviations.
+        Table with the number of features and their means and standard deviations.
     n_targets : int
     n_components : int
         Units of the code.
     decoder_units : int
-        Of the layer between the restored rows and the first prediction.
+        Units of the layer between ``r`` and ``p1``.
     hidden : sequence of int
-        Units of the layers between features and code, and the second prediction.
+        Units of the layers between ``z`` and ``p2``.
     activation : str
         A name of `ACTIVATIONS`.
     noise_level : float
-        Standard deviation, in those of the columns.
+        Standard deviation of the noise, in standard deviations of the columns.
     dropout : sequence of float
-        Of the code, of the decoder's units, of features and code, and of each of the
-        hidden units.
+        Dropout rates: of the code, of the decoder's units, of ``z``, and of each of the
+        `hidden` layers.
     """
 
     def __init__(
@@ -174,8 +174,8 @@ class SupervisedAutoencoder(nn.Module):
             for (n_in, n_out), share in zip(pairwise(hidden), shares[1:], strict=True)
         )
         self.head = Linear(hidden[-1], n_targets)
-        # The next normalisation takes a shift out again; its gradient would be nothing
-        # but rounding, from which Adam makes steps of full length.
+        # The next normalisation removes this shift: its gradient would be pure rounding
+        # error, which Adam scales to steps of full length.
         self.table_norm.beta.requires_grad_(False)
         for norm in (self.wide_table_norm, self.wide_code_norm):
             norm.beta.requires_grad_(wide_share > 0)
@@ -189,15 +189,16 @@ class SupervisedAutoencoder(nn.Module):
         ----------
         x : Tensor of shape (B, F)
         draws : Draws, default=None
-            In training: for noise and dropout; none without.
+            Draws for noise and dropout in training; without them there is neither.
 
         Returns
         -------
         code : Tensor of shape (B, k)
         dropped : Tensor of shape (B, k)
-            The code as the decoder has it: ``restore(dropped)`` are the restored rows.
+            The code after dropout, the decoder's input: ``restore(dropped)`` gives the
+            restored rows.
         first, second : Tensor of shape (B, n_targets)
-            What the decoder's and the last layer predict.
+            Predictions of the decoder (``p1``) and of the last layer (``p2``).
         """
         factor, shift, variance = self.table_norm(x)
         encoded = self._normalized_product(x, factor, shift, self.encode.weight.T)
@@ -206,7 +207,7 @@ class SupervisedAutoencoder(nn.Module):
         code = self.encode_norm(encoded, self.activation)
 
         dropped = self.code_dropout(code, draws)
-        # Two linear layers, one after the other, are one.
+        # Two linear layers in sequence are merged into one.
         with in_float32(code):
             through = product(self.decoder.weight, self.restore.weight)
             constant = self.decoder.weight @ self.restore.bias
@@ -236,7 +237,7 @@ class SupervisedAutoencoder(nn.Module):
         weight: Tensor,
         kept: Tensor | None = None,
     ) -> Tensor:
-        """Return ``(x * factor + shift) @ weight``, dropped cells being zero."""
+        """Return ``(x * factor + shift) @ weight``, with dropped cells set to zero."""
         matrix = factor[:, None] * weight
         if kept is None:
             with in_float32(x):
@@ -247,14 +248,14 @@ class SupervisedAutoencoder(nn.Module):
         return y + table_product(kept, grow * shift[:, None] * weight)
 
     def _noise(self, draws: Draws) -> Tensor:
-        """Return what normal noise on every cell adds to the encoder, (B, k).
+        """Return the contribution of normal noise on every cell to the encoder, (B, k).
 
-        Sums of F normal numbers times weights W': as normal, with covariance W W', of
-        which the square root is k x k.
+        It is a sum of F normal numbers times the weights W', so it is normal with
+        covariance W W', whose square root is k x k.
         """
         weight = self.encode.weight.double()  # (k, F)
         gram = weight @ weight.T
-        # It has fewer ranks than columns where there are fewer features than units.
+        # The matrix is singular if there are fewer features than units.
         ridge = 1e-9 * gram.diagonal().mean() + 1e-30
         eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         root = torch.linalg.cholesky(gram + ridge * eye).float()
@@ -265,16 +266,16 @@ class SupervisedAutoencoder(nn.Module):
     def steps(
         self, units: Units, dtype: Any, *, sigmoid: bool
     ) -> tuple[Encoder, Encoder]:
-        """Return the ways from rows as they are to the code, and to the prediction.
+        """Return the encoders from raw rows to the code and to the prediction.
 
         Parameters
         ----------
         units : tuple of ndarray
-            What columns are standardised by.
+            Mean and scale that standardise the columns.
         dtype : numpy dtype
-            Of the arrays.
+            Type of the arrays.
         sigmoid : bool
-            Whether predictions are shares.
+            Whether a sigmoid maps predictions to [0, 1].
         """
         weight, wide = as_array(self.encode.weight).T, as_array(self.wide.weight).T
         n_features = len(weight)
@@ -309,24 +310,24 @@ class SupervisedAutoencoder(nn.Module):
 
 
 class Supervising(Task):
-    """The losses of restoring rows and of predicting targets twice.
+    """The task of restoring rows and of predicting the targets twice.
 
     Parameters
     ----------
     network : SupervisedAutoencoder
     loss : {"mse", "bce", "corr", "numerai_corr"}
-        Of both predictions, as `target_loss` has it.
+        Loss of both predictions, as in `target_loss`.
     weights : sequence of three floats
-        Of the rows restored, the decoder's prediction, and the last layer's.
+        Weights of the losses of ``r``, ``p1`` and ``p2``.
     middle : Tensor of shape (n_features,)
-        What stands in for NaN, as the table has it.
+        The values that replace NaN, on the table's scale.
     n_varying : int
-        Columns that are not constant.
+        Number of columns that are not constant.
     has_missing : bool
         Whether the table holds NaN.
     has_eras : bool
-        Whether batches to be evaluated are eras; then ``corr`` is told, CORR with the
-        first target.
+        Whether each batch to evaluate is an era; then the metrics include ``corr``, the
+        CORR with the first target.
     """
 
     falling = frozenset({"loss", "first", "restored"})
@@ -349,7 +350,7 @@ class Supervising(Task):
         self.needs_squares = not has_missing
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss of this process's rows over all rows' weight."""
+        """Return the loss of this process's rows, divided by the weight of all rows."""
         restored, first, second, _ = self._parts(batch)
         losses = [restored[0] / restored[1]]
         losses += [own / sum_over_processes(n.clone()) for own, n in (first, second)]
@@ -358,7 +359,7 @@ class Supervising(Task):
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return sums over rows that `metrics` takes when added."""
+        """Return sums over rows; `metrics` takes their totals over batches."""
         restored, first, second, p = self._parts(batch)
         assert batch.y is not None
         sums = {}
@@ -370,7 +371,7 @@ class Supervising(Task):
         return sums
 
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the last layer's loss, the two others, and the mean CORR of eras."""
+        """Return the losses of ``p2``, ``p1`` and ``r``, and the mean CORR of eras."""
         names = ("loss", "first", "restored")
         losses = {name: sums[name] / sums[f"{name}_n"] for name in names}
         if "corr" in sums:

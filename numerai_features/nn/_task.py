@@ -1,4 +1,4 @@
-"""What a network is trained to do."""
+"""Base class of training tasks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 
 class Task(nn.Module):
-    """A module that maps a batch to its loss, and is judged by rows held out.
+    """A module that maps a batch to its loss and is evaluated on held-out rows.
 
-    A leaf needs `forward` alone, which returns the mean loss of a `Batch`'s rows; where
-    several processes share each batch, they return parts that add up to it. It is
-    judged in evaluation mode and in float32, by the mean loss of the rows held out;
-    judged by more, it overrides `evaluate` and `metrics`.
+    A subclass needs only `forward`, which returns the mean loss of a `Batch`'s rows;
+    where several processes share each batch, they return parts that sum to it.
+    Evaluation takes the mean loss of the held-out rows, in evaluation mode and in
+    float32. A subclass with more metrics overrides `evaluate` and `metrics`.
 
     Attributes
     ----------
     falling : frozenset of str
-        Which of its metrics fall as the network learns; of all others more is better.
+        Metrics to minimise; all others are maximised.
     judges_eras : bool
         Whether each batch to evaluate must be a whole era.
     needs_squares : bool
-        Whether it asks batches for the sums of squares of their rows.
+        Whether the task uses the sums of squares of the batch's rows.
     """
 
     falling = frozenset({"loss"})
@@ -32,7 +32,7 @@ class Task(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, batch: Any) -> dict[str, Tensor]:
-        """Return sums over a batch held out, which are added over batches."""
+        """Return sums over a held-out batch; they are added over batches."""
         loss = self(batch)
         rows = getattr(batch, "total", torch.ones_like(loss))
         return {"loss": loss * rows, "rows": rows}

@@ -1,11 +1,11 @@
-"""Threads that share out blocks of a table, and how many there are to spare.
+"""Threads that work on blocks of a table, and their number.
 
-OpenMP's threads, where torch's own products and sums are made, wait for each other in a
-loop. On a machine whose cores others want, too, they take them from those that they
-wait for: a fit becomes twenty times slower. So torch has one thread here, and blocks of
-rows or columns are shared out among threads of Python that sleep while they wait. The
-blocks, and by them the last bits of every sum, are the same whatever the number of
-threads.
+torch computes products and sums in OpenMP threads, which wait for each other in a busy
+loop. On a machine with other load, waiting threads occupy the cores of the threads that
+they wait for: a fit becomes twenty times slower. So torch gets one thread here, and
+blocks of rows or columns are shared out among Python threads, which sleep while they
+wait. The blocks do not depend on the number of threads, and neither do the last bits of
+a sum.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from numerai_features._threads import blas_threads, usable_threads
 
 _Part = TypeVar("_Part")
 
-_MOST = 16  # more threads gain nothing in layers of some hundred units
+_MOST = 16  # more threads gain nothing in layers of a few hundred units
 
 
 class _Job:
-    """Parts of which each thread takes the next, until none is left."""
+    """A queue of parts; each thread takes the next until none is left."""
 
     def __init__(self, function: Callable[[Any], object], parts: Sequence[Any]) -> None:
         self.function = function
@@ -41,14 +41,14 @@ class _Job:
         self._count, self._last = itertools.count(1), len(parts)
 
     def work(self) -> None:
-        """Take parts; whoever ends the last one lets the caller go on."""
+        """Process parts; the thread that ends the last one releases the caller."""
         while True:
             try:
                 part = self.parts.popleft()
             except IndexError:
                 return
             try:
-                if self.error is None:  # else nobody begins another part
+                if self.error is None:  # after an error no further part is begun
                     self.function(part)
             except BaseException as error:
                 self.error = error
@@ -57,7 +57,7 @@ class _Job:
 
 
 class _Crew:
-    """Threads that work with the caller; they sleep until there is a job."""
+    """Threads that work beside the caller and sleep between jobs."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -70,7 +70,7 @@ class _Crew:
             other.start()
 
     def do(self, function: Callable[[Any], object], parts: Sequence[Any]) -> None:
-        """Call a function for each part; an error of one of them is raised."""
+        """Call a function for each part; raise an error of any part."""
         if not parts:
             return
         job = _Job(function, parts)
@@ -83,30 +83,30 @@ class _Crew:
             raise job.error
 
     def leave(self) -> None:
-        """Have the threads end, when they have ended what they do."""
+        """Stop the threads after their current jobs."""
         for _ in self._others:
             self._jobs.put(None)
 
     def _serve(self) -> None:
-        torch.set_num_threads(1)  # what torch has is a thread's own
+        torch.set_num_threads(1)  # torch's setting is per thread
         with torch.no_grad():
             while (job := self._jobs.get()) is not None:
                 job.work()
-                del job  # and all that it refers to
+                del job  # frees what the job refers to
 
 
 _crew: ContextVar[_Crew | None] = ContextVar("_crew", default=None)
 _inside: set[_Crew] = set()
-_torch_had = 1  # before the first of them came
+_torch_had = 1  # torch's setting before the first crew
 
 
 def n_threads(n_jobs: int | None = None) -> int:
-    """Return how many threads to use.
+    """Return the number of threads to use.
 
     Parameters
     ----------
     n_jobs : int or None
-        See `usable_threads`; no more than torch has (``OMP_NUM_THREADS``,
+        See `usable_threads`; at most torch's number (``OMP_NUM_THREADS``,
         ``torch.set_num_threads``).
     """
     return usable_threads(n_jobs, min(_MOST, _of_torch()))
@@ -118,14 +118,14 @@ def _of_torch() -> int:
 
 @contextmanager
 def own_threads(n_jobs: int | None = None) -> Iterator[None]:
-    """Share out blocks among threads; torch has one, and what it had afterwards.
+    """Share out blocks among our threads, with torch's limited to one meanwhile.
 
-    Within another such context nothing changes.
+    A nested context changes nothing.
 
     Parameters
     ----------
     n_jobs : int or None
-        See `n_threads`. BLAS has one.
+        See `n_threads`. BLAS gets one thread.
     """
     global _torch_had
     if _crew.get() is not None:
@@ -137,7 +137,7 @@ def own_threads(n_jobs: int | None = None) -> Iterator[None]:
         _inside.add(crew)
         _crew.set(crew)
         torch.set_num_threads(1)
-        with blas_threads(1):  # numpy's products, too, have other bits by several
+        with blas_threads(1):  # the bits of numpy's products also depend on threads
             yield
     finally:
         torch.set_num_threads(had)
@@ -147,22 +147,22 @@ def own_threads(n_jobs: int | None = None) -> Iterator[None]:
 
 
 def shares_out(x: torch.Tensor) -> bool:
-    """Tell whether what is done to a tensor is to be shared out, be it to one thread.
+    """Return whether operations on a tensor are shared out, even to a single thread.
 
-    On a CPU, where there are `own_threads`.
+    They are on a CPU, within `own_threads`.
     """
     return x.device.type == "cpu" and _crew.get() is not None
 
 
 def n_sharing() -> int:
-    """Return how many threads `each` shares parts out to."""
+    """Return the number of threads that `each` uses."""
     return (_crew.get() or _ALONE).size
 
 
 def each(function: Callable[[_Part], object], parts: Iterable[_Part]) -> None:
-    """Call a function, which writes what it makes, for each part, in any order.
+    """Call a function for each part, in any order; it writes its own results.
 
-    Without gradients; in the caller alone where there are no `own_threads`.
+    No gradients are recorded. Outside `own_threads` only the calling thread works.
     """
     (_crew.get() or _ALONE).do(function, [*parts])
 
@@ -171,7 +171,7 @@ _ALONE = _Crew(1)
 
 
 def cut(size: int, n_parts: int, least: int) -> list[slice]:
-    """Return slices of `size` items: `n_parts`, but of `least` items or more each."""
+    """Cut `size` items into at most `n_parts` slices of at least `least` items each."""
     n_parts = max(1, min(n_parts, size // least))
     bounds = [size * i // n_parts for i in range(n_parts + 1)]
     return [slice(*pair) for pair in pairwise(bounds)]

@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop of all networks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 
 class Batches(Protocol):
-    """What the loop trains on."""
+    """The batches that the loop trains on."""
 
     n_steps: int
 
@@ -32,31 +32,31 @@ class Batches(Protocol):
 
 
 class Trainer:
-    """Train a module, and keep it as it was at its best epoch.
+    """Train a module and keep the weights of its best epoch.
 
     Parameters
     ----------
     task : Task
-        Maps a batch to its loss; any torch module inside.
+        Maps a batch to its loss; it may hold any torch module.
     batches : Batches
     settings : TrainingSettings
     held_out : iterable of batches, default=None
-        What `Task.evaluate` is called on after each epoch; without it the last epoch
-        is kept.
+        Batches for `Task.evaluate` after each epoch; without them the last epoch is
+        kept.
     checkpoint : Checkpoint, default=None
-        Where the state is written now and then and at the end, and read from.
+        Where the state is read from, and written at intervals and at the end.
     report : callable, default=None
         Called with each epoch's record.
     progress : bool, default=False
-        Whether to show a bar.
+        Whether to show a progress bar.
 
     Attributes
     ----------
     history : list of dict
-        A record an epoch: ``epoch``, ``learning_rate``, ``train_loss``, the metrics of
-        the rows held out, and ``seconds``.
+        One record per epoch: ``epoch``, ``learning_rate``, ``train_loss``, the held-out
+        metrics, and ``seconds``.
     best_epoch : int
-        From 1; 0 before the first.
+        Counted from 1; 0 before the first epoch.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class Trainer:
         self.averaged = None if settings.ema_decay is None else self._state()
 
     def run(self) -> list[Record]:
-        """Train to the end and restore the best weights; return the history."""
+        """Train to the end, restore the best weights and return the history."""
         for batch in self.steps():
             self.take_step(set_gradients(self.task, batch, self.settings.dtype))
         self.finish()
         return self.history
 
     def steps(self) -> Iterator[Any]:
-        """Yield the batches, each of which `take_step` has to follow.
+        """Yield the batches; the caller calls `take_step` after each.
 
-        So several trainers can go on side by side. After an epoch's last step the rows
-        held out are judged.
+        So several trainers can run together. After the last step of an epoch the
+        held-out rows are evaluated.
         """
         if self.checkpoint is not None and (saved := self.checkpoint.read()):
             self._restore(*saved)
@@ -117,12 +117,12 @@ class Trainer:
                 bar.set_postfix_str(", ".join(f"{k} {v:.4g}" for k, v in _told(record)))
 
     def take_step(self, loss: Tensor) -> None:
-        """Change the weights by the gradients that are set, of a batch with this loss.
+        """Update the weights by the gradients that are set; `loss` is the batch's loss.
 
         Raises
         ------
         DivergedError
-            If the loss is not a finite number; then the weights are as they were.
+            If the loss is not finite; the weights are not changed.
         """
         settings = self.settings
         for group in self.optimizer.param_groups:
@@ -135,21 +135,21 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         if self.averaged is not None and settings.ema_decay is not None:
-            # Less at first, or the initial weights would stay for long.
+            # A smaller decay at first, or the initial weights would dominate for long.
             decay = min(settings.ema_decay, self._n_done / (9 + self._n_done))
             for name, value in self.task.state_dict().items():
                 if value.is_floating_point():
                     self.averaged[name].lerp_(value, 1 - decay)
-                else:  # a count, as torch's batch normalisation keeps
+                else:  # a counter, as in torch's batch normalisation
                     self.averaged[name].copy_(value)
 
     def save(self) -> None:
-        """Write the present state, if there is a checkpoint."""
+        """Write the current state, if there is a checkpoint."""
         if self.checkpoint is not None:
             self.checkpoint.write(*self._snapshot())
 
     def finish(self) -> None:
-        """Restore the best weights; a checkpoint keeps them until it is removed."""
+        """Save the state, and restore the best weights."""
         self.save()
         self.restore_best()
 
@@ -159,12 +159,12 @@ class Trainer:
         self.task.eval()
 
     def _end_epoch(self, start: float) -> Record:
-        """Judge the epoch and keep its weights if they are the best; return its record.
+        """Evaluate the epoch, keep its weights if they are the best, return its record.
 
         Parameters
         ----------
         start : float
-            When it began.
+            Time at which the epoch began.
         """
         rate = learning_rate(self.settings, self._n_done - 1, self.n_steps)
         record: Record = {
@@ -182,14 +182,14 @@ class Trainer:
         return record
 
     def _is_out_of_luck(self) -> bool:
-        """Tell whether the best epoch is further back than patience reaches."""
+        """Return whether `patience` epochs have passed since the best one."""
         patience = self.settings.patience
         if self.held_out is None or patience is None or not self.best_epoch:
             return False
         return self.epoch - self.best_epoch >= patience
 
     def _check_finite(self) -> None:
-        # On a GPU asking means waiting: only once an epoch.
+        # On a GPU a check waits for the device: check only once per epoch.
         last = self.step == self.batches.n_steps - 1
         if self.losses.device.type != "cpu" and not last:
             return
@@ -216,7 +216,7 @@ class Trainer:
             gradient.copy_(part.view_as(gradient))
 
     def _judge(self) -> dict[str, float]:
-        """Return the metrics of the rows held out."""
+        """Return the metrics of the held-out rows."""
         if self.held_out is None:
             return {}
         trained = self._state() if self.averaged is not None else None
@@ -238,7 +238,7 @@ class Trainer:
             monitor = self.settings.monitor
             falls = monitor.removeprefix("valid_") in self.task.falling
             value = record[monitor] if falls else -record[monitor]
-            # The first epoch is kept whatever it is worth; NaN is never better.
+            # The first epoch is always kept; NaN is never better.
             if self.best_epoch and not value < self.best_value:
                 return
             self.best_value = float("inf") if value != value else value
@@ -247,14 +247,14 @@ class Trainer:
 
     @property
     def _n_done(self) -> int:
-        """Steps taken since the beginning."""
+        """Number of steps since the beginning."""
         return self.epoch * self.batches.n_steps + self.step
 
     def _state(self) -> State:
         return _copy(self.task.state_dict())
 
     def _snapshot(self) -> tuple[State, dict[str, Any]]:
-        """Return all that a run depends on; draws depend on the step alone."""
+        """Return everything that a run depends on; draws depend only on the step."""
         tensors = {f"task/{k}": v for k, v in self.task.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
         tensors |= {f"averaged/{k}": v for k, v in (self.averaged or {}).items()}
@@ -286,7 +286,7 @@ class Trainer:
         for i, p in enumerate(self.parameters):
             state = of(f"optimizer/{i}")
             if state:
-                # The fused step wants its count where the parameters are.
+                # The fused optimiser needs its step count on the parameters' device.
                 self.optimizer.state[p] = {k: v.to(device) for k, v in state.items()}
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.history = progress["history"]
@@ -308,9 +308,9 @@ def set_gradients(task: nn.Module, batch: Any, dtype: torch.dtype) -> Tensor:
     ----------
     task : nn.Module
     batch
-        What the task takes.
+        The task's input.
     dtype : torch.dtype
-        What matrix products of the forward pass are made in.
+        Type of the matrix products of the forward pass.
     """
     task.zero_grad()
     device = next(task.parameters()).device.type
@@ -326,9 +326,9 @@ class DivergedError(ArithmeticError):
     Attributes
     ----------
     epoch, batch : int
-        Where, each from 1.
+        Epoch and batch of the failure, counted from 1.
     losses : list of float
-        Of earlier epochs, then of this epoch's batches up to that one.
+        Losses of earlier epochs, then of this epoch's batches up to the failure.
     """
 
     def __init__(
@@ -353,13 +353,14 @@ class DivergedError(ArithmeticError):
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what a step frees for the next one.
+    """Make the C library keep the memory that a step frees for the next step.
 
-    A step makes and frees tables of some megabytes. glibc takes each block of that size
-    from the system, and hands it back when it is freed; its pages then have to be
-    faulted in anew in every step, which costs a sixth of the time. But whenever such a
-    block is freed, glibc raises the size from which it does so to that block's: one
-    block just below its upper limit, 32 MB, is enough. Elsewhere this does nothing.
+    A step allocates and frees tables of some megabytes. glibc takes each block of that
+    size from the system and returns it when it is freed, so its pages are faulted in
+    again in every step, which costs a sixth of the time. But when such a block is
+    freed, glibc raises the threshold size for this to the size of the block: freeing
+    one block just below the upper limit, 32 MB, is enough. With other C libraries this
+    does nothing.
     """
     torch.empty((32 << 20) - 8192, dtype=torch.uint8)
 

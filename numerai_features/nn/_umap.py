@@ -1,4 +1,4 @@
-"""UMAP's loss over a network: what a batch of edges is, and how good a layout of it.
+"""Parametric UMAP: batches of edges, the network, and the loss of its layout.
 
 Sainburg, McInnes and Gentner (2021), Parametric UMAP embeddings for representation and
 semisupervised learning, Neural Computation 33, 2881-2907.
@@ -37,22 +37,22 @@ from numerai_features.nn._task import Task
 
 Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
-_NEAREST = 1e-4  # squared distance below which rows are not told apart
+_NEAREST = 1e-4  # squared distance below which rows are not distinguished
 _FAR = 1e12
 
 
 @dataclass(frozen=True)
 class EdgeBatch:
-    """Edges of one step; E own edges, R other rows.
+    """Edges of one step: E edges of this process and R other rows.
 
     Attributes
     ----------
     x : Tensor of shape (2 E + R, n_features)
-        Heads, tails, and rows drawn from all.
+        Heads, tails and random rows.
     same : Tensor of shape (E, R)
-        Whether another row is the head itself.
+        Whether the random row is the head itself.
     n_edges : int
-        Edges of the step, over all processes.
+        Number of edges of the step, over all processes.
     """
 
     x: Tensor
@@ -61,21 +61,21 @@ class EdgeBatch:
 
 
 class EdgeBatches:
-    """Edges drawn by their weights, and rows to keep apart from drawn evenly.
+    """Batches of edges drawn by weight, and of rows to repel drawn uniformly.
 
     Parameters
     ----------
     table : Table
     seed : int
     edges : tuple of ndarray, each of shape (n_edges,)
-        Both ends, rows of the table, and weights; which end comes first is drawn anew
-        each time.
+        Both ends, as rows of the table, and weights. Which end is the head is drawn at
+        random each time.
     others : ndarray of int
-        Rows that are drawn to be kept apart.
+        Rows from which the rows to repel are drawn.
     batch_size, n_others, n_steps : int
-        Edges and other rows a step, and steps an epoch.
+        Edges and other rows per step, and steps per epoch.
     held_out : bool, default=False
-        Whether every epoch is the first one, of draws of its own.
+        Whether every epoch repeats the same draws, from the validation stream.
     """
 
     def __init__(
@@ -124,19 +124,19 @@ class EdgeBatches:
 
 
 class Perceptron(nn.Module):
-    """Linear layers with an activation between; no normalisation over a batch.
+    """Linear layers with activations between them, without batch normalisation.
 
-    Edges of a batch are not drawn as rows are: normalised by a batch, rows would lie
-    elsewhere in training than alone.
+    Edges are not drawn like rows: with batch normalisation, the places of rows in
+    training would differ from those in `transform`.
 
     Parameters
     ----------
     widths : sequence of int
-        Of the input, each layer and the output.
+        Widths of the input, of each layer and of the output.
     activation : str
         A name of `ACTIVATIONS`.
     table : Table, default=None
-        Whose rows come in as they are taken, and are standardised by the first layer.
+        Table whose gathered rows are the input; the first layer standardises them.
     """
 
     def __init__(
@@ -158,14 +158,14 @@ class Perceptron(nn.Module):
         return y
 
     def steps(self, dtype: Any, units: Units | None = None) -> Steps:
-        """Return the layers as affine steps with the activations between.
+        """Return the layers as affine steps with activations between them.
 
         Parameters
         ----------
         dtype : numpy dtype
-            Of the arrays.
+            Type of the arrays.
         units : tuple of ndarray, default=None
-            What rows are standardised by.
+            Mean and scale that standardise the rows.
         """
         steps: Steps = []
         for i, layer in enumerate(self.layers):
@@ -182,23 +182,23 @@ class Perceptron(nn.Module):
 
 
 class Layout(Task):
-    r"""Neighbours near each other, other rows apart.
+    r"""The UMAP loss: it pulls neighbours together and pushes other rows apart.
 
-    With the chance :math:`q = 1 / (1 + a d^{2b})` that rows at distance d are
-    neighbours, the loss is the mean of :math:`-\log q` over edges and, times
-    `repulsion`, of :math:`-\log (1 - q)` over pairs of an edge's head and any row.
+    Rows at distance d are neighbours with probability :math:`q = 1 / (1 + a d^{2b})`.
+    The loss is the mean of :math:`-\log q` over edges, plus `repulsion` times the mean
+    of :math:`-\log (1 - q)` over pairs of an edge's head and a random row.
 
     Parameters
     ----------
     encoder : Perceptron
     a, b : float
     repulsion : float
-        Pairs to be kept apart for each edge, as umap-learn counts them. All rows drawn
-        are compared with all heads, and count less.
+        Number of pairs to repel for each edge, as umap-learn counts them. All random
+        rows are compared with all heads, with a smaller weight each.
     decoder : Perceptron, default=None
-        Restores the rows of heads from where they lie.
+        Restores the heads' rows from their places.
     decoder_weight : float, default=0.0
-        Of the mean squared error of that, over standardised cells.
+        Weight of the decoder's mean squared error over standardised cells.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Layout(Task):
         self.decoder_weight = decoder_weight
 
     def forward(self, batch: EdgeBatch) -> Tensor:
-        """Return the loss of this process's edges over all of the step."""
+        """Return the loss of this process's edges, divided by the edges of the step."""
         n = len(batch.same)
         places = self.encoder(batch.x)
         heads, tails, others = places.split([n, n, len(places) - 2 * n])
@@ -235,11 +235,11 @@ class Layout(Task):
         return loss / batch.n_edges
 
     def _log_odds(self, squares: Tensor) -> Tensor:
-        """Return ``log(a d^2b)``: the log-odds against being neighbours."""
+        """Return ``log(a d^2b)``, the log-odds against being neighbours."""
         return self.log_a + self.b * torch.log(squares + _NEAREST)
 
     def _restoring(self, batch: EdgeBatch, heads: Tensor) -> Tensor:
-        """Return the mean squared error of each head's cells, summed."""
+        """Return the sum over heads of the mean squared error of their cells."""
         assert self.decoder is not None
         first = self.encoder.layers[0]
         assert isinstance(first, Standardized)

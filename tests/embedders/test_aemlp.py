@@ -201,7 +201,7 @@ class TestTraining:
         np.testing.assert_allclose(net.predict(X), net.predict(filled), rtol=1e-6)
 
     def test_without_eras_a_warning_tells(self, rows, signal):
-        with pytest.warns(UserWarning, match="may share eras with rows"):
+        with pytest.warns(UserWarning, match="may share eras with training rows"):
             make_net(max_epochs=1).fit(rows.X, signal)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

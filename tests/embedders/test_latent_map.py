@@ -160,7 +160,7 @@ class TestValidation:
             LatentMapDisplay.from_latents(np.zeros((3, 1)))
 
     def test_no_familiarity(self, panel):
-        with pytest.raises(ValueError, match="needs score_samples, which Plain has"):
+        with pytest.raises(ValueError, match="needs score_samples, which Plain does"):
             draw(Plain().fit(panel.X), panel, color="familiarity", eras=None)
 
 

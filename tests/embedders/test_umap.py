@@ -345,7 +345,7 @@ class TestValidation:
         X = np.repeat(10.0 * np.arange(40), 2)[:, None]
         X[1::2] += 0.1
         net = UMAPEmbedder(1, n_neighbors=2, target_weight=1.0)
-        with pytest.raises(ValueError, match="leaves no two neighbours"):
+        with pytest.raises(ValueError, match="leaves no neighbours"):
             net.fit(X, np.arange(80) % 2)
 
     def test_a_fit_that_fails_leaves_nothing_fitted(self, rows):
