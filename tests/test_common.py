@@ -183,8 +183,8 @@ FURTHER = [
         n_models=2, missing="raise", noise_level=0, weight_decay=0.01, **NARROW,
         **SMALL,
     ),
-    UMAPEmbedder(
-        2, n_neighbors=3, metric="cosine", target_weight=0.5, validation=None,
+    UMAPEmbedder(  # of 60 latents and 15 neighbours, whatever the rows
+        metric="cosine", target_weight=0.5, validation=None,
         batch_size=64, ema_decay=None, **SMALL,
     ),
     UMAPEmbedder(

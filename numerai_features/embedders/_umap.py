@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Any, ClassVar
@@ -61,7 +62,8 @@ class UMAPEmbedder(NetworkEmbedder):
     n_components : int, default=60
         Number of latents.
     n_neighbors : int, default=15
-        Neighbours of each row, counting the row itself as umap-learn does.
+        Neighbours of each row, counting the row itself as umap-learn does; of fewer
+        landmarks all, with a warning.
     min_dist : float, default=0.0
         How near each other rows may lie; at most `spread`.
     spread : float, default=1.0
@@ -302,8 +304,9 @@ class UMAPEmbedder(NetworkEmbedder):
             axes = fit_axes(landmarks.X, self.reduce, self.n_axes, self.metric, fill)
             laps.end("axes")
             by_era = self.neighbors == "era" and landmarks.eras is not None
+            n_others = min(self.n_neighbors, landmarks.n_rows) - 1
             index, distance, recalls = find_neighbors(
-                landmarks, axes, fill, self.n_neighbors - 1, self.metric, seed, device,
+                landmarks, axes, fill, n_others, self.metric, seed, device,
                 by_era=by_era, progress=bool(self.verbose),
             )  # fmt: skip
             graph = self._make_graph(index, distance, landmarks.y)
@@ -392,13 +395,14 @@ class UMAPEmbedder(NetworkEmbedder):
         most: Any = _LANDMARKS if self.n_landmarks == "auto" else self.n_landmarks
         fewest = self.n_neighbors if by_era else None
         chosen = draw_landmarks(len(among), eras, most, seed, fewest=fewest)
-        if len(chosen) < self.n_neighbors:
-            found = f"there are {len(chosen)} landmarks"
+        few = f"n_neighbors={self.n_neighbors} rows, the row itself among them, but "
+        if not len(chosen):
             raise ValueError(
-                f"n_neighbors={self.n_neighbors} rows, the row itself among them, but "
-                f"{'no era has as many' if by_era else found}. Lower n_neighbors, or "
-                "pass more rows."
+                f"{few}no era has as many. Lower n_neighbors, or pass more rows."
             )
+        if (n := len(chosen)) < self.n_neighbors:
+            told = f"{few}there are {n} landmarks: it is lowered to {n}."
+            warnings.warn(told, UserWarning, stacklevel=2)
         return among[chosen]
 
     def _make_graph(self, index, distance, y):
