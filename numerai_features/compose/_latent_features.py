@@ -22,15 +22,13 @@ from numerai_features._compat import (
     StrOptions,
     check_feature_names_in,
 )
+from numerai_features._latents import as_latents
 from numerai_features._names import unlike
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
-    as_frame,
     check_columns,
     check_spread,
-    column_names,
-    is_frame,
     known_numbers,
     named_rows,
     take_eras,
@@ -56,7 +54,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     embedders : estimator, list of (str, estimator) or None, default=None
         Transformers, ours or anyone's; clones of them are fitted. Where X is a frame
         with names they are handed one, of polars where X is, else of pandas, without
-        the column ``era``. None gives the originals alone: the baseline.
+        the column ``era``. None gives the originals alone: the baseline. Where one
+        returns a tuple, as PLSRegression, its first table is taken; a sparse one
+        becomes dense, up to 4 GiB.
     passthrough : bool, default=True
         Whether the original features are kept, ahead of the latents.
     quantize : {None, "int8", "uint8"}, default=None
@@ -192,7 +192,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             table = _as_fitted(embedder, rows.X, named)
             with _telling_whose(name, table):
                 latents = _call(embedder.transform, table, eras=rows.era_labels)
-            latents = self._checked(name, latents)
+            latents = self._checked(name, latents, rows.n_rows)
             blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
         return self._with_era(self._table(rows.X, blocks), frame, given)
 
@@ -308,7 +308,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 else:
                     parts = (embedder, key)
                     embedder, latents = cache.recall_object("latents", parts, make)
-                latents = self._checked(name, latents)
+                latents = self._checked(name, latents, rows.n_rows)
                 if self.quantize is not None:
                     bins = _learn_bins(latents, self._n_bins, rows.weights)
                 if keep:
@@ -354,19 +354,13 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 )
         return self.embedders
 
-    def _checked(self, name, latents):
+    def _checked(self, name, returned, n_rows):
         """Return what an embedder gave, if it can stand in the table."""
-        latents = as_frame(latents)
-        if is_frame(latents) and ERA_COLUMN in column_names(latents):
+        latents = as_latents(returned, f"embedders: {name!r}")
+        if len(latents) != n_rows:
             raise ValueError(
-                f"embedders: {name!r} returned the column {ERA_COLUMN!r}, which would "
-                "become a feature. Set its keep_era=False, or drop the column."
-            )
-        latents = np.asarray(latents)
-        if latents.ndim != 2:
-            raise ValueError(
-                f"embedders: {name!r} returned an array of shape {latents.shape}; "
-                "expected (n_rows, n_components)."
+                f"embedders: {name!r} returned {len(latents)} rows for {n_rows} of X; "
+                "expected as many, in their order."
             )
         if latents.dtype.kind == "f" and np.isinf(latents).any():
             raise ValueError(

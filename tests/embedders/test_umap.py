@@ -364,9 +364,9 @@ class TestValidation:
     def test_a_fit_that_fails_leaves_nothing_fitted(self, rows):
         from sklearn.exceptions import NotFittedError
 
-        net = UMAPEmbedder(2, n_landmarks=10)
-        with pytest.raises(ValueError, match="there are 10 landmarks"):
-            net.fit(rows.X)
+        net = UMAPEmbedder(2, n_neighbors=81, neighbors="era")
+        with pytest.raises(ValueError, match="no era has as many"):
+            net.fit(rows.X, eras=rows.eras)
         with pytest.raises(NotFittedError):
             net.transform(rows.X)
 
