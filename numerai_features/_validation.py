@@ -448,7 +448,9 @@ def check_columns(estimator: Any, X: Any, *, reset: bool) -> None:
     validate_data(estimator, columns, reset=reset, skip_check_array=True)
 
 
-def named_rows(table: NDArray[Any], names: Any, like: Any = None) -> Any:
+def named_rows(
+    table: NDArray[Any], names: Any, like: Any = None, *, changed: bool = False
+) -> Any:
     """Return a checked table as an inner estimator is to see it: with its names.
 
     Parameters
@@ -458,17 +460,20 @@ def named_rows(table: NDArray[Any], names: Any, like: Any = None) -> Any:
         Of the columns.
     like : frame, default=None
         What the caller handed over. A polars frame stays one.
+    changed : bool, default=False
+        Whether the table's cells are others than the caller's.
 
     Returns
     -------
     ndarray or frame
         The table itself where there are no names; else a pandas frame over its memory,
-        or the caller's polars frame, without its column ``era``.
+        or the caller's polars frame, without its column ``era``, or one like it.
     """
     if names is None:
         return table
     if is_frame(like) and hasattr(like, "to_arrow"):
-        return take_eras(like)[0]
+        columns = dict(zip(names, table.T, strict=True))
+        return type(like)(columns) if changed else take_eras(like)[0]
     import pandas as pd
 
     index = like.index if hasattr(like, "loc") else None

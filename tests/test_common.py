@@ -518,6 +518,65 @@ class TestTransformers:
         assert routing.consumes("transform", ["eras"]) == {"eras"}
 
 
+def with_one_gap(frame, cell):
+    """Return a frame with one missing cell, as libraries and kinds of columns have it.
+
+    Those of numpy's types become floats: the column, or where one type is all, all.
+    """
+    row, column = cell
+    name = frame.columns[column]
+    floats = frame.astype({name: np.float32})
+    floats.iloc[row, column] = np.nan
+    nullable = frame.astype(dict.fromkeys(frame.columns[1:], "Int8"))
+    nullable.iloc[row, column] = pd.NA
+    table = pl.from_pandas(frame.reset_index(drop=True))
+    gap = pl.int_range(pl.len()) == row
+    null = table.with_columns(pl.when(~gap).then(pl.col(name)).alias(name))
+    return {
+        "numpy": floats.iloc[:, 1:].to_numpy(np.float32),
+        "pandas": floats,
+        "pandas, nullable": nullable,
+        "polars": null,
+        "pyarrow": null.to_arrow(),
+    }
+
+
+BEHIND_BYTES = [
+    *TRANSFORMERS,
+    BINNED,
+    BESIDE_A_NETWORK,
+    LatentFeatures(PCA(2)),
+    LatentFeatures(PCA(2), quantize="int8", keep_era=True),
+    LatentFeatures(FactorAnalysisEmbedder(2), quantize="uint8"),
+    clone(PIPELINE).set_params(keep_era=True),
+]
+
+
+@pytest.mark.parametrize("estimator", BEHIND_BYTES, ids=repr)
+def test_one_missing_live_cell_of_what_was_fitted_to_bytes(estimator, toy):
+    """It makes floats of a column or of all: of the week in which it happens."""
+    frame = toy.to_frame(targets=[])
+    fitted = clone(estimator).fit(frame, toy.y())
+    ask = getattr(fitted, "transform", None) or fitted.predict
+    live = frame.iloc[:80]
+    filled = live.copy()
+    assert live.iloc[3, 5] != 2
+    filled.iloc[3, 5] = 2
+    expected = np.asarray(ask(filled), np.float64)
+    tables = with_one_gap(live, (3, 5))
+    array = tables.pop("numpy")
+    found = [ask(table) for table in tables.values()]
+    if hasattr(fitted, "transform"):  # no predict takes eras
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid", UserWarning)
+            found.append(ask(array, eras=live["era"]))
+    # Of LatentFeatures, which casts them, to the bit.
+    off = {} if isinstance(estimator, LatentFeatures) else {"rtol": 1e-4, "atol": 1e-5}
+    for each in found:
+        each = np.asarray(each, np.float64)
+        np.testing.assert_allclose(each, expected, **(off or {"rtol": 0}))
+
+
 ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
 FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS
 

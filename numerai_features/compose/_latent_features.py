@@ -35,6 +35,7 @@ from numerai_features._validation import (
 )
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import extras_of
+from numerai_features.compose._whole_cells import WholeCells, tell_no_whole
 from numerai_features.encoders import Quantize
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_")
@@ -171,7 +172,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            The features of fit.
+            The features of fit. If these were whole numbers, floats are filled where
+            they are NaN (2 for bytes; wider ones by the median of fit if 2 lies outside
+            a column) and cast, unless an embedder has ``missing="raise"``.
         eras : array-like of shape (n_rows,), default=None
             Handed to the embedders that take them.
 
@@ -186,15 +189,18 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         frame, given = X, eras
         rows = Rows.read(self, X, None, eras, reset=False)
         blocks = []
-        named = named_rows(rows.X, rows.feature_names, frame)
+        X, names = self._restored(rows.X), rows.feature_names
+        came = whole = rows.X, named_rows(rows.X, names, frame)
+        if X is not rows.X:
+            whole = X, named_rows(X, names, frame, changed=True)
         fitted = zip(self.embedders_, self.quantizers_, strict=True)
         for (name, embedder), bins in fitted:
-            table = _as_fitted(embedder, rows.X, named)
+            table = _as_fitted(embedder, *(came if _refuses_nan(embedder) else whole))
             with _telling_whose(name, table):
                 latents = _call(embedder.transform, table, eras=rows.era_labels)
             latents = self._checked(name, latents, rows.n_rows)
             blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
-        return self._with_era(self._table(rows.X, blocks), frame, given)
+        return self._with_era(self._table(X, blocks), frame, given)
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
@@ -291,6 +297,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         if self.passthrough and self.quantize is None and embedders:
             _check_originals(X)
         self.fitted_eras_ = known_numbers(rows.eras)
+        self._whole_cells = WholeCells.of(X)
         extras = {"eras": rows.era_labels, "sample_weight": rows.weights}
         cache = open_cache(self.memory)
         names = None if rows.feature_names is None else list(rows.feature_names)
@@ -319,6 +326,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             self.embedders_.append((name, embedder))
             self.quantizers_.append(bins)
         return self._with_era(self._table(X, blocks), frame, given) if keep else None
+
+    def _restored(self, X):
+        """Return rows as those of fit were, if one missing cell made them floats."""
+        return X if self._whole_cells is None else self._whole_cells.restore(X)
 
     @property
     def _n_bins(self):
@@ -395,8 +406,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         if table.dtype.kind != "f" and X.dtype.kind not in "iub":
             raise ValueError(
                 f"quantize={table.dtype.name!r} keeps originals in one byte a cell, "
-                f"but X is {X.dtype}. Cast bins to int8 (fill NaN with 2 first), or "
-                "use quantize=None or passthrough=False."
+                f"but X is {X.dtype}{tell_no_whole(X)}. Cast bins to int8 (fill NaN "
+                "with 2 first), or use quantize=None or passthrough=False."
             )
         bounds = None if table.dtype.kind == "f" else np.iinfo(table.dtype)
         for rows in row_blocks(*X.shape):
@@ -526,6 +537,18 @@ def _as_fitted(embedder, X, named):
     frozen = isinstance(embedder, FrozenEstimator)
     counted = frozen and hasattr(embedder, "n_features_in_")
     return X if counted and not hasattr(embedder, "feature_names_in_") else named
+
+
+def _refuses_nan(embedder):
+    """Whether an embedder, or a part of it, is told to raise where cells lack."""
+    if not hasattr(embedder, "get_params"):
+        return False
+    parameters = embedder.get_params().items()
+    return any(
+        name.split("__")[-1] == "missing" and value == "raise"
+        for name, value in parameters
+        if isinstance(value, str)
+    )
 
 
 def _check_reachable(name, embedder, extras):

@@ -1,4 +1,5 @@
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -98,6 +99,61 @@ class TestTable:
         negative = panel.X - np.int8(2)
         with pytest.raises(ValueError, match="0 to 255, but X has values from -2"):
             LatentFeatures(PCA(1), quantize="uint8").fit_transform(negative)
+
+
+class TestFloatsWhereFitSawBytes:
+    """One missing cell makes floats of whole numbers; see test_common, too."""
+
+    def test_who_is_told_to_raise_does(self, panel):
+        X = panel.X.astype(np.float32)
+        X[3, 5] = np.nan
+        inner = FactorAnalysisEmbedder(2, missing="raise")
+        for embedder in (inner, Pipeline([("fa", inner)])):
+            latents = LatentFeatures(embedder, quantize="int8").fit(panel.X)
+            with pytest.raises(ValueError, match="NaN and missing='raise'"):
+                latents.transform(X)
+            latents.transform(panel.X.astype(float))
+
+    @pytest.mark.parametrize("cell", [0.25, 300, -1])
+    def test_cells_that_are_none_of_fit(self, panel, cell):
+        X = panel.X.astype(np.float32)
+        X[3, 5], X[4, 5] = cell, np.nan
+        binned = LatentFeatures(PCA(2), quantize="uint8")
+        binned.fit(panel.X.astype(np.uint8))
+        with pytest.raises(ValueError, match="one byte a cell, but X is float32"):
+            binned.transform(X)
+        table = LatentFeatures(PCA(2)).fit(panel.X).transform(X)
+        assert table[3, 5] == np.float32(cell)
+        assert table[4, 5] == 2
+
+    def test_the_cell_is_told(self, panel):
+        latents = LatentFeatures(quantize="int8").fit(panel.X)
+        X = panel.X / 4
+        row, column = np.argwhere(X % 1)[0]
+        told = f"is float64, and holds {X[row, column]} in row {row}, column {column}"
+        with pytest.raises(ValueError, match=re.escape(told)):
+            latents.transform(X)
+
+    def test_wider_integers_are_filled_by_the_median_of_fit(self, panel):
+        X = panel.X.astype(np.int64) + 1000
+        latents = LatentFeatures().fit(X)
+        live = X.astype(np.float64)
+        live[3, 5] = np.nan
+        table = latents.transform(live)
+        assert table.dtype == np.int64
+        assert table[3, 5] == np.rint(np.median(X[:, 5]))
+
+    def test_half_precision(self, panel):
+        X = panel.X[:100].astype(np.float16)
+        X[3, 5] = np.nan
+        table = LatentFeatures().fit(panel.X.astype(np.int64)).transform(X)
+        assert table.dtype == np.int64
+        assert table[3, 5] == 2
+
+    def test_what_was_fitted_to_floats_keeps_its_gaps(self, panel):
+        X = panel.X.astype(np.float32)
+        X[3, 5] = np.nan
+        assert np.isnan(LatentFeatures().fit(X).transform(X)[3, 5])
 
 
 class TestEras:
