@@ -25,7 +25,10 @@ import torch
 from numpydoc.docscrape import ClassDoc
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
@@ -873,6 +876,39 @@ def test_eras_that_are_names_are_never_numbers(estimator, toy):
             assert told.empty or told["leaks"].isna().all()
 
 
+ONLY_WITH_Y = [
+    *(e for e in FITTED if get_tags(e).target_tags.required),
+    UMAPEmbedder(2, target_weight=0.5, **FAST),  # whose tag is of any parameters
+    LatentFeatures(SUPERVISED[0], quantize="uint8"),
+    LatentFeatures([("best", SelectKBest(k=1)), ("pca", PCA(1))]),
+    DreamAugmenter(SUPERVISED[0]),
+    ComposeAugmenters([CutoutAugmenter(), BalanceAugmenter()], order="chain"),
+    MIXED,
+]
+
+
+@pytest.mark.parametrize("estimator", ONLY_WITH_Y, ids=repr)
+def test_targets_that_are_needed_and_not_there(estimator, toy):
+    """None is told in scikit-learn's words, NaN in all rows as such."""
+    told = {
+        "estimator requires y to be passed, but the target y is None": None,
+        r"y is NaN in all|y contains NaN|y holds no number": np.full(240, np.nan),
+    }
+    for match, y in told.items():
+        for method in ("fit", "fit_transform", "fit_resample"):
+            if hasattr(estimator, method):
+                call = getattr(clone(estimator), method)
+                with pytest.raises(ValueError, match=match):
+                    call(toy.X, y, eras=toy.eras)
+
+
+def test_a_frozen_embedder_needs_no_target(toy):
+    frozen = FrozenEstimator(PLSRegression(1).fit(toy.X, toy.y()))
+    latents = LatentFeatures(frozen)
+    assert not get_tags(latents).target_tags.required
+    assert latents.fit(toy.X).transform(toy.X).shape == (240, 13)
+
+
 def accepts(estimator, X, toy, y):
     try:
         return fitted_on(estimator, X, toy, y=y, eras=toy.eras)
@@ -897,14 +933,10 @@ class TestTags:
 
     def test_targets(self, estimator, toy):
         tags = get_tags(estimator).target_tags
-        if not isinstance(estimator, AugmentedClassifier | AugmentedRegressor):
-            method = "fit" if hasattr(estimator, "fit") else "fit_resample"
-            call = getattr(clone(estimator), method)
-            if tags.required:
-                with pytest.raises(ValueError, match=r"requires y|needs y|y cannot"):
-                    call(toy.X, None, eras=toy.eras)
-            else:
-                call(toy.X, None, eras=toy.eras)
+        method = "fit" if hasattr(estimator, "fit") else "fit_resample"
+        call = getattr(clone(estimator), method)
+        if not tags.required:
+            call(toy.X, None, eras=toy.eras)
         if hasattr(estimator, "predict"):
             both = accepts(estimator, toy.X, toy, np.column_stack([toy.y()] * 2))
             several = both is not None and both.predict(toy.X).ndim == 2

@@ -13,6 +13,7 @@ from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_frame,
     is_frame,
+    require_target,
     resolve_seed,
     validate_rows,
 )
@@ -57,11 +58,8 @@ class BaseAugmenter(BaseEstimator, ABC):
         return self._make_rows(rows, self._rng())
 
     def _require_targets(self, rows: Rows) -> NDArray[np.float64]:
-        if rows.y is None:
-            raise ValueError(
-                f"{type(self).__name__} needs y, which is None. Pass targets."
-            )
-        return rows.y
+        require_target(rows.y, self)
+        return np.asarray(rows.y)
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng(resolve_seed(self.random_state))

@@ -31,6 +31,7 @@ from numerai_features._validation import (
     check_spread,
     known_numbers,
     named_rows,
+    require_target,
     take_eras,
 )
 from numerai_features._whole_fit import whole_fit
@@ -449,7 +450,11 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             embedders = [] if embedders is None else [("", embedders)]
         theirs = [get_tags(embedder) for _, embedder in embedders]
         tags.input_tags.allow_nan = all(t.input_tags.allow_nan for t in theirs)
-        tags.target_tags.required = any(t.target_tags.required for t in theirs)
+        tags.target_tags.required = any(
+            get_tags(embedder).target_tags.required
+            for _, embedder in embedders
+            if not isinstance(embedder, FrozenEstimator)
+        )
         tags.transformer_tags.preserves_dtype = []
         return tags
 
@@ -485,7 +490,7 @@ def _telling_whose(name: str, table: Any = None) -> Iterator[None]:
 
 def _fit(name, embedder, X, y, extras):
     with _telling_whose(name, X):
-        _check_frozen(embedder, X)
+        _check_fit(embedder, X, y)
         _call(embedder.fit, X, y, **extras)
 
 
@@ -496,7 +501,7 @@ def _fit_transform(name, embedder, X, y, extras):
     """
     together = getattr(embedder, "fit_transform", None)
     with _telling_whose(name, X):
-        _check_frozen(embedder, X)
+        _check_fit(embedder, X, y)
         if together is not None and extras_of(embedder.fit) <= extras_of(together):
             return embedder, _call(together, X, y, **extras)
         # TransformerMixin's own fit_transform does not hand metadata on.
@@ -504,12 +509,20 @@ def _fit_transform(name, embedder, X, y, extras):
         return embedder, _call(embedder.transform, X, **extras)
 
 
+def _check_fit(embedder, X, y):
+    """Raise where an embedder needs a target, or a frozen one other columns."""
+    if isinstance(embedder, FrozenEstimator):
+        _check_frozen(embedder, X)
+    elif get_tags(embedder).target_tags.required:
+        require_target(y, embedder)
+
+
 def _check_frozen(embedder, X):
     """Raise where a frozen embedder, whose fit looks at nothing, knows other columns.
 
     Those that select columns by name find them, and tell what they miss.
     """
-    if not isinstance(embedder, FrozenEstimator) or _selects(embedder.estimator):
+    if _selects(embedder.estimator):
         return
     if any(hasattr(embedder, known) for known in _OF_COLUMNS):
         check_columns(embedder.estimator, X, reset=False)

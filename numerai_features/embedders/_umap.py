@@ -25,7 +25,7 @@ from numerai_features._arguments import (
 )
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
-from numerai_features._validation import missing_values
+from numerai_features._validation import missing_values, require_target
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._axes import fit_axes, principal_turn
 from numerai_features.embedders._columns import Columns, column_moments
@@ -275,11 +275,9 @@ class UMAPEmbedder(NetworkEmbedder):
             raise ValueError(
                 f"min_dist={self.min_dist} must be at most spread={self.spread}."
             )
-        if self.target_weight and rows.y is None:
-            raise ValueError(
-                f"target_weight={self.target_weight} needs y, which is None. Pass a "
-                "target, or target_weight=0."
-            )
+        if self.target_weight:
+            why = f"target_weight={self.target_weight} is for one; else pass 0."
+            require_target(rows.y, self, why)
         if rows.y is not None and rows.y.shape[1] > 1:
             raise ValueError(
                 f"y must have shape ({rows.n_rows},), one target a row; got "

@@ -250,8 +250,12 @@ class TestBalance:
 
     def test_refusals(self, rows):
         X, y, _ = rows
-        with pytest.raises(ValueError, match="needs y, which is None"):
+        with pytest.raises(ValueError, match="BalanceAugmenter estimator requires y"):
             BalanceAugmenter().fit_resample(X)
+        with pytest.raises(ValueError, match="y is NaN in all 1200 rows"):
+            BalanceAugmenter().fit_resample(X, np.full(1200, np.nan))
+        with pytest.raises(ValueError, match="column 1 of y is NaN in all 1200 rows"):
+            BalanceAugmenter(target=1).fit_resample(X, np.c_[y, y * np.nan])
         with pytest.raises(ValueError, match="target=1, but y has 1 columns"):
             BalanceAugmenter(target=1).fit_resample(X, y)
         with pytest.raises(ValueError, match="1200 values; expected bins"):

@@ -307,7 +307,7 @@ class TestValidation:
                 {"n_neighbors": 81, "neighbors": "era"},
                 "no era has as many",
             ),
-            ({"target_weight": 0.5}, "needs y, which is None"),
+            ({"target_weight": 0.5}, "y is None. target_weight=0.5 is for one"),
             ({"metric": "l1"}, "metric"),
             ({"n_neighbors": 1}, "n_neighbors"),
         ],
