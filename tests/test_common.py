@@ -298,6 +298,47 @@ def test_augmenters_keep_their_contract(augmenter):
     check_augmenter(augmenter)
 
 
+# Checks of imbalanced-learn that its own samplers alone can pass, and why.
+NOT_OURS = {
+    "check_target_type": "ours take any numbers as targets, and several of them",
+    "check_samplers_one_label": "and a single class",
+    "check_samplers_fit": "they have no parameter sampling_strategy",
+    "check_samplers_sampling_strategy_fit_resample": "they have none",
+    "check_samplers_sparse": "they take no sparse matrices",
+    "check_samplers_pandas_sparse": "sparse columns become dense",
+    "check_samplers_string": "they take numbers alone",
+    "check_samplers_sample_indices": "it is about a tag of imbalanced-learn's",
+}
+MAKE_TARGETS = {"check_samplers_preserve_dtype", "check_samplers_multiclass_ova"}
+FREE_OF_ERAS = [a for a in AUGMENTERS if not isinstance(a, RidgeMixtureTargets)]
+
+
+@pytest.mark.parametrize("augmenter", FREE_OF_ERAS, ids=repr)
+def test_imbalanced_learns_checks(augmenter):
+    module = pytest.importorskip("imblearn.utils.estimator_checks")
+    every = {n for n in vars(module) if n.startswith(("check_sampler", "check_target"))}
+    assert set(NOT_OURS) <= every
+    left_out = set(NOT_OURS)
+    if "Mixup" in repr(augmenter):
+        left_out |= MAKE_TARGETS
+    if isinstance(augmenter, BalanceAugmenter):  # it is of one column of y
+        left_out |= {"check_samplers_multiclass_ova"}
+    if isinstance(augmenter, DreamAugmenter):  # a check has a single feature
+        augmenter = clone(augmenter).set_params(embedder__n_components=1)
+    checks = every - left_out
+    assert len(checks) >= 6
+    for name in sorted(checks):
+        getattr(module, name)("Sampler", augmenter.as_sampler())
+
+
+@pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
+def test_an_augmenter_in_imbalanced_learns_pipeline_is_told(augmenter, toy):
+    make_pipeline = pytest.importorskip("imblearn.pipeline").make_pipeline
+    for steps in ([augmenter, Ridge()], [PCA(2), augmenter, Ridge()]):
+        with pytest.raises(TypeError, match=r"is no step of .*as_sampler\(\)"):
+            make_pipeline(*steps).fit(toy.X, toy.y())
+
+
 @pytest.mark.parametrize("scale", ["all", "every other column"])
 @pytest.mark.parametrize("kind", [float, "bins"])
 @pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
