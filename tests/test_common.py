@@ -562,6 +562,21 @@ class TestTransformers:
         assert routing.consumes("transform", ["eras"]) == {"eras"}
 
 
+@pytest.mark.parametrize("cls", sorted({type(e) for e in TRANSFORMERS}, key=repr))
+def test_ten_rows_are_enough_for_default_parameters(cls):
+    """More components, neighbours and rows of a batch than there are rows."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(10, 3)), rng.normal(size=10)
+    model = cls()
+    if "max_epochs" in model.get_params():
+        model.set_params(max_epochs=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No eras came|n_neighbors=15", UserWarning)
+        latents = model.fit_transform(X, y)
+    assert len(latents) == 10
+    assert np.isfinite(latents).all()
+
+
 def with_one_gap(frame, cell):
     """Return a frame with one missing cell, as libraries and kinds of columns have it.
 
