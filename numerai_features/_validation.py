@@ -448,7 +448,9 @@ def check_columns(estimator: Any, X: Any, *, reset: bool) -> None:
     validate_data(estimator, columns, reset=reset, skip_check_array=True)
 
 
-def named_rows(table: NDArray[Any], names: Any, like: Any = None) -> Any:
+def named_rows(
+    table: NDArray[Any], names: Any, like: Any = None, *, changed: bool = False
+) -> Any:
     """Return a checked table as an inner estimator is to see it: with its names.
 
     Parameters
@@ -458,17 +460,20 @@ def named_rows(table: NDArray[Any], names: Any, like: Any = None) -> Any:
         Of the columns.
     like : frame, default=None
         What the caller handed over. A polars frame stays one.
+    changed : bool, default=False
+        Whether the table's cells are others than the caller's.
 
     Returns
     -------
     ndarray or frame
         The table itself where there are no names; else a pandas frame over its memory,
-        or the caller's polars frame, without its column ``era``.
+        or the caller's polars frame, without its column ``era``, or one like it.
     """
     if names is None:
         return table
     if is_frame(like) and hasattr(like, "to_arrow"):
-        return take_eras(like)[0]
+        columns = dict(zip(names, table.T, strict=True))
+        return type(like)(columns) if changed else take_eras(like)[0]
     import pandas as pd
 
     index = like.index if hasattr(like, "loc") else None
@@ -635,6 +640,38 @@ def as_floats(values: Any, name: str) -> NDArray[np.float64]:
         raise ValueError(f"{name} must be numbers, or NaN: {error}.") from error
 
 
+def require_target(y: Any, owner: Any, why: str = "") -> None:
+    """Raise where an estimator needs y and got none, or NaN alone.
+
+    Parameters
+    ----------
+    y : array-like or None
+        None is told in scikit-learn's words. Of an array of floats it is asked whether
+        anything is known; all else is for whoever reads it.
+    owner : estimator
+        Who needs it.
+    why : str, default=""
+        What is said behind it: for what, where that depends on a parameter.
+    """
+    if y is None:
+        kind = type(owner).__name__
+        raise ValueError(
+            f"This {kind} estimator requires y to be passed, but the target y is None."
+            + (why and f" {why}")
+        )
+    if isinstance(y, np.ndarray) and y.dtype.kind == "f":
+        check_known(y)
+
+
+def check_known(y: NDArray[np.float64], name: str = "y") -> None:
+    """Raise where all of a target is NaN."""
+    if len(y) and np.isnan(y).all():
+        raise ValueError(
+            f"{name} is NaN in all {len(y)} rows: nothing to learn or score. Live and "
+            "'test' rows have no target yet; choose resolved eras or another target."
+        )
+
+
 def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float64]:
     """Return a target as float64, which may hold NaN but not only NaN.
 
@@ -643,6 +680,8 @@ def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float
     ValueError
         If the length is another, nothing but NaN is in it, or it holds infinity.
     """
+    if y is None:
+        raise ValueError(f"{name} is None; expected a target, one value a row.")
     y = as_floats(y, name)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -654,11 +693,7 @@ def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float
         raise ValueError(
             f"{name} contains infinity at row {int(np.isinf(y).argmax())}."
         )
-    if n_rows and np.isnan(y).all():
-        raise ValueError(
-            f"{name} is NaN in all {n_rows} rows: nothing to learn or score. Live and "
-            "'test' rows have no target yet; choose resolved eras or another target."
-        )
+    check_known(y, name)
     return np.asarray(y)
 
 

@@ -25,7 +25,10 @@ import torch
 from numpydoc.docscrape import ClassDoc
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
@@ -183,8 +186,8 @@ FURTHER = [
         n_models=2, missing="raise", noise_level=0, weight_decay=0.01, **NARROW,
         **SMALL,
     ),
-    UMAPEmbedder(
-        2, n_neighbors=3, metric="cosine", target_weight=0.5, validation=None,
+    UMAPEmbedder(  # of 60 latents and 15 neighbours, whatever the rows
+        metric="cosine", target_weight=0.5, validation=None,
         batch_size=64, ema_decay=None, **SMALL,
     ),
     UMAPEmbedder(
@@ -293,6 +296,47 @@ def test_every_public_estimator_is_in_the_lists():
 @pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
 def test_augmenters_keep_their_contract(augmenter):
     check_augmenter(augmenter)
+
+
+# Checks of imbalanced-learn that its own samplers alone can pass, and why.
+NOT_OURS = {
+    "check_target_type": "ours take any numbers as targets, and several of them",
+    "check_samplers_one_label": "and a single class",
+    "check_samplers_fit": "they have no parameter sampling_strategy",
+    "check_samplers_sampling_strategy_fit_resample": "they have none",
+    "check_samplers_sparse": "they take no sparse matrices",
+    "check_samplers_pandas_sparse": "sparse columns become dense",
+    "check_samplers_string": "they take numbers alone",
+    "check_samplers_sample_indices": "it is about a tag of imbalanced-learn's",
+}
+MAKE_TARGETS = {"check_samplers_preserve_dtype", "check_samplers_multiclass_ova"}
+FREE_OF_ERAS = [a for a in AUGMENTERS if not isinstance(a, RidgeMixtureTargets)]
+
+
+@pytest.mark.parametrize("augmenter", FREE_OF_ERAS, ids=repr)
+def test_imbalanced_learns_checks(augmenter):
+    module = pytest.importorskip("imblearn.utils.estimator_checks")
+    every = {n for n in vars(module) if n.startswith(("check_sampler", "check_target"))}
+    assert set(NOT_OURS) <= every
+    left_out = set(NOT_OURS)
+    if "Mixup" in repr(augmenter):
+        left_out |= MAKE_TARGETS
+    if isinstance(augmenter, BalanceAugmenter):  # it is of one column of y
+        left_out |= {"check_samplers_multiclass_ova"}
+    if isinstance(augmenter, DreamAugmenter):  # a check has a single feature
+        augmenter = clone(augmenter).set_params(embedder__n_components=1)
+    checks = every - left_out
+    assert len(checks) >= 6
+    for name in sorted(checks):
+        getattr(module, name)("Sampler", augmenter.as_sampler())
+
+
+@pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
+def test_an_augmenter_in_imbalanced_learns_pipeline_is_told(augmenter, toy):
+    make_pipeline = pytest.importorskip("imblearn.pipeline").make_pipeline
+    for steps in ([augmenter, Ridge()], [PCA(2), augmenter, Ridge()]):
+        with pytest.raises(TypeError, match=r"is no step of .*as_sampler\(\)"):
+            make_pipeline(*steps).fit(toy.X, toy.y())
 
 
 @pytest.mark.parametrize("scale", ["all", "every other column"])
@@ -516,6 +560,80 @@ class TestTransformers:
             routing = clone(estimator).get_metadata_routing()
         assert routing.consumes("fit", ["eras"]) == {"eras"}
         assert routing.consumes("transform", ["eras"]) == {"eras"}
+
+
+@pytest.mark.parametrize("cls", sorted({type(e) for e in TRANSFORMERS}, key=repr))
+def test_ten_rows_are_enough_for_default_parameters(cls):
+    """More components, neighbours and rows of a batch than there are rows."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(10, 3)), rng.normal(size=10)
+    model = cls()
+    if "max_epochs" in model.get_params():
+        model.set_params(max_epochs=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No eras came|n_neighbors=15", UserWarning)
+        latents = model.fit_transform(X, y)
+    assert len(latents) == 10
+    assert np.isfinite(latents).all()
+
+
+def with_one_gap(frame, cell):
+    """Return a frame with one missing cell, as libraries and kinds of columns have it.
+
+    Those of numpy's types become floats: the column, or where one type is all, all.
+    """
+    row, column = cell
+    name = frame.columns[column]
+    floats = frame.astype({name: np.float32})
+    floats.iloc[row, column] = np.nan
+    nullable = frame.astype(dict.fromkeys(frame.columns[1:], "Int8"))
+    nullable.iloc[row, column] = pd.NA
+    table = pl.from_pandas(frame.reset_index(drop=True))
+    gap = pl.int_range(pl.len()) == row
+    null = table.with_columns(pl.when(~gap).then(pl.col(name)).alias(name))
+    return {
+        "numpy": floats.iloc[:, 1:].to_numpy(np.float32),
+        "pandas": floats,
+        "pandas, nullable": nullable,
+        "polars": null,
+        "pyarrow": null.to_arrow(),
+    }
+
+
+BEHIND_BYTES = [
+    *TRANSFORMERS,
+    BINNED,
+    BESIDE_A_NETWORK,
+    LatentFeatures(PCA(2)),
+    LatentFeatures(PCA(2), quantize="int8", keep_era=True),
+    LatentFeatures(FactorAnalysisEmbedder(2), quantize="uint8"),
+    clone(PIPELINE).set_params(keep_era=True),
+]
+
+
+@pytest.mark.parametrize("estimator", BEHIND_BYTES, ids=repr)
+def test_one_missing_live_cell_of_what_was_fitted_to_bytes(estimator, toy):
+    """It makes floats of a column or of all: of the week in which it happens."""
+    frame = toy.to_frame(targets=[])
+    fitted = clone(estimator).fit(frame, toy.y())
+    ask = getattr(fitted, "transform", None) or fitted.predict
+    live = frame.iloc[:80]
+    filled = live.copy()
+    assert live.iloc[3, 5] != 2
+    filled.iloc[3, 5] = 2
+    expected = np.asarray(ask(filled), np.float64)
+    tables = with_one_gap(live, (3, 5))
+    array = tables.pop("numpy")
+    found = [ask(table) for table in tables.values()]
+    if hasattr(fitted, "transform"):  # no predict takes eras
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid", UserWarning)
+            found.append(ask(array, eras=live["era"]))
+    # Of LatentFeatures, which casts them, to the bit.
+    off = {} if isinstance(estimator, LatentFeatures) else {"rtol": 1e-4, "atol": 1e-5}
+    for each in found:
+        each = np.asarray(each, np.float64)
+        np.testing.assert_allclose(each, expected, **(off or {"rtol": 0}))
 
 
 ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
@@ -814,6 +932,39 @@ def test_eras_that_are_names_are_never_numbers(estimator, toy):
             assert told.empty or told["leaks"].isna().all()
 
 
+ONLY_WITH_Y = [
+    *(e for e in FITTED if get_tags(e).target_tags.required),
+    UMAPEmbedder(2, target_weight=0.5, **FAST),  # whose tag is of any parameters
+    LatentFeatures(SUPERVISED[0], quantize="uint8"),
+    LatentFeatures([("best", SelectKBest(k=1)), ("pca", PCA(1))]),
+    DreamAugmenter(SUPERVISED[0]),
+    ComposeAugmenters([CutoutAugmenter(), BalanceAugmenter()], order="chain"),
+    MIXED,
+]
+
+
+@pytest.mark.parametrize("estimator", ONLY_WITH_Y, ids=repr)
+def test_targets_that_are_needed_and_not_there(estimator, toy):
+    """None is told in scikit-learn's words, NaN in all rows as such."""
+    told = {
+        "estimator requires y to be passed, but the target y is None": None,
+        r"y is NaN in all|y contains NaN|y holds no number": np.full(240, np.nan),
+    }
+    for match, y in told.items():
+        for method in ("fit", "fit_transform", "fit_resample"):
+            if hasattr(estimator, method):
+                call = getattr(clone(estimator), method)
+                with pytest.raises(ValueError, match=match):
+                    call(toy.X, y, eras=toy.eras)
+
+
+def test_a_frozen_embedder_needs_no_target(toy):
+    frozen = FrozenEstimator(PLSRegression(1).fit(toy.X, toy.y()))
+    latents = LatentFeatures(frozen)
+    assert not get_tags(latents).target_tags.required
+    assert latents.fit(toy.X).transform(toy.X).shape == (240, 13)
+
+
 def accepts(estimator, X, toy, y):
     try:
         return fitted_on(estimator, X, toy, y=y, eras=toy.eras)
@@ -838,14 +989,10 @@ class TestTags:
 
     def test_targets(self, estimator, toy):
         tags = get_tags(estimator).target_tags
-        if not isinstance(estimator, AugmentedClassifier | AugmentedRegressor):
-            method = "fit" if hasattr(estimator, "fit") else "fit_resample"
-            call = getattr(clone(estimator), method)
-            if tags.required:
-                with pytest.raises(ValueError, match=r"requires y|needs y|y cannot"):
-                    call(toy.X, None, eras=toy.eras)
-            else:
-                call(toy.X, None, eras=toy.eras)
+        method = "fit" if hasattr(estimator, "fit") else "fit_resample"
+        call = getattr(clone(estimator), method)
+        if not tags.required:
+            call(toy.X, None, eras=toy.eras)
         if hasattr(estimator, "predict"):
             both = accepts(estimator, toy.X, toy, np.column_stack([toy.y()] * 2))
             several = both is not None and both.predict(toy.X).ndim == 2

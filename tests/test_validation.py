@@ -271,6 +271,7 @@ def test_what_stands_in_for_nan():
         ([np.nan, np.nan], "y is NaN in all 2 rows"),
         ([1.0], r"shape \(2,\); got \(1,\)"),
         ([1.0, np.inf], "infinity at row 1"),
+        (None, "y is None; expected a target"),
     ],
 )
 def test_bad_targets_are_told(y, message):

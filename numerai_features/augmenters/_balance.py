@@ -8,6 +8,7 @@ import numpy as np
 
 from numerai_features._arguments import SEED, Finite, Whole
 from numerai_features._bins import MOST_BINS
+from numerai_features._validation import check_known
 from numerai_features.augmenters._base import BaseAugmenter
 from numerai_features.augmenters._new_rows import NewRows
 
@@ -100,4 +101,5 @@ class BalanceAugmenter(BaseAugmenter):
         y = self._require_targets(rows)
         if self.target >= y.shape[1]:
             raise ValueError(f"target={self.target}, but y has {y.shape[1]} columns.")
+        check_known(y[:, self.target], f"column {self.target} of y")
         return y[:, self.target]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
+from copy import copy
+from types import MethodType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from numerai_features._arguments import Methods
+from numerai_features._compat import check_feature_names_in
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_frame,
     is_frame,
+    require_target,
     resolve_seed,
     validate_rows,
 )
@@ -20,11 +28,35 @@ from numerai_features._whole_fit import whole_fit
 from numerai_features.augmenters._new_rows import CallersRows, NewRows, Resampled
 
 
+class _NotInPipelines:
+    """A method that tells imblearn's pipelines to ask for another object.
+
+    They look for ``fit_resample`` in what they are made of, refuse what can transform,
+    too, and make nothing of what else is returned with X and y.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+
+    def __get__(self, augmenter: Any, owner: Any = None) -> Any:
+        if augmenter is None:
+            return self._method
+        if sys._getframe(1).f_globals.get("__name__") == "imblearn.pipeline":
+            kind = type(augmenter).__name__
+            raise TypeError(
+                f"{kind} is no step of imbalanced-learn's pipelines, for it returns "
+                "eras and weights, too, and may transform. Put what its as_sampler() "
+                f"returns in its place: {kind}(...).as_sampler()."
+            )
+        return MethodType(self._method, augmenter)
+
+
 class BaseAugmenter(BaseEstimator, ABC):
     """Rows in, the same rows and new ones out. Think twice before adding to it."""
 
     __metadata_request__fit_resample = {"eras": True}
 
+    @_NotInPipelines
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_resample(self, X, y=None, *, eras=None, sample_weight=None):
         """Return the rows, and new ones behind them.
@@ -57,11 +89,8 @@ class BaseAugmenter(BaseEstimator, ABC):
         return self._make_rows(rows, self._rng())
 
     def _require_targets(self, rows: Rows) -> NDArray[np.float64]:
-        if rows.y is None:
-            raise ValueError(
-                f"{type(self).__name__} needs y, which is None. Pass targets."
-            )
-        return rows.y
+        require_target(rows.y, self)
+        return np.asarray(rows.y)
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng(resolve_seed(self.random_state))
@@ -165,12 +194,26 @@ class Sampler(BaseEstimator):
     Parameters
     ----------
     augmenter : augmenter
+
+    Attributes
+    ----------
+    augmenter_ : augmenter
+        What added the rows.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
     """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "augmenter": [Methods(["fit_resample"])]
+    }
 
     def __init__(self, augmenter):
         self.augmenter = augmenter
 
-    def fit_resample(self, X, y, **params):
+    @whole_fit(prefer_skip_nested_validation=False)
+    def fit_resample(self, X, y=None, **params):
         """Return the rows and the new ones.
 
         Parameters
@@ -183,10 +226,40 @@ class Sampler(BaseEstimator):
         Returns
         -------
         X, y
-            As the augmenter returns them.
+            As the augmenter returns them; lists where lists came.
         """
-        resampled = self.augmenter.fit_resample(X, y, **params)
-        return resampled.X, resampled.y
+        # No clone, which would forget what an embedder inside was fitted to.
+        self.augmenter_ = copy(self.augmenter)
+        resampled = self.augmenter_.fit_resample(X, y, **params)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.augmenter_, name):
+                setattr(self, name, getattr(self.augmenter_, name))
+        return _as_came(X, resampled.X), _as_came(y, resampled.y)
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns, which are those that came.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names where `fit_resample` saw none.
+
+        Returns
+        -------
+        ndarray of shape (n_features,), object
+        """
+        return check_feature_names_in(self, input_features)
+
+    def __sklearn_tags__(self):
+        tags, theirs = super().__sklearn_tags__(), get_tags(self.augmenter)
+        tags.input_tags.allow_nan = theirs.input_tags.allow_nan
+        tags.target_tags.required = theirs.target_tags.required
+        return tags
+
+
+def _as_came(values, resampled):
+    """Return a list where one came."""
+    return resampled.tolist() if isinstance(values, list) else resampled
 
 
 def draw_copies(

@@ -9,7 +9,12 @@ import numpy as np
 
 from numerai_features._arguments import COUNT, NOT_NEGATIVE, SEED, Whole
 from numerai_features._blocks import as_slice, row_blocks
-from numerai_features._validation import fill_missing, known_numbers, missing_values
+from numerai_features._validation import (
+    check_known,
+    fill_missing,
+    known_numbers,
+    missing_values,
+)
 from numerai_features.augmenters._base import BaseAugmenter, draw_copies, n_extra
 from numerai_features.augmenters._mixture import fit_mixture
 from numerai_features.augmenters._new_rows import NewRows
@@ -244,6 +249,7 @@ class RidgeMixtureTargets(BaseAugmenter):
         y = rows.y
         self._bins = [TargetBins.of(column) for column in y.T]
         for j, bins in enumerate(self._bins):
+            check_known(y[:, j], f"column {j} of y")
             if len(bins.values) < 2:
                 raise ValueError(
                     f"Column {j} of y has {len(bins.values)} distinct values; a "

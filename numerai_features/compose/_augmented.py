@@ -19,7 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 
 from numerai_features._arguments import Methods
-from numerai_features._validation import check_columns, take_eras
+from numerai_features._validation import check_columns, require_target, take_eras
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import out_of_reach
 
@@ -41,6 +41,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         self.keep_era = keep_era
 
     def _fit(self, X, y, eras, sample_weight):
+        require_target(y, self)
         takes = partial(has_fit_parameter, self.estimator)
         if sample_weight is not None and not takes("sample_weight"):
             raise ValueError(
@@ -251,6 +252,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         -------
         self
         """
+        require_target(y, self)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

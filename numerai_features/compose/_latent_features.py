@@ -22,21 +22,21 @@ from numerai_features._compat import (
     StrOptions,
     check_feature_names_in,
 )
+from numerai_features._latents import as_latents
 from numerai_features._names import unlike
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
-    as_frame,
     check_columns,
     check_spread,
-    column_names,
-    is_frame,
     known_numbers,
     named_rows,
+    require_target,
     take_eras,
 )
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import extras_of
+from numerai_features.compose._whole_cells import WholeCells, tell_no_whole
 from numerai_features.encoders import Quantize
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_")
@@ -56,7 +56,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     embedders : estimator, list of (str, estimator) or None, default=None
         Transformers, ours or anyone's; clones of them are fitted. Where X is a frame
         with names they are handed one, of polars where X is, else of pandas, without
-        the column ``era``. None gives the originals alone: the baseline.
+        the column ``era``. None gives the originals alone: the baseline. Where one
+        returns a tuple, as PLSRegression, its first table is taken; a sparse one
+        becomes dense, up to 4 GiB.
     passthrough : bool, default=True
         Whether the original features are kept, ahead of the latents.
     quantize : {None, "int8", "uint8"}, default=None
@@ -171,7 +173,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            The features of fit.
+            The features of fit. If these were whole numbers, floats are filled where
+            they are NaN (2 for bytes; wider ones by the median of fit if 2 lies outside
+            a column) and cast, unless an embedder has ``missing="raise"``.
         eras : array-like of shape (n_rows,), default=None
             Handed to the embedders that take them.
 
@@ -186,15 +190,18 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         frame, given = X, eras
         rows = Rows.read(self, X, None, eras, reset=False)
         blocks = []
-        named = named_rows(rows.X, rows.feature_names, frame)
+        X, names = self._restored(rows.X), rows.feature_names
+        came = whole = rows.X, named_rows(rows.X, names, frame)
+        if X is not rows.X:
+            whole = X, named_rows(X, names, frame, changed=True)
         fitted = zip(self.embedders_, self.quantizers_, strict=True)
         for (name, embedder), bins in fitted:
-            table = _as_fitted(embedder, rows.X, named)
+            table = _as_fitted(embedder, *(came if _refuses_nan(embedder) else whole))
             with _telling_whose(name, table):
                 latents = _call(embedder.transform, table, eras=rows.era_labels)
-            latents = self._checked(name, latents)
+            latents = self._checked(name, latents, rows.n_rows)
             blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
-        return self._with_era(self._table(rows.X, blocks), frame, given)
+        return self._with_era(self._table(X, blocks), frame, given)
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
@@ -291,6 +298,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         if self.passthrough and self.quantize is None and embedders:
             _check_originals(X)
         self.fitted_eras_ = known_numbers(rows.eras)
+        self._whole_cells = WholeCells.of(X)
         extras = {"eras": rows.era_labels, "sample_weight": rows.weights}
         cache = open_cache(self.memory)
         names = None if rows.feature_names is None else list(rows.feature_names)
@@ -308,7 +316,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 else:
                     parts = (embedder, key)
                     embedder, latents = cache.recall_object("latents", parts, make)
-                latents = self._checked(name, latents)
+                latents = self._checked(name, latents, rows.n_rows)
                 if self.quantize is not None:
                     bins = _learn_bins(latents, self._n_bins, rows.weights)
                 if keep:
@@ -319,6 +327,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             self.embedders_.append((name, embedder))
             self.quantizers_.append(bins)
         return self._with_era(self._table(X, blocks), frame, given) if keep else None
+
+    def _restored(self, X):
+        """Return rows as those of fit were, if one missing cell made them floats."""
+        return X if self._whole_cells is None else self._whole_cells.restore(X)
 
     @property
     def _n_bins(self):
@@ -354,19 +366,13 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 )
         return self.embedders
 
-    def _checked(self, name, latents):
+    def _checked(self, name, returned, n_rows):
         """Return what an embedder gave, if it can stand in the table."""
-        latents = as_frame(latents)
-        if is_frame(latents) and ERA_COLUMN in column_names(latents):
+        latents = as_latents(returned, f"embedders: {name!r}")
+        if len(latents) != n_rows:
             raise ValueError(
-                f"embedders: {name!r} returned the column {ERA_COLUMN!r}, which would "
-                "become a feature. Set its keep_era=False, or drop the column."
-            )
-        latents = np.asarray(latents)
-        if latents.ndim != 2:
-            raise ValueError(
-                f"embedders: {name!r} returned an array of shape {latents.shape}; "
-                "expected (n_rows, n_components)."
+                f"embedders: {name!r} returned {len(latents)} rows for {n_rows} of X; "
+                "expected as many, in their order."
             )
         if latents.dtype.kind == "f" and np.isinf(latents).any():
             raise ValueError(
@@ -401,8 +407,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         if table.dtype.kind != "f" and X.dtype.kind not in "iub":
             raise ValueError(
                 f"quantize={table.dtype.name!r} keeps originals in one byte a cell, "
-                f"but X is {X.dtype}. Cast bins to int8 (fill NaN with 2 first), or "
-                "use quantize=None or passthrough=False."
+                f"but X is {X.dtype}{tell_no_whole(X)}. Cast bins to int8 (fill NaN "
+                "with 2 first), or use quantize=None or passthrough=False."
             )
         bounds = None if table.dtype.kind == "f" else np.iinfo(table.dtype)
         for rows in row_blocks(*X.shape):
@@ -444,7 +450,11 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             embedders = [] if embedders is None else [("", embedders)]
         theirs = [get_tags(embedder) for _, embedder in embedders]
         tags.input_tags.allow_nan = all(t.input_tags.allow_nan for t in theirs)
-        tags.target_tags.required = any(t.target_tags.required for t in theirs)
+        tags.target_tags.required = any(
+            get_tags(embedder).target_tags.required
+            for _, embedder in embedders
+            if not isinstance(embedder, FrozenEstimator)
+        )
         tags.transformer_tags.preserves_dtype = []
         return tags
 
@@ -480,7 +490,7 @@ def _telling_whose(name: str, table: Any = None) -> Iterator[None]:
 
 def _fit(name, embedder, X, y, extras):
     with _telling_whose(name, X):
-        _check_frozen(embedder, X)
+        _check_fit(embedder, X, y)
         _call(embedder.fit, X, y, **extras)
 
 
@@ -491,7 +501,7 @@ def _fit_transform(name, embedder, X, y, extras):
     """
     together = getattr(embedder, "fit_transform", None)
     with _telling_whose(name, X):
-        _check_frozen(embedder, X)
+        _check_fit(embedder, X, y)
         if together is not None and extras_of(embedder.fit) <= extras_of(together):
             return embedder, _call(together, X, y, **extras)
         # TransformerMixin's own fit_transform does not hand metadata on.
@@ -499,12 +509,20 @@ def _fit_transform(name, embedder, X, y, extras):
         return embedder, _call(embedder.transform, X, **extras)
 
 
+def _check_fit(embedder, X, y):
+    """Raise where an embedder needs a target, or a frozen one other columns."""
+    if isinstance(embedder, FrozenEstimator):
+        _check_frozen(embedder, X)
+    elif get_tags(embedder).target_tags.required:
+        require_target(y, embedder)
+
+
 def _check_frozen(embedder, X):
     """Raise where a frozen embedder, whose fit looks at nothing, knows other columns.
 
     Those that select columns by name find them, and tell what they miss.
     """
-    if not isinstance(embedder, FrozenEstimator) or _selects(embedder.estimator):
+    if _selects(embedder.estimator):
         return
     if any(hasattr(embedder, known) for known in _OF_COLUMNS):
         check_columns(embedder.estimator, X, reset=False)
@@ -532,6 +550,18 @@ def _as_fitted(embedder, X, named):
     frozen = isinstance(embedder, FrozenEstimator)
     counted = frozen and hasattr(embedder, "n_features_in_")
     return X if counted and not hasattr(embedder, "feature_names_in_") else named
+
+
+def _refuses_nan(embedder):
+    """Whether an embedder, or a part of it, is told to raise where cells lack."""
+    if not hasattr(embedder, "get_params"):
+        return False
+    parameters = embedder.get_params().items()
+    return any(
+        name.split("__")[-1] == "missing" and value == "raise"
+        for name, value in parameters
+        if isinstance(value, str)
+    )
 
 
 def _check_reachable(name, embedder, extras):

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from numerai_features._arguments import CROSS_FIT, ROWS, WIDTH, Each, Finite
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
-from numerai_features._validation import as_floats, check_missing
+from numerai_features._validation import as_floats, check_missing, require_target
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._course import check_eras_are_alone
 from numerai_features.embedders._holdout import varies_within_an_era
@@ -256,9 +256,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         from sklearn.metrics import r2_score
 
         check_is_fitted(self)
-        if y is None:
-            raise ValueError("score needs y, which is None. Pass targets.")
         rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=False)
+        require_target(rows.y, self)
         check_missing(rows.X, self._fitted_with.missing)
         p, y = self._mean_of(self.predictor_.transform(rows.X)), rows.y
         if y.shape[1] not in (1, self.n_targets_):
@@ -278,10 +277,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         return each.astype(np.float64) @ (self._shares() / self._shares().sum())
 
     def _read(self, X, y, eras, sample_weight, residual_to=None):
-        if y is None:
-            raise ValueError(
-                "SupervisedAEMLP requires y to be passed, but the target y is None."
-            )
+        require_target(y, self)
         rows: Any = Rows.read(self, X, y, eras, sample_weight, min_rows=2)
         if np.asarray(y).ndim == 2 and rows.y.shape[1] == 1:
             warnings.warn(

@@ -20,6 +20,7 @@ from numerai_features._arguments import (
     checked,
 )
 from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._latents import as_latents
 from numerai_features._optional import import_optional
 from numerai_features._validation import (
     as_floats,
@@ -162,8 +163,8 @@ class LatentMapDisplay:
         options = {}
         if eras is not None and "eras" in signature(embedder.transform).parameters:
             options["eras"] = np.asarray(eras)[rows]
-        Z = np.asarray(embedder.transform(features, **options))
-        if Z.ndim != 2 or Z.shape[1] < 2:
+        Z = as_latents(embedder.transform(features, **options), type(embedder).__name__)
+        if Z.shape[1] < 2:
             raise ValueError(
                 f"{type(embedder).__name__} gives latents of shape {Z.shape}; a map "
                 "needs two. Fit it with n_components=2 or more."

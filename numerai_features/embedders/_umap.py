@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from numerai_features._arguments import (
 )
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
-from numerai_features._validation import missing_values
+from numerai_features._validation import missing_values, require_target
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._axes import fit_axes, principal_turn
 from numerai_features.embedders._columns import Columns, column_moments
@@ -60,7 +61,8 @@ class UMAPEmbedder(NetworkEmbedder):
     n_components : int, default=60
         Number of latents.
     n_neighbors : int, default=15
-        Neighbours of each row, counting the row itself as umap-learn does.
+        Neighbours of each row, counting the row itself as umap-learn does; of fewer
+        landmarks all, with a warning.
     min_dist : float, default=0.0
         Effective minimum distance between rows in the layout; at most `spread`.
     spread : float, default=1.0
@@ -273,11 +275,9 @@ class UMAPEmbedder(NetworkEmbedder):
             raise ValueError(
                 f"min_dist={self.min_dist} must be at most spread={self.spread}."
             )
-        if self.target_weight and rows.y is None:
-            raise ValueError(
-                f"target_weight={self.target_weight} needs y, which is None. Pass a "
-                "target, or target_weight=0."
-            )
+        if self.target_weight:
+            why = f"target_weight={self.target_weight} is for one; else pass 0."
+            require_target(rows.y, self, why)
         if rows.y is not None and rows.y.shape[1] > 1:
             raise ValueError(
                 f"y must have shape ({rows.n_rows},), one target a row; got "
@@ -302,8 +302,9 @@ class UMAPEmbedder(NetworkEmbedder):
             axes = fit_axes(landmarks.X, self.reduce, self.n_axes, self.metric, fill)
             laps.end("axes")
             by_era = self.neighbors == "era" and landmarks.eras is not None
+            n_others = min(self.n_neighbors, landmarks.n_rows) - 1
             index, distance, recalls = find_neighbors(
-                landmarks, axes, fill, self.n_neighbors - 1, self.metric, seed, device,
+                landmarks, axes, fill, n_others, self.metric, seed, device,
                 by_era=by_era, progress=bool(self.verbose),
             )  # fmt: skip
             graph = self._make_graph(index, distance, landmarks.y)
@@ -392,13 +393,14 @@ class UMAPEmbedder(NetworkEmbedder):
         most: Any = _LANDMARKS if self.n_landmarks == "auto" else self.n_landmarks
         fewest = self.n_neighbors if by_era else None
         chosen = draw_landmarks(len(among), eras, most, seed, fewest=fewest)
-        if len(chosen) < self.n_neighbors:
-            found = f"there are {len(chosen)} landmarks"
+        few = f"n_neighbors={self.n_neighbors} rows, the row itself among them, but "
+        if not len(chosen):
             raise ValueError(
-                f"n_neighbors={self.n_neighbors} rows, the row itself among them, but "
-                f"{'no era has as many' if by_era else found}. Lower n_neighbors, or "
-                "pass more rows."
+                f"{few}no era has as many. Lower n_neighbors, or pass more rows."
             )
+        if (n := len(chosen)) < self.n_neighbors:
+            told = f"{few}there are {n} landmarks: it is lowered to {n}."
+            warnings.warn(told, UserWarning, stacklevel=2)
         return among[chosen]
 
     def _make_graph(self, index, distance, y):

@@ -16,7 +16,7 @@ from numerai_features.augmenters import (
     EraMixupAugmenter,
     GaussianNoiseAugmenter,
 )
-from numerai_features.embedders import DAEEmbedder
+from numerai_features.embedders import DAEEmbedder, FactorAnalysisEmbedder
 
 
 @pytest.fixture(scope="module")
@@ -250,8 +250,12 @@ class TestBalance:
 
     def test_refusals(self, rows):
         X, y, _ = rows
-        with pytest.raises(ValueError, match="needs y, which is None"):
+        with pytest.raises(ValueError, match="BalanceAugmenter estimator requires y"):
             BalanceAugmenter().fit_resample(X)
+        with pytest.raises(ValueError, match="y is NaN in all 1200 rows"):
+            BalanceAugmenter().fit_resample(X, np.full(1200, np.nan))
+        with pytest.raises(ValueError, match="column 1 of y is NaN in all 1200 rows"):
+            BalanceAugmenter(target=1).fit_resample(X, np.c_[y, y * np.nan])
         with pytest.raises(ValueError, match="target=1, but y has 1 columns"):
             BalanceAugmenter(target=1).fit_resample(X, y)
         with pytest.raises(ValueError, match="1200 values; expected bins"):
@@ -338,6 +342,17 @@ class TestImblearn:
         both = made.fit_resample(X, y)
         expected = Ridge().fit(both.X, both.y).predict(X)
         np.testing.assert_array_equal(model.predict(X), expected)
+
+    def test_a_sampler_leaves_its_augmenter_alone(self, rows):
+        """And what an embedder inside was fitted to."""
+        X, y, _ = rows
+        embedder = FactorAnalysisEmbedder(2).fit(X)
+        dream = DreamAugmenter(embedder, random_state=0)
+        sampler = dream.as_sampler()
+        table, _ = sampler.fit_resample(X, y)
+        assert not hasattr(dream, "n_features_in_")
+        assert sampler.augmenter_.embedder_ is embedder
+        np.testing.assert_array_equal(table, dream.fit_resample(X, y).X)
 
 
 class TestCompose:

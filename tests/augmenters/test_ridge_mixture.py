@@ -338,17 +338,19 @@ class TestTargets:
     def test_refusals(self, panel):
         X, y, eras = panel.X, panel.y(), panel.eras
         fit = RidgeMixtureTargets(random_state=0).fit_resample
-        with pytest.raises(ValueError, match="needs y, which is None"):
+        with pytest.raises(ValueError, match="Targets estimator requires y"):
             fit(X, eras=eras)
         with pytest.raises(ValueError, match="needs eras"):
             fit(X, y)
         with pytest.raises(ValueError, match="contains infinity"):
             fit(X, np.where(y > 0.9, np.inf, y), eras=eras)
+        with pytest.raises(ValueError, match="column 1 of y is NaN in all"):
+            fit(X, np.c_[y, y * np.nan], eras=eras)
         with pytest.raises(ValueError, match="1 distinct values"):
             fit(X, np.ones(len(X)), eras=eras)
         with pytest.raises(ValueError, match="and none constant"):
             fit(X, eras / 60, eras=eras)
-        with pytest.raises(ValueError, match="0 distinct values"):
+        with pytest.raises(ValueError, match="y is NaN in all 2"):
             fit(X, np.full(len(X), np.nan), eras=eras)
         with pytest.raises(ValueError, match="2 eras have 50 rows or more"):
             fit(X, np.where(eras > 2, np.nan, y), eras=eras)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -88,15 +89,14 @@ class TestPredictions:
 
     def test_mean_over_targets(self, rows, signal):
         y = np.column_stack([signal, 1 - signal, signal**2])
+        assert_close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
         net = make_net().fit(rows.X, y, eras=rows.eras)
         each = net.predict_targets(rows.X)
-        np.testing.assert_allclose(net.predict(rows.X), each.mean(axis=1), rtol=1e-6)
+        assert_close(net.predict(rows.X), each.mean(axis=1))
         net.set_params(target_weights=[3, 0, 1])
-        np.testing.assert_allclose(net.predict(rows.X), each.mean(axis=1), rtol=1e-6)
+        assert_close(net.predict(rows.X), each.mean(axis=1))
         net.fit(rows.X, y, eras=rows.eras)
-        np.testing.assert_allclose(
-            net.predict(rows.X), (3 * each[:, 0] + each[:, 2]) / 4, rtol=1e-6
-        )
+        assert_close(net.predict(rows.X), (3 * each[:, 0] + each[:, 2]) / 4)
 
     def test_models_are_those_alone(self, rows, signal):
         two = make_net(n_models=2).fit(rows.X, signal, eras=rows.eras)

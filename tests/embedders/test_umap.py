@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 from cut_off import kill_in_training
+from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
@@ -302,13 +303,11 @@ class TestValidation:
         [
             ({"min_dist": 2.0}, r"min_dist=2.0 must be at most spread=1.0"),
             ({"hidden": (0,)}, "'hidden' parameter of"),
-            ({"n_neighbors": 2000}, "there are 1920 landmarks"),
-            ({"n_landmarks": 10}, "there are 10 landmarks"),
             (
                 {"n_neighbors": 81, "neighbors": "era"},
                 "no era has as many",
             ),
-            ({"target_weight": 0.5}, "needs y, which is None"),
+            ({"target_weight": 0.5}, "y is None. target_weight=0.5 is for one"),
             ({"metric": "l1"}, "metric"),
             ({"n_neighbors": 1}, "n_neighbors"),
         ],
@@ -316,6 +315,20 @@ class TestValidation:
     def test_parameters(self, rows, options, match):
         with pytest.raises(ValueError, match=match):
             UMAPEmbedder(2, **options).fit(rows.X, eras=rows.eras)
+
+    @pytest.mark.parametrize(
+        ("n_rows", "few"), [(10, {}), (2, {}), (1920, {"n_landmarks": 10})]
+    )
+    def test_fewer_rows_than_neighbours(self, rows, n_rows, few):
+        """All others are neighbours then, as if so many had been asked for."""
+        net = UMAPEmbedder(2, hidden=(8,), max_epochs=2, random_state=0, **few)
+        n = min(n_rows, 10)
+        with pytest.warns(UserWarning, match=f"n_neighbors=15 rows.* lowered to {n}"):
+            latents = net.fit_transform(rows.X[:n_rows])
+        assert net.n_neighbors == 15
+        assert net.n_landmarks_ == n
+        enough = clone(net).set_params(n_neighbors=n).fit_transform(rows.X[:n_rows])
+        np.testing.assert_array_equal(latents, enough)
 
     @pytest.mark.parametrize("reduce", ["pca", "factor", None])
     @pytest.mark.parametrize("width", [1, 5])
@@ -351,9 +364,9 @@ class TestValidation:
     def test_a_fit_that_fails_leaves_nothing_fitted(self, rows):
         from sklearn.exceptions import NotFittedError
 
-        net = UMAPEmbedder(2, n_landmarks=10)
-        with pytest.raises(ValueError, match="there are 10 landmarks"):
-            net.fit(rows.X)
+        net = UMAPEmbedder(2, n_neighbors=81, neighbors="era")
+        with pytest.raises(ValueError, match="no era has as many"):
+            net.fit(rows.X, eras=rows.eras)
         with pytest.raises(NotFittedError):
             net.transform(rows.X)
 

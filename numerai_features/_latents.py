@@ -1,0 +1,81 @@
+"""What embedders of anyone's return, as one array of numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from numerai_features._validation import (
+    ERA_COLUMN,
+    as_frame,
+    column_names,
+    frame_to_numbers,
+    is_frame,
+)
+
+_MOST_DENSE = 4 << 30  # bytes
+
+
+def as_latents(returned: Any, name: str) -> NDArray[Any]:
+    """Return what an embedder gave as an array; how many rows it has is not checked.
+
+    Parameters
+    ----------
+    returned : array, sparse matrix, frame or tuple
+        Of a tuple the first is taken: scikit-learn's cross decompositions return the
+        scores of y behind those of X.
+    name : str
+        Whose it is, for messages.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_components)
+
+    Raises
+    ------
+    ValueError
+        If it is no table of numbers, has a column ``era``, or is sparse and would take
+        too much memory.
+    """
+    while type(returned) is tuple and returned:
+        returned = returned[0]
+    what = f"what {name} returned"
+    returned = as_frame(returned, what)
+    if is_frame(returned) and ERA_COLUMN in column_names(returned):
+        raise ValueError(
+            f"{name} returned the column {ERA_COLUMN!r}, which would become a feature. "
+            "Set its keep_era=False, or drop the column."
+        )
+    if sparse.issparse(returned):
+        _check_small(returned, name)
+        returned = returned.toarray()
+    elif is_frame(returned):
+        returned = frame_to_numbers(returned, what)
+    latents: NDArray[Any] = np.asarray(returned)
+    if latents.ndim != 2:
+        raise ValueError(
+            f"{name} returned an array of shape {latents.shape}; expected "
+            "(n_rows, n_components)."
+        )
+    if latents.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} returned {latents.dtype}, such as "
+            f"{latents[:1, :1].tolist()}; expected numbers. Encode them behind it."
+        )
+    return latents
+
+
+def _check_small(returned: Any, name: str) -> None:
+    """Raise where a sparse table is too large to be written out."""
+    n_rows, n_columns = returned.shape
+    n_bytes = n_rows * n_columns * returned.dtype.itemsize
+    if n_bytes > _MOST_DENSE:
+        raise ValueError(
+            f"{name} returned a sparse table of {n_rows} rows and {n_columns} columns, "
+            f"which takes {n_bytes / 2**30:.1f} GiB once it is dense; sparse ones are "
+            f"made dense up to {_MOST_DENSE >> 30} GiB. Have fewer columns, or set "
+            "sparse_output=False if there is as much memory."
+        )
