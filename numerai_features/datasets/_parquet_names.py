@@ -42,17 +42,18 @@ def check_files(files: Any) -> list[Path]:
         names = ", ".join(map(str, paths))
         raise ValueError(f"files holds a file twice: {names}. Pass each once.")
     for path in paths:
-        _check_file(path)
+        check_file(path)
     return paths
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise if there is no such file, and suggest others that are there."""
     if path.is_dir():
         inside = sorted(file.name for file in path.glob("*.parquet"))
         advice = f"Pass one or more of those in it: {some_names(inside)}."
         raise IsADirectoryError(
-            f"{path} is a folder; expected a parquet file. "
-            f"{advice if inside else 'It has none in it.'}"
+            f"{path} is a folder; expected a file. "
+            f"{advice if inside else 'It has no parquet file in it.'}"
         )
     if not path.is_file():
         near = near_names(path.name, [p.name for p in path.parent.glob("*")])

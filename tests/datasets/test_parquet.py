@@ -426,12 +426,12 @@ def test_rows_instead_of_files(frame, kind):
 
 
 def test_folders_instead_of_files(folder):
-    message = r"is a folder; expected a parquet file\. Pass .*: 'train\.parquet'"
+    message = r"is a folder; expected a file\. Pass .*: 'train\.parquet'"
     for files in (folder, [folder]):
         with pytest.raises(IsADirectoryError, match=message):
             read(files)
     (folder / "empty").mkdir()
-    with pytest.raises(IsADirectoryError, match="It has none in it"):
+    with pytest.raises(IsADirectoryError, match="It has no parquet file in it"):
         read(folder / "empty")
     with pytest.raises(IsADirectoryError, match=r"Pass .*features\.json"):
         read(folder / "train.parquet", metadata=folder)
