@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._progress import progress
 from numerai_features._validation import ERA_COLUMN, fill_missing, require_numbers
 from numerai_features.datasets._arguments import (
     PathLike,
@@ -150,16 +151,20 @@ def read_numerai(
         info["feature_set"] = features
     feature_names = choose_features(features, known, columns)
     target_names = choose_targets(targets, known, columns)
-    plan = _plan([_read_keys(file) for file in paths], eras, every)
-    with PanelWriter(
-        path,
-        n_rows=plan.n_rows,
-        feature_names=feature_names,
-        target_names=target_names,
-        overwrite=overwrite,
-        info=info,
-    ) as writer:
-        _copy_rows(plan, writer, missing, batch_rows, verbose)
+    with progress(hidden=not verbose, unit=" rows", desc="eras and ids") as bar:
+        plan = _plan([_read_keys(file) for file in paths], eras, every)
+        bar.reset(total=plan.n_rows)
+        with PanelWriter(
+            path,
+            n_rows=plan.n_rows,
+            feature_names=feature_names,
+            target_names=target_names,
+            overwrite=overwrite,
+            info=info,
+        ) as writer:
+            _copy_rows(plan, writer, missing, batch_rows, bar)
+            bar.set_description("checksums")
+        bar.set_description("panel")
     return writer.panel
 
 
@@ -291,26 +296,21 @@ def _row_name(keys: list[_Keys], row: int) -> str:
 
 
 def _copy_rows(
-    plan: _Plan, writer: PanelWriter, missing: str, batch_rows: int, verbose: bool
+    plan: _Plan, writer: PanelWriter, missing: str, batch_rows: int, bar: Any
 ) -> None:
-    from tqdm import tqdm
-
     # Columns a power of two apart would share few lines of the cache.
     n_features = len(writer.feature_names)
     scratch = np.empty((n_features, batch_rows + _PADDING), np.int8)
-    with tqdm(total=plan.n_rows, unit=" rows", disable=not verbose) as bar:
-        for key, numbers, places in zip(
-            plan.keys, plan.numbers, plan.places, strict=True
-        ):
-            bar.set_description(key.file.name)
-            for start, batch in _batches(key.file, places, writer, batch_rows):
-                rows = slice(start, start + batch.num_rows)
-                decoder = _Batch(batch, key.file, start, places[rows] >= 0)
-                X, n_missing = decoder.features(writer.feature_names, scratch, missing)
-                y = decoder.targets(writer.target_names)
-                ids = None if key.ids is None else key.ids[rows]
-                writer.info["n_missing"] += n_missing
-                bar.update(_write(writer, places[rows], X, numbers[rows], y, ids))
+    for key, numbers, places in zip(plan.keys, plan.numbers, plan.places, strict=True):
+        bar.set_description(key.file.name)
+        for start, batch in _batches(key.file, places, writer, batch_rows):
+            rows = slice(start, start + batch.num_rows)
+            decoder = _Batch(batch, key.file, start, places[rows] >= 0)
+            X, n_missing = decoder.features(writer.feature_names, scratch, missing)
+            y = decoder.targets(writer.target_names)
+            ids = None if key.ids is None else key.ids[rows]
+            writer.info["n_missing"] += n_missing
+            bar.update(_write(writer, places[rows], X, numbers[rows], y, ids))
 
 
 def _batches(
