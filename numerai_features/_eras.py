@@ -35,6 +35,8 @@ _EXACT = {"float16": 2_047, "float32": LARGEST_ERA}
 
 _FIRST_MONDAY = date(1970, 1, 5).toordinal()
 _LIVE_LABELS = frozenset({"X", "eraX"})
+_LOWER_LIVE = frozenset({"x", "erax"})
+"""The live era, too, but beside names, where they are names themselves."""
 
 
 class EraLeakageError(ValueError):
@@ -260,11 +262,11 @@ def encode_eras(
     Parameters
     ----------
     eras : array-like of shape (n_rows,)
-        Strings (``"0001"``, ``"era1"``, ``"X"``), integers, whole floats or
-        categories, as a list, numpy array, or pandas, polars or pyarrow column. Dates
-        (of Python, numpy or pandas, ISO text, or ``20200103`` as text or number) are
-        numbered by calendar weeks. Other labels are names: they are ordered as they
-        sort, and numbered by that order, and `named` tells.
+        Strings (``"0001"``, ``"era1"``, ``"X"``; ``"x"``, too, but beside names),
+        integers, whole floats or categories, as a list, numpy array, or pandas, polars
+        or pyarrow column. Dates (of Python, numpy or pandas, ISO text, or ``20200103``
+        as text or number) are numbered by calendar weeks. Other labels are names: they
+        are ordered as they sort, and numbered by that order, and `named` tells.
     n_rows : int, default=None
         How many rows the table has; another length is an error.
     name : str, default="eras"
@@ -397,6 +399,9 @@ def _factorize_runs(
 def _numbers(labels: NDArray[np.object_], name: str) -> tuple[NDArray[np.int64], bool]:
     """Return each label's era number, and whether it is but a rank among names."""
     live = np.array([_is_live(label) for label in labels], bool)
+    lower = np.array([_is_text(label, _LOWER_LIVE) for label in labels], bool)
+    if lower.any() and not _resolved_numbers(labels[~(live | lower)], name)[1]:
+        live |= lower
     numbers = np.full(len(labels), LIVE, np.int64)
     numbers[~live], named = _resolved_numbers(labels[~live], name)
     return numbers, named
@@ -441,10 +446,15 @@ def _plain(label: Any) -> Any:
 
 
 def _is_live(label: Any) -> bool:
+    number = _plain(label)
+    if isinstance(number, int | float):
+        return number == LIVE
+    return _is_text(label, _LIVE_LABELS)
+
+
+def _is_text(label: Any, texts: frozenset[str]) -> bool:
     label = _plain(label)
-    if isinstance(label, str):
-        return label.strip() in _LIVE_LABELS
-    return isinstance(label, int | float) and label == LIVE
+    return isinstance(label, str) and label.strip() in texts
 
 
 def _parse(label: Any, name: str) -> tuple[str, int | None]:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 _MOST_NAMED = 5
+_LIKE = 0.8  # of names that begin differently: "catboost" is no slip of "xgboost"
 
 
 def near_names(name: object, names: Iterable[str]) -> str:
@@ -16,8 +17,18 @@ def near_names(name: object, names: Iterable[str]) -> str:
     >>> near_names("targt", ["target", "era"])
     " Did you mean 'target'?"
     """
-    near = difflib.get_close_matches(str(name), list(names), n=3)
+    wanted = str(name).lower()
+    lower = {name.lower(): name for name in names}
+    found = difflib.get_close_matches(wanted, lower, n=3)
+    near = [lower[other] for other in found if _may_be(wanted, other)]
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def _may_be(wanted: str, found: str) -> bool:
+    """Whether a name may be a slip of another one: most slips are not at its start."""
+    if wanted[:1] == found[:1]:
+        return True
+    return difflib.SequenceMatcher(None, found, wanted).ratio() >= _LIKE
 
 
 def some_names(names: Sequence[object]) -> str:

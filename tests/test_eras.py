@@ -214,13 +214,24 @@ def test_any_spelling_of_weekly_dates_is_numbered_by_weeks(first, weeks, spellin
 
 
 @pytest.mark.parametrize("spelling", ["python", "integers", "digits", "iso", "weeks"])
-@pytest.mark.parametrize("live", ["X", "eraX", LIVE])
+@pytest.mark.parametrize("live", ["X", "eraX", "x", "erax", LIVE])
 def test_the_live_era_is_beyond_all_dates(spelling, live):
     labels = [live, *SPELLINGS[spelling](weekly("D"))]
     index = encode_eras(labels)
     assert index.codes[0] == index.n_eras - 1
     assert index.numbers[-1] == LIVE
     np.testing.assert_array_equal(np.diff(index.numbers[:-1]), 1)
+
+
+@pytest.mark.parametrize("live", ["x", " erax "])
+def test_a_small_x_is_live_unless_eras_are_names(live):
+    assert encode_eras([live, "0002", "X"]).numbers.tolist() == [2, LIVE]
+    assert encode_eras([live]).numbers.tolist() == [LIVE]
+    named = encode_eras(["w", live, "y", "X"])
+    assert named.named
+    assert named.resolved.sum() == 3
+    with pytest.raises(ValueError, match=r"mixes labels that are numbers \('2'\)"):
+        encode_eras([live, "2", "north"])
 
 
 def test_the_last_days_of_a_week_are_in_it():

@@ -10,6 +10,9 @@ from typing import Any
 
 PathLike = str | os.PathLike[str]
 
+_LONGEST = 80
+_PLAIN = ("builtins", "pathlib", "numpy")
+
 
 def check_whole(
     value: Any, name: str, *, least: int = 1, most: int | None = None, advice: str = ""
@@ -39,6 +42,14 @@ def check_whole(
     raise ValueError(f"{name} must be {expected}; got {value!r}.{advice}")
 
 
+def told(value: Any) -> str:
+    """Write a value out; a table, and whatever else fills lines, by its type."""
+    text = repr(value)
+    if len(text) <= _LONGEST and "\n" not in text and type(value).__module__ in _PLAIN:
+        return text
+    return f"a {type(value).__module__.split('.')[0]} {type(value).__qualname__}"
+
+
 def check_flag(value: Any, name: str) -> bool:
     """Return True or False; ``"no"`` and 0 are neither."""
     if type(value).__name__ not in ("bool", "bool_"):  # numpy's, of any version
@@ -52,7 +63,7 @@ def check_path(value: Any, name: str) -> Path:
         os.fspath(value), str
     ):
         raise TypeError(
-            f"{name} must be a path, as str or pathlib.Path; got {value!r}."
+            f"{name} must be a path, as str or pathlib.Path; got {told(value)}."
         )
     if not str(value) or "\0" in str(value):
         raise ValueError(f"{name} must be the name of a file or folder; got {value!r}.")

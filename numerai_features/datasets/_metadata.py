@@ -140,6 +140,10 @@ class NumeraiMetadata:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except IsADirectoryError as error:
+        raise IsADirectoryError(
+            f"{path} is a folder; expected the path of a features.json.{_inside(path)}"
+        ) from error
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There is no {path}. Download features.json of the same data release as "
@@ -149,6 +153,11 @@ def _read_json(path: Path) -> Any:
         raise ValueError(
             f"{path} is not JSON ({error}). It may be cut short: download it again."
         ) from error
+
+
+def _inside(folder: Path) -> str:
+    file = folder / "features.json"
+    return f" Pass {file}." if file.is_file() else ""
 
 
 def _well_formed(content: Any) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,15 @@ from numpy.typing import NDArray
 
 from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._names import near_names
+from numerai_features._progress import progress
 from numerai_features._validation import ERA_COLUMN, fill_missing, require_numbers
 from numerai_features.datasets._arguments import (
     PathLike,
     check_flag,
     check_path,
-    check_strings,
     check_whole,
 )
-from numerai_features.datasets._metadata import NumeraiMetadata, check_known
+from numerai_features.datasets._metadata import NumeraiMetadata
 from numerai_features.datasets._panel import EraPanel
 from numerai_features.datasets._panel_checks import (
     check_info,
@@ -32,8 +29,16 @@ from numerai_features.datasets._panel_checks import (
 )
 from numerai_features.datasets._panel_select import check_every, select_eras
 from numerai_features.datasets._panel_writer import PanelWriter
+from numerai_features.datasets._parquet_names import (
+    check_files,
+    choose_features,
+    choose_targets,
+    find_id_column,
+    find_metadata,
+    open_parquet,
+    read_columns,
+)
 
-_ID_COLUMNS = ("id", "__index_level_0__")
 _MOST_RUNS = 16  # above it, one copy by row index beats a copy for each run of rows
 _PADDING = 64
 
@@ -64,7 +69,8 @@ def read_numerai(
     ----------
     files : path or sequence of paths
         ``train.parquet``, ``validation.parquet``, ``live.parquet`` of any v5
-        release, in any combination.
+        release, in any combination. Ids are the column ``id``, else the index that
+        pandas wrote, whatever its name.
     path : path, default=None
         Folder to write the panel to; None keeps it in memory.
     metadata : path or NumeraiMetadata, default=None
@@ -102,8 +108,8 @@ def read_numerai(
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    FileNotFoundError, IsADirectoryError
+        If there is no such file, or it is a folder.
     FileExistsError
         If there is something at `path` that is not to be overwritten.
     ValueError
@@ -134,27 +140,31 @@ def read_numerai(
     >>> panel.info
     {'files': ['train.parquet'], 'n_missing': 0}
     """
-    paths = _check_paths(files)
+    paths = check_files(files)
     _check_options(missing, every, batch_rows, overwrite, verbose)
     path = None if path is None else check_path(path, "path")
     info = check_info(info)
-    columns = {file: _column_names(file) for file in paths}
-    known = _metadata(metadata, paths[0], needed=isinstance(features, str))
+    columns = {file: read_columns(file) for file in paths}
+    known = find_metadata(metadata, paths[0], needed=isinstance(features, str))
     info |= {"files": [file.name for file in paths], "n_missing": 0}
     if isinstance(features, str):
         info["feature_set"] = features
-    feature_names = _feature_names(features, known, columns)
-    target_names = _target_names(targets, known, columns)
-    plan = _plan([_read_keys(file, columns[file]) for file in paths], eras, every)
-    with PanelWriter(
-        path,
-        n_rows=plan.n_rows,
-        feature_names=feature_names,
-        target_names=target_names,
-        overwrite=overwrite,
-        info=info,
-    ) as writer:
-        _copy_rows(plan, writer, missing, batch_rows, verbose)
+    feature_names = choose_features(features, known, columns)
+    target_names = choose_targets(targets, known, columns)
+    with progress(hidden=not verbose, unit=" rows", desc="eras and ids") as bar:
+        plan = _plan([_read_keys(file) for file in paths], eras, every)
+        bar.reset(total=plan.n_rows)
+        with PanelWriter(
+            path,
+            n_rows=plan.n_rows,
+            feature_names=feature_names,
+            target_names=target_names,
+            overwrite=overwrite,
+            info=info,
+        ) as writer:
+            _copy_rows(plan, writer, missing, batch_rows, bar)
+            bar.set_description("checksums")
+        bar.set_description("panel")
     return writer.panel
 
 
@@ -165,6 +175,7 @@ class _Keys:
     file: Path
     eras: EraIndex
     ids: Any  # pyarrow array of strings, or None
+    id_column: str | None = None
 
     @property
     def n_rows(self) -> int:
@@ -192,24 +203,6 @@ class _Plan:
     n_rows: int
 
 
-def _check_paths(files: Any) -> list[Path]:
-    if isinstance(files, str | os.PathLike):
-        files = [files]
-    if not isinstance(files, Iterable) or isinstance(files, bytes):
-        raise TypeError(f"files must be a path or a list of paths; got {files!r}.")
-    paths = [check_path(file, "files") for file in files]
-    if not paths:
-        raise ValueError("files is empty; pass the path of at least one parquet file.")
-    if len({path.absolute() for path in paths}) < len(paths):
-        names = ", ".join(map(str, paths))
-        raise ValueError(f"files holds a file twice: {names}. Pass each once.")
-    for path in paths:
-        if not path.is_file():
-            near = near_names(path.name, [p.name for p in path.parent.glob("*")])
-            raise FileNotFoundError(f"There is no file {path}.{near}")
-    return paths
-
-
 def _check_options(
     missing: Any, every: Any, batch_rows: Any, overwrite: Any, verbose: Any
 ) -> None:
@@ -221,88 +214,12 @@ def _check_options(
     check_flag(verbose, "verbose")
 
 
-@contextmanager
-def _open(file: Path) -> Iterator[Any]:
-    """Open a parquet file; what goes wrong in reading it is told of the file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # Mapped, so that the compressed pages are no memory of ours.
-        with pq.ParquetFile(
-            file, memory_map=True, page_checksum_verification=True
-        ) as parquet:
-            yield parquet
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{file} is no parquet file, or cut short or damaged ({error}). Download "
-            "it again."
-        ) from error
-
-
-def _column_names(file: Path) -> list[str]:
-    with _open(file) as parquet:
-        names = list(parquet.schema_arrow.names)
-    if ERA_COLUMN not in names:
-        raise ValueError(
-            f"{file} has no column {ERA_COLUMN!r}.{near_names(ERA_COLUMN, names)} "
-            "Expected one of Numerai's train, validation or live files."
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"{file} has two columns {twice!r}. Download it again.")
-    return names
-
-
-def _metadata(
-    metadata: PathLike | NumeraiMetadata | None, file: Path, *, needed: bool
-) -> NumeraiMetadata | None:
-    if isinstance(metadata, NumeraiMetadata):
-        return metadata
-    if metadata is not None:
-        return NumeraiMetadata.read(check_path(metadata, "metadata"))
-    path = file.parent / "features.json"
-    return NumeraiMetadata.read(path) if needed or path.exists() else None
-
-
-def _feature_names(
-    features: str | Sequence[str],
-    metadata: NumeraiMetadata | None,
-    columns: dict[Path, list[str]],
-) -> list[str]:
-    if isinstance(features, str) and metadata is not None:
-        names = metadata.features(features)
-    else:
-        names = check_strings(features, "features")
-    if not names:
-        raise ValueError("features is empty; name a set or at least one feature.")
-    for file, there in columns.items():
-        check_known(names, there, what=f"is no column of {file}")
-    return names
-
-
-def _target_names(
-    targets: Sequence[str] | None,
-    metadata: NumeraiMetadata | None,
-    columns: dict[Path, list[str]],
-) -> list[str]:
-    there = list(dict.fromkeys(name for names in columns.values() for name in names))
-    found = [name for name in there if name.split("_")[0] == "target"]
-    if metadata is not None:
-        found = [name for name in metadata.targets if name in set(there)]
-    if targets is None:
-        return found
-    targets = check_strings(targets, "targets")
-    check_known(targets, found, what="is no target of these files")
-    return targets
-
-
-def _read_keys(file: Path, columns: list[str]) -> _Keys:
+def _read_keys(file: Path) -> _Keys:
     import pyarrow as pa
 
-    id_column = next((name for name in _ID_COLUMNS if name in columns), None)
-    wanted = [ERA_COLUMN] if id_column is None else [ERA_COLUMN, id_column]
-    with _open(file) as parquet:
+    with open_parquet(file) as parquet:
+        id_column = find_id_column(parquet.schema_arrow, file)
+        wanted = [ERA_COLUMN] if id_column is None else [ERA_COLUMN, id_column]
         table = parquet.read(columns=wanted)
         table.validate(full=True)  # texts of damaged bytes are told here
         ids = None
@@ -314,7 +231,7 @@ def _read_keys(file: Path, columns: list[str]) -> _Keys:
             f"{file} has {ids.null_count} rows without an id. Drop those rows, or "
             "write the file without ids."
         )
-    return _Keys(file, eras, ids)
+    return _Keys(file, eras, ids, id_column)
 
 
 def _plan(keys: list[_Keys], eras: Iterable[Any] | None, every: int) -> _Plan:
@@ -362,9 +279,11 @@ def _check_duplicates(keys: list[_Keys], rows: NDArray[np.intp]) -> None:
     repeated = repeated_ids(ids)
     if len(repeated):
         places = " and ".join(_row_name(keys, int(rows[row])) for row in repeated)
+        own = keys[0].id_column
+        told = "" if own == "id" else f" Ids are read from the index {own!r}."
         raise ValueError(
-            f"The id {ids[int(repeated[0])].as_py()!r} is there twice: in {places}. "
-            "Pass each file once, and files of one release."
+            f"The id {ids[int(repeated[0])].as_py()!r} is there twice: in {places}."
+            f"{told} Pass each file once, and files of one release."
         )
 
 
@@ -377,33 +296,28 @@ def _row_name(keys: list[_Keys], row: int) -> str:
 
 
 def _copy_rows(
-    plan: _Plan, writer: PanelWriter, missing: str, batch_rows: int, verbose: bool
+    plan: _Plan, writer: PanelWriter, missing: str, batch_rows: int, bar: Any
 ) -> None:
-    from tqdm import tqdm
-
     # Columns a power of two apart would share few lines of the cache.
     n_features = len(writer.feature_names)
     scratch = np.empty((n_features, batch_rows + _PADDING), np.int8)
-    with tqdm(total=plan.n_rows, unit=" rows", disable=not verbose) as bar:
-        for key, numbers, places in zip(
-            plan.keys, plan.numbers, plan.places, strict=True
-        ):
-            bar.set_description(key.file.name)
-            for start, batch in _batches(key.file, places, writer, batch_rows):
-                rows = slice(start, start + batch.num_rows)
-                decoder = _Batch(batch, key.file, start, places[rows] >= 0)
-                X, n_missing = decoder.features(writer.feature_names, scratch, missing)
-                y = decoder.targets(writer.target_names)
-                ids = None if key.ids is None else key.ids[rows]
-                writer.info["n_missing"] += n_missing
-                bar.update(_write(writer, places[rows], X, numbers[rows], y, ids))
+    for key, numbers, places in zip(plan.keys, plan.numbers, plan.places, strict=True):
+        bar.set_description(key.file.name)
+        for start, batch in _batches(key.file, places, writer, batch_rows):
+            rows = slice(start, start + batch.num_rows)
+            decoder = _Batch(batch, key.file, start, places[rows] >= 0)
+            X, n_missing = decoder.features(writer.feature_names, scratch, missing)
+            y = decoder.targets(writer.target_names)
+            ids = None if key.ids is None else key.ids[rows]
+            writer.info["n_missing"] += n_missing
+            bar.update(_write(writer, places[rows], X, numbers[rows], y, ids))
 
 
 def _batches(
     file: Path, places: NDArray[np.int64], writer: PanelWriter, batch_rows: int
 ) -> Iterator[tuple[int, Any]]:
     """Yield batches that have rows to keep, with the row at which each starts."""
-    with _open(file) as parquet:
+    with open_parquet(file) as parquet:
         there = set(parquet.schema_arrow.names)
         wanted = [*writer.feature_names, *writer.target_names]
         columns = [name for name in wanted if name in there]

@@ -160,7 +160,7 @@ def make_era_panel(
     writer = PanelWriter(
         path,
         n_rows=int(counts.sum()),
-        feature_names=[f"feature_{j:04d}" for j in range(n_features)],
+        feature_names=feature_names(n_features),
         target_names=list(targets),
         overwrite=overwrite,
         info={"synthetic": structure, "horizons": targets},
@@ -401,6 +401,11 @@ def _seed_sequence(random_state: Any) -> np.random.SeedSequence:
     if random_state is not None:
         check_whole(random_state, "random_state", least=0, advice=_SEEDS)
     return np.random.SeedSequence(random_state)
+
+
+def feature_names(n_features: int) -> list[str]:
+    """Return each feature's name."""
+    return [f"feature_{j:04d}" for j in range(n_features)]
 
 
 def target_horizons(n_targets: int, horizon: int) -> dict[str, int]:

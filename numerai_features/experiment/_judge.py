@@ -19,6 +19,7 @@ from numerai_features.metrics import (
 )
 from numerai_features.metrics._summary import metric_columns
 from numerai_features.model_selection._folds import Fold
+from numerai_features.model_selection._runner import Tell
 
 if TYPE_CHECKING:
     from numerai_features.datasets import EraPanel
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MOST_FEATURES = 250
 """Features that FNC and exposure look at: the cost grows with their square."""
 
+_METRICS = {"fnc": "FNC", "max_exposure": "largest exposure"}
+
 _DIFFERENCES = ["mean_difference", "low", "high", "n_eras", "n_needed"]
 
 # What each arm did, fold by fold, by how the arm is written in results.
@@ -34,7 +37,11 @@ ByArm = dict[str, list[ArmResult]]
 
 
 def judge(
-    experiment: Experiment, panel: EraPanel, folds: list[Fold], store: FoldStore
+    experiment: Experiment,
+    panel: EraPanel,
+    folds: list[Fold],
+    store: FoldStore,
+    tell: Tell,
 ) -> ExperimentResult:
     """Score every arm on all test rows.
 
@@ -48,6 +55,8 @@ def judge(
         Its folds.
     store : FoldStore
         Where every arm of every fold is done.
+    tell : callable
+        Told what is being judged.
 
     Returns
     -------
@@ -68,11 +77,13 @@ def judge(
         index=None if ids is None else pd.Index(ids[rows], name="id"),
     )
     values = predictions[list(by_arm)].reset_index(drop=True)
+    tell("judging: CORR")
     scores = era_scores(target, values, eras)
     columns, metrics = _judged_features(panel.n_features, eras[~np.isnan(target)])
     features = panel.X[rows[:, None], columns]
     summary = summarize_scores(scores).rename_axis("arm")
     for metric in metrics:
+        tell(f"judging: {_METRICS[metric]}")
         beside = era_scores(target, values, eras, metric=metric, features=features)
         summary = summary.join(metric_columns(metric, beside))
     summary = summary.join(_costs(by_arm))
@@ -104,7 +115,7 @@ def _judged_features(
     n = min(n_features, MOST_FEATURES)
     metrics: tuple[str, ...] = ("max_exposure",)
     if smallest > 2:
-        n, metrics = min(n, smallest // 2), ("fnc", "max_exposure")
+        n, metrics = min(n, smallest // 2), tuple(_METRICS)
     return np.linspace(0, n_features - 1, n).round().astype(np.intp), metrics
 
 

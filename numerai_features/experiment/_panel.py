@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features import __version__
+from numerai_features._progress import stage
 from numerai_features.datasets import EraPanel, make_era_panel, read_numerai
 from numerai_features.experiment._file import ExperimentError
 
@@ -38,7 +39,7 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
     experiment : Experiment
         Says which data, and where the panel is kept.
     verbose : bool
-        Whether to show a progress bar.
+        Whether to show what is being done.
 
     Returns
     -------
@@ -61,12 +62,13 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
                 "Give data.panel another folder, or delete this one."
             )
         if panel.info[_MADE_OF] == made_of[_MADE_OF]:
-            with _way_out(folder):
+            with _way_out(folder), stage("checking the panel", hidden=not verbose):
                 panel.verify()  # it takes as long as reading it, results much longer
             return panel
     try:
         if experiment["data"]["files"] is None:
-            _make_synthetic(experiment, folder, made_of)
+            with stage("making synthetic rows", hidden=not verbose):
+                _make_synthetic(experiment, folder, made_of)
         else:
             _read_files(experiment, folder, made_of, verbose)
     except FileExistsError as error:

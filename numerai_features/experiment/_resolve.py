@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from numerai_features.experiment._columns import check_columns
 from numerai_features.experiment._schema import Problems, got
 from numerai_features.experiment._trust import untrusted_params
 
@@ -19,7 +20,9 @@ _MODEL_KEYS = {
 def check_tables(
     tables: dict[str, Any], base: Path, problems: Problems, *, trusted: bool
 ) -> None:
-    """Check what depends on several fields, or on the files that are there.
+    """Check what depends on several fields, or on the files and what is in them.
+
+    Of several targets the one that is there is chosen.
 
     Parameters
     ----------
@@ -88,11 +91,6 @@ def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> None:
         message = f"expected either files = [...] or [data.synthetic]; got {came}."
         problems.append((("data",), message))
     elif data["files"] is not None:
-        for name in [*data["files"], *filter(None, [data["metadata"]])]:
-            if not (base / name).is_file():
-                where = "files" if name in data["files"] else "metadata"
-                message = f"there is no file {base / name}."
-                problems.append((("data", where), message))
         if tables["targets"]["main"] is None:
             message = 'is required with data.files, as in main = "target_ender_60".'
             problems.append((("targets", "main"), message))
@@ -103,6 +101,8 @@ def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> None:
         if isinstance(chosen, str) and chosen != "all":
             message = f'got {got(chosen)}; expected "all" or names with synthetic data.'
             problems.append((("features", "set"), message))
+    if (data["files"] is None) != ("synthetic" not in data):
+        check_columns(tables, base, problems)
 
 
 def _check_folds(cv: dict[str, Any], problems: Problems) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from numerai_features._progress import stage
 from numerai_features._whole import whole_file
 from numerai_features.experiment._arms import RANDOM, embedders_of
 from numerai_features.experiment._figure import draw_cumulative
@@ -47,9 +48,14 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
         unit="fit",
         verbose=verbose,
     )
-    result = judge(experiment, panel, folds, store)
-    write_frames(result)
-    return _with_figure(result)
+    with stage("judging", hidden=not verbose) as bar:
+        result = judge(experiment, panel, folds, store, bar.set_description_str)
+        bar.set_description_str("writing")
+        write_frames(result)
+        bar.set_description_str("drawing")
+        result = _with_figure(result)
+        bar.set_description_str("judged, written and drawn")
+    return result
 
 
 def _tell_work(

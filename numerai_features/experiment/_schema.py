@@ -265,9 +265,11 @@ EXPERIMENT = Table(
             "which target",
             {
                 "main": Field(
-                    "what is learned and scored; its last number tells the purge "
-                    "(default: the first one of synthetic data)",
-                    (str,),
+                    "what is learned and scored, of a list the first that the data "
+                    "have; its last number tells the purge (default: the first one of "
+                    "synthetic data)",
+                    (str, list),
+                    items=str,
                 )
             },
         ),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
+
+import tomli_w
 
 _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"\s*\[\s*({_DOTTED})\s*\]\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=")
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def find_lines(text: str) -> dict[tuple[str, ...], int]:
@@ -52,42 +52,17 @@ def syntax_error(error: ValueError) -> str:
 
 
 def write_toml(tables: dict[str, Any]) -> str:
-    """Write nested tables as TOML; what is None is left out.
-
-    A dict within a table is a table of its own, but for one called ``params``, which
-    is written in one line.
-    """
-    return "\n".join(_table_lines(tables, ())).strip() + "\n"
+    """Write nested tables as TOML, which has no None: what is None is left out."""
+    return tomli_w.dumps(_without_none(tables))
 
 
-def _table_lines(table: dict[str, Any], path: tuple[str, ...]) -> list[str]:
-    inner = {k: v for k, v in table.items() if isinstance(v, dict) and k != "params"}
-    lines = ["", f"[{'.'.join(map(_key, path))}]"] if path else []
-    for name, value in table.items():
-        if name not in inner and value is not None:
-            lines.append(f"{_key(name)} = {_value(value)}")
-    for name, value in inner.items():
-        lines += _table_lines(value, (*path, name))
-    return lines
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, dict) else value
+        for name, value in table.items()
+        if value is not None
+    }
 
 
 def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(part.strip("\"'") for part in re.findall(_KEY, dotted))
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _value(name)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        # TOML has JSON's escapes, but no surrogates, and wants DEL escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, dict):
-        pairs = ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items())
-        return f"{{ {pairs} }}" if pairs else "{}"
-    return repr(value)

@@ -21,6 +21,7 @@ from numerai_features._validation import (
     take_eras,
     validate_target,
 )
+from numerai_features.metrics._corr import RefusedTarget, era_corr, normal_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,8 @@ class TooManyFeatures(ValueError):
 
 
 _Rows = slice | NDArray[np.intp]
-_Score = Callable[["pd.Series[Any] | None", "pd.DataFrame", Any], NDArray[np.float64]]
+_Array = NDArray[np.float64]
+_Score = Callable[["_Array | None", _Array, Any], _Array]
 
 
 def era_scores(
@@ -65,7 +67,8 @@ def era_scores(
 ) -> pd.Series[float] | pd.DataFrame:
     """Score predictions era by era.
 
-    The formulas are those of `numerai_tools.scoring`, called once for each era:
+    The formulas are those of `numerai_tools.scoring`, used once for each era. CORR, of
+    all of them the one that is needed most, is computed here, to the same numbers:
 
     - ``"corr"``: `numerai_corr`, the score that Numerai pays on;
     - ``"mmc"`` and ``"bmc"``: `correlation_contribution` to the meta model, and to a
@@ -345,20 +348,17 @@ def _score_eras(
     keep_few: bool,
 ) -> dict[Any, NDArray[np.float64]]:
     """Return the scores of each era that can be scored, by its number or name."""
-    import pandas as pd
-
     score = _SCORES[metric]
     scores, few = {}, []
     for era, rows in _scorable(index, target, other):
-        truth = None if target is None else pd.Series(target[rows], name="target")
+        truth = None if target is None else target[rows]
         block = np.asarray(values[rows], dtype=np.float64)
         moves = block.max(axis=0) > block.min(axis=0)
         scores[era] = np.full(block.shape[1], np.nan)
         if moves.any():
-            frame = pd.DataFrame(block[:, moves])
             beside = None if other is None else other[rows]
             try:
-                found = _score_era(score, truth, frame, beside, era)
+                found = _score_era(score, truth, block[:, moves], beside, era)
             except TooManyFeatures as error:
                 if not keep_few:
                     raise
@@ -423,56 +423,52 @@ def _varies(values: NDArray[np.float64] | None, rows: _Rows) -> bool:
 
 
 def _score_era(
-    score: _Score, target: Any, frame: pd.DataFrame, other: Any, era: Any
-) -> NDArray[np.float64]:
+    score: _Score, target: Any, predictions: _Array, other: Any, era: Any
+) -> _Array:
     """Score one era; numerai_tools checks its input by bare assertions."""
     try:
-        return score(target, frame, other)
-    except AssertionError as error:
+        return score(target, predictions, other)
+    except (AssertionError, RefusedTarget) as error:
         raise ValueError(
             f"numerai_tools refuses era {_told(era)} ({error or 'no reason'}). "
             "Its formulas are for targets in [0, 1] and eras of many rows."
         ) from error
 
 
-def _corr(target: Any, frame: pd.DataFrame, _: Any) -> NDArray[np.float64]:
-    from numerai_tools.scoring import numerai_corr
-
-    return np.asarray(numerai_corr(frame, target))
+def _corr(target: Any, predictions: _Array, _: Any) -> _Array:
+    return era_corr(target, predictions)
 
 
-def _contribution(target: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.float64]:
+def _contribution(target: Any, predictions: _Array, other: Any) -> _Array:
     import pandas as pd
     from numerai_tools.scoring import correlation_contribution
 
-    reference = pd.Series(other, name="reference")
-    return np.asarray(correlation_contribution(frame, reference, target))
+    frame, reference = pd.DataFrame(predictions), pd.Series(other, name="reference")
+    truth = pd.Series(target, name="target")
+    return np.asarray(correlation_contribution(frame, reference, truth))
 
 
-def _neutral_corr(target: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.float64]:
+def _neutral_corr(target: Any, predictions: _Array, other: Any) -> _Array:
     import pandas as pd
     from numerai_tools.scoring import feature_neutral_corr
 
-    if other.shape[1] + 1 >= len(frame):
+    if other.shape[1] + 1 >= len(predictions):
         raise TooManyFeatures(
-            f"metric='fnc' needs more rows in an era than features, else nothing is "
-            f"left of the prediction; got {len(frame)} rows and {other.shape[1]} "
-            "features. Pass fewer features."
+            "metric='fnc' needs more rows in an era than features, else nothing is "
+            f"left of the prediction; got {len(predictions)} rows and "
+            f"{other.shape[1]} features. Pass fewer features."
         )
-    return np.asarray(feature_neutral_corr(frame, pd.DataFrame(other), target))
+    frame, truth = pd.DataFrame(predictions), pd.Series(target, name="target")
+    return np.asarray(feature_neutral_corr(frame, pd.DataFrame(other), truth))
 
 
-def _reference_corr(_: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.float64]:
-    import pandas as pd
-    from numerai_tools.scoring import gaussian, numerai_corr, tie_kept_rank
-
-    reference = gaussian(tie_kept_rank(pd.DataFrame({"target": other})))["target"]
-    return np.asarray(numerai_corr(frame, reference))
+def _reference_corr(_: Any, predictions: _Array, other: Any) -> _Array:
+    return era_corr(normal_scores(other), predictions)
 
 
-def _max_exposure(_: Any, frame: pd.DataFrame, other: Any) -> NDArray[np.float64]:
+def _max_exposure(_: Any, predictions: _Array, other: Any) -> _Array:
     """Return `max_feature_correlation` of each column, NaN if no feature varies."""
-    p = frame.to_numpy() - frame.to_numpy().mean(axis=0)
+    p = predictions - predictions.mean(axis=0)
     p /= np.linalg.norm(p, axis=0)
     largest = np.full(p.shape[1], np.nan)
     step = max(1, _BLOCK_BYTES // (8 * len(p)))

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from numerai_features._progress import progress
+
 Tell = Callable[[str], object]
 
 
@@ -73,13 +75,12 @@ def run_folds(
     """
     from joblib import effective_n_jobs
     from sklearn.utils.parallel import Parallel, delayed
-    from tqdm import tqdm
 
     in_order = effective_n_jobs(n_jobs) == 1
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     done = len(store)
     hidden = not verbose or done == total
-    with tqdm(total=total, initial=done, unit=unit, disable=hidden) as bar:
+    with progress(total=total, initial=done, unit=unit, hidden=hidden) as bar:
 
         def jobs() -> Iterator[Any]:
             for task in tasks:

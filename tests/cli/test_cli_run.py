@@ -1,5 +1,7 @@
 """The commands run and demo: what they print, how they end, and how they go on."""
 
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 
 from numerai_features.cli import main
+from numerai_features.datasets import make_era_panel
 from numerai_features.experiment import Experiment
 
 EXPERIMENT = """
@@ -64,7 +67,12 @@ def test_it_prints_what_there_is_to_do_and_the_result(tmp_path, capsys):
     assert second == "3 arms, 2 folds."
     assert f"\n\n{result}\n\nEverything is in {tmp_path / 'out'}\n" in told.out
     assert told.out.endswith(" seconds.\n")
-    assert "fold 2 of 2, + random: 100%" in told.err
+    words = [
+        "making synthetic rows [", "fold 2 of 2, + random: 100%", "judging: CORR [",
+        "judging: FNC [", "judging: largest exposure [", "writing [", "drawing [",
+    ]  # fmt: skip
+    places = [told.err.index(word) for word in words]
+    assert places == sorted(places)
 
 
 def test_quiet_prints_nothing(tmp_path, capsys):
@@ -191,7 +199,6 @@ def test_stopped_while_it_prints(tmp_path, number):
         ),
         ("n_estimators = 8", "objective = 'x'", "LightGBM refuses model.params"),
         ('device = "cpu"', 'device = "tpu"', "'device' .* must be .*Got 'tpu'"),
-        ("[cv]", "[targets]\nmain = 'target_alph_10'\n[cv]", "mean 'target_alpha_10'"),
     ],
 )
 def test_errors_of_the_library_are_one_message(tmp_path, capsys, old, new, message):
@@ -214,12 +221,79 @@ def test_another_experiment_in_the_folder_is_an_experiments_error(tmp_path, caps
     assert "  seed: 3 then, 4 now\n" in told
 
 
-def test_truncated_parquet_is_told(tmp_path, capsys):
-    (tmp_path / "train.parquet").write_bytes(b"PAR1" + bytes(20))
-    text = "[data]\nfiles = ['train.parquet']\n[targets]\nmain = 'target_x_20'\n"
-    text += "[features]\nset = ['feature_a']\n"
-    assert main(command(tmp_path, text)) == 1
-    assert "no parquet file, or cut short or damaged" in capsys.readouterr().err
+@pytest.fixture
+def numerais_files(tmp_path):
+    """A folder with a file of Numerai's form, and an experiment's text on it."""
+    panel = make_era_panel(30, 40, n_features=12, horizon=2, random_state=0)
+    panel.to_frame().to_parquet(tmp_path / "train.parquet")
+    names = panel.feature_names
+    sets = {"small": names[:4], "medium": names[:8], "all": names}
+    content = {"feature_sets": sets, "targets": panel.target_names}
+    (tmp_path / "features.json").write_text(json.dumps(content))
+    data = EXPERIMENT.index("[data.synthetic]"), EXPERIMENT.index("[cv]")
+    text = (
+        "[data]\nfiles = ['train.parquet']\n[features]\nset = 'medium'\n"
+        "[targets]\nmain = 'target_alpha_10'\n"
+    )
+    return EXPERIMENT[: data[0]] + text + EXPERIMENT[data[1] :]
+
+
+TYPOS = [
+    ("'medium'", "'medum'", r"line 6: features\.set: .*Did you mean 'medium'\?"),
+    ("'medium'", "['feature_0001', 'feature_001']", r"line 6: .*mean .*'feature_0001'"),
+    ("'target_alpha_10'", "'target_alph_10'", r"line 8: targets\.main: .*alpha_10'"),
+    ("'target_alpha_10'", "['a', 'b']", r'line 8: .*got \["a", "b"\], which is no ta'),
+    ("train.parquet", "trian.parquet", r"line 4: data\.files: .*mean 'train\.parquet'"),
+    ("['train.parquet']", "['.']", r"line 4: data\.files: .* is a folder; .*'train\.p"),
+    ("[features]", "metadata = 'feature.json'\n[features]", r"line 5: data\.metadata: "
+     r".*Did you mean 'features\.json'"),
+    ("['train.parquet']", "['features.json']", r"line 4: .* no parquet file, or cut s"),
+    ("['train.parquet']", "['train.parquet', './train.parquet']", "line 4: .* twice"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "message"), TYPOS)
+def test_a_slip_is_told_with_its_line_and_nothing_is_written(
+    tmp_path, capsys, numerais_files, old, new, message
+):
+    before = set(tmp_path.iterdir())
+    arguments = command(tmp_path, numerais_files.replace(old, new))
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.search(message, told.err), told.err
+    assert "1 problem\n" in told.err
+    assert set(tmp_path.iterdir()) == before | {tmp_path / "tiny.toml"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[cv]", "[targets]\nmain = 'target_alph_10'\n[cv]", "mean 'target_alpha_10'"),
+        (
+            "[cv]",
+            "[features]\nset = ['feature_001']\n[cv]",
+            "line 10: .*mean .*'feature_0001'",
+        ),
+    ],
+)
+def test_a_slip_of_synthetic_data(tmp_path, capsys, old, new, message):
+    assert main(command(tmp_path, EXPERIMENT.replace(old, new))) == 2
+    told = capsys.readouterr().err
+    assert re.search(message, told), told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_whose_run_failed_before_a_result_takes_the_mended_file(
+    tmp_path, numerais_files
+):
+    wrong = numerais_files.replace("purge = 3", "purge = 40")  # told when rows are read
+    assert main([*command(tmp_path, wrong), "--quiet"]) == 1
+    assert (tmp_path / "out" / "folds").is_dir()
+    mended = command(tmp_path, numerais_files.replace("'medium'", "'small'"))
+    assert main([*mended, "--quiet"]) == 0
+    [experiment] = (tmp_path / "out").glob("experiment.toml")
+    assert Experiment.from_file(experiment)["features"]["set"] == "small"
 
 
 def test_demo_runs_the_packaged_file(monkeypatch, tmp_path, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -177,6 +178,44 @@ def test_index_without_a_name(folder, frame):
     frame.rename_axis(None).to_parquet(folder / "train.parquet")
     assert "__index_level_0__" in pq.read_schema(folder / "train.parquet").names
     assert_reads(read(folder / "train.parquet"), expected(frame))
+
+
+@pytest.mark.parametrize("name", ["stock", "ID", None])
+@pytest.mark.parametrize("numbers", [False, True])
+def test_ids_of_an_index_of_any_name_are_kept(folder, frame, name, numbers):
+    if numbers:
+        frame.index = 10 + 3 * np.random.default_rng(0).permutation(len(frame))
+    frame.rename_axis(name).to_parquet(folder / "train.parquet")
+    panel = read(folder / "train.parquet")
+    assert list(panel.ids) == list(frame.index.astype(str))
+
+
+def test_an_index_of_era_and_another_column(folder, frame):
+    indexed = frame.rename_axis("stock").set_index("era", append=True)
+    indexed.to_parquet(folder / "train.parquet")
+    assert list(read(folder / "train.parquet").ids) == list(frame.index)
+
+
+def test_dates_as_an_index_are_no_ids(folder, frame):
+    dates = pd.date_range("2020-01-03", periods=len(frame) // 20, freq="W")
+    indexed = frame.set_index(pd.DatetimeIndex(np.repeat(dates, 20), name="date"))
+    indexed.to_parquet(folder / "train.parquet")
+    assert read(folder / "train.parquet").ids is None
+
+
+def test_an_index_of_which_nobody_knows_the_ids(folder, frame):
+    indexed = frame.rename_axis("stock").set_index("data_type", append=True)
+    indexed.to_parquet(folder / "train.parquet")
+    message = "index of 2 columns, 'stock', 'data_type', and nobody knows which"
+    with pytest.raises(ValueError, match=message):
+        read(folder / "train.parquet")
+
+
+def test_an_index_that_repeats_itself_names_it(folder, frame):
+    frame.index = pd.Index(np.arange(len(frame)) // 2, name="stock")
+    frame.to_parquet(folder / "train.parquet")
+    with pytest.raises(ValueError, match=r"twice.*Ids are read from the index 'stock'"):
+        read(folder / "train.parquet")
 
 
 def test_file_without_ids(folder, frame):
@@ -368,6 +407,42 @@ def test_two_columns_of_one_name(folder, frame):
         read(folder / "train.parquet")
 
 
+ROWS = {
+    "pandas DataFrame": lambda frame: frame,
+    "polars DataFrame": pl.from_pandas,
+    "polars LazyFrame": lambda frame: pl.from_pandas(frame).lazy(),
+    "pyarrow Table": pa.Table.from_pandas,
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_instead_of_files(frame, kind):
+    with pytest.raises(TypeError, match=rf"files must be a path.*got a {kind}[.;]"):
+        read(ROWS[kind](frame))
+    with pytest.raises(TypeError, match=rf"path must be a path.*got a {kind}\."):
+        EraPanel.open(ROWS[kind](frame))
+    with pytest.raises(TypeError, match=rf"path must be a path.*got a {kind}\."):
+        NumeraiMetadata.read(ROWS[kind](frame))
+
+
+def test_folders_instead_of_files(folder):
+    message = r"is a folder; expected a file\. Pass .*: 'train\.parquet'"
+    for files in (folder, [folder]):
+        with pytest.raises(IsADirectoryError, match=message):
+            read(files)
+    (folder / "empty").mkdir()
+    with pytest.raises(IsADirectoryError, match="It has no parquet file in it"):
+        read(folder / "empty")
+    with pytest.raises(IsADirectoryError, match=r"Pass .*features\.json"):
+        read(folder / "train.parquet", metadata=folder)
+
+
+@pytest.mark.parametrize("label", ["X", "x", "eraX", "erax"])
+def test_live_rows_however_the_label_is_written(folder, frame, label):
+    frame.assign(era=label).to_parquet(folder / "live.parquet")
+    assert set(read(folder / "live.parquet").eras) == {LIVE}
+
+
 @pytest.mark.parametrize("files", [5, None, [5], b"train.parquet"])
 def test_files_that_are_no_paths(files):
     with pytest.raises(TypeError, match="files must be a path"):
@@ -512,7 +587,9 @@ def test_overwrite(folder):
 def test_progress_bar(folder, capsys):
     read(folder / "train.parquet", verbose=True)
     shown = capsys.readouterr()
-    assert "train.parquet: 100%" in shown.err
+    told = ("eras and ids: ", "train.parquet: ", "checksums: 100%", "panel: 100%")
+    places = [shown.err.find(words) for words in told]
+    assert 0 < places[0] < places[1] < places[2] < places[3]
     assert shown.out == ""
     read(folder / "train.parquet", verbose=False)
     assert capsys.readouterr().err == ""

@@ -1,6 +1,7 @@
 """Experiments, from files and mappings: checked, told, resolved, written back."""
 
 import inspect
+import json
 import re
 import sys
 import tomllib
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from numerai_features.datasets import make_era_panel
@@ -23,6 +26,21 @@ SYNTHETIC = "[data.synthetic]\nn_eras = 30\n"
 FA = '[latents.fa]\nembedder = "FactorAnalysisEmbedder"\n'
 
 
+def write_files(folder, targets, names):
+    """Write files with the columns, if without the rows, of Numerai's."""
+    features = [f"feature_{letter}" for letter in "abcd"]
+    targets = ["target", *(f"target_{name}" for name in targets)]
+    text = pa.array([], pa.string())
+    table = {"id": text, "era": text}
+    table |= dict.fromkeys(features, pa.array([], pa.int8()))
+    table |= dict.fromkeys(targets, pa.array([], pa.float32()))
+    for name in names:
+        pq.write_table(pa.table(table), folder / f"{name}.parquet")
+    sets = {"small": features[:2], "medium": features[:3], "all": features}
+    metadata = json.dumps({"feature_sets": sets, "targets": targets})
+    (folder / "features.json").write_text(metadata)
+
+
 @pytest.fixture
 def write(tmp_path):
     def write(text):
@@ -35,8 +53,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def parquet(tmp_path):
-    for name in ("train.parquet", "features.json"):
-        (tmp_path / name).touch()
+    write_files(tmp_path, ["bernie", "ender_20", "ender_60"], ["train"])
     return '[data]\nfiles = ["train.parquet"]\n'
 
 
@@ -172,7 +189,7 @@ def test_each_problem_names_line_key_and_what_is_allowed(write, text, message):
         ),
         (
             "[data]\nfiles = ['b.parquet']",
-            r"line 2: data\.files: there is no file .*b\.p",
+            r"line 2: data\.files: There is no file .*b\.p",
         ),
         (
             "[data]\nfiles = ['b.parquet']",
@@ -295,10 +312,10 @@ def test_resolved_experiment_round_trips(write, tmp_path, output):
         [model.params]
         num_leaves = 5
         min_gain_to_split = 1e-11
-        "metric" = ["a"]
+        "metric" = ["a", '" and \\ \u00e9', "\\t and \\u007f \U0001f600"]
         linear_tree = true
         [features]
-        set = ["feature_0000", '" and \\ \u00e9', "\\t and \\u007f \U0001f600"]
+        set = ["feature_0000"]
         """
     experiment = Experiment.from_file(write(text), output=output, trusted=True)
     resolved = tmp_path / "resolved.toml"
@@ -336,17 +353,25 @@ def test_synthetic_data_are_those_of_make_era_panel():
     assert ours == {name: theirs[name] for name in ours}
 
 
-def test_the_example_is_right(write, tmp_path):
-    folder = tmp_path / "v5.3"
-    folder.mkdir()
-    for name in ("train.parquet", "validation.parquet", "features.json"):
-        (folder / name).touch()
+@pytest.mark.parametrize(
+    ("names", "main", "purge"),
+    [
+        (["cyrusd_20", "cyrusd_60"], "target_cyrusd_20", 8),
+        (["ender_20", "ender_60", "cyrusd_20"], "target_ender_60", 16),
+        (["ender_60", "ender_20"], "target_ender_60", 16),
+    ],
+    ids=["v5.0", "v5.2", "v5.3"],
+)
+def test_the_example_is_right(write, tmp_path, names, main, purge):
+    write_files(tmp_path, names, ["train", "validation"])
     text = (EXAMPLES / "experiment.toml").read_text(encoding="utf-8")
     experiment = Experiment.from_file(write(text))
+    assert experiment["targets"]["main"] == main
+    assert experiment["cv"]["purge"] == purge
     assert list(experiment.arms) == [
         "originals", "fa", "fa_varimax", "dae", "random", "net"
     ]  # fmt: skip
-    assert experiment["data"]["metadata"] == str(folder / "features.json")
+    assert experiment["data"]["metadata"] == str(tmp_path / "features.json")
     # what has no comment that says otherwise is a default
     written = tomllib.loads(re.sub(r"\n(every|set|test_eras|params) .*", "", text))
     needed = {name: written[name] for name in ("data", "targets")}
@@ -400,7 +425,9 @@ class TestMapping:
         assert experiment["features"]["set"] == ["feature_a", "feature_b"]
         assert type(experiment["cv"]["n_splits"]) is int
         assert experiment["models"]["net"]["hidden"] == (8, 4)
-        assert 'set = ["feature_a", "feature_b"]' in experiment.to_toml()
+        written = tomllib.loads(experiment.to_toml())
+        assert written["features"] == {"set": ["feature_a", "feature_b"]}
+        assert "test_eras" not in written["cv"]
 
     def test_paths_are_relative_to_base(self, parquet, tmp_path):
         mapping = {
@@ -412,7 +439,7 @@ class TestMapping:
         assert data["metadata"] == str(tmp_path / "features.json")
         assert data["panel"] == str(tmp_path / "p")
         with pytest.raises(
-            ExperimentError, match=r"data\.files: there is no file /.*n"
+            ExperimentError, match=r"data\.files: There is no file /.*n"
         ):
             Experiment.from_dict(mapping)
 

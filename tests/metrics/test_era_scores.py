@@ -361,15 +361,6 @@ def test_fnc_needs_more_rows_than_features(table):
         )
 
 
-def test_what_numerai_tools_refuses_names_the_era(table, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("Index is not sorted")
-
-    monkeypatch.setattr(scoring, "numerai_corr", refuse)
-    with pytest.raises(ValueError, match=r"refuses era 0003 \(Index is not sorted\)"):
-        era_scores(table["target"], table["a"], table["era"])
-
-
 SCALES = {
     "centred": lambda y: y - 0.5,
     "-1 to 1": lambda y: 2 * y - 1,
