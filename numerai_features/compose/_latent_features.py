@@ -30,6 +30,7 @@ from numerai_features._validation import (
     check_columns,
     check_spread,
     column_names,
+    index_of,
     is_frame,
     known_numbers,
     named_rows,
@@ -284,7 +285,6 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         frame, given = X, eras
         embedders = self._list_embedders()
         rows = Rows.read(self, X, None, eras, sample_weight)
-        _check_unique(rows.feature_names)
         if self.quantize is None:  # whose bins count by weights
             _check_weights(embedders, rows.weights)
         X, named = rows.X, named_rows(rows.X, rows.feature_names, frame)
@@ -356,7 +356,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
     def _checked(self, name, latents):
         """Return what an embedder gave, if it can stand in the table."""
-        latents = as_frame(latents)
+        latents = as_frame(latents, f"embedders: what {name!r} returned")
         if is_frame(latents) and ERA_COLUMN in column_names(latents):
             raise ValueError(
                 f"embedders: {name!r} returned the column {ERA_COLUMN!r}, which would "
@@ -430,8 +430,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 "'era'."
             )
         names = self.get_feature_names_out()[1:]
-        index = frame.index if hasattr(frame, "loc") else None
-        out = pd.DataFrame(table, columns=names, index=index)
+        out = pd.DataFrame(table, columns=names, index=index_of(frame))
         out.insert(
             0, ERA_COLUMN, eras.to_numpy() if hasattr(eras, "to_numpy") else eras
         )

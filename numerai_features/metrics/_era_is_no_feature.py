@@ -17,6 +17,7 @@ from numerai_features._validation import (
     ERA_COLUMN,
     column_names,
     count_rows,
+    index_of,
     is_frame,
     take_rows,
 )
@@ -99,12 +100,11 @@ def _other_numbers(numbers: NDArray[Any]) -> tuple[NDArray[Any], ...]:
 
 
 def _with_eras(X: Any, labels: NDArray[Any]) -> Any:
-    if hasattr(X, "iloc"):
-        import pandas as pd
-
-        return X.assign(
-            **{ERA_COLUMN: pd.Series(labels, X.index).astype(X[ERA_COLUMN].dtype)}
-        )
+    # By hand: narwhals does not keep a library's categories.
+    if (index := index_of(X)) is not None:
+        column = X[ERA_COLUMN]
+        renamed = type(column)(labels, index).astype(column.dtype)
+        return X.assign(**{ERA_COLUMN: renamed})
     if hasattr(X, "with_columns"):
         series = type(X[ERA_COLUMN])(ERA_COLUMN, labels.tolist())
         return X.with_columns(series.cast(X[ERA_COLUMN].dtype))

@@ -17,6 +17,7 @@ from numerai_features._validation import (
     column_names,
     is_frame,
     known_numbers,
+    take_columns,
     take_eras,
 )
 from numerai_features.metrics._era_is_no_feature import check_era_is_no_feature
@@ -294,4 +295,4 @@ def _take_features(features: Any, X: Any) -> Any:
             f"features names {len(unknown)} columns that X lacks, the first is "
             f"{unknown[0]!r}."
         )
-    return X.select(names) if hasattr(X, "select") else X[names]
+    return take_columns(X, names)
