@@ -14,6 +14,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+import narwhals
 import narwhals.stable.v2 as nw
 import numpy as np
 from narwhals.exceptions import DuplicateError
@@ -92,12 +93,13 @@ def _known(X: Any) -> Any:
     shell: Any = nw.from_native(
         X, eager_only=True, allow_series=True, pass_through=True
     )
-    return shell if isinstance(shell, nw.DataFrame | nw.Series) else None
+    # of plain narwhals, for the caller's shell may be of another of its interfaces
+    return shell if isinstance(shell, narwhals.DataFrame | narwhals.Series) else None
 
 
 def is_frame(X: Any) -> bool:
     """Whether X is a table of a library that is known (none of them is imported)."""
-    return dependencies.is_into_dataframe(X)
+    return isinstance(X, narwhals.DataFrame) or dependencies.is_into_dataframe(X)
 
 
 def column_names(frame: Any) -> list[Any]:

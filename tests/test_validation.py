@@ -251,6 +251,7 @@ def modin(monkeypatch):
     module = types.SimpleNamespace(
         DataFrame=Frame, Series=pd.Series, __version__="0.30.0"
     )
+    module.pandas = module
     monkeypatch.setitem(sys.modules, "modin", module)
     monkeypatch.setitem(sys.modules, "modin.pandas", module)
     return Frame

@@ -67,8 +67,7 @@ def _some_rows(X: Any) -> Any:
 
 
 def _labels(X: Any) -> NDArray[Any]:
-    column = X[ERA_COLUMN]
-    return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+    return np.asarray(X[ERA_COLUMN])
 
 
 def _has_fixed_labels(column: Any) -> bool:
