@@ -61,7 +61,7 @@ from numerai_features.embedders import (
 )
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.embedders._training_parameters import TrainingParameters
-from numerai_features.metrics import EraScorer
+from numerai_features.metrics import EraScorer, make_era_scorer
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
     EraHoldout,
@@ -69,8 +69,10 @@ from numerai_features.model_selection import (
     EraWalkForward,
     RepeatedEraKFold,
     check_fitted_eras,
+    cross_val_predict_eras,
 )
 from numerai_features.moments import EraMoments
+from numerai_features.trees import tree_table
 
 
 def own_embedder():
@@ -590,6 +592,20 @@ def test_tables_and_columns_that_are_no_numbers_are_told(estimator, toy):
         fit = getattr(model, "fit_resample", getattr(model, "fit", None))
         with pytest.raises(ValueError, match=told):
             fit(table, y)
+
+
+def test_functions_take_every_container(toy):
+    _, (frame, _), *others = containers(toy).values()
+    model = make_pipeline(LatentFeatures(), Ridge()).fit(frame, toy.y())
+    score = make_era_scorer()
+    expected = score(model, frame, toy.y())
+    for X, _ in others:
+        assert score(model, X, toy.y()) == expected
+        table = tree_table(X)
+        assert table.schema.types == [pa.int8()] * toy.X.shape[1]
+        np.testing.assert_array_equal(np.asarray(table), toy.X)
+        folds = cross_val_predict_eras(model, X, toy.y(), cv=EraKFold(2, purge=1))
+        assert len(folds) == toy.n_rows
 
 
 @pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
