@@ -328,7 +328,7 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
     import pandas as pd
 
     eras = nw.to_native(eras, pass_through=True)
-    if hasattr(eras, "to_arrow"):  # polars
+    if hasattr(eras, "to_arrow"):  # polars, whose categories pyarrow 16 cannot turn
         eras = eras.to_pandas(date_as_object=True)
     if hasattr(eras, "dictionary_encode"):  # pyarrow
         eras = eras.to_pandas()

@@ -81,8 +81,8 @@ def as_frame(X: Any, name: str = "X") -> Any:
     advice = f"Pass {name}{conversions[0]}" if conversions else "Convert it"
     raise ValueError(
         f"{name} is a {kind.__module__}.{kind.__qualname__}; expected an array, or a "
-        "table of pandas, polars or pyarrow, or one that hands on its columns to "
-        f"pyarrow. {advice}."
+        "table of pandas, polars, pyarrow or what else narwhals knows and is not lazy, "
+        f"or one that hands on its columns to pyarrow. {advice}."
     )
 
 
@@ -288,7 +288,8 @@ def _check_cells(X: Any, name: str) -> None:
 
 def frame_to_array(frame: Any) -> NDArray[Any]:
     """Return a table's cells as one array: int8 if all are, NaN where null."""
-    # By hand: narwhals' own makes int64 of int8, or a copy more.
+    # By hand: narwhals' own makes objects of bool beside int8, int64 of sparse int8,
+    # and two copies of pyarrow's.
     if dependencies.is_pandas_like_dataframe(frame):
         return _pandas_to_array(frame)
     table = _known(frame).to_arrow()

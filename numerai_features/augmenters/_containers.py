@@ -74,9 +74,10 @@ def _append_column(column: Any, values: NDArray[np.float64]) -> Any:
         else:
             column = pd.Series(as_floats(column, "y"), name=column.name)
         return pd.concat([column, more], ignore_index=True)
-    number = "f" if series.dtype.is_float() else "i"
-    fits = series.dtype.is_numeric() and _holds(number, values)
-    dtype = series.dtype if fits else nw.Float64()
+    own = series.dtype
+    kinds = {"f": own.is_float(), "i": own.is_integer(), "b": own == nw.Boolean}
+    fits = any(is_one and _holds(kind, values) for kind, is_one in kinds.items())
+    dtype = own if fits else nw.Float64()
     new = nw.new_series(series.name, values, backend=series.implementation)
     parts = [part.cast(dtype).to_frame() for part in (series, new)]
     return nw.concat(parts).get_column(series.name).to_native()

@@ -130,9 +130,9 @@ class EraScorer(BaseEstimator):
         check_era_is_no_feature(partial(predict_some, estimator), X)
         prediction = one_column(_predict(estimator, X, labels))
         scores = era_scores(
-            _without_index(y),
+            _without_index(y, "y"),
             prediction,
-            _without_index(labels),
+            _without_index(labels, "eras"),
             metric="corr" if self.metric == "sharpe" else self.metric,
             **self._beside(rows),
         )
@@ -235,9 +235,9 @@ def predict_some(estimator: Any, frame: Any) -> Any:
     return _predict(estimator, frame, take_eras(frame)[1])
 
 
-def _without_index(column: Any) -> Any:
+def _without_index(column: Any, name: str) -> Any:
     """Drop a pandas index: in a fold all rows are matched by position."""
-    column = as_frame(column, "y")
+    column = as_frame(column, name)
     return column.reset_index(drop=True) if hasattr(column, "iloc") else column
 
 
