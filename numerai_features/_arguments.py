@@ -166,7 +166,8 @@ class Rowed(HasMethods):
         shape = getattr(val, "shape", None)
         if shape is not None:
             return len(shape) > 0
-        return hasattr(val, "__len__") or hasattr(val, "__arrow_c_stream__")
+        ways = ("__len__", "__arrow_c_stream__", "__narwhals_dataframe__")
+        return any(hasattr(val, way) for way in ways)
 
     def __str__(self) -> str:
         return "an array, list or column"

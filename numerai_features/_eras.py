@@ -326,10 +326,12 @@ def _check_length(got: int, expected: int | None, name: str) -> None:
 
 def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.object_]]:
     """Return codes in order of first appearance (-1 for missing) and their labels."""
+    import narwhals.stable.v2 as nw
     import pandas as pd
 
-    if hasattr(eras, "to_arrow"):  # polars
-        eras = eras.to_arrow()
+    eras = nw.to_native(eras, pass_through=True)
+    if hasattr(eras, "to_arrow"):  # polars, whose categories pyarrow 16 cannot turn
+        eras = eras.to_pandas(date_as_object=True)
     if hasattr(eras, "dictionary_encode"):  # pyarrow
         eras = eras.to_pandas()
     if not isinstance(eras, pd.Series | pd.Index | pd.Categorical):

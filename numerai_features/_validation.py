@@ -1,17 +1,24 @@
 """X, eras and y as the rest of the library wants them.
 
-X may be anything scikit-learn takes, or a pandas, polars or pyarrow table. A frame's
-column ``era`` is taken out and used when no ``eras`` are passed. A table of int8
-stays int8, at most one copy of one byte a cell.
+X may be anything scikit-learn takes, or a table that narwhals knows and that is not
+lazy: of pandas, polars, pyarrow or modin, say. A frame's column ``era`` is taken out
+and used when no ``eras`` are passed. A table of int8 stays int8, at most one copy of
+one byte a cell.
+
+What stays by hand, beside narwhals, is what it has no words for: pandas' index, sparse
+columns and categories, and cells in an array of their own type.
 """
 
 from __future__ import annotations
 
-import sys
 from datetime import date
 from typing import Any
 
+import narwhals
+import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
+from narwhals.stable.v2 import dependencies
 from numpy.typing import NDArray
 
 from numerai_features._arguments import ROWS
@@ -39,49 +46,79 @@ _CONVERSIONS = (
 
 
 def as_frame(X: Any, name: str = "X") -> Any:
-    """Return a pyarrow table for any other dataframe that hands on its columns.
+    """Return a frame or series as its library has it, and all else as it is.
+
+    Any other dataframe that hands on its columns becomes a pyarrow table.
 
     Raises
     ------
     ValueError
         If X is a table of a library that is not known: as an array its columns would
-        have no names, and `era` would be a feature. `name` is what the message calls
-        it.
+        have no names, and `era` would be a feature; or if two of its columns have one
+        name. `name` is what the message calls it.
     """
+    try:
+        known = _known(X)
+    except DuplicateError:
+        pandas = dependencies.is_pandas_like_dataframe(X)
+        names = list(X.columns if pandas else X.column_names)
+        repeated = next(n for n in names if names.count(n) > 1)
+        raise ValueError(
+            f"{name} has more than one column {repeated!r}; expected a name for each. "
+            "Rename them, or pass an array."
+        ) from None
+    if known is not None:
+        return known.to_native()
     # of the class, for a lazy frame warns when it is asked for its columns
     kind = type(X)
-    if is_frame(X) or not any(hasattr(kind, part) for part in _OF_TABLES):
+    if not any(hasattr(kind, part) for part in _OF_TABLES):
         return X
     conversions = [f".{way}()" for way in _CONVERSIONS if hasattr(kind, way)]
     if hasattr(kind, "__arrow_c_stream__") and not hasattr(kind, "read_all"):
         import pyarrow as pa
 
-        return pa.table(X)
+        return as_frame(pa.table(X), name)
     advice = f"Pass {name}{conversions[0]}" if conversions else "Convert it"
     raise ValueError(
         f"{name} is a {kind.__module__}.{kind.__qualname__}; expected an array, or a "
-        "table of pandas, polars or pyarrow, or one that hands on its columns to "
-        f"pyarrow. {advice}."
+        "table of pandas, polars, pyarrow or what else narwhals knows and is not lazy, "
+        f"or one that hands on its columns to pyarrow. {advice}."
     )
 
 
+def _known(X: Any) -> Any:
+    """Return a frame or series in narwhals' shell; None if it knows none such."""
+    if isinstance(X, np.ndarray):  # at once, for most are
+        return None
+    shell: Any = nw.from_native(
+        X, eager_only=True, allow_series=True, pass_through=True
+    )
+    # of plain narwhals, for the caller's shell may be of another of its interfaces
+    return shell if isinstance(shell, narwhals.DataFrame | narwhals.Series) else None
+
+
 def is_frame(X: Any) -> bool:
-    """Whether X is a pandas, polars or pyarrow table (none of them is imported)."""
-    for module, name in (
-        ("pandas", "DataFrame"),
-        ("polars", "DataFrame"),
-        ("pyarrow", "Table"),
-    ):
-        cls = getattr(sys.modules.get(module), name, None)
-        if cls is not None and isinstance(X, cls):
-            return True
-    return False
+    """Whether X is a table of a library that is known (none of them is imported)."""
+    return isinstance(X, narwhals.DataFrame) or dependencies.is_into_dataframe(X)
 
 
 def column_names(frame: Any) -> list[Any]:
     """Return the column names of a table."""
-    names = getattr(frame, "column_names", None)
-    return list(frame.columns if names is None else names)
+    return list(_known(frame).columns)
+
+
+def index_of(X: Any) -> Any:
+    """Return the index of a frame or series of pandas' kind, else None."""
+    known = _known(X)
+    return None if known is None else nw.maybe_get_index(known)
+
+
+def take_columns(frame: Any, names: list[Any]) -> Any:
+    """Return columns of a table, in this order."""
+    known = _known(frame)
+    places = {name: j for j, name in enumerate(known.columns)}
+    # by place, for pandas' names may be numbers
+    return known[:, [places[name] for name in names]].to_native()
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -117,12 +154,9 @@ def take_rows(X: Any, rows: Any) -> Any:
         A slice of an array is a view.
     """
     X = as_frame(X)
-    if hasattr(X, "iloc"):
-        return X.iloc[rows]
-    if isinstance(rows, slice) and hasattr(X, "slice"):
-        return X.slice(rows.start, rows.stop - rows.start)
-    if hasattr(X, "column_names"):
-        return X.take(rows)
+    known = _known(X)
+    if known is not None:
+        return known[rows].to_native()
     return (X if hasattr(X, "shape") else np.asarray(X))[rows]
 
 
@@ -151,14 +185,8 @@ def take_eras(X: Any, eras: Any = None, *, name: str = "X") -> tuple[Any, Any]:
     check_era_is_spelled(X, name)
     if not is_frame(X) or ERA_COLUMN not in column_names(X):
         return X, eras
-    column = X[ERA_COLUMN]
-    if hasattr(X, "loc"):
-        X = X.drop(columns=ERA_COLUMN)
-    elif hasattr(X, "drop_columns"):
-        X = X.drop_columns([ERA_COLUMN])
-    else:
-        X = X.drop(ERA_COLUMN)
-    return X, column if eras is None else eras
+    column = X[ERA_COLUMN] if eras is None else eras
+    return _known(X).drop(ERA_COLUMN).to_native(), column
 
 
 def check_era_is_spelled(X: Any, name: str = "X") -> None:
@@ -191,13 +219,12 @@ def frame_to_numbers(frame: Any, name: str = "X") -> NDArray[Any]:
 
 def check_columns_of_numbers(frame: Any, name: str = "X") -> None:
     """Raise where a column of a table holds text or dates, and name it."""
-    import pyarrow as pa
-
-    if hasattr(frame, "loc"):
+    # By hand: narwhals does not tell a category of numbers from one of text, and calls
+    # pandas' sparse columns unknown.
+    if dependencies.is_pandas_like_dataframe(frame):
         found = _pandas_column_without_numbers(frame)
     else:
-        table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
-        found = _arrow_column_without_numbers(table)
+        found = _arrow_column_without_numbers(_known(frame).to_arrow())
     if found is None:
         return
     column, kind, values = found
@@ -261,11 +288,11 @@ def _check_cells(X: Any, name: str) -> None:
 
 def frame_to_array(frame: Any) -> NDArray[Any]:
     """Return a table's cells as one array: int8 if all are, NaN where null."""
-    if hasattr(frame, "loc"):
+    # By hand: narwhals' own makes objects of bool beside int8, int64 of sparse int8,
+    # and two copies of pyarrow's.
+    if dependencies.is_pandas_like_dataframe(frame):
         return _pandas_to_array(frame)
-    import pyarrow as pa
-
-    table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
+    table = _known(frame).to_arrow()
     columns = [c.to_numpy() for c in table.columns]
     if not columns:
         return np.empty((table.num_rows, 0))
@@ -471,13 +498,13 @@ def named_rows(
     """
     if names is None:
         return table
-    if is_frame(like) and hasattr(like, "to_arrow"):
+    like = as_frame(like)
+    if dependencies.is_polars_dataframe(like):
         columns = dict(zip(names, table.T, strict=True))
         return type(like)(columns) if changed else take_eras(like)[0]
     import pandas as pd
 
-    index = like.index if hasattr(like, "loc") else None
-    return pd.DataFrame(table, index=index, columns=names, copy=False)
+    return pd.DataFrame(table, index=index_of(like), columns=names, copy=False)
 
 
 def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> None:

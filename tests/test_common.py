@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import joblib
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -63,7 +64,7 @@ from numerai_features.embedders import (
 )
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.embedders._training_parameters import TrainingParameters
-from numerai_features.metrics import EraScorer
+from numerai_features.metrics import EraScorer, make_era_scorer
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
     EraHoldout,
@@ -71,8 +72,10 @@ from numerai_features.model_selection import (
     EraWalkForward,
     RepeatedEraKFold,
     check_fitted_eras,
+    cross_val_predict_eras,
 )
 from numerai_features.moments import EraMoments
+from numerai_features.trees import tree_table
 
 
 def own_embedder():
@@ -443,6 +446,16 @@ def sparse_frame(frame, fill=0):
     return frame.astype(kinds)
 
 
+class KnownToNarwhals:
+    """A table that knows nothing but how narwhals works with it."""
+
+    def __init__(self, frame):
+        self.inside = nw.from_native(frame)._compliant_frame
+
+    def __narwhals_dataframe__(self):
+        return self.inside.__narwhals_dataframe__()
+
+
 def containers(panel):
     frame = panel.to_frame(targets=[])
     plain = frame.reset_index(drop=True)
@@ -452,7 +465,16 @@ def containers(panel):
         "pandas, sparse": (sparse_frame(frame), None),
         "polars": (pl.from_pandas(plain), None),
         "pyarrow": (pa.Table.from_pandas(plain), None),
+        "narwhals, ids": (nw.from_native(frame), None),
+        "narwhals, polars": (nw.from_native(pl.from_pandas(plain)), None),
+        "known to narwhals": (KnownToNarwhals(frame), None),
     }
+
+
+def cells_of(table):
+    """Return a table's cells by column."""
+    table = nw.from_native(table, eager_only=True)
+    return {name: table[name].to_list() for name in table.columns}
 
 
 @pytest.mark.parametrize("estimator", TRANSFORMERS, ids=repr)
@@ -664,6 +686,12 @@ def foreign_tables(frame):
         r"X is a polars.*LazyFrame; .* Pass X\.collect\(\)": pl.LazyFrame(frame),
         "must hold numbers; its column 'data_type' holds text, such as 't": of_text,
         "column 'Era', which would be": frame.rename(columns={"era": "Era"}),
+        r"X has more than one column 'twice'; .* Rename": frame.set_axis(
+            ["era", "twice", "twice", *frame.columns[3:]], axis=1
+        ),
+        r"X is a narwhals.*LazyFrame; .* Pass X\.collect\(\)": nw.from_native(
+            pl.LazyFrame(frame)
+        ),
     }
     with contextlib.suppress(ImportError):
         import dask.dataframe as dd
@@ -682,6 +710,45 @@ def test_tables_and_columns_that_are_no_numbers_are_told(estimator, toy):
         fit = getattr(model, "fit_resample", getattr(model, "fit", None))
         with pytest.raises(ValueError, match=told):
             fit(table, y)
+
+
+def test_functions_take_every_container(toy):
+    _, (frame, _), *others = containers(toy).values()
+    model = make_pipeline(LatentFeatures(), Ridge()).fit(frame, toy.y())
+    score = make_era_scorer()
+    expected = score(model, frame, toy.y())
+    for X, _ in others:
+        assert score(model, X, toy.y()) == expected
+        table = tree_table(X)
+        assert table.schema.types == [pa.int8()] * toy.X.shape[1]
+        np.testing.assert_array_equal(np.asarray(table), toy.X)
+        folds = cross_val_predict_eras(model, X, toy.y(), cv=EraKFold(2, purge=1))
+        assert len(folds) == toy.n_rows
+
+
+@pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
+def test_augmenters_give_back_the_container_that_came(augmenter, toy):
+    frame = toy.to_frame(targets=[])
+    y = pd.Series((toy.y() > 0.5).astype(np.int8), frame.index, name="target")
+    expected = clone(augmenter).fit_resample(frame, y)
+    plain, y_plain = frame.reset_index(drop=True), y.reset_index(drop=True)
+    narwhals = nw.from_native(frame), nw.from_native(y, series_only=True)
+    arrow = pa.Table.from_pandas(plain), pa.chunked_array([y_plain])
+    came = {
+        pd.DataFrame: [narwhals, (KnownToNarwhals(frame), y)],
+        pl.DataFrame: [(pl.from_pandas(plain), pl.from_pandas(y_plain))],
+        pa.Table: [arrow],
+    }
+    for kind, tables in came.items():
+        for X, target in tables:
+            found = clone(augmenter).fit_resample(X, target)
+            assert type(found.X) is kind
+            assert cells_of(found.X) == cells_of(expected.X)
+            assert type(found.y) is not np.ndarray
+            np.testing.assert_array_equal(found.y, expected.y)
+            if kind is pd.DataFrame:
+                assert found.X.index.equals(expected.X.index)
+                assert found.y.index.equals(expected.y.index)
 
 
 @pytest.mark.parametrize("estimator", AUGMENTERS + AUGMENTED, ids=repr)
@@ -712,6 +779,17 @@ class TestSplitters:
         table = pl.LazyFrame(toy.to_frame(targets=[]))
         with pytest.raises(ValueError, match=r"X is a polars.*Pass X\.collect\(\)"):
             next(clone(estimator).split(table))
+
+    def test_every_container_is_split_alike(self, estimator):
+        cv = clone(estimator).set_params(purge=4)
+        if "random_state" in cv.get_params():
+            cv.set_params(random_state=0)
+        panel = make_era_panel(n_eras=90, rows_per_era=5, n_features=2, random_state=3)
+        folds = [list(cv.split(X, groups=e)) for X, e in containers(panel).values()]
+        for others in folds[1:]:
+            for fold, other in zip(others, folds[0], strict=True):
+                np.testing.assert_array_equal(fold[0], other[0])
+                np.testing.assert_array_equal(fold[1], other[1])
 
     def test_dates_are_split_as_weeks(self, estimator):
         cv = clone(estimator).set_params(purge=4)

@@ -1,5 +1,6 @@
 from datetime import date
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -22,6 +23,8 @@ CONTAINERS = {
     "category": lambda v: pd.Series(v).astype("category"),
     "polars": pl.Series,
     "polars category": lambda v: pl.Series(v).cast(pl.Categorical),
+    "polars enum": lambda v: pl.Series(v, dtype=pl.Enum(sorted(set(v)))),
+    "narwhals": lambda v: nw.from_native(pl.Series(v), series_only=True),
     "arrow": pa.array,
     "arrow chunks": lambda v: pa.chunked_array([v[:2], v[2:]]),
     "arrow dictionary": lambda v: pa.array(v).dictionary_encode(),

@@ -1,6 +1,10 @@
+import sys
+import types
 from decimal import Decimal
 
 import narwhals as nw
+import narwhals.stable.v1
+import narwhals.stable.v2
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -9,18 +13,23 @@ import pyarrow.dataset
 import pytest
 from sklearn.base import BaseEstimator
 
+from numerai_features._cache import fingerprint
 from numerai_features._eras import EraLeakageError, encode_eras
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_floats,
+    as_frame,
+    column_names,
     count_rows,
     fill_missing,
     find_eras,
     frame_to_array,
     frame_to_numbers,
+    index_of,
     known_numbers,
     missing_values,
     require_numbers,
+    take_columns,
     take_eras,
     take_rows,
     target_names,
@@ -184,11 +193,147 @@ def test_tables_of_other_libraries_are_no_arrays(foreign):
             read()
 
 
-def test_narwhals_hands_on_its_columns():
-    frame = pd.DataFrame({"era": ["0001", "0002"], "a": [1, 2]})
-    array, eras = validate_rows(BaseEstimator(), nw.from_native(frame), reset=True)
+SHELLS = [
+    nw.from_native,
+    narwhals.stable.v1.from_native,
+    narwhals.stable.v2.from_native,
+]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("make", FRAMES)
+def test_what_narwhals_holds_is_taken_out_of_its_shell(make, shell):
+    frame = make({"era": ["0001", "0002"], "a": np.array([1, 2], np.int8)})
+    assert as_frame(shell(frame)) is frame
+    array, eras = validate_rows(BaseEstimator(), shell(frame), reset=True)
+    assert array.dtype == np.int8
     assert array.tolist() == [[1], [2]]
     assert eras.numbers.tolist() == [1, 2]
+    column = shell(frame["a"], series_only=True)
+    assert as_frame(column) is column.to_native()
+    np.testing.assert_array_equal(as_floats(column, "y"), [1, 2])
+    np.testing.assert_array_equal(encode_eras(column).numbers, [1, 2])
+
+
+def test_an_index_is_no_feature():
+    frame = pd.DataFrame({"era": [1, 2], "a": [0, 4]}, index=[7, 9])
+    estimator = BaseEstimator()
+    array, _ = validate_rows(estimator, nw.from_native(frame), reset=True)
+    assert array.tolist() == [[0], [4]]
+    assert list(estimator.feature_names_in_) == ["a"]
+
+
+@pytest.fixture
+def modin(monkeypatch):
+    """Put pandas' frames, in a class of their own, where narwhals looks for modin's."""
+
+    class Frame:
+        def __init__(self, data=None, **options):
+            self.__dict__["inside"] = pd.DataFrame(data, **options)
+
+        def __getattr__(self, name):
+            found = getattr(self.inside, name)
+            return found if not callable(found) or name == "iloc" else wrapped(found)
+
+        def __getitem__(self, name):
+            return self.inside[name]
+
+        def __len__(self):
+            return len(self.inside)
+
+    def wrapped(method):
+        def call(*args, **options):
+            found = method(*args, **options)
+            return Frame(found) if isinstance(found, pd.DataFrame) else found
+
+        return call
+
+    module = types.SimpleNamespace(
+        DataFrame=Frame, Series=pd.Series, __version__="0.30.0"
+    )
+    module.pandas = module
+    monkeypatch.setitem(sys.modules, "modin", module)
+    monkeypatch.setitem(sys.modules, "modin.pandas", module)
+    return Frame
+
+
+def test_frames_like_those_of_pandas_are_frames(modin):
+    frame = pd.DataFrame({"era": ["0001", "0002"], "a": [0, 4]}, index=["x", "y"])
+    frame["a"] = frame["a"].astype(np.int8)
+    estimator = BaseEstimator()
+    array, eras = validate_rows(estimator, modin(frame), reset=True)
+    assert array.dtype == np.int8
+    assert array.tolist() == [[0], [4]]
+    assert eras.numbers.tolist() == [1, 2]
+    assert list(estimator.feature_names_in_) == ["a"]
+    assert list(index_of(modin(frame))) == ["x", "y"]
+    twice = modin(frame.set_axis(["a", "a"], axis=1))
+    with pytest.raises(ValueError, match="y has more than one column 'a'; expected"):
+        as_frame(twice, "y")
+    with pytest.raises(ValueError, match="its column 'era' holds text, such as '0001'"):
+        frame_to_numbers(modin(frame))
+
+
+def batch(columns):
+    """Return a table of a library that narwhals does not know: arrow's batches."""
+    return pa.RecordBatch.from_arrays([pa.array([0, 1])] * 2, names=columns)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda names: pd.DataFrame(np.zeros((2, 2)), columns=names),
+        lambda names: pa.table([[0, 1]] * 2, names=names),
+        batch,
+    ],
+)
+@pytest.mark.parametrize("name", ["a", "era"])
+def test_a_name_of_two_columns_is_told(make, name):
+    frame = make([name, name])
+    for read in (as_frame, count_rows, find_eras, take_eras, fingerprint):
+        with pytest.raises(
+            ValueError, match=f"X has more than one column '{name}'; exp.*Rename them"
+        ):
+            read(frame)
+
+
+@pytest.mark.parametrize("names", [["b", "a"], ["c"]])
+@pytest.mark.parametrize("make", FRAMES)
+def test_columns_are_taken_in_order(make, names):
+    values = {"a": [1, 2], "b": [3, 4], "c": [5, 6]}
+    found = take_columns(make(values), names)
+    assert column_names(found) == names
+    np.testing.assert_array_equal(frame_to_array(found).T, [values[n] for n in names])
+
+
+def test_columns_are_called_by_numbers_too():
+    frame = pd.DataFrame([[1, 2, 3]], columns=[2, 0, 1])
+    assert frame_to_array(take_columns(frame, [0, 2])).tolist() == [[2, 1]]
+
+
+def test_rows_of_a_slice_are_no_copy():
+    X = np.zeros((4, 3), np.int8)
+    frame = pd.DataFrame(X, copy=False)
+    assert np.shares_memory(take_rows(frame, slice(1, 3)).to_numpy(), X)
+    assert np.shares_memory(frame_to_array(frame), X)
+
+
+@pytest.mark.parametrize(
+    ("X", "index"),
+    [
+        (pd.DataFrame({"a": [1]}, index=["x"]), ["x"]),
+        (nw.from_native(pd.DataFrame({"a": [1]}, index=["x"])), ["x"]),
+        (pd.Series([1], ["x"]), ["x"]),
+        (pl.DataFrame({"a": [1]}), None),
+        (pa.table({"a": [1]}), None),
+        (np.zeros((1, 1)), None),
+        ([[1]], None),
+        (None, None),
+    ],
+)
+def test_index_of(X, index):
+    found = index_of(X)
+    assert (None if found is None else list(found)) == index
 
 
 TEXTS = {

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.stable.v2 import dependencies
 from numpy.typing import NDArray
 
 from numerai_features._validation import (
+    ERA_COLUMN,
     as_floats,
     column_names,
     count_rows,
+    index_of,
     is_frame,
     take_rows,
 )
@@ -40,19 +44,19 @@ def append_targets(
         out = _append_column(y, new if y.ndim == 2 else new[:, 0])
     elif not is_frame(y):
         out = _append_column(y, new[:, 0])
-    elif hasattr(y, "iloc"):
-        import pandas as pd
-
-        columns = [_append_column(y.iloc[:, j], new[:, j]) for j in range(y.shape[1])]
-        out = pd.concat(columns, axis=1)
     else:
         names = column_names(y)
         columns = [_append_column(y[name], new[:, j]) for j, name in enumerate(names)]
-        make = getattr(type(y), "from_pydict", type(y))
-        out = make(dict(zip(names, columns, strict=True)))
-    if hasattr(out, "iloc"):
-        out.index = append_ids(y.index, source)
+        out = _frame_of(y, dict(zip(names, columns, strict=True)))
+    if (index := index_of(y)) is not None:
+        out.index = append_ids(index, source)
     return out
+
+
+def _frame_of(like: Any, columns: dict[Any, Any]) -> Any:
+    """Return columns as a frame of the library of another."""
+    library = nw.get_native_namespace(like)
+    return nw.from_dict(columns, backend=library).to_native()
 
 
 def _append_column(column: Any, values: NDArray[np.float64]) -> Any:
@@ -60,26 +64,23 @@ def _append_column(column: Any, values: NDArray[np.float64]) -> Any:
     if isinstance(column, np.ndarray):
         dtype = column.dtype if _holds(column.dtype.kind, values) else np.float64
         return np.concatenate([column.astype(dtype), values.astype(dtype)])
-    if hasattr(column, "iloc"):
-        import pandas as pd
-
+    series = nw.from_native(column, series_only=True)
+    if dependencies.is_pandas_like_series(column):
+        # By hand: the types of pandas are more than narwhals has.
+        pd: Any = nw.get_native_namespace(series)
         more = pd.Series(values, name=column.name)
         if _holds(column.dtype.kind, values):
             more = more.astype(column.dtype)
         else:
             column = pd.Series(as_floats(column, "y"), name=column.name)
         return pd.concat([column, more], ignore_index=True)
-    if hasattr(column, "to_frame"):
-        number = "f" if column.dtype.is_float() else "i"
-        more = type(column)(column.name, values)
-        if column.dtype.is_numeric() and _holds(number, values):
-            return column.clone().append(more.cast(column.dtype))
-        return column.cast(more.dtype).append(more)
-    import pyarrow as pa
-
-    floats = pa.types.is_floating(column.type)
-    kind = column.type if _holds("f" if floats else "i", values) else pa.float64()
-    return pa.chunked_array([*column.cast(kind).chunks, pa.array(values).cast(kind)])
+    own = series.dtype
+    kinds = {"f": own.is_float(), "i": own.is_integer(), "b": own == nw.Boolean}
+    fits = any(is_one and _holds(kind, values) for kind, is_one in kinds.items())
+    dtype = own if fits else nw.Float64()
+    new = nw.new_series(series.name, values, backend=series.implementation)
+    parts = [part.cast(dtype).to_frame() for part in (series, new)]
+    return nw.concat(parts).get_column(series.name).to_native()
 
 
 def _holds(kind: str, values: NDArray[np.float64]) -> bool:
@@ -90,25 +91,31 @@ def _holds(kind: str, values: NDArray[np.float64]) -> bool:
 
 
 def frame_like(
-    like: Any, table: NDArray[Any], names: list[Any], source: NDArray[np.intp]
+    like: Any, table: NDArray[Any], eras: Any, source: NDArray[np.intp]
 ) -> Any:
-    """Return a table as a frame; of pandas it is not copied.
+    """Return a table, and eras, as a frame; of pandas the table is not copied.
 
     Parameters
     ----------
     like : frame
-        Whose ids the first rows have.
-    table : ndarray of shape (n_rows + n_new, n_columns)
-    names : list
-        Of the columns.
+        Whose names the columns have, and whose ids the first rows.
+    table : ndarray of shape (n_rows + n_new, n_features)
+    eras : series or None
+        The column ``era``.
     source : ndarray of shape (n_new,)
         The rows that new ones are made from.
     """
-    if hasattr(like, "loc"):
-        index = append_ids(like.index, source)
-        return type(like)(table, index=index, columns=names, copy=False)
-    columns = {name: table[:, j] for j, name in enumerate(names)}
-    return getattr(type(like), "from_pydict", type(like))(columns)
+    names = column_names(like)
+    features = [name for name in names if name != ERA_COLUMN]
+    if (index := index_of(like)) is not None:
+        # By hand: narwhals has no index, and would copy each column.
+        index = append_ids(index, source)
+        frame = type(like)(table, index=index, columns=features, copy=False)
+        if eras is not None:
+            frame.insert(names.index(ERA_COLUMN), ERA_COLUMN, eras.array)
+        return frame
+    columns = dict(zip(features, table.T, strict=True)) | {ERA_COLUMN: eras}
+    return _frame_of(like, {name: columns[name] for name in names})
 
 
 def labels_like(like: Any, labels: NDArray[np.object_]) -> Any:
@@ -125,7 +132,8 @@ def labels_like(like: Any, labels: NDArray[np.object_]) -> Any:
         made = np.array(values, object if like.dtype == object else None)
         cast = made.astype(like.dtype) if like.dtype.kind in "if" else made
         return cast if (cast == made).all() else made
-    if hasattr(like, "iloc"):
+    # By hand: narwhals does not keep a library's categories.
+    if dependencies.is_pandas_like_series(like):
         return _pandas_labels(like, labels)
     if hasattr(like, "to_frame"):
         made = type(like)(like.name, values)

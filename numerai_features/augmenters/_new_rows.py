@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from narwhals.stable.v2.dependencies import is_into_series
 from numpy.typing import NDArray
 
 from numerai_features._blocks import row_blocks
 from numerai_features._rows import Rows
-from numerai_features._validation import ERA_COLUMN, as_frame, column_names, is_frame
+from numerai_features._validation import as_frame, find_eras, is_frame
 from numerai_features.augmenters._containers import (
     append_rows,
     append_targets,
@@ -129,19 +130,10 @@ class CallersRows:
         X = self.came.X
         if not is_frame(X):
             return table
-        names = column_names(X)
-        if ERA_COLUMN not in names:
-            return frame_like(X, table, names, new.source)
-        others = [name for name in names if name != ERA_COLUMN]
-        frame = frame_like(X, table, others, new.source)
-        eras = self._append_eras(X[ERA_COLUMN], new)
-        place = names.index(ERA_COLUMN)
-        if hasattr(frame, "loc"):
-            frame.insert(place, ERA_COLUMN, eras.array)
-            return frame
-        if hasattr(frame, "add_column"):
-            return frame.add_column(place, ERA_COLUMN, [eras])
-        return frame.insert_column(place, eras)
+        eras = find_eras(X)
+        if eras is not None:
+            eras = self._append_eras(eras, new)
+        return frame_like(X, table, eras, new.source)
 
     def _append_eras(self, values: Any, new: NewRows) -> Any:
         """Return labels with those of new rows behind, in their container."""
@@ -159,8 +151,7 @@ class CallersRows:
 def _in_container(values: Any) -> Any:
     """Return a frame or series as it is, and all else as an array."""
     values = as_frame(values)
-    series = hasattr(values, "iloc") or hasattr(values, "to_arrow")
-    if values is None or is_frame(values) or series:
+    if values is None or is_frame(values) or is_into_series(values):
         return values
     return np.asarray(values)
 

@@ -29,6 +29,7 @@ from numerai_features._validation import (
     ERA_COLUMN,
     check_columns,
     check_spread,
+    index_of,
     known_numbers,
     named_rows,
     require_target,
@@ -291,7 +292,6 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         frame, given = X, eras
         embedders = self._list_embedders()
         rows = Rows.read(self, X, None, eras, sample_weight)
-        _check_unique(rows.feature_names)
         if self.quantize is None:  # whose bins count by weights
             _check_weights(embedders, rows.weights)
         X, named = rows.X, named_rows(rows.X, rows.feature_names, frame)
@@ -436,8 +436,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 "'era'."
             )
         names = self.get_feature_names_out()[1:]
-        index = frame.index if hasattr(frame, "loc") else None
-        out = pd.DataFrame(table, columns=names, index=index)
+        out = pd.DataFrame(table, columns=names, index=index_of(frame))
         out.insert(
             0, ERA_COLUMN, eras.to_numpy() if hasattr(eras, "to_numpy") else eras
         )

@@ -17,6 +17,7 @@ from numerai_features._validation import (
     ERA_COLUMN,
     column_names,
     count_rows,
+    index_of,
     is_frame,
     take_rows,
 )
@@ -66,8 +67,7 @@ def _some_rows(X: Any) -> Any:
 
 
 def _labels(X: Any) -> NDArray[Any]:
-    column = X[ERA_COLUMN]
-    return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+    return np.asarray(X[ERA_COLUMN])
 
 
 def _has_fixed_labels(column: Any) -> bool:
@@ -99,12 +99,11 @@ def _other_numbers(numbers: NDArray[Any]) -> tuple[NDArray[Any], ...]:
 
 
 def _with_eras(X: Any, labels: NDArray[Any]) -> Any:
-    if hasattr(X, "iloc"):
-        import pandas as pd
-
-        return X.assign(
-            **{ERA_COLUMN: pd.Series(labels, X.index).astype(X[ERA_COLUMN].dtype)}
-        )
+    # By hand: narwhals does not keep a library's categories.
+    if (index := index_of(X)) is not None:
+        column = X[ERA_COLUMN]
+        renamed = type(column)(labels, index).astype(column.dtype)
+        return X.assign(**{ERA_COLUMN: renamed})
     if hasattr(X, "with_columns"):
         series = type(X[ERA_COLUMN])(ERA_COLUMN, labels.tolist())
         return X.with_columns(series.cast(X[ERA_COLUMN].dtype))

@@ -16,6 +16,7 @@ from numerai_features._validation import (
     fill_missing,
     frame_to_numbers,
     has_nan,
+    index_of,
     is_frame,
     missing_values,
     take_eras,
@@ -257,12 +258,10 @@ def _check_same_rows(**tables: Any) -> None:
     """
     import pandas as pd
 
-    default = any(
-        isinstance(getattr(t, "index", None), pd.RangeIndex) for t in tables.values()
-    )
+    indexes = {n: index_of(as_frame(table, n)) for n, table in tables.items()}
+    default = any(isinstance(rows, pd.RangeIndex) for rows in indexes.values())
     first_name, first = "", None
-    for name, table in tables.items():
-        rows = getattr(table, "index", None)
+    for name, rows in indexes.items():
         if not isinstance(rows, pd.Index) or isinstance(rows, pd.RangeIndex):
             continue
         if default and _is_shuffled_default(rows):

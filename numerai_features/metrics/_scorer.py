@@ -14,9 +14,12 @@ from numerai_features._compat import consumes, routing_enabled
 from numerai_features._eras import encode_eras
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
 from numerai_features._validation import (
+    as_frame,
     column_names,
+    index_of,
     is_frame,
     known_numbers,
+    take_columns,
     take_eras,
 )
 from numerai_features.metrics._era_is_no_feature import check_era_is_no_feature
@@ -127,9 +130,9 @@ class EraScorer(BaseEstimator):
         check_era_is_no_feature(partial(predict_some, estimator), X)
         prediction = one_column(_predict(estimator, X, labels))
         scores = era_scores(
-            _without_index(y),
+            _without_index(y, "y"),
             prediction,
-            _without_index(labels),
+            _without_index(labels, "eras"),
             metric="corr" if self.metric == "sharpe" else self.metric,
             **self._beside(rows),
         )
@@ -232,28 +235,28 @@ def predict_some(estimator: Any, frame: Any) -> Any:
     return _predict(estimator, frame, take_eras(frame)[1])
 
 
-def _without_index(column: Any) -> Any:
+def _without_index(column: Any, name: str) -> Any:
     """Drop a pandas index: in a fold all rows are matched by position."""
+    column = as_frame(column, name)
     return column.reset_index(drop=True) if hasattr(column, "iloc") else column
 
 
 def _take_rows(table: Any, X: Any, name: str) -> Any:
     """Return the rows of a Series or DataFrame that belong to X, by X's index."""
-    import pandas as pd
-
-    if not isinstance(X, pd.DataFrame):
+    ids, table = index_of(X), as_frame(table, name)
+    if ids is None:
         raise ValueError(
             f"{name} is matched to the rows of X by their ids, and X is no pandas "
             f"frame but {type(X).__name__}. Pass X as a DataFrame indexed by id."
         )
     if not table.index.is_unique:
         raise ValueError(f"{name} has ids more than once; keep one row for each id.")
-    positions = table.index.get_indexer(X.index)
+    positions = table.index.get_indexer(ids)
     missing = positions < 0
     if missing.any():
         raise ValueError(
             f"{name} has no row for {int(missing.sum())} of {len(X)} ids of X, the "
-            f"first is {X.index[missing.argmax()]!r}. Pass {name} for all rows, with "
+            f"first is {ids[missing.argmax()]!r}. Pass {name} for all rows, with "
             "the same index; NaN where it has no prediction."
         )
     return table.iloc[positions].to_numpy()
@@ -261,13 +264,14 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
 
 def _check_table(table: Any, name: str) -> None:
     """Raise if what a metric needs is of a wrong kind."""
-    if name == "features":
+    table = as_frame(table, name)
+    if name == "features" and not is_frame(table):
         if not ROWS.is_satisfied_by(table):
             raise ValueError(
                 "features must be a list of columns of X, a frame indexed as X is, or "
                 f"None; got {table!r}."
             )
-    elif not hasattr(table, "iloc") or isinstance(table, type):
+    elif index_of(table) is None:
         raise ValueError(
             f"{name} must be pandas, indexed as X is (by id), so that each fold finds "
             f"its rows; got {type(table).__name__}."
@@ -278,7 +282,7 @@ def _take_features(features: Any, X: Any) -> Any:
     """Return the features to neutralise by, for the rows of X."""
     if features is None:
         return X
-    if hasattr(features, "iloc"):
+    if is_frame(features):
         features, _ = take_eras(features, name="features")
         return _take_rows(features, X, "features")
     names = list(features)
@@ -294,4 +298,4 @@ def _take_features(features: Any, X: Any) -> Any:
             f"features names {len(unknown)} columns that X lacks, the first is "
             f"{unknown[0]!r}."
         )
-    return X.select(names) if hasattr(X, "select") else X[names]
+    return take_columns(X, names)

@@ -26,6 +26,7 @@ from numerai_features._validation import (
     as_frame,
     check_era_is_spelled,
     count_rows,
+    index_of,
     known_numbers,
     take_rows,
     validate_target,
@@ -309,6 +310,6 @@ def _as_frame(data: _Data, tests: list[Chosen], results: list[Any]) -> pd.DataFr
             "corr": np.concatenate(scores),
         }
     )
-    tables = (table for table in (data.rows.X, data.y) if hasattr(table, "iloc"))
-    names = next((table.index for table in tables), pd.RangeIndex(len(eras)))
+    known = (index_of(table) for table in (data.rows.X, data.y))
+    names = next((ids for ids in known if ids is not None), pd.RangeIndex(len(eras)))
     return frame.set_axis(names[rows])

@@ -89,7 +89,7 @@ def _comparable(table: Any) -> NDArray[Any]:
 def _comparable_column(column: Any) -> NDArray[Any]:
     import pandas as pd
 
-    values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+    values = np.asarray(column)
     return values if values.dtype.kind in "biuf" else pd.factorize(values)[0]
 
 

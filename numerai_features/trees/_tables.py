@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.stable.v2.dependencies import is_pandas_like_dataframe
 from numpy.typing import NDArray
 
 from numerai_features._arguments import ROWS, checked
@@ -73,9 +75,8 @@ def tree_table(X: Any, feature_names: Any = None) -> pa.Table:
 
 
 def _frame_columns(frame: Any) -> list[Any]:
-    if not hasattr(frame, "iloc"):  # polars, pyarrow
-        table = frame.to_arrow() if hasattr(frame, "to_arrow") else frame
-        return list(table.columns)
+    if not is_pandas_like_dataframe(frame):
+        return list(nw.from_native(frame, eager_only=True).to_arrow().columns)
     dtypes = set(frame.dtypes)
     if len(dtypes) == 1 and isinstance(next(iter(dtypes)), np.dtype):
         return list(_array_columns(frame.to_numpy()))

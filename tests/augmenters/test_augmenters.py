@@ -16,6 +16,7 @@ from numerai_features.augmenters import (
     EraMixupAugmenter,
     GaussianNoiseAugmenter,
 )
+from numerai_features.augmenters._containers import append_targets
 from numerai_features.embedders import DAEEmbedder, FactorAnalysisEmbedder
 
 
@@ -430,6 +431,9 @@ class TestContainers:
             (lambda y: pd.Series((4 * y).astype(int), dtype="Int64"), None),
             (lambda y: pd.Series(y).astype("category"), None),
             (lambda y: (y > 0.5), None),
+            (lambda y: pl.Series("t", y > 0.5), pl.Float64),
+            (lambda y: pl.Series("t", 4 * y).cast(pl.Int8), pl.Float64),
+            (lambda y: pl.Series("t", y).cast(pl.Decimal(9, 2)), pl.Float64),
         ],
     )  # fmt: skip
     def test_types_of_targets(self, rows, make, kind):
@@ -443,6 +447,29 @@ class TestContainers:
             np.asarray(out[:1200], float), np.asarray(targets, float)
         )
         assert not np.isnan(np.asarray(out, float)).any()
+
+    @pytest.mark.parametrize("type_", [pa.bool_(), pa.int8(), pa.float32()])
+    def test_types_of_targets_of_pyarrow(self, rows, type_):
+        """Averages are no classes: those become floats."""
+        X, y, eras = rows
+        targets = pa.chunked_array([(y > 0.5).astype(np.int8)]).cast(type_)
+        made = EraMixupAugmenter(random_state=0).fit_resample(X, targets, eras=eras).y
+        assert made.type == (type_ if type_ == pa.float32() else pa.float64())
+        np.testing.assert_array_equal(made[:1200].to_numpy(), targets.to_numpy())
+        assert made.null_count == 0
+
+    @pytest.mark.parametrize(
+        "classes",
+        [pl.Series("t", [True, False]), pa.chunked_array([[True, False]])],
+        ids=["polars", "pyarrow"],
+    )
+    def test_classes_hold_nothing_but_classes(self, classes):
+        for new, kind in ([0, 1], bool), ([2, 3], float):
+            values = np.array(new, np.float64)[:, None]
+            out = append_targets(classes, np.arange(2), values)
+            assert type(out) is type(classes)
+            assert np.asarray(out).dtype == kind
+            assert np.asarray(out).tolist() == [1, 0, *new]
 
     def test_types_of_columns(self, rows):
         X, y, eras = rows

@@ -283,10 +283,13 @@ class TestNamesOut:
 
     def test_two_originals_of_one_name(self, frame):
         twin = frame.rename(columns={"feature_0001": "feature_0000"})
-        with pytest.raises(
-            ValueError, match=r"more than one column|unique column names"
-        ):
+        with pytest.raises(ValueError, match="X has more than one column 'feature"):
             LatentFeatures(FA).fit(twin)
+
+    def test_two_latents_of_one_name(self, frame):
+        twins = FunctionTransformer(lambda X: pd.concat([X.iloc[:, :1]] * 2, axis=1))
+        with pytest.raises(ValueError, match="what 'functiontransformer' returned has"):
+            LatentFeatures(twins).fit_transform(frame)
 
 
 class TestWeights:

@@ -3,9 +3,11 @@
 import pickle
 from typing import ClassVar
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from numerai_tools.scoring import (
     correlation_contribution,
@@ -257,6 +259,28 @@ def test_polars_frames(frame, y):
     assert make_era_scorer()(model, X, y) == pytest.approx(expected)
     names = make_era_scorer("fnc", features=FEATURES[1:])
     assert names(model, X, y) == pytest.approx(names(model, frame, y))
+
+
+@pytest.mark.parametrize("metric", ["corr", "fnc", "bmc"])
+def test_what_narwhals_holds_is_scored_by_its_ids(frame, y, metric):
+    model = TinyRegressor().fit(frame, y)
+    X, target = nw.from_native(frame), nw.from_native(y, series_only=True)
+    shuffled = frame.sample(frac=1, random_state=0)
+    given = {
+        "corr": {},
+        "fnc": {"features": shuffled[FEATURES[1:]]},
+        "bmc": {"benchmark": shuffled[FEATURES[0]]},
+    }[metric]
+    expected = make_era_scorer(metric, **given)(model, frame, y)
+    assert make_era_scorer(metric, **given)(model, X, target) == expected
+    held = {n: nw.from_native(v, allow_series=True) for n, v in given.items()}
+    assert make_era_scorer(metric, **held)(model, X, target) == expected
+
+
+@pytest.mark.parametrize("make", [pl.from_pandas, pa.Table.from_pandas])
+def test_features_without_ids_are_told(frame, make):
+    with pytest.raises(ValueError, match="features must be pandas, indexed as X is"):
+        make_era_scorer("fnc", features=make(frame))
 
 
 def test_constant_eras_count_as_zero(frame, y):

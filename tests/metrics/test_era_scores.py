@@ -2,6 +2,7 @@
 
 import warnings
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -238,6 +239,12 @@ def test_rows_in_another_order_are_told():
     shuffled = y.sample(frac=1, random_state=0)
     with pytest.raises(ValueError, match="default index in another order"):
         era_scores(y, shuffled, np.repeat([1, 2], 30))
+    twice = pd.DataFrame(np.zeros((60, 2)), columns=["a", "a"])
+    with pytest.raises(ValueError, match="prediction has more than one column 'a'"):
+        era_scores(y, twice, np.repeat([1, 2], 30))
+    held = nw.from_native(shuffled, series_only=True)
+    with pytest.raises(ValueError, match="default index in another order"):
+        era_scores(y, held, np.repeat([1, 2], 30))
 
 
 def test_scores_do_not_depend_on_row_order_or_other_eras(table):
