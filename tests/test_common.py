@@ -588,6 +588,14 @@ def test_sparse_columns_of_pandas_become_dense(estimator, toy):
         np.testing.assert_allclose(result, results[0], rtol=1e-9)
 
 
+def assert_equal_folds(cv, other, eras):
+    for fold, expected in zip(
+        cv.split(None, groups=eras), other.split(None, groups=eras), strict=True
+    ):
+        np.testing.assert_array_equal(fold[0], expected[0])
+        np.testing.assert_array_equal(fold[1], expected[1])
+
+
 @pytest.mark.parametrize("estimator", SPLITTERS, ids=repr)
 class TestSplitters:
     def test_tables_of_other_libraries_are_told(self, estimator, toy):
@@ -607,6 +615,44 @@ class TestSplitters:
             for fold, other in zip(cv.split(None, groups=dates), expected, strict=True):
                 np.testing.assert_array_equal(fold[0], other[0])
                 np.testing.assert_array_equal(fold[1], other[1])
+
+    @pytest.mark.parametrize(
+        ("purge", "eras"),
+        [
+            (0, range(1, 41)),
+            (0, [1, 2]),
+            (0, ["X"]),
+            (99, range(1, 41)),
+            (2, ["ash", "oak", "elm", "fir", "yew", "bay"]),
+        ],
+    )
+    def test_the_number_of_folds_is_what_split_gives(self, estimator, purge, eras):
+        draws = "random_state" in estimator.get_params()
+        cv = clone(estimator).set_params(purge=purge, embargo=purge)
+        if draws:
+            cv.set_params(random_state=np.random.RandomState(0))
+        told = []
+        for count in (cv.get_n_splits, lambda *a: len(list(cv.split(*a)))):
+            try:
+                told.append(count(None, None, eras))
+            except ValueError as error:
+                told.append(str(error))
+        assert told[0] == told[1]
+        if draws:  # counting drew nothing
+            expected = clone(estimator).set_params(purge=0)
+            twin = clone(expected).set_params(random_state=np.random.RandomState(0))
+            expected.set_params(random_state=np.random.RandomState(0))
+            twin.get_n_splits(None, None, range(1, 41))
+            assert_equal_folds(twin, expected, range(1, 41))
+
+    def test_what_a_purge_that_leaves_nothing_says_helps(self, estimator):
+        cv = clone(estimator).set_params(purge=99)
+        if "random_state" in cv.get_params():
+            cv.set_params(random_state=0)
+        with pytest.raises(ValueError, match="no training era left") as told:
+            cv.get_n_splits(None, None, range(1, 41))
+        own = set(cv.get_params()) - {"purge", "embargo", "target"}
+        assert any(name in str(told.value) for name in own)
 
     def test_names_are_not_purged(self, estimator):
         with pytest.raises(ValueError, match="Number the eras by week"):
