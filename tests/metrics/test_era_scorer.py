@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from numerai_tools.scoring import (
     correlation_contribution,
@@ -365,6 +366,47 @@ def test_benchmark_must_cover_the_rows(frame, y):
     X = frame[FEATURES].to_numpy()
     with pytest.raises(ValueError, match="X is no pandas frame but ndarray"):
         make_era_scorer("bmc", benchmark=y)(model, X, y, eras=frame["era"])
+
+
+@pytest.mark.parametrize("as_file", [pd.DataFrame, pl.from_pandas, pa.table])
+@pytest.mark.parametrize(
+    ("metric", "name"), [("bmc", "benchmark"), ("mmc", "meta_model")]
+)
+def test_a_whole_file_of_numerais_is_taken(frame, y, as_file, metric, name):
+    values = pd.Series(np.random.default_rng(1).normal(size=len(y)), index=y.index)
+    file = pd.DataFrame({"era": frame["era"], "data_type": "t", "model": values})
+    file = pd.concat([file.iloc[::-1], file.iloc[:2].set_axis(["a", "b"])])
+    file = file.rename_axis("id")
+    given = as_file(file if as_file is pd.DataFrame else file.reset_index())
+    model = TinyRegressor()
+    expected, got = (
+        cross_val_score(
+            model,
+            frame,
+            y,
+            cv=KFold(4),
+            scoring=make_era_scorer(metric, **{name: reference}),
+            error_score="raise",
+        )
+        for reference in (values, given)
+    )
+    np.testing.assert_array_equal(got, expected)
+    several = as_file(file.assign(other=0.5))
+    with pytest.raises(ValueError, match=f"{name} must be one col.*'model', 'other'"):
+        make_era_scorer(metric, **{name: several})
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"), [("bmc", "benchmark"), ("mmc", "meta_model")]
+)
+def test_a_fold_that_the_benchmark_does_not_cover_is_told(frame, y, metric, name):
+    late = y.where(frame["era"] >= "0005")
+    scorer = make_era_scorer(metric, **{name: late})
+    match = f"{name} covers none of the eras that are scored: .* rows of eras 0001 to "
+    with pytest.raises(ValueError, match=match):
+        cross_val_score(
+            TinyRegressor(), frame, y, cv=KFold(4), scoring=scorer, error_score="raise"
+        )
 
 
 def test_feature_names_must_be_in_x(frame, y):
