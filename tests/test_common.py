@@ -659,6 +659,64 @@ class TestSplitters:
             next(estimator.split(None, groups=["ash", "oak", "elm", "fir"]))
 
 
+class GivenFolds:
+    """A splitter of somebody else, whose folds are what they are."""
+
+    def __init__(self, *folds):
+        self.folds = folds
+
+    def split(self, X=None, y=None, groups=None):
+        yield from self.folds
+
+
+class LastEras:
+    """One fold, of masks or of indices."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def split(self, X, y=None, groups=None):
+        if len(np.unique(groups)) == 1:  # of landmarks of a single era
+            groups = np.arange(len(groups))
+        last = groups >= np.quantile(groups, 0.7)
+        yield self.kind(~last), list(self.kind(last))
+
+
+def takers_of_splitters():
+    for name in ("validation", "cross_fit"):
+        for estimator in TRANSFORMERS:
+            if name in estimator.get_params(deep=False):
+                yield pytest.param(estimator, name, id=f"{estimator!r}-{name}")
+
+
+@pytest.mark.parametrize(("estimator", "name"), list(takers_of_splitters()))
+class TestSplittersThatArePassed:
+    """Of those that somebody else wrote, at every door but ``cv=``."""
+
+    @pytest.mark.parametrize(
+        ("folds", "message"),
+        [
+            ([], "yields no folds"),
+            ([np.arange(40)], "must yield pairs of training and test rows; fold 0"),
+            ([(range(9), [np.arange(9), np.arange(3)])], "fold 0 are a list of 2 arr"),
+            ([(range(9), [9e3])], "test rows of fold 0 are of dtype float64"),
+            ([(range(9), [99_999])], "test rows of fold 0 are from 99999 to 99999"),
+            ([(np.ones(3, bool), [9])], "training rows of fold 0 are a mask of 3 rows"),
+        ],
+    )
+    def test_folds_that_are_none_are_told(self, estimator, name, folds, message, toy):
+        made = clone(estimator).set_params(**{name: GivenFolds(*folds)})
+        with pytest.raises(ValueError, match=f"{name} .*{message}"):
+            made.fit_transform(toy.X, toy.y(), eras=toy.eras)
+
+    def test_masks_are_the_rows_that_they_choose(self, estimator, name, toy):
+        tables = []
+        for kind in (np.asarray, np.flatnonzero):
+            made = clone(estimator).set_params(**{name: LastEras(kind)})
+            tables.append(made.fit_transform(toy.X, toy.y(), eras=toy.eras))
+        np.testing.assert_array_equal(*tables)
+
+
 def special_cases(cls, folder):
     """Estimators whose rarer parameters have something to do."""
     if issubclass(cls, NetworkEmbedder):
