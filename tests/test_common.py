@@ -1003,7 +1003,8 @@ def outputs_of(estimator, rows):
     out = {}
     for method in (
         "transform", "predict", "predict_targets", "reconstruct", "score_samples",
-        "predict_proba", "era_familiarity", "get_covariance", "get_feature_names_out",
+        "predict_proba", "era_familiarity", "get_covariance", "get_precision",
+        "get_feature_names_out",
     ):  # fmt: skip
         if not hasattr(estimator, method):
             continue
