@@ -39,8 +39,9 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
 
     Training minimises the sum of three losses by AdamW: the squared error of ``r``
     (columns are standardised), and that of ``p1`` and ``p2``. `transform` gives the
-    code, `predict` the mean over the targets of ``p2``. The defaults are the published
-    ones, but for the loss: cross-entropy there, squared error here.
+    code, `predict` the mean over the targets of ``p2``. Widths, noise, dropout and rate
+    are the published ones by default; loss, size of the batch, first weights and
+    constants of batch normalisation are not: the guide has them side by side.
 
     The table stays one byte a cell. Noise on every cell is drawn as what it adds to
     the layer behind it, which has the same distribution.

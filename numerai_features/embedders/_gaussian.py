@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
@@ -13,6 +15,13 @@ from numerai_features.embedders import _maximum_likelihood as ml
 
 class GaussianModel:
     """Part of `FactorAnalysisEmbedder` that asks its distribution, not its factors."""
+
+    components_: NDArray[np.float64]
+    noise_variance_: NDArray[np.float64]
+    mean_: NDArray[np.float64]
+    missing_values_: NDArray[Any]
+    _fitted_with: Any
+    _read_later: Any
 
     def score_samples(self, X, *, eras=None):
         """Return the log-likelihood of each row.

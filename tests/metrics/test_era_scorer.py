@@ -18,6 +18,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingRegressor
+from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
@@ -407,6 +408,26 @@ def test_a_fold_that_the_benchmark_does_not_cover_is_told(frame, y, metric, name
         cross_val_score(
             TinyRegressor(), frame, y, cv=KFold(4), scoring=scorer, error_score="raise"
         )
+
+
+@pytest.mark.parametrize("max_samples", [1.0, 0.5])
+def test_permutation_importance(frame, y, max_samples):
+    """Of an era frame, and of features whose era the scorer puts back."""
+    model, scorer = TinyRegressor().fit(frame, y), make_era_scorer()
+    options = {"n_repeats": 2, "random_state": 0, "max_samples": max_samples}
+    whole = permutation_importance(model, frame, y, scoring=scorer, **options)
+    importances = dict(zip(frame.columns, whole.importances, strict=True))
+    moved = importances.pop("era")
+    shuffled = frame.assign(era=frame["era"].to_numpy()[::-1])
+    np.testing.assert_array_equal(model.predict(shuffled), model.predict(frame))
+    assert moved.any()  # though it is no feature: rows were scored in other eras
+
+    def by_era(model, X, y):
+        return scorer(model, X.assign(era=frame["era"]), y)
+
+    features = frame.drop(columns="era")
+    alone = permutation_importance(model, features, y, scoring=by_era, **options)
+    np.testing.assert_allclose(alone.importances, list(importances.values()))
 
 
 def test_feature_names_must_be_in_x(frame, y):
