@@ -396,6 +396,11 @@ class TestResiduals:
             make_net().fit(rows.X, signal, eras=rows.eras, residual_to=infinite)
         with pytest.raises(ValueError, match="loss='bce' needs them in"):
             make_net(loss="bce").fit(rows.X, signal, eras=rows.eras, residual_to=signal)
+        known = rows.eras > 3
+        late, early = np.where(known, signal, np.nan), np.where(known, np.nan, signal)
+        match = rf"residual_to is NaN in all {known.sum()} rows whose target is known"
+        with pytest.raises(ValueError, match=match):
+            make_net().fit(rows.X, late, eras=rows.eras, residual_to=early)
 
 
 class TestRefusals:
