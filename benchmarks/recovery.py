@@ -79,9 +79,12 @@ def settings_of(pairs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES))
-    parser.add_argument("--structures", nargs="+", default=["linear", "curved", "none"])
-    parser.add_argument("--arms", nargs="+", default=["DAE", "FA", "PCA"])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    structures, arms = ["linear", "curved", "none"], ["DAE", "FA", "PCA"]
+    parser.add_argument(
+        "--structures", nargs="+", choices=structures, default=structures
+    )
+    parser.add_argument("--arms", nargs="+", choices=arms, default=arms)
     parser.add_argument("--set", nargs="*", default=[], help="settings of DAEEmbedder")
     args = parser.parse_args()
     settings = settings_of(args.set)

@@ -415,10 +415,11 @@ def arms_of(job):
 
 def compare(job, chosen, repeats):
     """Let the arms take turns; print what they did."""
+    wanted = {"ours", *chosen}  # ours of each precision, for ratios to it
     arms = {
         name: run
         for name, run in arms_of(job).items()
-        if name == "ours" or not chosen or name.replace(",", "").split()[0] in chosen
+        if not chosen or name.replace(",", "").split()[0] in wanted
     }
     seconds = {name: [] for name in arms}
     for _ in range(repeats):

@@ -229,6 +229,37 @@ def era_label(number: int) -> str:
     return "X" if number == LIVE else f"{number:04d}"
 
 
+def era_number(label: Any, like: EraIndex, name: str) -> int:
+    """Return the number of a single label, which is of the kind of others.
+
+    Parameters
+    ----------
+    label : label of an era
+    like : EraIndex
+        With numbers, and a resolved era.
+    name : str
+        What the message calls the label.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If it is the live era's, a name without a number, or a date where the others
+        are numbers, or the other way round.
+    """
+    [number], named = _numbers(np.array([label], object), name)
+    known = like.labels[like.resolved][0]
+    if named or number == LIVE or (_day(label) is None) != (_day(known) is None):
+        raise ValueError(
+            f"{name} must be an era label of the data's kind, such as {known!r}; got "
+            f"{label!r}."
+        )
+    return int(number)
+
+
 def near_eras(
     eras: NDArray[np.int64], others: NDArray[np.int64], horizon: int
 ) -> NDArray[np.bool_]:

@@ -590,10 +590,12 @@ ONE, TWO = np.arange(16), np.arange(16, 32)
         ({1: 2, 3: 4}, "cv must yield pairs"),
         (np.array(3), "cv must yield pairs"),
         (np.arange(2), r"cv must yield row indices .*shape \(\)"),
-        (([[1], [2, 3]], TWO), "cv must yield row indices .*inhomogeneous"),
+        (([[1], [2, 3]], TWO), "training rows of fold 1 are a list of 2 arrays"),
+        ((ONE, [TWO[:8], TWO[8:]]), "one array; the test rows of fold 1 are a list"),
+        ((ONE, (TWO, TWO[:3])), r"Join them by np\.concatenate, or"),
         ((1, 2), r"cv must yield row indices .*training rows of fold 1 .*shape \(\)"),
         ((ONE, "b"), "cv must yield row indices .*the test rows of fold 1"),
-        (([[1, 2]], TWO), r"cv must yield row indices .*shape \(1, 2\)"),
+        ((np.array([[1, 2]]), TWO), r"cv must yield row indices .*shape \(1, 2\)"),
         ((slice(3), TWO), "cv must yield row indices"),
         ((ONE, [0.5]), "cv must yield row indices .*float64"),
         (([-97, 1], TWO), "cv must yield row indices .*from -97 to 1"),
@@ -662,9 +664,35 @@ def test_parameters_of_what_is_inside_are_checked():
         net.fit_transform(X, Y, eras=ERAS)
 
 
-def test_no_folds_are_no_good_folds():
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda cv: model_selection.check_splits(cv, ERAS, 1),
+        lambda cv: EraSplitDisplay.from_cv(cv, ERAS),
+        lambda cv: model_selection.cross_val_predict_eras(
+            Ridge(), X, Y, ERAS, cv=cv, verbose=False
+        ),
+    ],
+)
+def test_no_folds_are_no_good_folds(use):
     with pytest.raises(ValueError, match=r"cv yields no folds; got \[\]"):
-        model_selection.check_splits([], ERAS, 4)
+        use([])
+    pairs = (fold for fold in EraKFold(2, purge=1).split(X, groups=ERAS))
+    use(pairs)
+    match = r"no folds; got <generator .*gone through before: pass list\(splitter\.spl"
+    with pytest.raises(ValueError, match=match):
+        use(pairs)
+    with pytest.raises(ValueError, match="Pass a splitter that splits these rows"):
+        use(GivenFolds([]))
+
+
+def test_a_splitter_is_wanted_where_a_generator_is_gone():
+    pairs = EraKFold(2, purge=1).split(X, groups=ERAS)
+    with pytest.raises(ValueError, match="cv must be an era splitter of this package"):
+        model_selection.measure_leakage(Ridge(), X, Y, ERAS, cv=pairs)
+
+
+def test_pairs_may_come_from_an_iterator():
     pairs = list(EraKFold(2, purge=1).split(X, groups=ERAS))
     out = model_selection.cross_val_predict_eras(
         Ridge(), X, Y, ERAS, cv=iter(pairs), verbose=False

@@ -773,6 +773,14 @@ def test_sparse_columns_of_pandas_become_dense(estimator, toy):
         np.testing.assert_allclose(result, results[0], rtol=1e-9)
 
 
+def assert_equal_folds(cv, other, eras):
+    for fold, expected in zip(
+        cv.split(None, groups=eras), other.split(None, groups=eras), strict=True
+    ):
+        np.testing.assert_array_equal(fold[0], expected[0])
+        np.testing.assert_array_equal(fold[1], expected[1])
+
+
 @pytest.mark.parametrize("estimator", SPLITTERS, ids=repr)
 class TestSplitters:
     def test_tables_of_other_libraries_are_told(self, estimator, toy):
@@ -804,9 +812,105 @@ class TestSplitters:
                 np.testing.assert_array_equal(fold[0], other[0])
                 np.testing.assert_array_equal(fold[1], other[1])
 
+    @pytest.mark.parametrize(
+        ("purge", "eras"),
+        [
+            (0, range(1, 41)),
+            (0, [1, 2]),
+            (0, ["X"]),
+            (99, range(1, 41)),
+            (2, ["ash", "oak", "elm", "fir", "yew", "bay"]),
+        ],
+    )
+    def test_the_number_of_folds_is_what_split_gives(self, estimator, purge, eras):
+        draws = "random_state" in estimator.get_params()
+        cv = clone(estimator).set_params(purge=purge, embargo=purge)
+        if draws:
+            cv.set_params(random_state=np.random.RandomState(0))
+        told = []
+        for count in (cv.get_n_splits, lambda *a: len(list(cv.split(*a)))):
+            try:
+                told.append(count(None, None, eras))
+            except ValueError as error:
+                told.append(str(error))
+        assert told[0] == told[1]
+        if draws:  # counting drew nothing
+            expected = clone(estimator).set_params(purge=0)
+            twin = clone(expected).set_params(random_state=np.random.RandomState(0))
+            expected.set_params(random_state=np.random.RandomState(0))
+            twin.get_n_splits(None, None, range(1, 41))
+            assert_equal_folds(twin, expected, range(1, 41))
+
+    def test_what_a_purge_that_leaves_nothing_says_helps(self, estimator):
+        cv = clone(estimator).set_params(purge=99)
+        if "random_state" in cv.get_params():
+            cv.set_params(random_state=0)
+        with pytest.raises(ValueError, match="no training era left") as told:
+            cv.get_n_splits(None, None, range(1, 41))
+        own = set(cv.get_params()) - {"purge", "embargo", "target"}
+        assert any(name in str(told.value) for name in own)
+
     def test_names_are_not_purged(self, estimator):
         with pytest.raises(ValueError, match="Number the eras by week"):
             next(estimator.split(None, groups=["ash", "oak", "elm", "fir"]))
+
+
+class GivenFolds:
+    """A splitter of somebody else, whose folds are what they are."""
+
+    def __init__(self, *folds):
+        self.folds = folds
+
+    def split(self, X=None, y=None, groups=None):
+        yield from self.folds
+
+
+class LastEras:
+    """One fold, of masks or of indices."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def split(self, X, y=None, groups=None):
+        if len(np.unique(groups)) == 1:  # of landmarks of a single era
+            groups = np.arange(len(groups))
+        last = groups >= np.quantile(groups, 0.7)
+        yield self.kind(~last), list(self.kind(last))
+
+
+def takers_of_splitters():
+    for name in ("validation", "cross_fit"):
+        for estimator in TRANSFORMERS:
+            if name in estimator.get_params(deep=False):
+                yield pytest.param(estimator, name, id=f"{estimator!r}-{name}")
+
+
+@pytest.mark.parametrize(("estimator", "name"), list(takers_of_splitters()))
+class TestSplittersThatArePassed:
+    """Of those that somebody else wrote, at every door but ``cv=``."""
+
+    @pytest.mark.parametrize(
+        ("folds", "message"),
+        [
+            ([], "yields no folds"),
+            ([np.arange(40)], "must yield pairs of training and test rows; fold 0"),
+            ([(range(9), [np.arange(9), np.arange(3)])], "fold 0 are a list of 2 arr"),
+            ([(range(9), [9e3])], "test rows of fold 0 are of dtype float64"),
+            ([(range(9), [99_999])], "test rows of fold 0 are from 99999 to 99999"),
+            ([(np.ones(3, bool), [9])], "training rows of fold 0 are a mask of 3 rows"),
+        ],
+    )
+    def test_folds_that_are_none_are_told(self, estimator, name, folds, message, toy):
+        made = clone(estimator).set_params(**{name: GivenFolds(*folds)})
+        with pytest.raises(ValueError, match=f"{name} .*{message}"):
+            made.fit_transform(toy.X, toy.y(), eras=toy.eras)
+
+    def test_masks_are_the_rows_that_they_choose(self, estimator, name, toy):
+        tables = []
+        for kind in (np.asarray, np.flatnonzero):
+            made = clone(estimator).set_params(**{name: LastEras(kind)})
+            tables.append(made.fit_transform(toy.X, toy.y(), eras=toy.eras))
+        np.testing.assert_array_equal(*tables)
 
 
 def special_cases(cls, folder):
@@ -1124,7 +1228,8 @@ def outputs_of(estimator, rows):
     out = {}
     for method in (
         "transform", "predict", "predict_targets", "reconstruct", "score_samples",
-        "predict_proba", "era_familiarity", "get_covariance", "get_feature_names_out",
+        "predict_proba", "era_familiarity", "get_covariance", "get_precision",
+        "get_feature_names_out",
     ):  # fmt: skip
         if not hasattr(estimator, method):
             continue

@@ -35,7 +35,8 @@ def residual_targets(
     Raises
     ------
     ValueError
-        If there are no eras, or not one finite prediction, or NaN, a row.
+        If there are no eras, or not one finite prediction, or NaN, a row, or nothing
+        but NaN where targets are known.
     """
     if eras is None:
         raise ValueError(
@@ -49,6 +50,12 @@ def residual_targets(
         )
     if np.isinf(b).any():
         raise ValueError(f"residual_to is infinite in row {int(np.isinf(b).argmax())}.")
+    labelled = ~np.isnan(y).all(axis=1)
+    if labelled.any() and np.isnan(b[labelled]).all():
+        raise ValueError(
+            f"residual_to is NaN in all {int(labelled.sum())} rows whose target is "
+            "known: nothing to learn. Train on eras that it covers."
+        )
     weights = np.ones(len(y)) if weights is None else weights
     out = np.full_like(y, np.nan)
     for _, rows in eras.rows_by_era():

@@ -39,8 +39,9 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
 
     AdamW minimises the weighted sum of three losses: the squared error of ``r``
     (columns are standardised) and the losses of ``p1`` and ``p2``. `transform` returns
-    the code, `predict` the mean of ``p2`` over the targets. The defaults are the
-    published ones, except that the loss is squared error instead of cross-entropy.
+    the code, `predict` the mean of ``p2`` over the targets. By default, widths,
+    noise, dropout and learning rate are the published ones; loss, batch size, initial
+    weights and constants of batch normalisation are not: the guide compares them.
 
     The table stays at one byte per cell. Noise is not drawn for each cell: its effect
     on the next layer is drawn, from the same distribution.

@@ -40,9 +40,11 @@ def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[
     Raises
     ------
     ValueError
-        If there are no eras, or a fold has an era on both sides or no training rows.
+        If there are no eras, no folds, or row numbers out of range, or a fold has an
+        era on both sides or no training rows.
     """
     from numerai_features.model_selection import EraKFold
+    from numerai_features.model_selection._folds import no_folds, read_folds
 
     if rows.eras is None:
         raise ValueError(
@@ -53,7 +55,9 @@ def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[
     codes = rows.eras.codes
     X = np.empty((rows.n_rows, 1), np.int8)
     folds = []
-    for i, (train, test) in enumerate(splitter.split(X, groups=split_groups(rows))):
+    yielded = splitter.split(X, groups=split_groups(rows))
+    for i, fold in enumerate(read_folds(yielded, rows.n_rows, "cross_fit")):
+        train, test = fold
         if np.isin(codes[test], codes[train]).any():
             raise ValueError(
                 f"cross_fit: fold {i} tests eras that it trains on. Use a splitter by "
@@ -66,6 +70,8 @@ def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[
                 "fewer folds."
             )
         folds.append((known, test))
+    if not folds:
+        raise no_folds(splitter, "cross_fit")
     return folds
 
 

@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -17,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._arguments import COUNT, N_JOBS, NOT_NEGATIVE, ROWS, checked
 from numerai_features._bins import MIDDLE_BIN
-from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._threads import blas_threads
@@ -25,7 +23,6 @@ from numerai_features._validation import (
     check_columns,
     check_missing,
     check_size,
-    fill_missing,
     known_numbers,
     missing_values,
     names_only,
@@ -33,12 +30,13 @@ from numerai_features._validation import (
 )
 from numerai_features._whole_fit import remember_parameters, whole_fit
 from numerai_features.embedders import _maximum_likelihood as ml
+from numerai_features.embedders._gaussian import GaussianModel
 from numerai_features.encoders import Affine, Encoder, Fill
 from numerai_features.moments import EraMoments, Moments
 
 
 class FactorAnalysisEmbedder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    GaussianModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     r"""Factor analysis: latent factors plus Gaussian noise, one variance per feature.
 
@@ -82,7 +80,7 @@ class FactorAnalysisEmbedder(
     mean_ : ndarray of shape (n_features,)
         Mean of the rows; 0 with ``center="era"``, since the rows are centred.
     loglike_ : list of float
-        Log-likelihood of the rows after each step.
+        Log-likelihood of the rows after each step, `n_iter_` numbers.
     n_components_ : int
         The resolved number of factors.
     n_iter_ : int
@@ -305,59 +303,6 @@ class FactorAnalysisEmbedder(
         self._fit(rows)
         return self._transform(rows)
 
-    def score_samples(self, X, *, eras=None):
-        """Return the log-likelihood of each row.
-
-        Parameters
-        ----------
-        X, eras
-            As in `transform`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,), float64
-        """
-        rows = self._read_later(X, eras)
-        centres = self._centres(rows)
-        score = ml.row_likelihood(self.components_.T, self.noise_variance_)
-        scores = np.empty(rows.n_rows)
-        for block in row_blocks(*rows.X.shape):
-            x = self._filled(rows.X[block])
-            scores[block] = score(
-                x - (self.mean_ if centres is None else centres(block))
-            )
-        return scores
-
-    def score(self, X, y=None, *, eras=None):
-        """Return the mean log-likelihood of the rows.
-
-        Parameters
-        ----------
-        X : array-like or frame of shape (n_rows, n_features)
-            The features of fit.
-        y : Ignored
-            Present for API consistency.
-        eras : array-like of shape (n_rows,), default=None
-            As in `transform`.
-
-        Returns
-        -------
-        float
-        """
-        return float(self.score_samples(X, eras=eras).mean())
-
-    def get_covariance(self):
-        r"""Return the model's covariance, :math:`W W^\top + \mathrm{diag}(\psi)`.
-
-        Returns
-        -------
-        ndarray of shape (n_features, n_features)
-        """
-        check_is_fitted(self)
-        covariance = self.components_.T @ self.components_
-        covariance[np.diag_indices_from(covariance)] += self.noise_variance_
-        return covariance
-
     def _fit(self, rows):
         self.missing_values_ = missing_values(rows.X, self.missing, rows.counted)
         self._solve(self._gather(rows), known_numbers(rows.eras))
@@ -392,8 +337,8 @@ class FactorAnalysisEmbedder(
         self.mean_ = moments.mean
         self.components_ = W.T
         self.noise_variance_ = solution.noise_variance
-        self.loglike_ = [-0.5 * moments.weight * f for f in solution.objective]
-        self.n_iter_ = max(1, len(solution.objective) - 1)
+        self.loglike_ = [float(-0.5 * moments.weight * f) for f in solution.objective]
+        self.n_iter_ = len(solution.objective)
         weight = ml.posterior_weight(W, solution.noise_variance)
         # float64: a float32 sum over hundreds of bins has visible rounding error.
         factors = ("factors", Affine(weight, -self.mean_ @ weight))
@@ -423,17 +368,6 @@ class FactorAnalysisEmbedder(
         if self._fitted_with.center == "era":
             require_eras(rows.eras, self.fitted_eras_ is not None, type(self).__name__)
         check_missing(rows.X, self._fitted_with.missing)
-
-    def _filled(self, block) -> NDArray[np.float64]:
-        return fill_missing(block.astype(np.float64), self.missing_values_)
-
-    def _centres(self, rows):
-        """Return a function from rows to their eras' means; None unless by era."""
-        if self._fitted_with.center != "era":
-            return None
-        eras = rows.era_index.rows_by_era()
-        means = np.stack([self._filled(rows.X[mine]).mean(axis=0) for _, mine in eras])
-        return lambda block: means[rows.codes[block]]
 
     def __getstate__(self):
         state = super().__getstate__()

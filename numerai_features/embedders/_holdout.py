@@ -42,8 +42,7 @@ def hold_out(
     if validation is None:
         return Holdout(among, None)
     if hasattr(validation, "split"):
-        X = np.empty((rows.n_rows, 1), np.int8)
-        fold = list(validation.split(X, groups=split_groups(rows)))[-1]
+        fold = _last_fold(validation, rows)
         # The splitter counts all rows, including those outside `among`.
         train, valid = (np.flatnonzero(np.isin(among, part)) for part in fold)
         return _checked(validation, among, train, valid)
@@ -55,6 +54,17 @@ def hold_out(
     else:
         return Holdout(among, None)
     return _checked(validation, among, train, valid)
+
+
+def _last_fold(validation: Any, rows: Rows) -> Any:
+    from numerai_features.model_selection._folds import no_folds, read_folds
+
+    X = np.empty((rows.n_rows, 1), np.int8)
+    folds = validation.split(X, groups=split_groups(rows))
+    *_, last = [None, *read_folds(folds, rows.n_rows, "validation")]
+    if last is None:
+        raise no_folds(validation, "validation")
+    return last
 
 
 def _checked(validation: Any, among: Any, train: Any, valid: Any) -> Holdout:

@@ -165,7 +165,7 @@ def _minimise(
         known = latest.get(result.x.tobytes())
         value, W = known or _profile(correlation, psi, k)
     # Status 1 is max_iter; 2 is a line search that rounding stops at the optimum.
-    return W, psi, [*steps, value], bool(result.status != 1)
+    return W, psi, [*steps[:-1], value], bool(result.status != 1)
 
 
 def _profile(
@@ -233,6 +233,16 @@ def posterior_weight(W: Array, psi: Array) -> Array:
     scaled = W / np.where(psi > 0, psi, np.inf)[:, None]
     gram = np.eye(W.shape[1]) + W.T @ scaled
     return np.asarray(np.linalg.solve(gram, scaled.T).T)
+
+
+def precision(W: Array, psi: Array) -> Array:
+    """Return the inverse of WW' + diag(psi), zero for columns without variance."""
+    inverse = np.divide(1, psi, out=np.zeros_like(psi), where=psi > 0)
+    scaled = W * inverse[:, None]
+    out = -posterior_weight(W, psi) @ scaled.T
+    out = (out + out.T) / 2  # but for rounding it is symmetric
+    out[np.diag_indices_from(out)] += inverse
+    return np.asarray(out)
 
 
 def with_signs(W: Array, covariance: Array) -> Array:

@@ -24,6 +24,7 @@ from numerai_features.experiment._arms import (
     make_estimator,
     models_of,
 )
+from numerai_features.experiment._schema import WINDOW
 from numerai_features.experiment._store import ArmResult
 from numerai_features.model_selection import EraKFold, EraWalkForward
 from numerai_features.model_selection._folds import Chosen, Fold, folds_to_run
@@ -183,7 +184,7 @@ def _make_splitter(cv: dict[str, Any]) -> Any:
     apart = {"purge": cv["purge"], "embargo": cv["embargo"]}
     if cv["scheme"] == "k-fold":
         return EraKFold(cv["n_splits"], **apart)
-    window = {name: cv[name] for name in ("test_eras", "max_train_eras")}
+    window = {name: cv[name] for name in WINDOW}
     return EraWalkForward(cv["n_splits"], **window, **apart)
 
 

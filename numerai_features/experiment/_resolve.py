@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from numerai_features.experiment._columns import check_columns
-from numerai_features.experiment._schema import Problems, got
+from numerai_features.experiment._schema import WINDOW, Problems, got
 from numerai_features.experiment._trust import untrusted_params
 
 _MODEL_KEYS = {
@@ -106,8 +106,12 @@ def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> None:
 
 
 def _check_folds(cv: dict[str, Any], problems: Problems) -> None:
+    fewest, most = cv["min_train_eras"], cv["max_train_eras"]
+    if fewest is not None and most is not None and fewest > most:
+        message = f"got {fewest}; expected at most cv.max_train_eras, which is {most}."
+        problems.append((("cv", "min_train_eras"), message))
     if cv["scheme"] == "k-fold":
-        for name in ("test_eras", "max_train_eras"):
+        for name in WINDOW:
             if cv[name] is not None:
                 message = 'goes with scheme = "walk-forward"; got scheme = "k-fold".'
                 problems.append((("cv", name), message))

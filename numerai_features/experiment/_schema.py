@@ -16,6 +16,9 @@ from numerai_features._names import near_names
 KeyPath = tuple[str, ...]
 Problems = list[tuple[KeyPath, str]]
 
+WINDOW = ("test_eras", "first_test_era", "min_train_eras", "max_train_eras")
+"""Fields of ``[cv]`` that go with a walk forward alone."""
+
 _WORDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -287,6 +290,14 @@ EXPERIMENT = Table(
                     minimum=1,
                 ),
                 "n_splits": Field("folds", (int,), 5, minimum=1),
+                "first_test_era": Field(
+                    "where walk-forward tests begin, such as the first validation era "
+                    "(default: behind a first block, or min_train_eras)",
+                    (int, str),
+                ),
+                "min_train_eras": Field(
+                    "shortest walk-forward training window", (int,), minimum=1
+                ),
                 "max_train_eras": Field(
                     "longest walk-forward training window (default: all of the past)",
                     (int,),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from numerai_features._eras import EraIndex, encode_eras, era_label
 from numerai_features._threads import blas_threads
 from numerai_features._validation import (
+    as_floats,
     as_frame,
     column_names,
     fill_missing,
@@ -23,6 +24,7 @@ from numerai_features._validation import (
     validate_target,
 )
 from numerai_features.metrics._corr import RefusedTarget, era_corr, normal_scores
+from numerai_features.metrics._references import one_reference, take_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +42,7 @@ NEEDS = {
 """Which argument a metric needs beside the predictions."""
 
 _WITHOUT_TARGET = frozenset({"max_exposure", "benchmark_corr"})
+_REFERENCES = frozenset({"benchmark", "meta_model"})
 _IN_QUARTERS = frozenset({"mmc", "bmc"})  # covariances; all others are correlations
 _MAX_MISSING = 0.2  # of an era's rows: what numerai_tools lets be filtered away
 _BLOCK_BYTES = 4 << 20
@@ -98,10 +101,13 @@ def era_scores(
     metric : {"corr", "mmc", "bmc", "fnc", "max_exposure", "benchmark_corr"}, \
             default="corr"
         What to compute.
-    benchmark : array-like of shape (n_rows,), default=None
-        Predictions of the benchmark model, for "bmc" and "benchmark_corr".
-    meta_model : array-like of shape (n_rows,), default=None
-        Predictions of the meta model, for "mmc".
+    benchmark : array-like of shape (n_rows,) or frame, default=None
+        Predictions of the benchmark model, for "bmc" and "benchmark_corr". A Series
+        or Numerai's whole file, indexed by id, is matched by id where `y`,
+        `prediction` or `eras` is indexed so; it may have further rows. Of several
+        models' columns choose one.
+    meta_model : array-like of shape (n_rows,) or frame, default=None
+        Predictions of the meta model, for "mmc"; likewise.
     features : array-like of shape (n_rows, n_features), default=None
         For "fnc" and "max_exposure". Missing cells count as the middle bin (2 in
         integers, the column's median in floats); a frame's column ``era`` is ignored.
@@ -159,17 +165,20 @@ def scores_by_era(
     """
     given = dict.fromkeys(set(NEEDS.values())) | given
     check_metric(metric, METRICS, given)
+    needed = NEEDS.get(metric)
+    if needed in _REFERENCES:
+        ids = _ids_of(y=y, prediction=prediction, eras=eras)
+        given |= {needed: _by_id(one_reference(given[needed], needed), needed, ids)}
     _check_same_rows(y=y, prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
     target = _known_target(y, len(values), metric)
     if target is not None and metric in _IN_QUARTERS:
         target = _in_quarters(target, metric)
-    needed = NEEDS.get(metric)
     if needed == "features":
         other: Any = _Features(given["features"], len(values))
     else:
-        other = needed and _reference(given[needed], len(values), needed)
+        other = needed and _reference(given[needed], index, needed)
     # Of one era, threads of BLAS cost more than they save, in FNC's products too.
     with blas_threads(1):
         scores = _score_eras(index, target, values, other, metric, keep_few)
@@ -295,8 +304,46 @@ def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | Non
     raise ValueError(f"metric={metric!r} needs the target, but y is None.")
 
 
-def _reference(values: Any, n_rows: int, name: str) -> NDArray[np.float64]:
+def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
+    """Return another model's predictions, NaN where there are none."""
+    n_rows = index.n_rows
+    if hasattr(values, "iloc") and len(values) != n_rows:
+        raise ValueError(
+            f"{name} has {len(values)} rows, and {n_rows} are scored: ids must tell "
+            f"which. Pass y or prediction as a Series indexed by id, as {name} is."
+        )
+    values = as_floats(values, name)
+    if values.size and np.isnan(values).all():
+        raise ValueError(
+            f"{name} covers none of the eras that are scored: it is NaN in all "
+            f"{n_rows} rows of eras {index.labels[0]} to {index.labels[-1]}. Score "
+            "eras, and test folds, that it covers (the meta model starts late)."
+        )
     return validate_target(values, n_rows, name=name)
+
+
+def _ids_of(**tables: Any) -> tuple[str, Any]:
+    """Return the first index that tells rows apart, and whose it is."""
+    import pandas as pd
+
+    for name, table in tables.items():
+        rows = getattr(table, "index", None)
+        if isinstance(rows, pd.Index) and not isinstance(rows, pd.RangeIndex):
+            return name, rows
+    return "", None
+
+
+def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
+    """Return a reference's rows in the order of ids, where both have ids."""
+    import pandas as pd
+
+    owner, wanted = ids
+    rows = getattr(reference, "index", None)
+    if wanted is None or not isinstance(rows, pd.Index) or rows.equals(wanted):
+        return reference
+    if pd.api.types.is_numeric_dtype(rows.dtype):
+        return reference  # rows that were counted, maybe of another table
+    return take_ids(reference, wanted, name, owner)
 
 
 def _in_quarters(target: NDArray[np.float64], metric: str) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ from numerai_features.metrics._era_scores import (
     era_scores,
     one_column,
 )
+from numerai_features.metrics._references import one_reference, take_ids
 from numerai_features.metrics._summary import sharpe
 
 SCORER_METRICS = ("corr", "sharpe", "mmc", "bmc", "fnc")
@@ -47,10 +48,11 @@ class EraScorer(BaseEstimator):
     metric : {"corr", "sharpe", "mmc", "bmc", "fnc"}, default="corr"
         The mean over eras of what `era_scores` computes, or with "sharpe" the mean of
         the CORRs over their standard deviation. Higher is better.
-    benchmark : Series, default=None
+    benchmark : Series or frame, default=None
         For "bmc": the benchmark's predictions for at least the rows that will be
-        scored, indexed as X is (by Numerai's id). Each fold takes its own.
-    meta_model : Series, default=None
+        scored, indexed as X is (by Numerai's id). Each fold takes its own. Numerai's
+        whole file may come; of several models' columns choose one.
+    meta_model : Series or frame, default=None
         For "mmc", likewise.
     features : list of str, DataFrame or None, default=None
         For "fnc": columns of X, a frame indexed as X is, or None for all of X.
@@ -157,7 +159,8 @@ class EraScorer(BaseEstimator):
             return {}
         if needed == "features":
             return {needed: _take_features(self.features, X)}
-        return {needed: _take_rows(getattr(self, needed), X, needed)}
+        reference = one_reference(getattr(self, needed), needed)
+        return {needed: _take_rows(reference, X, needed)}
 
     def _accept_sample_weight(self) -> bool:
         """Tell searches without metadata routing that eras are not weighted."""
@@ -182,10 +185,11 @@ def make_era_scorer(
     metric : {"corr", "sharpe", "mmc", "bmc", "fnc"}, default="corr"
         The mean over eras of what `era_scores` computes, or with "sharpe" the mean of
         the CORRs over their standard deviation. Higher is better.
-    benchmark : Series, default=None
+    benchmark : Series or frame, default=None
         For "bmc": the benchmark's predictions for at least the rows that will be
-        scored, indexed as X is (by Numerai's id). Each fold takes its own.
-    meta_model : Series, default=None
+        scored, indexed as X is (by Numerai's id). Each fold takes its own. Numerai's
+        whole file may come; of several models' columns choose one.
+    meta_model : Series or frame, default=None
         For "mmc", likewise.
     features : list of str, DataFrame or None, default=None
         For "fnc": columns of X, a frame indexed as X is, or None for all of X.
@@ -249,17 +253,7 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
             f"{name} is matched to the rows of X by their ids, and X is no pandas "
             f"frame but {type(X).__name__}. Pass X as a DataFrame indexed by id."
         )
-    if not table.index.is_unique:
-        raise ValueError(f"{name} has ids more than once; keep one row for each id.")
-    positions = table.index.get_indexer(ids)
-    missing = positions < 0
-    if missing.any():
-        raise ValueError(
-            f"{name} has no row for {int(missing.sum())} of {len(X)} ids of X, the "
-            f"first is {ids[missing.argmax()]!r}. Pass {name} for all rows, with "
-            "the same index; NaN where it has no prediction."
-        )
-    return table.iloc[positions].to_numpy()
+    return take_ids(table, ids, name, "X")
 
 
 def _check_table(table: Any, name: str) -> None:
@@ -271,7 +265,8 @@ def _check_table(table: Any, name: str) -> None:
                 "features must be a list of columns of X, a frame indexed as X is, or "
                 f"None; got {table!r}."
             )
-    elif index_of(table) is None:
+        return
+    if index_of(one_reference(table, name)) is None:
         raise ValueError(
             f"{name} must be pandas, indexed as X is (by id), so that each fold finds "
             f"its rows; got {type(table).__name__}."

@@ -160,10 +160,11 @@ def summarize(
         they are, and where there is none, exposure comes alone. Feature-neutral scores
         cost seconds an era with thousands of features: pass Numerai's medium
         set.
-    benchmark : array-like of shape (n_rows,), default=None
-        Adds ``bmc`` and ``benchmark_corr``.
-    meta_model : array-like of shape (n_rows,), default=None
-        Adds ``mmc``.
+    benchmark : array-like of shape (n_rows,) or frame, default=None
+        Adds ``bmc`` and ``benchmark_corr``. As in `era_scores`: a whole file is
+        matched by id.
+    meta_model : array-like of shape (n_rows,) or frame, default=None
+        Adds ``mmc``; likewise.
     last : int, default=200
         If there are more scored eras than this, every column is there again for the
         last so many, with the suffix ``_last200``. Eras that are names have no last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +110,19 @@ class BaseEraSplitter(BaseEstimator):
         """
         return False
 
+    @property
+    def _more_to_train(self) -> str:
+        """What leaves more eras to train on, for a message."""
+        return "Test fewer eras at once"
+
+    @property
+    def _draws_anew(self) -> bool:
+        """Whether each call of `split` draws other folds."""
+        return False
+
+    def _check_numbers(self, numbers: NDArray[np.int64]) -> None:
+        """Raise where resolved eras are too few, whatever is drawn."""
+
     def _check_names(self, eras: EraIndex, purge: int) -> None:
         """Raise where names do not tell what order or distances are needed for."""
         if self._needs_order:
@@ -129,6 +143,7 @@ class BaseEraSplitter(BaseEstimator):
         resolved, numbers = self._resolved(eras, y)
         purge = self._purge(y)
         self._check_names(eras, purge)
+        self._check_numbers(numbers)
         for i, (train, test) in enumerate(self._folds(numbers, purge)):
             purged, embargoed = _forbidden(numbers, test, purge, self.embargo)
             fold = EraFold(
@@ -142,8 +157,9 @@ class BaseEraSplitter(BaseEstimator):
                 raise ValueError(
                     f"Fold {i} (test from era {first}) has no training era left after "
                     f"a purge of {purge} and an embargo of {self.embargo} eras; the "
-                    f"data have {len(numbers)} eras. Use more eras, fewer splits, or "
-                    "a smaller purge (purge=0 for targets that do not overlap)."
+                    f"data have {len(numbers)} eras. {self._more_to_train}, or take "
+                    "more eras or a smaller purge (purge=0 for targets that do not "
+                    "overlap)."
                 )
             yield EraFold(*(_over_all(mask, resolved) for mask in fold))
 
@@ -184,15 +200,31 @@ class FixedCountSplitter(BaseEraSplitter):
 
         Parameters
         ----------
-        X, y, groups : Ignored
-            Present for API consistency.
+        X, y, groups
+            As in `split`. Where they tell the eras, it raises what `split` would
+            raise; without eras only the parameters are looked at. Of folds that each
+            call draws anew (``random_state=None``) it cannot know whether the purge
+            leaves some to train on.
 
         Returns
         -------
         int
         """
         self._validate_params()
-        return self._n_splits
+        n_splits = self._n_splits
+        if find_eras(X, groups) is not None:
+            self._check_possible(self._eras(X, groups), y)
+        return n_splits
+
+    def _check_possible(self, eras: EraIndex, y: Any) -> None:
+        """Raise what `split` would raise; no generator of the caller's is moved."""
+        if self._draws_anew:
+            _, numbers = self._resolved(eras, y)
+            self._check_names(eras, self._purge(y))
+            self._check_numbers(numbers)
+            return
+        for _ in deepcopy(self)._era_folds(eras, y):
+            pass
 
 
 def resolved_eras(eras: EraIndex, y: Any = None) -> Mask:

@@ -13,7 +13,12 @@ from numerai_features._fitted import components, tell_eras
 from numerai_features._horizon import resolve_horizon
 from numerai_features._validation import as_frame, require_numbers
 from numerai_features.model_selection._base import resolved_eras
-from numerai_features.model_selection._folds import Counts, era_folds, index_eras
+from numerai_features.model_selection._folds import (
+    Counts,
+    era_folds,
+    index_eras,
+    no_folds,
+)
 from numerai_features.model_selection._telling_columns import check_columns
 
 if TYPE_CHECKING:
@@ -136,11 +141,7 @@ def check_splits(
         _check_fold(i, index, resolved, *fold, span)
         table.append(_tell_fold(index, *fold))
     if not table:
-        raise ValueError(
-            f"cv yields no folds; got {cv!r}. Pass a splitter, a number of folds, or "
-            "pairs of training and test rows. (A generator is empty when it was gone "
-            "through before; make a list of it.)"
-        )
+        raise no_folds(cv)
     if X is not None:
         check_columns(as_frame(X), index, estimator)
     elif estimator is not None:

@@ -92,6 +92,7 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
     def n_paths(self):
         """Number of backtest paths."""
         self._validate_params()
+        self._check_groups()
         return comb(self.n_groups - 1, self.n_test_groups - 1)
 
     @checked(predictions=[ROWS])
@@ -150,11 +151,17 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
 
     @property
     def _n_splits(self):
+        self._check_groups()
         return comb(self.n_groups, self.n_test_groups)
+
+    @property
+    def _more_to_train(self):
+        return "Lower n_test_groups, or raise n_groups"
 
     def _era_paths(self, eras, y=None) -> Iterator[NDArray[np.intp]]:
         """Yield for each split the path that each era's prediction is for; or -1."""
         resolved, numbers = self._resolved(eras, y)
+        self._check_numbers(numbers)
         group = self._group_of(len(numbers))
         seen = np.zeros(self.n_groups, np.intp)
         for tested in self._combinations():
@@ -169,25 +176,33 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
         for tested in combinations(range(self.n_groups), self.n_test_groups):
             yield list(tested)
 
-    def _group_of(self, n_eras):
-        """Return the group of each era."""
+    def _check_groups(self):
+        """Raise where no eras could be split so."""
         if self.n_test_groups >= self.n_groups:
             raise ValueError(
                 f"n_test_groups={self.n_test_groups} must be less than "
                 f"n_groups={self.n_groups}: the others are trained on."
             )
-        if self._n_splits > _MOST_SPLITS:
+        n_splits = comb(self.n_groups, self.n_test_groups)
+        if n_splits > _MOST_SPLITS:
             raise ValueError(
                 f"n_groups={self.n_groups} and n_test_groups={self.n_test_groups} give "
-                f"{self._n_splits:,} splits, each with a model to fit; at most "
+                f"{n_splits:,} splits, each with a model to fit; at most "
                 f"{_MOST_SPLITS:,} are allowed. Lower n_groups, or take n_test_groups "
                 "further from its half."
             )
+
+    def _check_numbers(self, numbers):
+        self._check_groups()
+        n_eras = len(numbers)
         if self.n_groups > n_eras:
             raise ValueError(
                 f"n_groups={self.n_groups} must be at most the number of resolved "
-                f"eras, {n_eras}."
+                f"eras, {n_eras}. Lower it, or take more eras."
             )
+
+    def _group_of(self, n_eras):
+        """Return the group of each era."""
         size = n_eras // self.n_groups
         return np.minimum(np.arange(n_eras) // size, self.n_groups - 1)
 

@@ -13,7 +13,7 @@ from numerai_features._eras import EraIndex, near_eras
 from numerai_features._horizon import resolve_horizon
 from numerai_features._optional import import_optional
 from numerai_features.model_selection._base import BaseEraSplitter, EraFold
-from numerai_features.model_selection._folds import era_folds, index_eras
+from numerai_features.model_selection._folds import era_folds, index_eras, no_folds
 
 _UNUSED, _TRAIN, _PURGE, _EMBARGO, _TEST, _LEAKING = range(6)
 
@@ -176,11 +176,7 @@ class EraSplitDisplay:
             for fold in _folds(cv, index, y)
         ]
         if not folds:
-            raise ValueError(
-                f"cv yields no folds; got {cv!r}. Pass a splitter, a number of folds, "
-                "or at least one pair of train and test rows. (A generator is empty "
-                "when it was gone through before; make a list of it.)"
-            )
+            raise no_folds(cv)
         name = _name(cv, len(folds))
         states = np.stack(folds)
         return cls(states=states, era_numbers=numbers, splitter_name=name).plot(ax)

@@ -88,11 +88,33 @@ def row_folds(
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Yield the rows of each fold of any splitter, with the eras as groups."""
     splitter, *arguments = _splitting(cv, eras, y)
-    for number, fold in enumerate(splitter.split(*arguments)):
-        train, test = _pair(fold, number)
+    yield from read_folds(splitter.split(*arguments), eras.n_rows)
+
+
+def read_folds(
+    folds: Any, n_rows: int, cv: str = "cv"
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield the rows of folds that anyone's splitter yields, as indices.
+
+    Parameters
+    ----------
+    folds : iterable
+        Pairs of indices or masks.
+    n_rows : int
+        How many rows there are.
+    cv : str, default="cv"
+        What the messages call the splitter.
+
+    Raises
+    ------
+    ValueError
+        If a fold is no pair of rows that are there.
+    """
+    for number, fold in enumerate(folds):
+        train, test = _pair(fold, number, cv)
         yield (
-            _places(train, eras.n_rows, f"the training rows of fold {number}"),
-            _places(test, eras.n_rows, f"the test rows of fold {number}"),
+            _places(train, n_rows, f"the training rows of fold {number}", cv),
+            _places(test, n_rows, f"the test rows of fold {number}", cv),
         )
 
 
@@ -155,7 +177,10 @@ def read_cv(cv: Any, y: Any = None) -> Any:
     from sklearn.model_selection import check_cv
 
     if not isinstance(cv, Integral) and not hasattr(cv, "split"):
-        cv = [_pair(fold, number) for number, fold in enumerate(cv)]
+        pairs = [_pair(fold, number) for number, fold in enumerate(cv)]
+        if not pairs:
+            raise no_folds(cv)
+        cv = pairs
     return check_cv(cv, y)
 
 
@@ -170,47 +195,73 @@ def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
     return splitter, X, y, eras.row_keys if takes_groups else None
 
 
-def _pair(fold: Any, number: int) -> Any:
+def _pair(fold: Any, number: int, cv: str = "cv") -> Any:
     """Return what a splitter yields, if it is two things."""
     if isinstance(fold, np.ndarray) and fold.ndim:
         fold = tuple(fold)
     if isinstance(fold, tuple | list) and len(fold) == 2:
         return fold
     raise ValueError(
-        f"cv must yield pairs of training and test rows; fold {number} is "
+        f"{cv} must yield pairs of training and test rows; fold {number} is "
         f"{repr_shortly(fold)}."
     )
 
 
-def _places(rows: Any, n_rows: int, owner: str) -> NDArray[np.intp]:
+def _places(rows: Any, n_rows: int, owner: str, cv: str) -> NDArray[np.intp]:
     """Return rows as indices: a list or a mask may come, too."""
-    try:
-        places: NDArray[Any] = np.asarray(rows)
-    except ValueError as error:  # lists of several lengths
-        raise _no_rows(n_rows, owner, str(error)) from error
+    if _is_list_of_arrays(rows):
+        raise ValueError(
+            f"{cv} must yield the rows of a fold in one array; {owner} are a list of "
+            f"{len(rows)} arrays, as of combinatorial splitters of other packages. "
+            "Join them by np.concatenate, or use CombinatorialPurgedEraCV."
+        )
+    places: NDArray[Any] = np.asarray(rows)
     if places.ndim != 1:
-        raise _no_rows(n_rows, owner, f"of shape {places.shape}")
+        raise _no_rows(n_rows, owner, cv, f"of shape {places.shape}")
     if places.dtype == bool:
         if len(places) != n_rows:
-            raise _no_rows(n_rows, owner, f"a mask of {len(places)} rows")
+            raise _no_rows(n_rows, owner, cv, f"a mask of {len(places)} rows")
         return np.flatnonzero(places)
     if not places.size:  # numpy makes floats of []
         return np.empty(0, np.intp)
     if places.dtype.kind not in "iu":
-        raise _no_rows(n_rows, owner, f"of dtype {places.dtype}")
+        raise _no_rows(n_rows, owner, cv, f"of dtype {places.dtype}")
     low, high = places.min(), places.max()
     if low < -n_rows or high >= n_rows:
-        raise _no_rows(n_rows, owner, f"from {low} to {high}")
+        raise _no_rows(n_rows, owner, cv, f"from {low} to {high}")
     places = places.astype(np.intp, copy=False)
     return places if low >= 0 else places % n_rows  # from the end, as numpy has it
 
 
-def _no_rows(n_rows: int, owner: str, got: str) -> ValueError:
-    return ValueError(
-        f"cv must yield row indices below {n_rows}, or masks of {n_rows} rows, "
-        f"as many as there are labels in eras; {owner} are {got}. Pass as eras one "
-        "label for each row that cv splits."
+def _is_list_of_arrays(rows: Any) -> bool:
+    if not isinstance(rows, list | tuple):
+        return False
+    return any(
+        isinstance(part, list | tuple) or getattr(part, "ndim", 0) for part in rows
     )
+
+
+def _no_rows(n_rows: int, owner: str, cv: str, got: str) -> ValueError:
+    what, advice = "rows", "Let it split the rows that it is handed."
+    if cv == "cv":
+        what = "labels in eras"
+        advice = "Pass as eras one label for each row that cv splits."
+    return ValueError(
+        f"{cv} must yield row indices below {n_rows}, or masks of {n_rows} rows, "
+        f"as many as there are {what}; {owner} are {got}. {advice}"
+    )
+
+
+def no_folds(given: Any, cv: str = "cv") -> ValueError:
+    """Return the error for a splitter, or pairs of rows, of which nothing came."""
+    advice = "Pass a splitter that splits these rows."
+    if not hasattr(given, "split"):
+        advice = (
+            "Pass a splitter, or pairs of training and test rows. A generator is empty "
+            "when it was gone through before: pass list(splitter.split(...)), or the "
+            "splitter itself."
+        )
+    return ValueError(f"{cv} yields no folds; got {given!r}. {advice}")
 
 
 def _rows_in_eras(eras: EraIndex, rows: NDArray[np.intp]) -> Counts:

@@ -89,10 +89,26 @@ class EraKFold(FixedCountSplitter):
     def _needs_order(self):
         return self.chunk is not None
 
+    @property
+    def _draws_anew(self):
+        return self.shuffle and self.random_state is None
+
+    @property
+    def _more_to_train(self):
+        if self.shuffle:
+            return "Shuffle longer pieces (chunk=, several times the purge)"
+        return "Raise n_splits, for shorter folds"
+
+    def _chunks(self, numbers):
+        return (numbers - numbers[0]) // (self.chunk or 1)
+
+    def _check_numbers(self, numbers):
+        n_chunks = len(np.unique(self._chunks(numbers)))
+        _check_enough(self, n_chunks, "chunks of eras" if self.chunk else "eras")
+
     def _folds(self, numbers, purge):
-        chunks = (numbers - numbers[0]) // (self.chunk or 1)
+        chunks = self._chunks(numbers)
         order = np.unique(chunks)
-        _check_enough(self, len(order), "chunks of eras" if self.chunk else "eras")
         if self.shuffle:
             order = check_random_state(self.random_state).permutation(order)
         for tested in np.array_split(order, self.n_splits):
@@ -165,7 +181,15 @@ class RepeatedEraKFold(FixedCountSplitter):
     def _n_splits(self):
         return self.n_splits * self.n_repeats
 
-    def _folds(self, numbers, purge):
+    @property
+    def _draws_anew(self):
+        return self.random_state is None
+
+    @property
+    def _more_to_train(self):
+        return "Raise n_splits, for shorter folds"
+
+    def _check_numbers(self, numbers):
         n_eras = len(numbers)
         _check_enough(self, n_eras, "eras")
         n_borders = n_eras // self.n_splits
@@ -175,6 +199,10 @@ class RepeatedEraKFold(FixedCountSplitter):
                 f"resolved eras cannot be cut into {self.n_splits} blocks more often "
                 "without a border that was there before. Lower n_repeats or n_splits."
             )
+
+    def _folds(self, numbers, purge):
+        n_eras = len(numbers)
+        n_borders = n_eras // self.n_splits
         borders = check_random_state(self.random_state).permutation(n_borders)
         for first in borders[: self.n_repeats]:
             ring = np.roll(np.arange(n_eras), -first)
@@ -188,5 +216,5 @@ def _check_enough(splitter, n_units, units):
     if splitter.n_splits > n_units:
         raise ValueError(
             f"n_splits={splitter.n_splits} must be at most the number of resolved "
-            f"{units}, {n_units}."
+            f"{units}, {n_units}. Lower it, or take more eras."
         )

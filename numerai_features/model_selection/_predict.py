@@ -43,6 +43,7 @@ from numerai_features.model_selection._folds import (
     era_folds,
     folds_to_run,
     index_eras,
+    no_folds,
     read_cv,
 )
 from numerai_features.model_selection._k_fold import EraKFold
@@ -198,7 +199,7 @@ def cross_val_predict_eras(
     total = count_folds(cv, index, y)
     run_folds(tasks(), done, total=total, n_jobs=n_jobs, verbose=bool(verbose))
     if not tests:
-        raise ValueError(f"cv yields no folds; got {cv!r}. Pass a splitter.")
+        raise no_folds(cv)
     results = [done[fold] for fold in range(len(tests))]
     frame = _as_frame(data, tests, results)
     if isinstance(cv, CombinatorialPurgedEraCV):

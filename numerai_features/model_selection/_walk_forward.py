@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from numerai_features._arguments import COUNT, Finite, Whole, checked
+from numerai_features._eras import encode_eras, era_number
+from numerai_features._validation import find_eras
 from numerai_features.model_selection._base import (
     BaseEraSplitter,
     FixedCountSplitter,
 )
 
+_LARGEST_LABEL = 21_000_000  # of a date as a number
 _NUMERAI_TEST_ERAS = 156  # that each of Numerai's own walk-forward models predicts
 
 
@@ -23,10 +27,21 @@ class EraWalkForward(BaseEraSplitter):
     ----------
     n_splits : int, default=5
         Number of folds where `test_eras` is None: the eras are cut into
-        ``n_splits + 1`` blocks, and every block but the first is tested once.
+        ``n_splits + 1`` blocks, and every block but the first is tested once. With
+        `first_test_era` or `min_train_eras` the eras from the first tested one on are
+        cut into `n_splits` blocks, all of which are tested.
     test_eras : int, default=None
-        Length of a block in era numbers, from the first era on; then the data give
-        the number of folds. Numerai's own models use 156, see `numerai`.
+        Length of a block in era numbers; then the data give the number of folds. The
+        first block begins at the first era, and is not tested, unless
+        `first_test_era` or `min_train_eras` says where tests begin. Numerai's own
+        models use 156, see `numerai`.
+    first_test_era : era label, default=None
+        Where the first test block begins, such as the first era of the validation
+        file: ``0575``, ``"0575"``, or a date where the data have dates.
+    min_train_eras : int, default=None
+        Shortest training window, in era numbers back from the purge: the first test
+        block begins as soon as there are so many. With `first_test_era` too, it is an
+        error if there are fewer.
     max_train_eras : int, default=None
         Longest training window, in era numbers back from the purge: a sliding
         window. None: all of the past.
@@ -48,11 +63,29 @@ class EraWalkForward(BaseEraSplitter):
     ...     print(train, test)
     [1 2 3] [5 6 7 8]
     [1 2 3 4 5 6 7] [ 9 10 11 12]
+
+    Era by era, each predicted by a model of the 4 eras before the purge:
+
+    >>> cv = EraWalkForward(
+    ...     test_eras=1, min_train_eras=4, max_train_eras=4, purge=2)
+    >>> for train, test in cv.split_eras(eras[:9]):
+    ...     print(train, test)
+    [1 2 3 4] [7]
+    [2 3 4 5] [8]
+    [3 4 5 6] [9]
+
+    The training file, then the validation file, whose first era is 9:
+
+    >>> [(train, test)] = EraWalkForward(1, first_test_era=9, purge=1).split_eras(eras)
+    >>> print(train, test)
+    [1 2 3 4 5 6 7] [ 9 10 11 12]
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
         "n_splits": [COUNT],
         "test_eras": [Whole(1), None],
+        "first_test_era": [Whole(-_LARGEST_LABEL, _LARGEST_LABEL), str, date, None],
+        "min_train_eras": [Whole(1), None],
         "max_train_eras": [Whole(1), None],
         **BaseEraSplitter._parameter_constraints,
     }
@@ -62,6 +95,8 @@ class EraWalkForward(BaseEraSplitter):
         n_splits=5,
         *,
         test_eras=None,
+        first_test_era=None,
+        min_train_eras=None,
         max_train_eras=None,
         purge="auto",
         embargo=0,
@@ -69,6 +104,8 @@ class EraWalkForward(BaseEraSplitter):
     ):
         self.n_splits = n_splits
         self.test_eras = test_eras
+        self.first_test_era = first_test_era
+        self.min_train_eras = min_train_eras
         self.max_train_eras = max_train_eras
         self.purge = purge
         self.embargo = embargo
@@ -111,48 +148,113 @@ class EraWalkForward(BaseEraSplitter):
         Parameters
         ----------
         X : array-like or frame, default=None
-            A frame's column ``era`` is looked at where `test_eras` is given.
+            A frame's column ``era`` is looked at.
         y : array-like of shape (n_rows,), default=None
             The target; eras that are not resolved are not counted.
         groups : array-like of shape (n_rows,), default=None
-            Era labels, needed where `test_eras` is given and X has none.
+            Era labels, needed where `test_eras` is given and X has none. Where there
+            are eras, it raises what `split` would raise.
 
         Returns
         -------
         int
         """
         self._validate_params()
-        if self.test_eras is None:
+        self._check_windows()
+        if self.test_eras is None and find_eras(X, groups) is None:
             return self.n_splits
-        _, numbers = self._resolved(self._eras(X, groups), y)
-        return len(self._blocks(numbers)) - 1
+        return sum(1 for _ in self._era_folds(self._eras(X, groups), y))
 
-    def _blocks(self, numbers):
-        """Return the first era number of every block."""
-        if self.test_eras is None:
-            if self.n_splits + 1 > len(numbers):
-                raise ValueError(
-                    f"n_splits={self.n_splits} needs at least {self.n_splits + 1} "
-                    f"resolved eras; got {len(numbers)}."
-                )
-            return np.array([b[0] for b in np.array_split(numbers, self.n_splits + 1)])
-        block = (numbers - numbers[0]) // self.test_eras
-        _, first = np.unique(block, return_index=True)
-        if len(first) < 2:
+    def _check_windows(self):
+        """Raise where no eras could be trained on so."""
+        fewest, most = self.min_train_eras, self.max_train_eras
+        if None not in (fewest, most) and fewest > most:
             raise ValueError(
-                f"test_eras={self.test_eras} leaves no block to test: the eras go from "
-                f"{numbers[0]} to {numbers[-1]}. Lower it."
+                f"min_train_eras={fewest} must be at most max_train_eras={most}. Lower "
+                "the one, or raise the other."
             )
-        return numbers[first]
+
+    def _check_names(self, eras, purge):
+        super()._check_names(eras, purge)
+        self._check_windows()
+        if self.first_test_era is not None:
+            era_number(self.first_test_era, eras, "first_test_era")
 
     @property
     def _needs_order(self):
         return True
 
+    @property
+    def _more_to_train(self):
+        if self.first_test_era is not None:
+            return "Raise first_test_era"
+        if self.min_train_eras is not None:  # what it reaches back to is a gap
+            return "Raise min_train_eras and max_train_eras"
+        return "Pass min_train_eras=, and tests begin where there are so many"
+
+    def _starts(self, numbers, purge):
+        """Return the first era number of every block to test."""
+        first = self._first_test(numbers, purge)
+        if self.test_eras is None:
+            return self._starts_of_equal(numbers, first)
+        anchor = numbers[0] if first is None else first
+        later = numbers[numbers >= anchor]
+        _, places = np.unique((later - anchor) // self.test_eras, return_index=True)
+        if first is not None:
+            return later[places]
+        if len(places) < 2:
+            length = numbers[-1] - numbers[0]
+            raise ValueError(
+                f"test_eras={self.test_eras} leaves no block to test: the eras go from "
+                f"{numbers[0]} to {numbers[-1]}, and the first block is trained on "
+                f"alone. Pass test_eras= of at most {length}, or first_test_era= or "
+                "min_train_eras= to begin earlier."
+            )
+        return later[places[1:]]
+
+    def _starts_of_equal(self, numbers, first):
+        """Return the first era numbers of `n_splits` blocks of as many eras."""
+        tested = numbers if first is None else numbers[numbers >= first]
+        n_blocks = self.n_splits + (first is None)
+        if n_blocks > len(tested):
+            since = "" if first is None else f" from era {first} on"
+            raise ValueError(
+                f"n_splits={self.n_splits} needs at least {n_blocks} resolved eras"
+                f"{since}; got {len(tested)}. Lower n_splits, or take more eras."
+            )
+        blocks = np.array_split(tested, n_blocks)[first is None :]
+        return np.array([block[0] for block in blocks])
+
+    def _first_test(self, numbers, purge):
+        """Return the era number at which tests begin; None if nothing tells it."""
+        fewest, told = self.min_train_eras, self.first_test_era
+        if told is None and fewest is None:
+            return None
+        earliest = numbers[0] + purge + (fewest or 1)
+        known = [] if fewest is None else [f"min_train_eras={fewest}"]
+        first = earliest
+        if told is not None:
+            [first] = encode_eras([told], name="first_test_era").numbers
+            known.append(f"first_test_era={told!r}")
+        span = f"the era numbers go from {numbers[0]} to {numbers[-1]}"
+        if first > numbers[-1]:
+            raise ValueError(
+                f"{known[-1]} leaves no era to test: the first one would be number "
+                f"{first} (purge={purge}), and {span}. Lower it, or take more eras."
+            )
+        if first < earliest:
+            raise ValueError(
+                f"Too few eras are left to train on with {' and '.join(known)}: "
+                f"{span}, so that with purge={purge} tests can begin at number "
+                f"{earliest}. Raise first_test_era, or lower the purge or "
+                "min_train_eras."
+            )
+        return first
+
     def _folds(self, numbers, purge):
-        starts = self._blocks(numbers)
-        ends = [*starts[2:], numbers[-1] + 1]
-        for start, end in zip(starts[1:], ends, strict=True):
+        starts = self._starts(numbers, purge)
+        ends = [*starts[1:], numbers[-1] + 1]
+        for start, end in zip(starts, ends, strict=True):
             train = np.asarray(numbers < start)
             if self.max_train_eras is not None:
                 train &= numbers >= start - purge - self.max_train_eras
@@ -204,6 +306,10 @@ class EraHoldout(FixedCountSplitter):
     @property
     def _needs_order(self):
         return True
+
+    @property
+    def _more_to_train(self):
+        return "Lower test_size"
 
     def _folds(self, numbers, purge):
         n_test = self.test_size

@@ -4,6 +4,7 @@ import sys
 import textwrap
 import warnings
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from numerai_features.compose._residual import residual_targets
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import SupervisedAEMLP
 from numerai_features.embedders._cross_fit import _procrustes, cross_fit_folds
+from numerai_features.nn._layers import BatchNorm, Linear, initialize
 from numerai_features.nn._training import Trainer
 
 SMALL = {
@@ -394,6 +396,11 @@ class TestResiduals:
             make_net().fit(rows.X, signal, eras=rows.eras, residual_to=infinite)
         with pytest.raises(ValueError, match="loss='bce' needs them in"):
             make_net(loss="bce").fit(rows.X, signal, eras=rows.eras, residual_to=signal)
+        known = rows.eras > 3
+        late, early = np.where(known, signal, np.nan), np.where(known, np.nan, signal)
+        match = rf"residual_to is NaN in all {known.sum()} rows whose target is known"
+        with pytest.raises(ValueError, match=match):
+            make_net().fit(rows.X, late, eras=rows.eras, residual_to=early)
 
 
 class TestRefusals:
@@ -512,3 +519,30 @@ def test_real_rows_and_seven_targets(real_data):
     net = make_net(max_epochs=2, n_models=2).fit(panel.X, y, eras=panel.eras)
     assert net.predict_targets(panel.X).shape == (panel.n_rows, 7)
     assert np.isfinite(net.predict(panel.X)).all()
+
+
+def test_the_guide_tells_which_defaults_are_published_and_which_are_not():
+    net, norm = SupervisedAEMLP(), BatchNorm
+    published = {
+        "n_components": 96,
+        "decoder_units": 96,
+        "hidden": (896, 448, 448, 256),
+        "activation": "silu",
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "max_epochs": 100,
+        "patience": 10,
+    }
+    assert {name: getattr(net, name) for name in published} == published
+    rates = (0.0353, 0.0384, 0.4241, 0.1043, 0.4923, 0.3202, 0.2717, 0.4379)
+    given = (net.noise_level, *net.dropout)
+    np.testing.assert_allclose(given, rates, atol=4e-4)
+    guide = (Path(__file__).parents[2] / "docs" / "aemlp.rst").read_text()
+    assert (norm.eps, norm.momentum, net.batch_size) == (1e-5, 0.1, "auto")
+    assert "epsilon 1e-5; a tenth" in guide
+    assert '``"auto"``: a fiftieth' in guide
+    n_in, n_out = 400, 300
+    linear = Linear(n_in, n_out)
+    initialize(linear, 0)
+    assert 0.9 < linear.weight.abs().max() * n_in**0.5 <= 1
+    assert "1 / √inputs" in guide

@@ -52,6 +52,41 @@ class TestReferenceEquivalence:
         np.testing.assert_allclose(
             ours.get_covariance(), reference.get_covariance(), atol=1e-12
         )
+        precision = ours.get_precision()
+        np.testing.assert_allclose(precision, reference.get_precision(), atol=1e-9)
+        np.testing.assert_allclose(precision, np.linalg.inv(ours.get_covariance()))
+        np.testing.assert_array_equal(precision, precision.T)
+
+    @pytest.mark.parametrize("params", [{"rotation": "varimax"}, {"center": "era"}])
+    @pytest.mark.parametrize("n_components", [1, 5, None])
+    def test_precision_is_the_inverse_but_for_constant_columns(
+        self, rows, n_components, params
+    ):
+        X, eras, _ = rows
+        X = X.astype(np.float64) * np.logspace(-3, 3, X.shape[1])
+        X[:, 2] = 3.0
+        fitted = FactorAnalysisEmbedder(n_components, **params).fit(X, eras=eras)
+        precision, rest = fitted.get_precision(), np.arange(X.shape[1]) != 2
+        assert not precision[2].any()
+        assert not precision[:, 2].any()
+        scale = np.sqrt(np.diag(fitted.get_covariance()))[rest]
+        product = (precision @ fitted.get_covariance())[np.ix_(rest, rest)]
+        expected = np.eye(len(scale))
+        np.testing.assert_allclose(
+            product * scale[:, None] / scale, expected, atol=1e-7
+        )
+
+    def test_the_likelihood_is_told_once_a_step(self, rows):
+        X, _, _ = rows
+        for max_iter in (1, 3, 1000):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                ours = FactorAnalysisEmbedder(5, max_iter=max_iter).fit(X)
+            assert ours.n_iter_ == len(ours.loglike_) == len(set(ours.loglike_))
+            assert ours.n_iter_ <= max_iter
+            assert {type(value) for value in ours.loglike_} == {float}
+            assert ours.loglike_[-1] == pytest.approx(total_loglike(ours, X))
+        assert ours.n_iter_ > 3
 
     def test_likelihood_is_not_below_scikit_learns(self, rows):
         X, _, _ = rows

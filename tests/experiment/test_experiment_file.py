@@ -84,6 +84,14 @@ def parquet(tmp_path):
             r"line 3: cv\.test_eras: goes with scheme =",
         ),
         (
+            "[cv]\nscheme = 'k-fold'\nfirst_test_era = '0575'",
+            r"line 3: cv\.first_test_era: goes with scheme =",
+        ),
+        (
+            "[cv]\nmin_train_eras = 9\nmax_train_eras = 8",
+            r"line 2: cv\.min_train_eras: got 9; expected at most .* which is 8",
+        ),
+        (
             "[cv]\nscheme = 'k-fold'\nn_splits = 1",
             r"line 3: cv\.n_splits: got 1; .* >= 2",
         ),

@@ -461,6 +461,11 @@ class TestSettings:
         [
             ("n_splits = 2", "scheme = 'k-fold'\nn_splits = 2", "k-fold, 30 eras"),
             ("n_splits = 2", "test_eras = 8\nmax_train_eras = 6", "walk-forward, 22 e"),
+            (
+                "n_splits = 2",
+                "n_splits = 1\nfirst_test_era = 21",
+                "walk-forward, 10",
+            ),
             ("[latents.fa]", "[latents]\nrandom_columns = false\n[latents.fa]", "20 e"),
             ("[model]", "[model]\nlibrary = 'xgboost'", "20 eras"),
             (

@@ -19,6 +19,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingRegressor
+from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
@@ -389,6 +390,67 @@ def test_benchmark_must_cover_the_rows(frame, y):
     X = frame[FEATURES].to_numpy()
     with pytest.raises(ValueError, match="X is no pandas frame but ndarray"):
         make_era_scorer("bmc", benchmark=y)(model, X, y, eras=frame["era"])
+
+
+@pytest.mark.parametrize("as_file", [pd.DataFrame, pl.from_pandas, pa.table])
+@pytest.mark.parametrize(
+    ("metric", "name"), [("bmc", "benchmark"), ("mmc", "meta_model")]
+)
+def test_a_whole_file_of_numerais_is_taken(frame, y, as_file, metric, name):
+    values = pd.Series(np.random.default_rng(1).normal(size=len(y)), index=y.index)
+    file = pd.DataFrame({"era": frame["era"], "data_type": "t", "model": values})
+    file = pd.concat([file.iloc[::-1], file.iloc[:2].set_axis(["a", "b"])])
+    file = file.rename_axis("id")
+    given = as_file(file if as_file is pd.DataFrame else file.reset_index())
+    model = TinyRegressor()
+    expected, got = (
+        cross_val_score(
+            model,
+            frame,
+            y,
+            cv=KFold(4),
+            scoring=make_era_scorer(metric, **{name: reference}),
+            error_score="raise",
+        )
+        for reference in (values, given)
+    )
+    np.testing.assert_array_equal(got, expected)
+    several = as_file(file.assign(other=0.5))
+    with pytest.raises(ValueError, match=f"{name} must be one col.*'model', 'other'"):
+        make_era_scorer(metric, **{name: several})
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"), [("bmc", "benchmark"), ("mmc", "meta_model")]
+)
+def test_a_fold_that_the_benchmark_does_not_cover_is_told(frame, y, metric, name):
+    late = y.where(frame["era"] >= "0005")
+    scorer = make_era_scorer(metric, **{name: late})
+    match = f"{name} covers none of the eras that are scored: .* rows of eras 0001 to "
+    with pytest.raises(ValueError, match=match):
+        cross_val_score(
+            TinyRegressor(), frame, y, cv=KFold(4), scoring=scorer, error_score="raise"
+        )
+
+
+@pytest.mark.parametrize("max_samples", [1.0, 0.5])
+def test_permutation_importance(frame, y, max_samples):
+    """Of an era frame, and of features whose era the scorer puts back."""
+    model, scorer = TinyRegressor().fit(frame, y), make_era_scorer()
+    options = {"n_repeats": 2, "random_state": 0, "max_samples": max_samples}
+    whole = permutation_importance(model, frame, y, scoring=scorer, **options)
+    importances = dict(zip(frame.columns, whole.importances, strict=True))
+    moved = importances.pop("era")
+    shuffled = frame.assign(era=frame["era"].to_numpy()[::-1])
+    np.testing.assert_array_equal(model.predict(shuffled), model.predict(frame))
+    assert moved.any()  # though it is no feature: rows were scored in other eras
+
+    def by_era(model, X, y):
+        return scorer(model, X.assign(era=frame["era"]), y)
+
+    features = frame.drop(columns="era")
+    alone = permutation_importance(model, features, y, scoring=by_era, **options)
+    np.testing.assert_allclose(alone.importances, list(importances.values()))
 
 
 def test_feature_names_must_be_in_x(frame, y):

@@ -1,6 +1,7 @@
 """`era_scores` against numerai_tools, called era by era on pandas groups."""
 
 import warnings
+from functools import partial
 
 import narwhals as nw
 import numpy as np
@@ -217,6 +218,100 @@ def test_meta_model_may_start_late_but_not_have_holes(table):
     given["meta_model"] = meta.where((table["era"] != "0006") | (table["b"] > 0))
     with pytest.raises(ValueError, match=r"misses \d+ of 80 rows of era 0006; at most"):
         era_scores(table["target"], table["a"], table["era"], **given)
+
+
+class TestWholeFiles:
+    """What Numerai's files of other models hold, as `pd.read_parquet` reads them."""
+
+    @pytest.fixture
+    def rows(self, table):
+        ids = pd.Index([f"n{i:05d}" for i in range(len(table))], name="id")
+        return table.set_index(ids)
+
+    def file(self, rows, library, **columns):
+        """A file of more rows than are scored, in another order."""
+        ids = rows.index[np.random.default_rng(0).permutation(len(rows))]
+        more = pd.DataFrame({"era": "X", "data_type": "live"}, index=["a", "b"])
+        file = pd.DataFrame({"era": rows["era"], "data_type": "validation"})
+        file = pd.concat([file.assign(**columns).loc[ids], more]).rename_axis("id")
+        if library == "pandas":
+            return file
+        file = file.reset_index()
+        return pl.from_pandas(file) if library == "polars" else pa.table(file)
+
+    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+    @pytest.mark.parametrize(
+        ("metric", "name"),
+        [("bmc", "benchmark"), ("benchmark_corr", "benchmark"), ("mmc", "meta_model")],
+    )
+    def test_rows_are_found_by_id(self, rows, library, metric, name):
+        y, p, eras = rows["target"], rows["a"], rows["era"]
+        values = pd.Series(np.random.default_rng(1).normal(size=len(rows)), rows.index)
+        expected = era_scores(y, p, eras, metric=metric, **{name: values.to_numpy()})
+        file = self.file(rows, library, numerai_meta_model=values)
+        for given in ((y, p, eras), (y.to_numpy(), p.to_numpy(), eras)):
+            got = era_scores(*given, metric=metric, **{name: file})
+            pd.testing.assert_series_equal(got, expected)
+        if library == "pandas":
+            series = file["numerai_meta_model"]
+            got = era_scores(y, p, eras, metric=metric, **{name: series})
+            pd.testing.assert_series_equal(got, expected)
+        summary = summarize(y, p, eras, **{name: file})
+        assert summary[metric].item() == pytest.approx(expected.mean())
+
+    @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+    def test_of_several_models_one_is_to_choose(self, rows, library):
+        y, p, eras = rows["target"], rows["a"], rows["era"]
+        file = self.file(rows, library, v5_lgbm_ct_blend=p, v5_lgbm_ender20=y)
+        match = (
+            r"benchmark must be one column of predictions, .*; got 2: "
+            r"'v5_lgbm_ct_blend', 'v5_lgbm_ender20'\. Choose one of the frame, as in "
+            r"benchmark=frame\[\['v5_lgbm_ct_blend'\]\]"
+        )
+        for score in (summarize, partial(era_scores, metric="bmc")):
+            with pytest.raises(ValueError, match=match):
+                score(y, p, eras, benchmark=file)
+        with pytest.raises(ValueError, match="got 0: none"):
+            summarize(y, p, eras, meta_model=self.file(rows, library))
+
+    def test_ids_that_are_not_there_or_there_twice_are_told(self, rows):
+        y, p, eras = rows["target"], rows["a"], rows["era"]
+        file = self.file(rows, "pandas", prediction=p)
+        match = r"no row for 1 of \d+ ids of y, the first is 'n00003'.*\.reindex\(y\."
+        with pytest.raises(ValueError, match=match):
+            era_scores(y, p, eras, metric="bmc", benchmark=file.drop(index="n00003"))
+        with pytest.raises(ValueError, match="benchmark has ids more than once"):
+            era_scores(
+                y, p, eras, metric="bmc", benchmark=pd.concat([file, file.iloc[:1]])
+            )
+
+    def test_without_ids_nothing_tells_which_rows(self, rows):
+        y, p, eras = (rows[name].to_numpy() for name in ("target", "a", "era"))
+        file = self.file(rows, "pandas", prediction=rows["a"])
+        with pytest.raises(ValueError, match="are scored: ids must tell which"):
+            era_scores(y, p, eras, metric="bmc", benchmark=file)
+
+    def test_counted_rows_of_another_table_are_not_matched(self, rows):
+        rows = rows.set_axis(np.arange(len(rows)) + 7)
+        other = rows["a"].set_axis(np.arange(len(rows)) + 8)
+        with pytest.raises(ValueError, match="benchmark and y have different pandas"):
+            era_scores(
+                rows["target"], rows["a"], rows["era"], metric="bmc", benchmark=other
+            )
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [("bmc", "benchmark"), ("benchmark_corr", "benchmark"), ("mmc", "meta_model")],
+)
+def test_a_reference_that_covers_no_era_is_told(table, metric, name):
+    nothing = np.full(len(table), np.nan)
+    with pytest.raises(
+        ValueError, match=f"{name} covers none of the eras that are scored: it is NaN"
+    ):
+        era_scores(
+            table["target"], table["a"], table["era"], metric=metric, **{name: nothing}
+        )
 
 
 def test_few_missing_rows_of_the_benchmark_are_left_out(table):

@@ -37,6 +37,7 @@ SPLITTERS = [
     RepeatedEraKFold(2, n_repeats=3, purge=2, random_state=0),
     EraWalkForward(3, purge=2),
     EraWalkForward(test_eras=8, max_train_eras=10, purge=2),
+    EraWalkForward(test_eras=4, min_train_eras=9, max_train_eras=10, purge=2),
     EraHoldout(purge=2),
     CombinatorialPurgedEraCV(4, 2, purge=2),
 ]
@@ -60,6 +61,15 @@ def maybe(numbers):
 
 
 seeds = st.integers(0, 99)
+
+DISTANCES = (
+    "purge",
+    "embargo",
+    "chunk",
+    "test_eras",
+    "min_train_eras",
+    "max_train_eras",
+)
 
 # Of each kind a splitter and eras, most of which go together.
 KINDS = {
@@ -119,6 +129,17 @@ KINDS = {
         ),
         era_lists(),
     ),
+    "walk forward, from so many on": st.tuples(
+        st.builds(
+            EraWalkForward,
+            st.integers(1, 4),
+            test_eras=maybe(st.integers(1, 9)),
+            min_train_eras=st.integers(1, 12),
+            max_train_eras=maybe(st.integers(12, 20)),
+            **distances(3),
+        ),
+        era_lists(),
+    ),
     "holdout": st.tuples(
         st.builds(
             EraHoldout,
@@ -147,6 +168,7 @@ IMPOSSIBLE = (
     "n_repeats=",
     "n_groups=",
     "no block to test",
+    "leaves no era to test",
     "leaves no era to train on",
 )
 
@@ -313,8 +335,7 @@ class TestProperties:
             **{
                 name: value * factor
                 for name, value in splitter.get_params().items()
-                if value is not None
-                and name in ("purge", "embargo", "chunk", "test_eras", "max_train_eras")
+                if value is not None and name in DISTANCES
             }
         )
         eras = np.array(eras)
@@ -330,7 +351,7 @@ class TestProperties:
     def test_without_distances_only_the_order_counts(self, kind, data):
         splitter, eras = data.draw(KINDS[kind])
         near = {"purge": 0, "embargo": 0, "chunk": None, "test_eras": None}
-        near["max_train_eras"] = None
+        near |= {"min_train_eras": None, "max_train_eras": None}
         splitter.set_params(**{k: near[k] for k in near if k in splitter.get_params()})
         got = folds(splitter, eras)
         ranks = [[np.searchsorted(eras, part) for part in fold] for fold in got]

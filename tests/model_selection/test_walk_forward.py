@@ -108,12 +108,127 @@ class TestEraWalkForward:
         with pytest.raises(ValueError, match="splits by era, but got none"):
             EraWalkForward(test_eras=10).get_n_splits(np.ones((9, 1)))
         frame = pd.DataFrame({"era": range(40)})
-        assert EraWalkForward(test_eras=10).get_n_splits(frame) == 3
+        cv = EraWalkForward(test_eras=10, purge=4)
+        assert cv.get_n_splits(frame) == 3
         y = np.where(np.arange(40) < 30, 0.5, np.nan)
-        assert EraWalkForward(test_eras=10).get_n_splits(frame, y) == 2
+        assert cv.get_n_splits(frame, y) == 2
+
+
+class TestWhereTestsBegin:
+    @settings(deadline=None)
+    @given(
+        era_lists,
+        st.integers(0, 4),
+        st.integers(1, 6),
+        st.one_of(st.none(), st.integers(1, 9)),
+    )
+    def test_each_era_with_so_many_before_it_is_tested(self, eras, purge, least, block):
+        cv = EraWalkForward(1, test_eras=block, min_train_eras=least, purge=purge)
+        expected = [era for era in eras if era - eras[0] - purge >= least]
+        try:
+            folds = list(cv.split_eras(eras))
+        except ValueError as error:
+            assert not expected
+            assert f"min_train_eras={least} leaves no era" in str(error)  # noqa: PT017
+            return
+        assert list(chain(*(test.tolist() for _, test in folds))) == expected
+        assert cv.get_n_splits(groups=eras) == len(folds)
+        for train, test in folds:
+            assert train.tolist() == [e for e in eras if e < test[0] - purge]
+            assert test[-1] - test[0] < (block or np.inf)
+
+    def test_era_by_era_with_a_fixed_lookback(self):
+        cv = EraWalkForward(
+            test_eras=1, min_train_eras=142, max_train_eras=142, purge=8
+        )
+        eras = np.arange(1, 301)
+        expected = [((t - 150, t - 9), (t, t)) for t in range(151, 301)]
+        assert ends(cv, eras) == expected
+        assert all(len(train) == 142 for train, _ in cv.split_eras(eras))
+        assert cv.get_n_splits(groups=eras) == 150
+
+    @pytest.mark.parametrize("first", [575, "0575", "era575", np.int64(575)])
+    def test_the_training_file_then_the_validation_file(self, first):
+        eras = np.arange(1, 1101)
+        cv = EraWalkForward(1, first_test_era=first, target="target_ender_60")
+        assert ends(cv, eras) == [((1, 558), (575, 1100))]
+        assert cv.get_n_splits() == cv.get_n_splits(groups=eras) == 1
+        retrained = EraWalkForward.numerai("target_ender_60", first_test_era=first)
+        assert [test[0] for _, test in ends(retrained, eras)] == [575, 731, 887, 1043]
+        quarters = EraWalkForward(4, first_test_era=first, purge=8)
+        sizes = [len(test) for _, test in quarters.split_eras(eras)]
+        assert sizes == [132, 132, 131, 131]
+
+    def test_blocks_begin_at_an_era_that_is_not_there(self):
+        cv = EraWalkForward(test_eras=8, first_test_era=20, purge=2)
+        assert ends(cv, range(1, 41, 4)) == [((1, 17), (21, 25)), ((1, 25), (29, 33)),
+                                             ((1, 33), (37, 37))]  # fmt: skip
+
+    def test_dates(self):
+        weeks = pd.date_range("2020-01-03", periods=90, freq="7D")
+        expected = [((2608, 2652), (2669, 2697))]
+        for first in ("2021-03-05", 20210305, weeks[61], weeks[61].date(), "2021-W09"):
+            cv = EraWalkForward(1, first_test_era=first)
+            assert ends(cv, weeks) == expected
+
+    def test_both_must_agree(self):
+        cv = EraWalkForward(1, first_test_era=60, min_train_eras=51, purge=8)
+        assert ends(cv, range(1, 81)) == [((1, 51), (60, 80))]
+        cv.set_params(min_train_eras=52)
+        match = (
+            r"min_train_eras=52 and first_test_era=60: the era numbers go from 1 to "
+            r"80, so that with purge=8 tests can begin at number 61\. Raise first_test"
+        )
+        with pytest.raises(ValueError, match=match):
+            ends(cv, range(1, 81))
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"first_test_era": 81}, "first_test_era=81 leaves no era to test: .*81 "),
+            ({"first_test_era": 9}, "with first_test_era=9: .*begin at number 10"),
+            ({"first_test_era": "X"}, "first_test_era must be an era label of the da"),
+            ({"first_test_era": "may"}, "data's kind, such as 1; got 'may'"),
+            ({"first_test_era": "2020-01-03"}, "data's kind, such as 1; got '2020-01"),
+            ({"first_test_era": 1.5}, "'first_test_era' parameter of EraWalkForward"),
+            ({"first_test_era": [5]}, "'first_test_era' parameter of EraWalkForward"),
+            ({"min_train_eras": 0}, "'min_train_eras' parameter of EraWalkForward"),
+            (
+                {"min_train_eras": 72},
+                r"min_train_eras=72 leaves no era to test: .*number 81 \(purge=8\)",
+            ),
+            (
+                {"min_train_eras": 9, "max_train_eras": 8},
+                "min_train_eras=9 must be at most max_train_eras=8",
+            ),
+            (
+                {"first_test_era": 60, "n_splits": 30},
+                "n_splits=30 needs at least 30 resolved eras from era 60 on; got 21",
+            ),
+        ],
+    )
+    def test_impossible_ones_are_told(self, params, message):
+        cv = EraWalkForward(purge=8).set_params(**params)
+        with pytest.raises(ValueError, match=message):
+            ends(cv, range(1, 81))
+        with pytest.raises(ValueError, match=message):
+            cv.get_n_splits(groups=range(1, 81))
+
+    def test_a_gap_in_a_sliding_window_is_told(self):
+        cv = EraWalkForward(test_eras=5, min_train_eras=5, max_train_eras=5, purge=2)
+        with pytest.raises(ValueError, match="Raise min_train_eras and max_train_eras"):
+            ends(cv, [*range(1, 20), *range(40, 60)])
 
 
 class TestNumerai:
+    def test_too_few_eras_for_it_are_told_with_what_helps(self):
+        cv = EraWalkForward.numerai("target_ender_60")
+        match = r"test_eras=156 leaves no block.*from 1 to 80.*Pass test_eras= of at"
+        with pytest.raises(ValueError, match=match):
+            ends(cv, range(1, 81))
+        shorter = EraWalkForward.numerai("target_ender_60", test_eras=79)
+        assert ends(shorter, range(1, 81)) == [((1, 63), (80, 80))]
+
     @pytest.mark.parametrize(
         ("target", "purge"), [("target_ender_20", 8), ("target_ender_60", 16)]
     )
