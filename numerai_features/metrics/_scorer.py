@@ -259,14 +259,16 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
 def _check_table(table: Any, name: str) -> None:
     """Raise if what a metric needs is of a wrong kind."""
     table = as_frame(table, name)
-    if name == "features" and not is_frame(table):
+    if name != "features":
+        table = one_reference(table, name)
+    elif not is_frame(table):
         if not ROWS.is_satisfied_by(table):
             raise ValueError(
                 "features must be a list of columns of X, a frame indexed as X is, or "
                 f"None; got {table!r}."
             )
         return
-    if index_of(one_reference(table, name)) is None:
+    if index_of(table) is None:
         raise ValueError(
             f"{name} must be pandas, indexed as X is (by id), so that each fold finds "
             f"its rows; got {type(table).__name__}."
