@@ -1,4 +1,4 @@
-"""What every augmenter must keep."""
+"""A test of the contract that every augmenter must keep."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from numerai_features._validation import ERA_COLUMN
 def check_augmenter(augmenter: Any) -> None:
     """Check that an augmenter keeps to the contract.
 
-    Rows that came are first, and as they were; a new row has an era, one that came or
-    one before them, a weight, targets and an id; the table's type stays; the same seed
-    gives the same rows, whatever the container; nothing of the caller's is changed, nor
-    the global random numbers. One that cannot do without eras says that it "needs
-    eras".
+    The input rows come first, unchanged. Each new row has a weight, targets, an id and
+    an era: an input era, or one before all input eras. The dtype of the table is kept.
+    The same seed gives the same rows in every container. Neither the caller's data nor
+    numpy's global random state changes. An augmenter that requires eras raises an error
+    that contains "needs eras".
 
     Parameters
     ----------
     augmenter : augmenter
-        With its seed, ``random_state``, if it draws any numbers.
+        If it draws random numbers, its ``random_state`` must be set.
 
     Raises
     ------
     AssertionError
-        If it does not; the message says what.
+        If the augmenter breaks the contract; the message says how.
 
     Examples
     --------

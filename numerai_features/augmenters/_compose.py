@@ -21,10 +21,10 @@ class ComposeAugmenters(BaseAugmenter):
     Parameters
     ----------
     augmenters : list of augmenters
-        Used as clones; each has a seed of its own.
+        They are cloned; each uses its own ``random_state``.
     order : {"parallel", "chain"}, default="parallel"
-        "parallel": each makes new rows of the rows that came. "chain": each works on
-        what the one before it returned, new rows included.
+        "parallel": each augments the input rows. "chain": each augments the output of
+        the one before it, new rows included.
 
     Attributes
     ----------
