@@ -99,7 +99,7 @@ class TestThreads:
                 try:
                     assert panel.ids[0] == f"n{panel.info['number']}"
                 except ValueError as error:
-                    assert "holds another panel than when" in str(error)  # noqa: PT017
+                    assert "holds another panel now than when" in str(error)  # noqa: PT017
 
         assert in_threads(work, 3) == [None] * 3
 
