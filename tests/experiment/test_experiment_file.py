@@ -504,7 +504,7 @@ class TestTrust:
             Experiment.from_dict(tomllib.loads(text))
         params = tomllib.loads(text)["model"]["params"]
         if parameter_problems(library, params):  # no trust makes it a parameter
-            with pytest.raises(ExperimentError, match="is no parameter that "):
+            with pytest.raises(ExperimentError, match="is not a parameter of "):
                 Experiment.from_file(write(text), trusted=True)
             return
         experiment = Experiment.from_file(write(text), trusted=True)
