@@ -203,7 +203,10 @@ def test_view_of_view(panel):
         ({"every": 1.5}, "every must be a positive whole number"),
         ({"every": True}, "every must be a positive whole number; got True"),
         ({"first": "zzz"}, "first must be labels with numbers.*; got 'zzz'"),
-        ({"last": [1, 2]}, r"last must be one era, .*; got \[1, 2\]"),
+        (
+            {"last": [1, 2]},
+            r"last must be the label or number of one era; got \[1, 2\]",
+        ),
         ({"last": np.nan}, "last .*"),
         ({"first": True}, "first must be era labels; got the boolean True"),
         ({"features": 3}, "features must be a list of names or positions.*got 3"),

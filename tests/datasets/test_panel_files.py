@@ -126,7 +126,7 @@ def test_folder_that_is_no_panel(disk):
 )
 def test_another_format(disk, version, advice):
     edit_manifest(disk.path, format_version=version)
-    match = f"of panel format {version}; this version reads format 2.*{advice}"
+    match = f"has panel format {version}; this version reads format 2.*{advice}"
     with pytest.raises(ValueError, match=match):
         EraPanel.open(disk.path)
 
@@ -143,7 +143,9 @@ def test_what_is_no_manifest(disk, content):
 def test_the_earlier_format_without_a_seal(disk, memory):
     manifest = {"format_version": 1, "n_rows": N_ROWS}
     (disk.path / "panel.json").write_text(json.dumps(manifest, indent=1))
-    with pytest.raises(ValueError, match=r"of panel format 1; .*Write the panel again"):
+    with pytest.raises(
+        ValueError, match=r"has panel format 1; .*Write the panel again"
+    ):
         EraPanel.open(disk.path)
     memory.save(disk.path, overwrite=True)
     EraPanel.open(disk.path).verify()
@@ -334,7 +336,7 @@ def test_what_is_no_panels_is_never_overwritten(memory, disk, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     (disk.path / "notes").mkdir()
     for path, name in ((tmp_path / "mine", "thesis.txt"), (disk.path, "notes")):
-        match = f"no file of a panel, so it is not overwritten: '{name}'.*Pass another"
+        match = f"not a panel's, so it is not overwritten: '{name}'.*Pass another"
         with pytest.raises(FileExistsError, match=match):
             memory.save(path, overwrite=True)
         assert (path / name).exists()

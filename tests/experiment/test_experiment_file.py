@@ -452,7 +452,7 @@ class TestMapping:
     @pytest.mark.parametrize("mapping", ["experiment.toml", None, [("seed", 1)]])
     def test_what_is_no_mapping_is_told(self, mapping):
         name = type(mapping).__name__
-        match = rf"mapping must hold the tables .*; got {name}\. A file is read by from"
+        match = rf"mapping must hold the tables .*; got {name}\. Use from_file to read"
         with pytest.raises(ExperimentError, match=match):
             Experiment.from_dict(mapping)
 
@@ -487,9 +487,9 @@ class TestTrust:
             ("save_binary = true", "save_binary: reaches"),
             ("some_new_file = 'a.txt'", "some_new_file: is not known to take text"),
             ("some_new_files = [['a.txt']]", "some_new_files: is not known to take"),
-            ("objective = 'l2 machines=a:1'", "objective: has a blank or a sign"),
-            ("metric = ['l2', 'x/y']", "metric: has a blank or a sign"),
-            ("'n=1 machines' = 3", "n=1 machines: is no name of a parameter"),
+            ("objective = 'l2 machines=a:1'", "objective: has a space or a sign"),
+            ("metric = ['l2', 'x/y']", "metric: has a space or a sign"),
+            ("'n=1 machines' = 3", "n=1 machines: is not a parameter's name"),
             ("metric = ['l2', {k = 'v num_leaves=4 x'}]", "metric: holds a dict"),
             ("metric = [['l2', [{}]]]", "metric: holds a dict"),
             ("num_leaves = [1979-05-27]", "num_leaves: holds a date"),
@@ -562,7 +562,7 @@ class TestTrust:
         key = "embedder" if table == "latents" else "model"
         text = f"{SYNTHETIC}[{table}.net]\n{key} = 'SupervisedAEMLP'\n{name} = '/x'\n"
         with pytest.raises(
-            ExperimentError, match=rf"{name}: writes files wherever.*trusted"
+            ExperimentError, match=rf"{name}: writes files to any path.*trusted"
         ):
             Experiment.from_file(write(text))
         experiment = Experiment.from_file(write(text), trusted=True)
@@ -601,7 +601,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("a = " + "[" * 5000 + "]" * 5000, "stand in each other too deeply"),
+            ("a = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
             ("seed = " + "9" * 5000, "not valid TOML: "),
         ],
     )
