@@ -205,7 +205,7 @@ def test_view_of_view(panel):
         ({"first": "zzz"}, "first must be labels with numbers.*; got 'zzz'"),
         (
             {"last": [1, 2]},
-            r"last must be the label or number of one era; got \[1, 2\]",
+            r"last must be the label or .* one era; got \[1, 2\]",
         ),
         ({"last": np.nan}, "last .*"),
         ({"first": True}, "first must be era labels; got the boolean True"),

@@ -143,9 +143,7 @@ def test_what_is_no_manifest(disk, content):
 def test_the_earlier_format_without_a_seal(disk, memory):
     manifest = {"format_version": 1, "n_rows": N_ROWS}
     (disk.path / "panel.json").write_text(json.dumps(manifest, indent=1))
-    with pytest.raises(
-        ValueError, match=r"has panel format 1; .*Write the panel again"
-    ):
+    with pytest.raises(ValueError, match=r"panel format 1; .*Write the panel again"):
         EraPanel.open(disk.path)
     memory.save(disk.path, overwrite=True)
     EraPanel.open(disk.path).verify()

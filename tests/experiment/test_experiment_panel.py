@@ -1,4 +1,4 @@
-"""The panel of an experiment: made, found again, made anew, never taken from others."""
+"""The panel of an experiment: made, found, made again, never taken from others."""
 
 import json
 

@@ -47,7 +47,7 @@ def test_results_are_read_again(folder):
 
 
 def test_every_flip_and_cut_is_seen(folder):
-    """What is read is what was written; and what was not is made anew."""
+    """What is read is what was written; and what was not is made again."""
     rng = np.random.default_rng(0)
     files = sorted(path for path in folder.iterdir())
     good = {file: file.read_bytes() for file in files}
