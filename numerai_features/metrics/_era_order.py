@@ -22,8 +22,8 @@ def numbers_in_order(scores: Any) -> NDArray[np.int64] | None:
     Parameters
     ----------
     scores : Series, DataFrame or array-like of shape (n_eras,)
-        The index holds era labels, such as numbers or dates; a RangeIndex holds
-        numbers.
+        The index holds era labels, such as numbers or dates; a RangeIndex is
+        taken as era numbers.
 
     Raises
     ------
