@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _is_told(error: Exception) -> bool:
-    """Whether the message alone is enough; pyarrow's errors share no base class."""
+    """Whether the message alone is enough; pyarrow's errors share no builtin base."""
     arrow = sys.modules.get("pyarrow")
     return isinstance(error, _TOLD) or (
         arrow is not None and isinstance(error, arrow.ArrowException)

@@ -49,7 +49,7 @@ class Experiment:
 
     See Also
     --------
-    ExperimentResult : What `run` returns.
+    ExperimentResult : Result of `run`.
 
     Examples
     --------
