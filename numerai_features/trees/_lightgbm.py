@@ -76,8 +76,7 @@ _KNOWN: dict[str, list[Any]] = {
 def checked_parameters(
     params: dict[str, Any], owner: str, **arguments: Any
 ) -> dict[str, Any]:
-    """Return parameters by their names in the scikit-learn class; raise if one is
-    wrong.
+    """Return parameters by their names in the scikit-learn class; raise if one is bad.
 
     `arguments` are the named arguments of the maker; `params` must not repeat one of
     them under another name.

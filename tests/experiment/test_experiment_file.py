@@ -241,9 +241,9 @@ def test_files_are_relative_to_the_experiment_file(write, parquet, tmp_path):
 @pytest.mark.parametrize(
     ("library", "params", "told"),
     [
-        ("lightgbm", "num_leafs = 7", "num_leafs: is no .* lightgbm .*'num_leaves'"),
-        ("lightgbm", "n_estimator = 7", "n_estimator: is no .*mean 'n_estimators'"),
-        ("xgboost", "num_leaves = 7", "num_leaves: is no .* xgboost .*'max_leaves'"),
+        ("lightgbm", "num_leafs = 7", "num_leafs: is not .* lightgbm .*'num_leaves'"),
+        ("lightgbm", "n_estimator = 7", "n_estimator: is not .*mean 'n_estimators'"),
+        ("xgboost", "num_leaves = 7", "num_leaves: is not .* xgboost .*'max_leaves'"),
         (
             "xgboost",
             "eta = 1\nlearning_rate = 1",
@@ -439,7 +439,7 @@ class TestMapping:
             ),
             (
                 {"models": {"net": {"model": "SupervisedAEMLP", "random_state": None}}},
-                r"models\.net\.random_state: got None, which no .* the default, 0\.",
+                r"models\.net\.random_state: got None, which .* the default, 0\.",
             ),
         ],
     )
@@ -612,7 +612,9 @@ class TestArguments:
     def test_a_mapping_in_itself(self):
         mapping = {"data": {}}
         mapping["data"]["synthetic"] = mapping
-        with pytest.raises(ExperimentError, match="mapping: lists or tables stand in"):
+        with pytest.raises(
+            ExperimentError, match="mapping: lists or tables are nested"
+        ):
             Experiment.from_dict(mapping)
 
     def test_a_path_that_no_file_can_have(self):

@@ -82,7 +82,7 @@ def test_damage_after_the_check_is_an_error(folder):
     store = FoldStore(folder, IDENTITY)
     assert KEYS[0] in store
     (folder / "001.fa.fold").write_bytes(b"{}")
-    with pytest.raises(SealError, match=r"001\.fa\.fold is damaged, or not one of our"):
+    with pytest.raises(SealError, match=r"001\.fa\.fold is damaged, or not written by"):
         store[KEYS[0]]
 
 

@@ -200,5 +200,7 @@ def test_only_common_eras_are_compared():
 @pytest.mark.parametrize("columns", [["a", "b"], ["base"]])
 def test_paired_differences_need_a_baseline_and_an_arm(columns):
     scores = pd.DataFrame(np.ones((20, len(columns))), columns=columns)
-    with pytest.raises(ValueError, match="baseline must be a column of scores, beside"):
+    with pytest.raises(
+        ValueError, match="baseline must be one of at least two columns"
+    ):
         paired_differences(scores, "base", 2)
