@@ -134,7 +134,7 @@ class Experiment:
             NumPy numbers and paths are accepted, too. None means "not set" if a key has
             no default. The mapping is copied.
         base : path, default="."
-            The folder that relative paths of data are relative to.
+            Base folder of relative data paths.
         output : path, default=None
             Output folder, which overrides ``mapping["output"]["folder"]``; relative to
             the current folder. Without either it is ``runs/experiment``.

@@ -241,9 +241,9 @@ def test_files_are_relative_to_the_experiment_file(write, parquet, tmp_path):
 @pytest.mark.parametrize(
     ("library", "params", "told"),
     [
-        ("lightgbm", "num_leafs = 7", "num_leafs: is not .* lightgbm .*'num_leaves'"),
+        ("lightgbm", "num_leafs = 7", "num_leafs: is not .* lightgbm.*'num_leaves'"),
         ("lightgbm", "n_estimator = 7", "n_estimator: is not .*mean 'n_estimators'"),
-        ("xgboost", "num_leaves = 7", "num_leaves: is not .* xgboost .*'max_leaves'"),
+        ("xgboost", "num_leaves = 7", "num_leaves: is not .* xgboost.*'max_leaves'"),
         (
             "xgboost",
             "eta = 1\nlearning_rate = 1",
