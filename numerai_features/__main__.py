@@ -1,4 +1,4 @@
-"""``python -m numerai_features`` is the console command."""
+"""Run the console command as ``python -m numerai_features``."""
 
 from numerai_features.cli import program
 

@@ -1,4 +1,4 @@
-"""The bins of Numerai's features and targets, and how numbers are ranked into them."""
+"""The bins of Numerai's features and targets, and ranking into them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 N_BINS = 5
-"""Of a feature: 0 to 4, of as many rows each."""
+"""Bins of a feature: 0 to 4, with equal numbers of rows."""
 
 MIDDLE_BIN = N_BINS // 2
-"""Where a feature is missing; Numerai's files have it, too."""
+"""Value of a missing feature, as in Numerai's files."""
 
 FEATURE_SHARES = (1 / N_BINS,) * N_BINS
 TARGET_SHARES = (0.05, 0.2, 0.5, 0.2, 0.05)
-"""Of the rows of an era in each of a target's bins."""
+"""Shares of an era's rows in each bin of a target."""
 
 MOST_BINS = 50
-"""A target of more values is not in bins."""
+"""A target with more values is not binned."""
 
 _LOOKED_AT = 1000
-"""Rows that tell how wide the bins of floats are."""
+"""Number of rows from which the bin widths of floats are found."""
 
 _ROUNDING = 1e-3
-"""Of a step: so far from even are floats of short types."""
+"""Tolerance, in steps, for even spacing: the rounding of half-precision floats."""
 
 
 def bin_widths(X: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how wide a bin is in each column: 1 in integers.
+    """Return the bin width of each column: 1 for integers.
 
-    Floats are in bins where their values are evenly spaced, but for some that do not
-    come. Each column tells by its own values, and by those of others only where they
-    can be its bins, see `_beside_finer_columns`. Where they are not, a bin is as wide
-    as one of five of the same size that have the column's standard deviation.
+    Floats are binned if their values are evenly spaced; some values may be missing. The
+    width is found from the column's own values, and from another column's only if these
+    can be its bins, see `_beside_finer_columns`. If a column is not binned, its width
+    is that of five equally frequent bins with the column's standard deviation.
     """
     n_rows, n_features = X.shape
     if X.dtype.kind != "f" or not X.size:
@@ -50,12 +50,13 @@ def bin_widths(X: NDArray[Any]) -> NDArray[np.float64]:
 def _beside_finer_columns(
     values: list[NDArray[np.float64]], steps: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the columns' steps, a finer column's for those that lack its bins.
+    """Return the columns' steps; a column that lacks bins gets a finer column's step.
 
-    Those are columns that lie on the values of the finer one, and have two values or
-    uneven ones, which tell no step. An even column lacks bins only of Numerai's five:
-    beside quarters, 0, .5 and 1 are three of five, but beside twentieths, quarters are
-    no 5 of 21. Of several finer columns the coarsest counts.
+    A column lacks bins of a finer one if its values lie on the finer grid, and it has
+    only two values or uneven ones, which define no step. An evenly spaced column can
+    only lack some of Numerai's five bins: beside quarters, 0, .5 and 1 are three of
+    five bins, but beside twentieths, quarters are not 5 of 21. If several finer columns
+    fit, the coarsest is used.
     """
     several = np.array([len(v) > 1 for v in values], bool)
     low, high = np.array([[v[0], v[-1]] if len(v) else [0, 0] for v in values]).T
@@ -65,11 +66,11 @@ def _beside_finer_columns(
     grids = {(steps[j], low[j], high[j]): j for j in columns}
     for (step, first, last), one in sorted(grids.items()):
         if found[one] != step:
-            continue  # it lacks bins itself
-        five = last / 2 - first / 2 < N_BINS * (step / 2)  # halved, or it may overflow
+            continue  # this column lacks bins itself
+        five = last / 2 - first / 2 < N_BINS * (step / 2)  # halved: it may overflow
         within = (low >= first) & (high <= last) & (steps != step)
         may = np.flatnonzero(within & (vague | (several & five)))
-        # ends first, for a look at all values of all columns would take long
+        # ends first: checking all values of all columns would take long
         ends = _places(np.stack([low[may], high[may]]), first, step)
         for j in may[np.isfinite(ends).all(axis=0) & (ends[0] < ends[1])]:
             if (np.diff(_places(values[j], first, step)) > 0).all():
@@ -80,17 +81,17 @@ def _beside_finer_columns(
 def _places(
     values: NDArray[np.float64], first: float, step: float
 ) -> NDArray[np.float64]:
-    """Return how many steps values are behind the first; NaN between two steps."""
+    """Return the distance of values from the first, in steps; NaN between two steps."""
     exact = (values / 2 - first / 2) / (step / 2)
     whole = np.round(exact)
     return np.where(np.abs(exact - whole) < _ROUNDING, whole, np.nan)
 
 
 def _even_step(values: NDArray[np.float64]) -> float:
-    """Return how far ascending values are apart; 0 if uneven, one, or too many."""
+    """Return the step of ascending values; 0 if uneven, a single one, or too many."""
     if not 1 < len(values) <= MOST_BINS:
         return 0.0
-    scale = values[-1] / 2 - values[0] / 2  # halved, or it might be infinite
+    scale = values[-1] / 2 - values[0] / 2  # halved: it might overflow
     steps = np.diff(values / scale)
     least = steps.min()
     even = np.abs(steps / least - np.round(steps / least)).max() < _ROUNDING
@@ -105,9 +106,9 @@ def _fifth(cells: NDArray[np.float64]) -> float:
 
 
 def bin_rows(values: NDArray[Any], shares: Sequence[float]) -> NDArray[np.int8]:
-    """Rank each row of `values` into bins that hold the given shares of it.
+    """Rank each row of `values` into bins with the given shares of its values.
 
-    A bin whose share rounds to no place at all is empty.
+    A bin whose share rounds to 0 values is empty.
     """
     n = values.shape[1]
     cuts = np.round(np.cumsum(shares[:-1]) * n).astype(int)

@@ -1,4 +1,4 @@
-"""Rows of a table a block, or an era, at a time."""
+"""Rows of a table, by block or by era."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def row_blocks(
 
 
 def rows_by_code(codes: NDArray[np.integer]) -> list[NDArray[np.intp]]:
-    """Return the rows of each code, in order: of eras that are numbers only."""
+    """Return the rows of each code, in ascending order of codes."""
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
 def as_slice(rows: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return rows as a slice, a view, where they are in order and none is left out."""
+    """Return rows as a slice (a view) if they are contiguous and ascending."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows

@@ -1,4 +1,4 @@
-"""Results on disk, known by all that they depend on."""
+"""Results on disk, keyed by everything that they depend on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from numerai_features._sealed import SealError, read_sealed, set_aside, write_se
 from numerai_features._validation import as_frame, column_names, is_frame
 from numerai_features._whole import sweep_all
 
-# Libraries that results depend on to the last bit, by the names of their packages.
+# Libraries that may change the last bits of results, and their package names.
 _LIBRARIES = {
     "numpy": ("numpy",),
     "scipy": ("scipy",),
@@ -38,18 +38,18 @@ _LIBRARIES = {
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of results, each in a sealed file that is named by a hash.
+    """A folder of results, each in a sealed file named by a hash.
 
-    What cannot be read is put aside with a warning and made anew; what cannot be kept,
-    the disk being full for instance, is told, and used all the same. Nothing of what
-    was interrupted is kept. Several processes may use one folder.
+    A damaged result is set aside with a warning and made again. A result that cannot be
+    stored, for instance on a full disk, is used with a warning. Interrupted work leaves
+    no files. Several processes may use one folder.
 
-    It can be handed on as the ``memory`` of an estimator, of scikit-learn's too.
+    It can be passed as the ``memory`` of an estimator, also of scikit-learn's.
 
     Attributes
     ----------
     folder : Path
-        Where they are.
+        The folder of the results.
     """
 
     folder: Path
@@ -63,21 +63,21 @@ class Cache:
         write: Callable[[IO[bytes], Any], object],
         read: Callable[[IO[bytes]], Any],
     ) -> Any:
-        """Return a result that is there, or make it and keep it.
+        """Return a stored result, or make it and store it.
 
         Parameters
         ----------
         kind : str
-            What kind of result it is; its file's ending.
+            Kind of result; also the extension of its file.
         parts : tuple
-            All that it depends on, as `fingerprint` takes it. The versions of this
-            package and of others are added.
+            Everything that the result depends on, as arguments of `fingerprint`. The
+            versions of this package and its libraries are added.
         make : callable
-            Makes it.
+            Makes the result.
         write : callable
             Called with a binary stream and the result.
         read : callable
-            Called with a binary file, open where the result begins.
+            Called with a binary file, positioned at the start of the result.
 
         Returns
         -------
@@ -90,12 +90,12 @@ class Cache:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except SealError as error:
-            with contextlib.suppress(OSError):  # in a folder that is read-only, say
+            with contextlib.suppress(OSError):  # a read-only folder, for instance
                 set_aside(file, error)
-        except OSError as error:  # it may pass: the file is not to blame
+        except OSError as error:  # possibly temporary: the file may be good
             warnings.warn(
-                f"{file} cannot be read ({error}). It is left alone, and its result is "
-                "made again.",
+                f"{file} cannot be read ({error}). It is left as it is, and its result "
+                "is made again.",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -106,11 +106,11 @@ class Cache:
             write_sealed(
                 file, None, kind=kind, key=key, write=lambda s: write(s, result)
             )
-        except Exception as error:  # whatever it is, the result is good
+        except Exception as error:  # whatever the error, the result is good
             warnings.warn(
-                f"A result cannot be kept in {self.folder} "
-                f"({str(error) or type(error).__name__}). It is used, and will be made "
-                "again the next time.",
+                f"A result cannot be stored in {self.folder} "
+                f"({str(error) or type(error).__name__}). It is used now, and made "
+                "again next time.",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -119,7 +119,7 @@ class Cache:
     def recall_array(
         self, kind: str, parts: tuple[Any, ...], make: Callable[[], NDArray[Any]]
     ) -> NDArray[Any]:
-        """Return an array as `recall` does; its file is data alone, and no code."""
+        """Return an array as `recall` does; its file contains data only, no code."""
         result: NDArray[Any] = self.recall(
             kind, parts, make, write=_write_array, read=_read_array
         )
@@ -134,7 +134,7 @@ class Cache:
     def cache(
         self, function: Callable[..., Any], ignore: Sequence[str] = ()
     ) -> Callable[..., Any]:
-        """Return a function that keeps its results, as `joblib.Memory` does.
+        """Return a function that stores its results, as `joblib.Memory` does.
 
         Parameters
         ----------
@@ -162,8 +162,8 @@ class Cache:
 def open_cache(memory: Any) -> Cache | None:
     """Return the cache of a parameter ``memory``; None if there is none.
 
-    What killed writers have left in its folder is removed. Where it is a
-    `joblib.Memory`, results lie in the folder that its ``clear()`` removes.
+    Leftovers of killed writers in its folder are removed. For a `joblib.Memory`,
+    results are stored in the folder that its ``clear()`` removes.
 
     Parameters
     ----------
@@ -176,15 +176,15 @@ def open_cache(memory: Any) -> Cache | None:
     Raises
     ------
     TypeError
-        If it is anything else.
+        If `memory` is of another type.
     NotADirectoryError
-        If a file is in its place.
+        If its path is a file.
     """
     if isinstance(memory, Cache):
         return memory
     place = memory
     if isinstance(memory, joblib.Memory):
-        store = memory.store_backend  # its clear() removes folders, but no files
+        store = memory.store_backend  # its clear() removes folders, not files
         place = store and os.path.join(store.location, "numerai_features")
     if place is None:
         return None
@@ -204,7 +204,7 @@ def open_cache(memory: Any) -> Cache | None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that results depend on, where installed."""
+    """Return the versions of the installed libraries that results depend on."""
     found = {}
     for library, packages in _LIBRARIES.items():
         for package in packages:
@@ -214,7 +214,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(*values: Any) -> str:
-    """Return a hash of tables and other values by their contents.
+    """Return a hash of the contents of tables and other values.
 
     A memory-mapped table has the hash of the same table in memory, and a frame is
     hashed a column at a time: neither is copied.
@@ -238,7 +238,7 @@ def fingerprint(*values: Any) -> str:
 
 
 def hash_rows(X: NDArray[Any]) -> str:
-    """Return a hash of all cells of a table; a block of rows is read at a time.
+    """Return a hash of all cells of a table, read in blocks of rows.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def _hashed(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind == "O":
-        # equal texts are not always the same object, which pickles would tell apart
+        # equal strings may be different objects, and pickles would differ
         value = np.array([repr(item) for item in value.ravel()])
     return str(joblib.hash(value, coerce_mmap=True))
 

@@ -1,4 +1,4 @@
-"""The only module that uses private names of scikit-learn, or tells versions apart."""
+"""The only module that uses private scikit-learn names or depends on its version."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ __all__ = [
 
 
 def routing_enabled() -> bool:
-    """Whether the user has switched scikit-learn's metadata routing on."""
+    """Whether the user has enabled scikit-learn's metadata routing."""
     from sklearn import get_config
 
     return bool(get_config().get("enable_metadata_routing", False))
 
 
 def consumes(estimator: Any, method: str, param: str) -> bool:
-    """Whether metadata routing would hand `param` to `method` of `estimator`."""
+    """Whether metadata routing would pass `param` to `method` of `estimator`."""
     from sklearn.utils.metadata_routing import get_routing_for_object
 
     routing = get_routing_for_object(estimator)

@@ -1,4 +1,4 @@
-"""Which eras the parts of a fitted estimator have seen."""
+"""The eras that the parts of a fitted estimator were fitted on."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _TOLD = 5
 
 
 def components(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the parts of a fitted estimator that can tell what eras they saw.
+    """Yield the parts of a fitted estimator that have ``fitted_eras_``.
 
-    Parts are found by duck type: fitted attributes (``embedders_``,
-    ``best_estimator_``, ``estimators_`` ...), the steps of a Pipeline or
-    FeatureUnion, and what a FrozenEstimator holds.
+    Parts are found by duck typing: in fitted attributes (``embedders_``,
+    ``best_estimator_``, ``estimators_`` ...), the steps of a Pipeline or FeatureUnion,
+    and in a FrozenEstimator.
 
     Parameters
     ----------
     estimator : estimator
         Fitted.
     path : str, default=""
-        What comes in front of the names.
+        Prefix of the names.
 
     Yields
     ------
@@ -42,18 +42,18 @@ def components(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def warn_of_prefitted(
     estimator: Any, eras: NDArray[np.int64] | None, horizon: int = 1
 ) -> None:
-    """Warn of frozen embedders that have seen the eras which are scored.
+    """Warn of frozen embedders that were fitted on eras which are scored.
 
-    Only what is wrapped by FrozenEstimator was fitted outside the fold; all else was
-    fitted on what the splitter gave.
+    Only parts wrapped by FrozenEstimator are fitted outside the fold; all others are
+    fitted on the splitter's training rows.
 
     Parameters
     ----------
     estimator : estimator
         Fitted or not.
     eras : ndarray of int or None
-        The numbers of the scored eras, ascending; None if they are names, of which
-        nobody can tell whether they were seen.
+        Numbers of the scored eras, ascending; None if they are names, which cannot be
+        compared with the fitted eras.
     horizon : int, default=1
         Eras that the target spans.
     """
@@ -65,14 +65,14 @@ def warn_of_prefitted(
             if near.any():
                 warnings.warn(
                     f"{path} was fitted before the split, on {int(near.sum())} eras "
-                    "that are scored, or whose targets overlap theirs: "
-                    f"{tell_eras(_eras_of(part)[near])}. The score is too good. Put "
+                    "that are scored, or whose targets overlap those of scored eras: "
+                    f"{tell_eras(_eras_of(part)[near])}. The score is too high. Put "
                     "the unfitted embedder into the Pipeline, or freeze one that was "
                     "fitted on other eras.",
                     EraLeakageWarning,
                     stacklevel=3,
                 )
-                break  # what it is made of has seen the same
+                break  # its parts were fitted on the same eras
 
 
 def has_prefitted(estimator: Any) -> bool:
@@ -104,7 +104,7 @@ def _frozen(estimator: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(estimator, FrozenEstimator):
         yield _name_of(estimator.estimator), estimator
         return
-    if not hasattr(estimator, "get_params"):  # whose parts nobody can ask for
+    if not hasattr(estimator, "get_params"):  # its parts cannot be listed
         return
     seen = set()
     for name, value in estimator.get_params(deep=True).items():
@@ -133,7 +133,7 @@ def _walk(part: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
 
 
 def _children(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what an attribute holds: an estimator, or a list or dict of them."""
+    """Yield the estimators of an attribute: one, or a list or dict of them."""
     if isinstance(value, dict):
         yield from ((str(key), item) for key, item in value.items())
     elif isinstance(value, list | tuple):

@@ -1,10 +1,10 @@
-"""How many eras a target spans, and how many to purge around a test block.
+"""The eras that a target spans, and the eras to purge around a test block.
 
-This is the one table and the one fallback of the library: splitters, rows held out to
-stop by and cross-fitting all ask here. A target of d trading days spans d / 5 weekly
+This is the library's only table and only fallback: splitters, rows held out for early
+stopping and cross-fitting all use it. A target of d trading days spans d / 5 weekly
 eras; Numerai purges 8 eras for 20 days and 16 for 60 (four more than the span: two lag
-days, and room). Where nothing tells a target's days, the longest purge is taken: too
-many eras lost rather than a score too good.
+days, and a margin). If a target's days are unknown, the longest purge is used: it is
+better to lose too many eras than to get too high a score.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from numerai_features._validation import target_names
 DAYS_PER_ERA = 5
 PURGE_BY_DAYS = {20: 8, 60: 16}
 LONGEST_PURGE = max(PURGE_BY_DAYS.values())
-"""Eras to purge for a target whose days nothing tells."""
+"""Eras to purge for a target whose days are unknown."""
 
 _SUFFIX = re.compile(r"_(\d+)d?$")
-_LONGEST_DAYS = 250  # a year of trading days; more is no horizon but some other number
+_LONGEST_DAYS = 250  # a year of trading days; a larger number is not a horizon
 
 
 def days_of_target(name: str) -> int | None:
@@ -36,7 +36,7 @@ def days_of_target(name: str) -> int | None:
     Returns
     -------
     int or None
-        None if the name ends in no whole number of weeks of up to a year.
+        None if the name does not end in a whole number of weeks of at most a year.
 
     Examples
     --------
@@ -71,12 +71,12 @@ def purge_of_target(name: str) -> int | None:
 
 
 def purge_of_targets(names: Iterable[str] | None) -> int:
-    """Return the eras to purge for several targets: those of the one that needs most.
+    """Return the eras to purge for several targets: the largest purge of any.
 
     Parameters
     ----------
     names : iterable of str or None
-        A name that tells no days counts as `LONGEST_PURGE`, as do no names at all.
+        A name without days counts as `LONGEST_PURGE`, and so do no names at all.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def resolve_horizon(horizon: Any) -> int:
     Parameters
     ----------
     horizon : int or str
-        Eras, or the name of a target that ends in its trading days.
+        Number of eras, or the name of a target that ends in its trading days.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def resolve_horizon(horizon: Any) -> int:
     Raises
     ------
     ValueError
-        If it is less than 1, or a name without days.
+        If `horizon` is less than 1, or a name without days.
 
     Examples
     --------
@@ -135,13 +135,12 @@ def resolve_purge(purge: Any, *, target: str | None, y: Any = None) -> int:
     Parameters
     ----------
     purge : "auto" or int
-        A number is taken as it is. "auto" takes the days at the end of `target`, else
-        those at the end of the names of `y`, else the longest purge that Numerai uses,
-        16.
+        A number is used as it is. "auto" uses the days at the end of `target`, else
+        those at the end of the names of `y`, else Numerai's longest purge, 16.
     target : str or None
         The target's name.
     y : array-like, default=None
-        Targets; their names count, the longest of them.
+        Targets; only their names are used, and the longest horizon among them.
 
     Returns
     -------
@@ -150,7 +149,7 @@ def resolve_purge(purge: Any, *, target: str | None, y: Any = None) -> int:
     Raises
     ------
     ValueError
-        If `target` names no number of days.
+        If the name `target` does not end in a number of days.
     """
     if not isinstance(purge, str):
         return int(purge)
@@ -165,5 +164,5 @@ def resolve_purge(purge: Any, *, target: str | None, y: Any = None) -> int:
 def _no_days(parameter: str, name: str, instead: str) -> str:
     return (
         f"{parameter}={name!r} does not end in its trading days (as in "
-        f"'target_ender_60'), so its eras cannot be read off it. Pass {instead}."
+        f"'target_ender_60'), so its eras are unknown. Pass {instead}."
     )

@@ -1,4 +1,4 @@
-"""Import optional dependencies where they are used, with a message that helps."""
+"""Import optional dependencies where they are used, with a helpful error message."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from types import ModuleType
 
 
 def import_optional(module: str, *, extra: str, needed_by: str) -> ModuleType:
-    """Import `module`, or say which extra of this package brings it.
+    """Import `module`, or raise with the extra of this package that installs it.
 
     Parameters
     ----------
     module : str
-        What to import.
+        Module to import.
     extra : str
         The extra of ``numerai-features`` that installs it.
     needed_by : str
@@ -21,7 +21,7 @@ def import_optional(module: str, *, extra: str, needed_by: str) -> ModuleType:
     Raises
     ------
     ImportError
-        If it is not installed; the message names the command that installs it.
+        If the module is not installed; the message names the command that installs it.
     """
     try:
         return importlib.import_module(module)

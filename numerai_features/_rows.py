@@ -1,8 +1,8 @@
-"""A table with what belongs to its rows: targets, eras and weights.
+"""A table with the targets, eras and weights of its rows.
 
-Augmenters, embedders and cross-validation all begin with the same questions: are
-there as many targets, eras and weights as rows, are they numbers, which rows count?
-`Rows.read` asks them once; whoever has a `Rows` need not ask again.
+Augmenters, embedders and cross-validation all begin with the same checks: are there as
+many targets, eras and weights as rows, are they numbers, and which rows count?
+`Rows.read` makes these checks once; code that gets a `Rows` need not repeat them.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from numerai_features._validation import (
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Features, and what belongs to their rows.
+    """Features, and the targets, eras and weights of their rows.
 
     Attributes
     ----------
     X : ndarray of shape (n_rows, n_features)
-        The caller's memory wherever possible: never write into it. Who only hands rows
-        on, as cross-validation does, may keep the frame that came instead.
+        The caller's memory if possible: never write into it. Code that only passes rows
+        on, such as cross-validation, may keep the caller's frame instead.
     y : ndarray of shape (n_rows, n_targets), float64, or None
-        Targets, a column for each also where there is one; NaN where unknown.
+        Targets, always two-dimensional; NaN where unknown.
     eras : EraIndex or None
-        None if none came. Grouping is done by `era_index`, which is always there.
+        None if none were given. Group rows by `era_index`, which always exists.
     weights : ndarray of shape (n_rows,), float64, or None
-        None if none came: then all rows weigh the same.
+        None if none were given: all rows weigh the same.
     target_names : list of str or None
-        What the targets are called, where they had names.
+        Names of the targets, if they have any.
     feature_names : ndarray of shape (n_features,) or None
-        What the columns are called, where they had names.
+        Names of the columns, if they have any.
     """
 
     X: Any
@@ -71,24 +71,24 @@ class Rows:
         reset: bool = True,
         min_rows: int = 1,
     ) -> Rows:
-        """Check the rows that an estimator was handed.
+        """Check the rows that an estimator gets.
 
         Parameters
         ----------
         estimator : estimator
-            Whose ``feature_names_in_`` and ``n_features_in_`` are set or checked.
+            Its ``feature_names_in_`` and ``n_features_in_`` are set or checked.
         X : array-like or frame of shape (n_rows, n_features)
-            Finite numbers or NaN; a frame's column ``era`` is taken out.
+            Finite numbers or NaN; a frame's column ``era`` is removed.
         y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
             Targets: finite numbers, or NaN.
         eras : array-like of shape (n_rows,), default=None
-            Era labels; win over the column.
+            Era labels; they override the column.
         sample_weight : array-like of shape (n_rows,), default=None
             Not negative, and not all of them zero.
         reset : bool, default=True
             True in ``fit``, False in ``transform``.
         min_rows : int, default=1
-            Fewest rows allowed.
+            Smallest number of rows allowed.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class Rows:
         Raises
         ------
         ValueError
-            If rows, targets, eras or weights are not as many, or are no numbers.
+            If rows, targets, eras or weights differ in number, or are not numeric.
         """
         table, index = validate_rows(estimator, X, eras, reset=reset, min_rows=min_rows)
         weights = check_weights(sample_weight, len(table))
@@ -112,7 +112,7 @@ class Rows:
 
     @cached_property
     def era_index(self) -> EraIndex:
-        """The eras; where none came, one that all rows are in."""
+        """The eras; a single era of all rows if none were given."""
         return EraIndex.single(self.n_rows) if self.eras is None else self.eras
 
     @property
@@ -122,12 +122,12 @@ class Rows:
 
     @property
     def n_eras(self) -> int:
-        """Number of eras; 1 where none came."""
+        """Number of eras; 1 if none were given."""
         return self.era_index.n_eras
 
     @property
     def era_labels(self) -> NDArray[Any] | None:
-        """Each row's label as it came, for an inner estimator; None if none came."""
+        """Each row's label as given, for inner estimators; None without eras."""
         return None if self.eras is None else self.eras.row_labels
 
     @property
@@ -137,7 +137,7 @@ class Rows:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """Which rows have a known target, of shape (n_rows,); none without targets."""
+        """Which rows have a known target, of shape (n_rows,); none without y."""
         if self.y is None:
             return np.zeros(self.n_rows, bool)
         return np.asarray(~np.isnan(self.y).all(axis=1))
@@ -145,7 +145,7 @@ class Rows:
     def by_era(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """Yield the code of each era and the indices of its rows.
 
-        ``era_index.rows_by_era()`` gives slices instead, where rows are sorted by era.
+        ``era_index.rows_by_era()`` yields slices instead if rows are sorted by era.
         """
         every = np.arange(self.n_rows)
         for code, rows in self.era_index.rows_by_era():
@@ -170,7 +170,7 @@ def _read_targets(y: Any, n_rows: int) -> NDArray[np.float64] | None:
     names = (target_names(y) or ()) if is_frame(as_frame(y, "y")) else ()
     for name in filter(spells_era, names):
         raise ValueError(
-            f"y has a column {name!r}, which is no target. Take it out, and pass eras=."
+            f"y has a column {name!r}, which is not a target. Drop it, and pass eras=."
         )
     targets = as_floats(y, "y")
     if targets.ndim not in (1, 2) or len(targets) != n_rows:
@@ -184,8 +184,8 @@ def _read_targets(y: Any, n_rows: int) -> NDArray[np.float64] | None:
     infinite = np.isinf(targets).any(axis=1)
     if infinite.any():
         raise ValueError(
-            f"y contains infinity, first in row {int(infinite.argmax())}. Set a target "
-            "that is not known to NaN, or drop such rows."
+            f"y contains infinity, first in row {int(infinite.argmax())}. Set unknown "
+            "targets to NaN, or drop such rows."
         )
     check_size(targets, "y")
     check_spread(targets, "y")

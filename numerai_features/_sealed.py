@@ -1,9 +1,9 @@
-"""The one form of files that are read again: sealed by a checksum and a key.
+"""The format of all files that the library reads back: sealed by checksum and key.
 
-A file is one line of JSON, and behind it maybe bytes: its payload. The line says what
-kind of file it is, the key of what it belongs to, by which version of the package it
-was written, how long the payload is, a record of what JSON has, and the checksum of all
-that. So a file that was cut short, changed or exchanged is never taken for a good one.
+A file is one line of JSON, followed by an optional payload of bytes. The line has the
+kind of file, the key of what the file belongs to, the version of the package that wrote
+it, the length of the payload, a record in JSON's types, and a checksum of all this and
+the payload. So a truncated, changed or exchanged file is never taken for a good one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SealError(ValueError):
 
 
 class SetAsideWarning(UserWarning):
-    """A file that cannot be used was given another name, and is made anew."""
+    """A file that cannot be used was renamed, and is made again."""
 
 
 def write_sealed(
@@ -49,14 +49,15 @@ def write_sealed(
     ----------
     file : Path
     record : object
-        Of types that JSON has.
+        A value of JSON's types.
     kind : str
-        What kind of file it is, such as ``"panel"``.
+        Kind of file, such as ``"panel"``.
     key : str, default=""
-        What it belongs to: a hash of all that its contents depend on.
+        Key of what the file belongs to: a hash of everything that its contents depend
+        on.
     write : callable, default=None
-        Called with a binary stream, to which it writes the payload. The stream can
-        neither be read nor be wound back.
+        Writes the payload to the binary stream that it is called with. The stream can
+        be neither read nor rewound.
     """
     about = {"kind": kind, "key": key, "version": __version__, "record": record}
     body = json.dumps(about)[1:-1]
@@ -67,7 +68,7 @@ def write_sealed(
 def _write_seal(
     stream: IO[bytes], body: str, write: Callable[[IO[bytes]], object] | None
 ) -> None:
-    """Write the line and the payload; what is known at the end is filled in then."""
+    """Write the line and the payload; then fill in the length and the checksum."""
     line = f'{_START}{_BLANK}", {body}, "length": {0:20d}}}\n'.encode()
     stream.write(line)
     payload = _Hashed(stream)
@@ -75,7 +76,7 @@ def _write_seal(
         write(payload)  # type: ignore[arg-type]
     length = f'"length": {payload.length:20d}}}\n'.encode()
     told = line[: -len(length)] + length
-    payload.digest.update(told)  # last, for now the length is known
+    payload.digest.update(told)  # last: only now is the length known
     start = len(_START)
     checksum = payload.digest.hexdigest().encode()
     stream.seek(0)
@@ -91,32 +92,32 @@ def read_sealed(
     same_version: bool = True,
     read: Callable[[IO[bytes]], Any] | None = None,
 ) -> tuple[Any, Any]:
-    """Return the record of a file, and what is read from its payload.
+    """Check a file; return its record and its payload.
 
     Parameters
     ----------
     file : Path
     kind : str
-        What kind of file it must be.
+        Kind that the file must have.
     key : str, default=None
-        What it must belong to; None: anything.
+        Key that the file must have; None: any.
     same_version : bool, default=True
         Whether this version of the package must have written it.
     read : callable, default=None
-        Called with the file, open where the payload begins, after all was checked.
+        Called with the file, positioned at the payload, after all checks.
 
     Returns
     -------
     record : object
     payload : object
-        What `read` returns.
+        Result of `read`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     SealError
-        If it cannot be used.
+        If the file cannot be used.
     """
     with file.open("rb") as stream:
         line = stream.readline(_LONGEST_LINE)
@@ -130,11 +131,11 @@ def read_sealed(
         digest.update(line[:start] + _BLANK.encode() + line[end:])
         if length != about["length"]:
             raise SealError(
-                f"{file} is cut short or too long: {length} bytes behind its first "
+                f"{file} is truncated or too long: {length} bytes follow its first "
                 f"line, which says {about['length']}."
             )
         if digest.hexdigest() != about["checksum"]:
-            raise SealError(f"{file} is damaged: its checksum is another.")
+            raise SealError(f"{file} is damaged: its checksum is wrong.")
         if about["kind"] != kind:
             raise SealError(f"{file} is a {about['kind']!r}, not a {kind!r}.")
         if same_version and about["version"] != __version__:
@@ -143,13 +144,13 @@ def read_sealed(
                 f"{__version__}."
             )
         if key is not None and about["key"] != key:
-            raise SealError(f"{file} belongs to something else: its key is another.")
+            raise SealError(f"{file} belongs to something else: its key differs.")
         stream.seek(len(line))
         return about["record"], None if read is None else read(stream)
 
 
 def begins_as_sealed(file: Path) -> bool:
-    """Whether a file was sealed once, by its first bytes; it may be damaged by now."""
+    """Whether a file starts like a sealed one; it may be damaged."""
     try:
         with file.open("rb") as stream:
             return stream.read(len(_START)) == _START.encode()
@@ -158,26 +159,26 @@ def begins_as_sealed(file: Path) -> bool:
 
 
 def set_aside(file: Path, error: Exception) -> None:
-    """Give a file that cannot be used another name, and warn.
+    """Rename a file that cannot be used, and warn.
 
     Parameters
     ----------
     file : Path
     error : SealError
-        Why.
+        Why the file cannot be used.
     """
     aside = file.with_name(file.name + ".unusable")
     with contextlib.suppress(FileNotFoundError):
         os.replace(file, aside)
     warnings.warn(
-        f"{error} It is kept as {aside.name}, and made anew.",
+        f"{error} It is kept as {aside.name}, and made again.",
         SetAsideWarning,
         stacklevel=3,
     )
 
 
 def _parse(file: Path, line: bytes) -> dict[str, Any]:
-    """Return what a first line says, of the right types; it is not checked yet."""
+    """Return the parsed first line; its types are checked, its seal is not."""
     try:
         about = json.loads(line)
         types = {
@@ -192,11 +193,13 @@ def _parse(file: Path, line: bytes) -> dict[str, Any]:
             return about  # type: ignore[no-any-return]
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise SealError(f"{file} is damaged, or not one of ours: it has no seal.")
+    raise SealError(
+        f"{file} is damaged, or not written by this library: it has no seal."
+    )
 
 
 class _Hashed:
-    """A stream that is written to, and tells the checksum of what was written."""
+    """A write-only stream that computes the checksum of what is written."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.length = 0
@@ -212,4 +215,4 @@ class _Hashed:
         return len(view)
 
     def flush(self) -> None:
-        """Do nothing: the file is brought to disk as a whole."""
+        """Do nothing: the complete file is synced to disk later."""

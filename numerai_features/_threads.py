@@ -1,4 +1,4 @@
-"""How many threads there are to use, and how many BLAS uses meanwhile."""
+"""Number of usable threads, and a limit for BLAS threads."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from contextlib import contextmanager
 
 
 def usable_threads(n_jobs: int | None, most: int) -> int:
-    """Return how many threads to use.
+    """Return the number of threads to use.
 
     Parameters
     ----------
     n_jobs : int or None
-        As many; below zero counted back from all, -1 being all of them; None is all.
+        Number of threads; negative numbers count back from all (-1); None is all.
     most : int
-        What they may be at most.
+        Upper limit.
 
     Returns
     -------
     int
-        At least 1, and never more than the physical cores, or than what affinity and
-        cgroups allow of them.
+        At least 1, and at most the number of physical cores that affinity and cgroups
+        allow.
     """
     from joblib import cpu_count
 
@@ -32,7 +32,7 @@ def usable_threads(n_jobs: int | None, most: int) -> int:
 
 @contextmanager
 def blas_threads(n_jobs: int | None) -> Iterator[None]:
-    """Have BLAS use so many threads at most, and as many as before afterwards.
+    """Limit the threads of BLAS in a block; afterwards the old limit is restored.
 
     Parameters
     ----------

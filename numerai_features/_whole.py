@@ -1,12 +1,12 @@
 """Files and folders that appear whole, or not at all.
 
-What is written lies in a room beside its place until it is complete: a folder whose
-name is drawn at random, and on which its owner holds a lock. No other process, thread
-or container writes to it, and who finds one without an owner knows that a crash has
-left it, and sweeps it away. Nobody ever waits for a lock.
+Until a file or folder is complete, it is written in a room beside its place. A room is
+a folder with a random name that its owner has locked. No other process, thread or
+container writes to it. A room without an owner was left by a crash, and the next writer
+or reader removes it. Nobody ever waits for a lock.
 
-A room has what is being written, `new`, and, where two folders cannot be exchanged at
-once, for a moment what was in its place before, `old`.
+A room contains `new`, which is being written. If the system cannot exchange two folders
+in one step, it contains for a moment also `old`, which was in the place before.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NEW, _OLD = "new", "old"
 _ROOM = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp", re.DOTALL)
 _LONGEST_STEM = 200  # bytes; file systems allow 255 for a name
 _TRIES = 100
-_UNLOCKED_AGE = 86_400  # seconds; where nothing can be locked, the age tells
+_UNLOCKED_AGE = 86_400  # seconds; without locks, an older room is a dead one's
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
@@ -46,14 +46,14 @@ _HERE = -100  # AT_FDCWD of fcntl.h
 
 @contextlib.contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
-    """Give the path to write a file at, which takes its place when the block ends well.
+    """Yield a path to write a file to; it replaces `file` if the block succeeds.
 
-    A file that is there is replaced; readers see the old one or the new one.
+    Readers see either the old file or the new one.
 
     Parameters
     ----------
     file : Path
-        Where it shall be. A link is followed: what it points to is replaced.
+        The final path. A link is followed: its target is replaced.
     """
     file = file.resolve()
     sweep(file)
@@ -70,23 +70,23 @@ def whole_file(file: Path) -> Iterator[Path]:
 def whole_folder(
     folder: Path, *, may_replace: Callable[[Path], object] | None = None
 ) -> Iterator[Path]:
-    """Give the path to fill a folder at, which takes its place if the block ends well.
+    """Yield a folder to fill; it becomes `folder` if the block succeeds.
 
-    The files in it are to be brought to disk by whoever writes them (`sync`).
+    The caller must sync the files in it to disk (`sync`).
 
     Parameters
     ----------
     folder : Path
-        Where it shall be. A link is followed.
+        The final path. A link is followed.
     may_replace : callable, default=None
-        Called with a folder that is there: raises if that must not be replaced, and is
-        asked before, when all is written, and once more when nobody can find the folder
-        any more. None: nothing is replaced.
+        Called with an existing folder; it raises if that must not be replaced. It is
+        called before writing, after writing, and again after the folder has moved out
+        of its place. None: nothing is replaced.
 
     Raises
     ------
     FileExistsError
-        If something is there, or has appeared meanwhile, that is not to be replaced.
+        If something that must not be replaced exists, or has appeared meanwhile.
     """
     folder = folder.resolve()
     sweep(folder)
@@ -102,28 +102,29 @@ def whole_folder(
 
 
 def sweep(place: Path) -> None:
-    """Remove what dead owners have left beside a place.
+    """Remove rooms that dead owners have left beside a place.
 
-    An old folder is put back, with a warning, where a crash has left none in its place.
+    If a crash has left nothing in the place, the old folder is put back, with a
+    warning.
 
     Parameters
     ----------
     place : Path
-        Of the file or folder that they wanted to write.
+        The file or folder that they were writing.
     """
     place = place.resolve()
     for room in _rooms(place.parent, _stem(place)):
         with _owning(room) as is_ours:
             if is_ours is not False and _clear(room, place, remove=bool(is_ours)):
                 warnings.warn(
-                    f"{place} was being replaced when its writer was stopped. What was "
-                    "there before is there again.",
+                    f"{place} was being replaced when its writer was stopped. The "
+                    "previous content is restored.",
                     stacklevel=3,
                 )
 
 
 def sweep_all(folder: Path) -> None:
-    """Remove what dead owners of any file have left in a folder that is ours.
+    """Remove all rooms of dead owners in a folder of this library.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def sweep_all(folder: Path) -> None:
 
 
 def is_changing(place: Path) -> bool:
-    """Whether a folder is missing for a moment only, for another is to replace it.
+    """Whether a folder is missing only for a moment, while another replaces it.
 
     Parameters
     ----------
@@ -149,20 +150,20 @@ def is_changing(place: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to disk."""
+    """Sync a file, or the entries of a folder, to disk."""
     is_folder = path.is_dir()
     if is_folder and os.name == "nt":  # Windows cannot open a folder
         return
     try:
         handle = os.open(path, os.O_RDONLY)
     except PermissionError:
-        if is_folder:  # one may write to it, but not read it
+        if is_folder:  # writable, but not readable
             return
         raise
     try:
         os.fsync(handle)
     except OSError as error:
-        # Not every file system has it for folders.
+        # Not every file system supports it for folders.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
     finally:
@@ -171,7 +172,7 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def _room(place: Path) -> Iterator[Path]:
-    """Give an empty folder beside a place, which is ours, and removed at the end."""
+    """Yield an empty locked folder beside a place; it is removed at the end."""
     room, owner = _create(place)
     try:
         try:
@@ -184,7 +185,7 @@ def _room(place: Path) -> Iterator[Path]:
 
 def _create(place: Path) -> tuple[Path, int | None]:
     with contextlib.suppress(FileNotFoundError):
-        os.lstat(place)  # a name that cannot be is told now, and not at the end
+        os.lstat(place)  # raise for an impossible name now, not at the end
     while True:
         name = f".{_stem(place)}.{secrets.token_hex(8)}.tmp"
         room = place.with_name(name)
@@ -192,7 +193,7 @@ def _create(place: Path) -> tuple[Path, int | None]:
         try:
             owner = _lock(room)
         except (BlockingIOError, FileNotFoundError):
-            continue  # a sweeper has taken it for a dead one's
+            continue  # a sweeper has taken it for a dead owner's
         except BaseException:
             room.rmdir()
             raise
@@ -212,18 +213,18 @@ def _check_free(folder: Path, may_replace: Callable[[Path], object] | None) -> N
 
 
 def _put(new: Path, folder: Path, may_replace: Callable[[Path], object] | None) -> None:
-    """Bring a folder to its place: try again where others were there in between."""
+    """Move a folder to its place; try again if another writer was faster."""
     ours = os.stat(new)
     for _ in range(_TRIES):
         try:
-            os.rename(new, folder)  # to where nothing is, or an empty folder
+            os.rename(new, folder)  # works if nothing, or an empty folder, is there
             return
         except OSError as error:
             if error.errno not in _TAKEN and not os.path.lexists(folder):
                 raise
             if may_replace is None:
                 raise FileExistsError(
-                    f"{folder} has appeared while it was being written, and is not "
+                    f"{folder} has appeared while the new one was written, and is not "
                     "replaced. Pass overwrite=True, or another path."
                 ) from error
         may_replace(folder)
@@ -238,13 +239,13 @@ def _put(new: Path, folder: Path, may_replace: Callable[[Path], object] | None) 
         if old == new:
             return
     raise OSError(
-        f"{folder} was there again each of the {_TRIES} times that it was to be "
-        "replaced: others write it all the time. Wait for them, or use another path."
+        f"{folder} could not be replaced in {_TRIES} attempts: other writers keep "
+        "writing it. Wait for them, or use another path."
     )
 
 
 def _take_out(new: Path, folder: Path) -> Path | None:
-    """Let a folder make way; return where it is now, None if it is gone."""
+    """Move a folder out of its place; return its new path, or None if it is gone."""
     try:
         if _exchange(new, folder):
             return new
@@ -257,7 +258,7 @@ def _take_out(new: Path, folder: Path) -> Path | None:
 
 
 def _give_back(old: Path, folder: Path, ours: os.stat_result) -> None:
-    """Undo `_take_out`; what cannot go back, for others were faster, is kept."""
+    """Undo `_take_out`; if another writer was faster, keep the old folder and raise."""
     with contextlib.suppress(OSError):
         if old.name == _OLD:
             os.rename(old, folder)
@@ -267,21 +268,21 @@ def _give_back(old: Path, folder: Path, ours: os.stat_result) -> None:
     kept = old.parent.with_suffix(".old")
     os.rename(old, kept)
     raise FileExistsError(
-        f"Another writer has replaced {folder} meanwhile. What was there before is not "
-        f"to be overwritten, and is kept as {kept}."
+        f"Another writer has replaced {folder} meanwhile. Its previous content must "
+        f"not be overwritten, and is kept as {kept}."
     )
 
 
 def _clear(room: Path, folder: Path, *, remove: bool) -> bool:
-    """Put an old folder back whose new one has not come to its place; remove the rest.
+    """Put back an old folder if its place is still empty; remove the rest of the room.
 
-    Return whether one was put back. One that cannot be is not removed either.
+    Return whether it was put back. If it cannot be put back, it is not removed.
     """
     new, old = room / _NEW, room / _OLD
     waits = new.exists() and old.exists() and not os.path.lexists(folder)
     is_back = False
     if waits:
-        with contextlib.suppress(OSError):  # somebody else is faster, or we may not
+        with contextlib.suppress(OSError):  # another was faster, or no permission
             os.rename(old, folder)
             is_back = True
     if remove and (not waits or os.path.lexists(folder)):
@@ -304,7 +305,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @cache
 def _renameat2() -> Any:
-    """Return the system call that exchanges, where there is one."""
+    """Return the system call that exchanges two paths, or None."""
     if not sys.platform.startswith("linux"):
         return None
     try:
@@ -318,7 +319,7 @@ def _renameat2() -> Any:
 
 
 def _stem(place: Path) -> str:
-    """Return what the names of a place's rooms begin with."""
+    """Return the prefix of the names of a place's rooms."""
     name = os.fsencode(place.name)
     if len(name) <= _LONGEST_STEM:
         return place.name
@@ -326,7 +327,7 @@ def _stem(place: Path) -> str:
 
 
 def _rooms(folder: Path, stem: str | None = None) -> list[Path]:
-    """Return the rooms in a folder, of all places or of one."""
+    """Return the rooms in a folder, for all places or for one."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -339,15 +340,15 @@ def _rooms(folder: Path, stem: str | None = None) -> list[Path]:
 def _owning(room: Path) -> Iterator[bool | None]:
     """Try to become the owner of a room.
 
-    Gives True if it has none but us, False if it has one, None if nothing can be locked
-    there, and it is not so old that it must be a dead one's.
+    Yields True if we own it now, False if it has another owner or is gone, and None if
+    nothing can be locked there and the room is too young to be a dead owner's.
     """
     try:
         owner = _lock(room)
     except OSError as error:
-        if error.errno is None:  # not the system's, but of a handler of signals
+        if error.errno is None:  # raised by a signal handler, not the system
             raise
-        yield False  # or it is gone, or we may not look at it
+        yield False  # it has an owner, is gone, or cannot be opened
         return
     try:
         yield True if owner is not None or _is_old(room) else None
@@ -356,12 +357,12 @@ def _owning(room: Path) -> Iterator[bool | None]:
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a path until we let go of it, or our process is gone.
+    """Lock a path until `_let_go`, or until this process ends.
 
     Raises
     ------
     OSError
-        If another has locked it, or it is gone.
+        If another process has locked it, or it is gone.
     """
     locks: Any = fcntl
     if locks is None:
@@ -382,14 +383,14 @@ def _let_go(owner: int | None) -> None:
         return
     locks: Any = fcntl
     try:
-        # Closing is not enough: a process that we have forked has the handle, too.
+        # Closing is not enough: a forked process has the handle, too.
         locks.flock(owner, locks.LOCK_UN)
     finally:
         os.close(owner)
 
 
 def _is_at(path: Path, owner: int | None) -> bool:
-    """Whether what we own is still at its path."""
+    """Whether the folder that we have locked is still at its path."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -398,7 +399,7 @@ def _is_at(path: Path, owner: int | None) -> bool:
 
 
 def _is_old(room: Path) -> bool:
-    """Whether a room that cannot be locked was left alone for a day."""
+    """Whether nothing in a room, which cannot be locked, has changed for a day."""
     try:
         latest = max(path.stat().st_mtime for path in [room, *room.rglob("*")])
     except OSError:

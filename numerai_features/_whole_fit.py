@@ -1,4 +1,4 @@
-"""A fit changes an estimator when it has ended, or not at all."""
+"""A fit changes an estimator when it has succeeded, or not at all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numerai_features._compat import fit_context
 
 
 class KeptInterrupt(KeyboardInterrupt):
-    """Ctrl-C came, and what the fit of `owner` has so far is to be kept all the same.
+    """Ctrl-C in the fit of `owner`, which keeps what it has fitted so far.
 
-    Whoever contains that estimator is interrupted like any other.
+    An estimator that contains `owner` is interrupted like any other.
     """
 
     def __init__(self, owner: Any) -> None:
@@ -26,25 +26,26 @@ class KeptInterrupt(KeyboardInterrupt):
 def whole_fit(
     *, prefer_skip_nested_validation: bool, fixed: Sequence[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a method that fits, so that it changes its estimator whole or not.
+    """Decorate a method that fits, so that it changes its estimator only as a whole.
 
-    The method works on another object of the class, which has the same parameters; for
-    ``partial_fit`` the same fitted attributes, too. Only what it leaves there when it
-    returns becomes the estimator's, at once. If it raises, or is interrupted at
-    whatever line, the estimator is as it was: every attribute, or unfitted. So a method
-    may set attributes in any order, but must not write into those that are there.
+    The method works on another object of the class with the same parameters and, for
+    ``partial_fit``, the same fitted attributes. When the method returns, the estimator
+    gets the attributes of that object in one step. If the method raises, or is
+    interrupted at any line, the estimator does not change. So a method may set
+    attributes in any order, but must not modify existing ones in place.
 
-    The parameters of a fit are kept as ``_fitted_with``. `transform` and its like ask
-    that for them, so that parameters set later change nothing until the next fit.
+    The parameters of a fit are kept as ``_fitted_with``. `transform` and similar
+    methods read them there, so that parameters set later have no effect until the next
+    fit.
 
     Parameters
     ----------
     prefer_skip_nested_validation : bool
-        Whether estimators inside need not check their parameters, as in scikit-learn's
-        own decorator, which checks those of this one.
+        Whether nested estimators skip the check of their parameters, as in
+        scikit-learn's own decorator, which checks the parameters of this estimator.
     fixed : sequence of str, default=()
-        Parameters that ``partial_fit`` cannot change, for they made what it goes on
-        with.
+        Parameters that must not change before ``partial_fit``, because the state that
+        it continues from depends on them.
     """
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +57,7 @@ def whole_fit(
         @wraps(method)
         def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
             if goes_on and hasattr(self, "_fitted_with"):
-                self._validate_params()  # which scikit-learn leaves out here
+                self._validate_params()  # scikit-learn skips this here
                 _check_unchanged(self, fixed)
             work = object.__new__(type(self))
             old = () if goes_on else getattr(self, "_fitted_names", ())
@@ -79,7 +80,7 @@ def whole_fit(
 
 
 def remember_parameters(estimator: Any) -> None:
-    """Keep what an estimator is fitted with."""
+    """Keep the parameters that an estimator is fitted with."""
     params = estimator.get_params(deep=False)
     for name, value in params.items():
         if isinstance(value, list | dict | np.ndarray):
@@ -88,11 +89,11 @@ def remember_parameters(estimator: Any) -> None:
 
 
 def _hand_over(work: Any, estimator: Any, given: dict[str, Any]) -> None:
-    """Let a fitted object's attributes be those of the estimator."""
+    """Give the attributes of a fitted object to the estimator."""
     new = {name for name in vars(work) if name not in given}
-    # What the next fit leaves behind; a subclass's own attributes are not among them.
+    # Names that the next fit drops; a subclass's own attributes are not among them.
     work._fitted_names = sorted(new.union(given.get("_fitted_names", ())))
-    estimator.__dict__ = work.__dict__  # one step, which no signal comes between
+    estimator.__dict__ = work.__dict__  # one step, which no signal can interrupt
 
 
 def _check_unchanged(estimator: Any, names: Sequence[str]) -> None:
@@ -101,6 +102,6 @@ def _check_unchanged(estimator: Any, names: Sequence[str]) -> None:
         now, then = getattr(estimator, name), getattr(estimator._fitted_with, name)
         if not np.array_equal(now, then):
             raise ValueError(
-                f"partial_fit goes on with what was fitted with {name}={then!r}; got "
+                f"partial_fit continues a fit with {name}={then!r}; got "
                 f"{name}={now!r}. Set it back, or call fit."
             )

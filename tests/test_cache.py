@@ -114,7 +114,7 @@ class TestCache:
             else:
                 del bad[place:]
             file.write_bytes(bad)
-            with pytest.warns(SetAsideWarning, match="made anew"):
+            with pytest.warns(SetAsideWarning, match="made again"):
                 got = recall("kind", ("a",), make)
             np.testing.assert_array_equal(got, np.arange(5.0) * 3)
             assert file.read_bytes() == good
@@ -143,7 +143,7 @@ class TestCache:
         cache = Cache(tmp_path / "file" / "cache")
         for n in (1, 2):
             with pytest.warns(
-                RuntimeWarning, match=r"cannot be kept .*Not a directory"
+                RuntimeWarning, match=r"cannot be stored .*Not a directory"
             ):
                 got = cache.recall_array("kind", ("a",), make)
             np.testing.assert_array_equal(got, np.arange(5.0) * 3)
@@ -160,7 +160,7 @@ class TestCache:
 
         with monkeypatch.context() as patch:
             patch.setattr(_cache, "read_sealed", fail)
-            with pytest.warns(RuntimeWarning, match=r"cannot be read .*left alone"):
+            with pytest.warns(RuntimeWarning, match=r"cannot be read .*left as it is"):
                 cache.recall_array("kind", ("a",), make)
         cache.recall_array("kind", ("a",), make)
         assert len(made) == 2
@@ -171,19 +171,19 @@ class TestCache:
             stream.write(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        with pytest.warns(RuntimeWarning, match=r"cannot be kept .*No space left"):
+        with pytest.warns(RuntimeWarning, match=r"cannot be stored .*No space left"):
             got = cache.recall("kind", ("a",), make, write=write, read=pickle.load)
         np.testing.assert_array_equal(got, np.arange(5.0) * 3)
         assert list(cache.folder.iterdir()) == []
 
     def test_what_cannot_be_pickled_is_told(self, cache):
-        with pytest.warns(RuntimeWarning, match=r"cannot be kept in .*cache \("):
+        with pytest.warns(RuntimeWarning, match=r"cannot be stored in .*cache \("):
             got = cache.recall_object("kind", ("a",), lambda: lambda: 3)
         assert got() == 3
         assert list(cache.folder.iterdir()) == []
 
     def test_arrays_are_kept_without_code(self, cache):
-        with pytest.warns(RuntimeWarning, match="cannot be kept"):
+        with pytest.warns(RuntimeWarning, match="cannot be stored"):
             cache.recall_array("kind", ("a",), lambda: np.array([{}], dtype=object))
         assert list(cache.folder.iterdir()) == []
 

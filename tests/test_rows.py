@@ -70,7 +70,7 @@ class TestRead:
             (np.zeros((6, 0)), "y has no columns"),
             (list("abcdef"), "y must be numbers"),
             ([0, 1, 2, np.inf, 4, 5], "y contains infinity, first in row 3"),
-            (pd.DataFrame({"era": range(6)}), "column 'era', which is no target"),
+            (pd.DataFrame({"era": range(6)}), "column 'era', which is not a target"),
         ],
     )
     def test_wrong_targets(self, y, message):

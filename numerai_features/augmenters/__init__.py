@@ -1,4 +1,4 @@
-"""Augmenters: rows to more rows."""
+"""Augmenters: they add new rows to the rows of a table."""
 
 from numerai_features.augmenters._balance import BalanceAugmenter
 from numerai_features.augmenters._checks import check_augmenter

@@ -1,4 +1,4 @@
-"""What every augmenter must keep."""
+"""A test of the contract that every augmenter must keep."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from numerai_features._validation import ERA_COLUMN
 def check_augmenter(augmenter: Any) -> None:
     """Check that an augmenter keeps to the contract.
 
-    Rows that came are first, and as they were; a new row has an era, one that came or
-    one before them, a weight, targets and an id; the table's type stays; the same seed
-    gives the same rows, whatever the container; nothing of the caller's is changed, nor
-    the global random numbers. One that cannot do without eras says that it "needs
-    eras".
+    The input rows come first, unchanged. Each new row has a weight, targets, an id and
+    an era: an input era, or one before all input eras. The dtype of the table is kept.
+    The same seed gives the same rows in every container. Neither the caller's data nor
+    numpy's global random state changes. An augmenter that requires eras raises an error
+    that contains "needs eras".
 
     Parameters
     ----------
     augmenter : augmenter
-        With its seed, ``random_state``, if it draws any numbers.
+        If it draws random numbers, its ``random_state`` must be set.
 
     Raises
     ------
     AssertionError
-        If it does not; the message says what.
+        If the augmenter breaks the contract; the message says how.
 
     Examples
     --------
@@ -77,17 +77,18 @@ def _check_arrays(augmenter: Any, X: Any, y: Any, eras: Any, weights: Any) -> No
     for name, value, before, result in zip(names, came, kept, out, strict=True):
         _require(_same(value, before), f"The caller's {name} was changed.")
         _require(
-            isinstance(result, np.ndarray), f"{name}: an array came, {type(result)}"
+            isinstance(result, np.ndarray),
+            f"{name}: array given, {type(result)} returned.",
         )
         _require(len(result) == len(out.X), f"{name} has {len(result)} rows.")
-        _require(_same(result[:n], value), f"{name}: what came is not first.")
+        _require(_same(result[:n], value), f"{name}: the input rows are not first.")
     _require(len(out.X) > n, "There are no new rows.")
-    _require(out.X.dtype == X.dtype, f"{X.dtype} came, {out.X.dtype} was returned.")
+    _require(out.X.dtype == X.dtype, f"{X.dtype} given, {out.X.dtype} returned.")
     _require(out.y.shape[1:] == y.shape[1:], "Targets are missing.")
     others = out.eras[~np.isin(out.eras, eras)]
     first = encode_eras(eras).numbers[0]
     before = not len(others) or encode_eras(others).numbers.max() < first
-    _require(before, "New eras are not before those that came.")
+    _require(before, "New eras are not before the input eras.")
     _require(np.isfinite(out.sample_weight).all(), "Weights are not finite.")
     low, high = X.min(axis=0), X.max(axis=0)
     if X.dtype.kind in "iub":
@@ -95,9 +96,9 @@ def _check_arrays(augmenter: Any, X: Any, y: Any, eras: Any, weights: Any) -> No
         _require(inside.all(), "New cells lie outside their column's range.")
     again = clone(augmenter).fit_resample(X, y, eras=eras, sample_weight=weights)
     for name, a, b in zip(names, out, again, strict=True):
-        _require(_same(a, b), f"{name}: the same seed gave others.")
+        _require(_same(a, b), f"{name}: the same seed gave different values.")
     unmoved = np.random.get_state(legacy=False)["state"]["key"]
-    _require(_same(unmoved, state), "The global random numbers were moved.")
+    _require(_same(unmoved, state), "numpy's global random state was changed.")
 
 
 def _check_frames(augmenter: Any, X: Any, y: Any, eras: Any) -> None:
@@ -114,17 +115,17 @@ def _check_frames(augmenter: Any, X: Any, y: Any, eras: Any) -> None:
         _require(now.equals(then), "The caller's frame was changed.")
     plain = clone(augmenter).fit_resample(X, y, eras=eras)
     n = len(X)
-    _require(isinstance(out.X, pd.DataFrame), f"A frame came, {type(out.X)} came back.")
-    _require(list(out.X.columns) == list(frame.columns), "Columns are others.")
-    _require(out.X.iloc[:n].equals(frame), "X: what came is not first.")
-    _require(out.y.iloc[:n].equals(targets), "y: what came is not first.")
+    _require(isinstance(out.X, pd.DataFrame), f"Frame given, {type(out.X)} returned.")
+    _require(list(out.X.columns) == list(frame.columns), "The columns changed.")
+    _require(out.X.iloc[:n].equals(frame), "X: the input rows are not first.")
+    _require(out.y.iloc[:n].equals(targets), "y: the input rows are not first.")
     _require((out.X.dtypes[names] == np.int8).all(), "int8 did not stay int8.")
     _require(_same(out.X[names], plain.X), "A frame gave other rows than an array.")
     _require(_same(out.X[ERA_COLUMN], plain.eras), "A frame gave other eras.")
     _require(out.X.index.is_unique, "Rows share an id.")
-    _require(out.X.index.equals(out.y.index), "X and y have other ids.")
+    _require(out.X.index.equals(out.y.index), "X and y have different ids.")
     _require(out.X.index.name == "id", "The index lost its name.")
-    _require(out.eras is None, "Eras came as a column, and back as an array.")
+    _require(out.eras is None, "Eras given as a column were returned as an array.")
     series = clone(augmenter).fit_resample(frame, targets["target"])
     _require(series.y.name == "target", "The target lost its name.")
 
@@ -138,8 +139,11 @@ def _check_without(augmenter: Any, X: Any, y: Any, eras: Any) -> None:
     except ValueError as error:
         _require("needs eras" in str(error), f"Without eras: {error}")
         out = clone(augmenter).fit_resample(X, y, eras=eras)._replace(eras=None)
-    _require(out.y.ndim == 1, f"One target came, {out.y.ndim} axes came back.")
-    _require(out.eras is None and out.sample_weight is None, "What came from nothing?")
+    _require(out.y.ndim == 1, f"One target given, {out.y.ndim} axes returned.")
+    _require(
+        out.eras is None and out.sample_weight is None,
+        "Eras or weights returned, none given.",
+    )
     frame = pd.DataFrame(X).assign(**{ERA_COLUMN: eras})
     sampled = clone(augmenter).as_sampler().fit_resample(frame, y)
     _require(len(sampled) == 2, "as_sampler() must return X, y.")

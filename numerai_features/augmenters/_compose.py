@@ -21,10 +21,10 @@ class ComposeAugmenters(BaseAugmenter):
     Parameters
     ----------
     augmenters : list of augmenters
-        Used as clones; each has a seed of its own.
+        They are cloned; each uses its own ``random_state``.
     order : {"parallel", "chain"}, default="parallel"
-        "parallel": each makes new rows of the rows that came. "chain": each works on
-        what the one before it returned, new rows included.
+        "parallel": each augments the input rows. "chain": each augments the output of
+        the one before it, new rows included.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class ComposeAugmenters(BaseAugmenter):
             )
         self.augmenters_ = [clone(augmenter) for augmenter in self.augmenters]
         if self.order == "parallel":
-            for augmenter in self.augmenters_:  # whose own fits are not called
+            for augmenter in self.augmenters_:  # their fit_resample is not called
                 augmenter._validate_params()
             return super()._resample(X, y, eras, sample_weight)
         came, rows = X, (X, y, eras, sample_weight)
@@ -98,7 +98,7 @@ class ComposeAugmenters(BaseAugmenter):
         def features(block):
             part = np.searchsorted(starts, block[0], side="right") - 1
             new, local = each[part], block - starts[part]
-            if new.blocks is None:  # then it is asked for a slice of its rows
+            if new.blocks is None:  # then features takes a slice
                 local = slice(int(local[0]), int(local[-1]) + 1)
             return new.features(local)
 

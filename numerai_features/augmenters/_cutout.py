@@ -18,8 +18,8 @@ class CutoutAugmenter(InPlaceAugmenter):
     """Copies of rows in which some columns are set to the middle bin.
 
     In each era, and for each copy, a random `fraction` of the columns is chosen and set
-    to the middle in all of the era's copied rows: what a model learns must not hang on
-    few columns [1]_. The method is one of Numerai's forum; there it raised the Sharpe
+    to the middle in all of the era's copied rows, so that a model does not depend on
+    few columns [1]_. The method comes from Numerai's forum; there it raised the Sharpe
     ratio and lowered the largest feature exposure.
 
     Parameters
@@ -27,12 +27,13 @@ class CutoutAugmenter(InPlaceAugmenter):
     fraction : float, default=0.25
         Share of the columns, between 0 and 1.
     copies : float, default=1
-        New rows for each row. Of a part of 1 so many rows of every era are drawn.
+        New rows per row. A fractional part copies that share of the rows of every era.
     per : {"era", "row"}, default="era"
-        Whether columns are drawn for an era's copies, or anew for each row.
+        Whether columns are drawn for each copy of an era, or for each row.
     value : "middle" or float, default="middle"
-        What the cells are set to; the middle is bin 2 for integers, a column's median
-        else, and where integers wider than a byte all lie above 2, or below.
+        Value of the cells that are cut out. The middle is bin 2 for integers and the
+        column's median for floats. It is also the median for integers wider than a byte
+        that all lie above 2, or all below.
     random_state : int, RandomState or None, default=None
         Seed.
 

@@ -1,4 +1,4 @@
-"""Rows that a network makes more of what it sees in them."""
+"""Copies of rows moved to strengthen a network's activations."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from numerai_features.augmenters._new_rows import NewRows, round_at_random
 class DreamAugmenter(BaseAugmenter):
     r"""Copies of rows, moved so that a network's activations grow.
 
-    With :math:`f` the way from a row to an embedder's latents, a copied row goes a few
-    steps along the gradient of :math:`\tfrac12 \lVert f(x) \rVert^2` [1]_, each
-    normalised by the mean of its absolute values over the row. Its targets are those of
-    the row that it is made from. One of the methods of Numerai's forum.
+    Let :math:`f` map a row to an embedder's latents. A copied row moves a few steps
+    along the gradient of :math:`\tfrac12 \lVert f(x) \rVert^2` [1]_. Each step is
+    divided by the mean absolute gradient of the row. A copy keeps the targets of its
+    source row. The method comes from Numerai's forum.
 
-    Integers are rounded up or down at random such that their mean is right, and kept
-    within their column's range.
+    Integer features are rounded up or down at random, such that the rounding is
+    unbiased, and clipped to their column's range.
 
     Parameters
     ----------
     embedder : estimator
-        With a network whose latents are differentiable, as `DAEEmbedder`,
-        `SupervisedAEMLP` and `UMAPEmbedder` have in ``encoder_``. Used as it is if it
-        is fitted; else a clone is fitted to the rows.
+        An embedder whose ``encoder_`` is a differentiable network, such as
+        `DAEEmbedder`, `SupervisedAEMLP` or `UMAPEmbedder`. A fitted one is used as it
+        is; an unfitted one is cloned and fitted to the rows.
     copies : float, default=0.05
-        New rows for each row. Of a part of 1 so many rows of every era are drawn.
+        New rows per row. A fractional part copies that share of the rows of every era.
     n_steps : int, default=5
         Steps along the gradient.
     step : float, default=0.04
-        Mean length of a step in a cell, in bins as `GaussianNoiseAugmenter` sees them:
-        the forum's .01 where features run from 0 to 1.
+        Mean absolute change of a cell in one step, in bins as `GaussianNoiseAugmenter`
+        measures them. The default equals the forum's .01 for features from 0 to 1.
     random_state : int, RandomState or None, default=None
         Seed.
 
     Attributes
     ----------
     embedder_ : estimator
-        The fitted one.
+        The fitted embedder.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -58,8 +58,8 @@ class DreamAugmenter(BaseAugmenter):
 
     Notes
     -----
-    A supervised embedder must not have seen the rows that a model is tested on: hand it
-    over unfitted, or fitted to the training rows.
+    A supervised embedder must not be fitted to the rows that a model is tested on: pass
+    it unfitted, or fitted to the training rows.
 
     References
     ----------
@@ -122,7 +122,7 @@ class DreamAugmenter(BaseAugmenter):
         return NewRows(source, features)
 
     def _encoder(self, rows):
-        """Return the way to the latents of the fitted embedder."""
+        """Return the encoder of the fitted embedder."""
         self.embedder_ = self.embedder
         if not hasattr(self.embedder, "encoder_"):
             y = rows.y
@@ -137,7 +137,7 @@ class DreamAugmenter(BaseAugmenter):
         if n_features != rows.X.shape[1]:
             raise ValueError(
                 f"embedder was fitted to {n_features} features, but X has "
-                f"{rows.X.shape[1]}. Fit it to these columns, or hand it over unfitted."
+                f"{rows.X.shape[1]}. Fit it to these columns, or pass it unfitted."
             )
         if hasattr(self.embedder_, "feature_names_in_"):
             named = named_rows(rows.X, rows.feature_names)

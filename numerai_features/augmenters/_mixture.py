@@ -1,4 +1,4 @@
-"""A mixture of normal distributions that is factored once, and drawn from often."""
+"""A mixture of normal distributions: factored once, for many draws."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST_DIRECTIONS = 50  # that regimes are told apart in
-_DIGITS = 6  # rows that differ by less, of unit variance, are the same
-_LEAST_SPREAD = 1e-7  # of the widest direction's: less is rounding
+_MOST_DIRECTIONS = 50  # in which the mixture is fitted
+_DIGITS = 6  # decimals of unit-variance rows that are compared to count distinct ones
+_LEAST_SPREAD = 1e-7  # relative to the widest direction; less is rounding error
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Mixture:
     shares : ndarray of shape (n_components,)
     means : ndarray of shape (n_components, n)
     factors : ndarray of shape (n_components, n, r)
-        Each times its transpose is a covariance.
+        A factor times its transpose is the component's covariance.
     """
 
     shares: NDArray[np.float64]
@@ -31,7 +31,7 @@ class Mixture:
 
     @classmethod
     def of(cls, fitted: Any) -> Mixture:
-        """Return what scikit-learn fitted, with full covariances."""
+        """Return the mixture that scikit-learn fitted with full covariances."""
         factors = np.linalg.cholesky(fitted.covariances_)
         return cls(fitted.weights_, fitted.means_, factors)
 
@@ -81,18 +81,18 @@ def fit_mixture(
 ) -> tuple[Mixture, Any]:
     """Fit a Bayesian mixture whose mean and covariance are those of the rows.
 
-    It is fitted in the directions in which rows vary most, each of unit variance; in
-    all others one normal distribution will do. A variational posterior is shrunk; a
-    linear map gives it the rows' moments back.
+    The mixture is fitted in the directions of largest variance, each scaled to unit
+    variance; all other directions get one normal distribution. The variational
+    posterior is shrunk, so a linear map restores the mean and covariance of the rows.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n)
     n_components : int
-        At most; not more than distinct rows.
+        Largest number of components; it is limited to the number of distinct rows.
     noise : ndarray of shape (n,)
-        Standard deviation, above 0, of what will be added to draws later: they vary as
-        much less.
+        Standard deviation, above 0, of noise that is added to the draws later; its
+        variance is subtracted from the mixture's.
     seed : int
 
     Returns

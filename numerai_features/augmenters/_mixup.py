@@ -1,4 +1,4 @@
-"""New rows between two rows."""
+"""New rows as weighted averages of two rows."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ class EraMixupAugmenter(BaseAugmenter):
     :math:`\lambda x_i + (1 - \lambda) x_j` with the target
     :math:`\lambda y_i + (1 - \lambda) y_j`, where :math:`\lambda` is drawn from
     :math:`\mathrm{Beta}(\alpha, \alpha)` [1]_ or is one half, as in the averaged rows
-    of Numerai's forum. Averages of integers are rounded up or down at random such that
-    their mean is right. The new row is of the era of :math:`i`, has its weight, and
-    :math:`\lambda` is at least one half.
+    of Numerai's forum. Averages of integers are rounded up or down at random, such that
+    the rounding is unbiased. A new row has the era and the weight of :math:`i`.
+    :math:`\lambda` is at least one half: a smaller draw is replaced by
+    :math:`1 - \lambda`.
 
     Parameters
     ----------
     alpha : float, default=None
-        Of the distribution of :math:`\lambda`. None: one half for all.
+        Parameter of the distribution of :math:`\lambda`. None: all are one half.
     among : {"era", "all"}, default="era"
-        Where j is drawn: from the era of i, or from all rows. Rows of eras that a split
-        keeps apart must not be mixed: augment the training rows alone.
+        Whether j is drawn from the era of i or from all rows. Rows from both sides of a
+        split must not be mixed: augment the training rows only.
     copies : float, default=1
-        New rows for each row. Of a part of 1 so many rows of every era are drawn.
+        New rows per row. A fractional part copies that share of the rows of every era.
     random_state : int, RandomState or None, default=None
         Seed.
 
@@ -97,7 +98,7 @@ class EraMixupAugmenter(BaseAugmenter):
         return NewRows(first, features, y)
 
     def _partners(self, rows, first, rng):
-        """Return another row for each, of its era where it has others."""
+        """Return a second row for each; a row that is alone is its own partner."""
         n = len(rows.X)
         if self.among == "all":
             step = rng.integers(1, max(n, 2), len(first))

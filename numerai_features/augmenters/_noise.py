@@ -16,23 +16,24 @@ from numerai_features.augmenters._new_rows import NewRows
 class GaussianNoiseAugmenter(InPlaceAugmenter):
     """Copies of rows with independent normal noise on every cell.
 
-    Integers stay integers: with ``bins="clip"`` a noisy cell is rounded, and kept
-    within its column's range; with ``bins="rank"`` the noisy cells of a column are
-    ranked within their era, and share out the bins that the copied cells had, so that a
-    column's bins are as frequent in each era as they were. One of the methods of
-    Numerai's forum; there it raised mean CORR and lowered the Sharpe ratio a little.
+    Integers stay integers. With ``bins="clip"`` a noisy cell is rounded and clipped to
+    its column's range. With ``bins="rank"`` the noisy cells of a column are ranked
+    within their era and get the bins of the copied cells in that order, so that the bin
+    frequencies of each column in each era are kept. The method comes from Numerai's
+    forum; there it raised mean CORR and lowered the Sharpe ratio a little.
 
     Parameters
     ----------
     sd : float, default=1.2
-        Standard deviation of the noise, in bins. How wide a bin is, is seen in the
-        rows: 1 in integers, a quarter in floats that are 0, .25, .5, .75 and 1, where
-        this is the forum's .3. Of other floats it is what makes five even bins of the
-        column's standard deviation: .71 of that.
+        Standard deviation of the noise, in bins. The bin width is found from the rows:
+        1 for integers, .25 for floats with the values 0, .25, .5, .75 and 1, for which
+        the default is the forum's .3. For other floats it is .71 times the column's
+        standard deviation, the bin width of five equally frequent bins with that
+        deviation.
     copies : float, default=1
-        New rows for each row. Of a part of 1 so many rows of every era are drawn.
+        New rows per row. A fractional part copies that share of the rows of every era.
     bins : {"clip", "rank"}, default="clip"
-        How cells of integers become bins again. Floats stay as they are.
+        How noisy integer cells become bins again. Floats are not binned.
     random_state : int, RandomState or None, default=None
         Seed.
 
@@ -92,7 +93,7 @@ class GaussianNoiseAugmenter(InPlaceAugmenter):
 
 
 def _ranked_as(noisy, block):
-    """Return the cells of each column of `block` in the order of those of `noisy`."""
+    """Sort the cells of each column of `block` into the rank order of `noisy`."""
     out, order = np.empty_like(block), np.argsort(noisy, axis=0)
     np.put_along_axis(out, order, np.sort(block, axis=0), axis=0)
     return out

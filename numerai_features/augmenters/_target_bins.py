@@ -1,4 +1,4 @@
-"""The bins of a target, and what ranking into them does to normal numbers."""
+"""The bins of a target, and the effect of ranking normal numbers into them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from scipy.stats import norm
 
 from numerai_features._bins import MOST_BINS, bin_rows
 
-_N_TERMS = 200  # of a bin's Hermite series
+_N_TERMS = 200  # of the Hermite series of the binning function
 
 
 @dataclass(frozen=True)
 class TargetBins:
-    """Values that a target takes, and how often.
+    """Values of a target and their frequencies.
 
     Attributes
     ----------
     values : ndarray of shape (n_bins,)
         Ascending.
     shares : ndarray of shape (n_bins,)
-        Of the rows; they sum to 1.
+        Shares of the rows with each value; they sum to 1.
     """
 
     values: NDArray[np.float64]
@@ -32,7 +32,7 @@ class TargetBins:
 
     @classmethod
     def of(cls, y: NDArray[np.float64]) -> TargetBins:
-        """Return a target's own bins: if they are many, 50 of the same size."""
+        """Return a target's bins: its values, or 50 equal-sized bins if it has more."""
         y = np.sort(y[~np.isnan(y)])
         values, counts = np.unique(y, return_counts=True)
         if len(values) > MOST_BINS:
@@ -42,7 +42,7 @@ class TargetBins:
         return cls(values, counts / counts.sum())
 
     def rank(self, numbers: NDArray[Any]) -> NDArray[np.float64]:
-        """Return numbers, ranked into the bins."""
+        """Rank numbers into the bins; return the bins' values."""
         return np.asarray(self.values[bin_rows(numbers[None], tuple(self.shares))[0]])
 
     @cached_property
@@ -53,9 +53,10 @@ class TargetBins:
 
     @cached_property
     def hermite(self) -> NDArray[np.float64]:
-        r"""Coefficients of binning a normal number, of length 1 in all but rounding.
+        r"""Hermite coefficients of the binning of a normal number.
 
-        Of unit-variance bins on :math:`He_k / \sqrt{k!}` for k from 1.
+        They expand unit-variance bins in :math:`He_k / \sqrt{k!}`, k from 1; their norm
+        is 1 up to truncation.
         """
         cuts = norm.ppf(np.cumsum(self.shares[:-1]))
         jumps = np.diff(self.values) * norm.pdf(cuts)
@@ -72,7 +73,7 @@ class TargetBins:
         return float(self.hermite[0])
 
     def latent_correlation(self, other: TargetBins, observed: float) -> float:
-        """Return how normal numbers correlate whose bins correlate as observed."""
+        """Return the correlation of normal numbers whose bins have the observed one."""
         grid = np.linspace(-1, 1, 401)
         powers = grid[:, None] ** np.arange(1, _N_TERMS + 1)
         binned = powers @ (self.hermite * other.hermite)

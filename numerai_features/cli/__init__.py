@@ -1,4 +1,4 @@
-"""The console command ``numerai-features``; what is heavy is imported where it runs."""
+"""The console command ``numerai-features``; heavy imports happen in the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of commands: a new command is a new line, and a module like `_run`."""
+"""The table of commands: a new command needs an entry here and a module like `_run`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Command:
     help : str
         One line, for the list of commands.
     add_arguments : callable
-        Adds the command's arguments, and what its own help says, to its parser.
+        Adds the command's arguments and help text to its parser.
     run : callable
-        Does what the parsed arguments say. It imports what is heavy itself, so that
-        help needs none of it; it returns nothing, and raises what goes wrong.
+        Runs the command with the parsed arguments. It imports heavy libraries itself,
+        so that ``--help`` does not need them. It returns nothing and raises errors.
     """
 
     help: str

@@ -19,8 +19,8 @@ from numerai_features.cli._signals import (
 )
 from numerai_features.experiment import ExperimentError
 
-# What comes of data, files and parameters; anything else is a fault of ours, and its
-# traceback is wanted.
+# Errors that data, files and parameters cause: only the message is printed. Any other
+# error is a bug of this package and keeps its traceback.
 _TOLD = (
     ValueError, OSError, ImportError, EOFError, MemoryError, NotImplementedError,
     RecursionError,
@@ -28,23 +28,24 @@ _TOLD = (
 
 
 def program() -> None:
-    """Be the console command's process, from its start to its end."""
+    """Run the console command as a whole process, and exit with its status."""
     sleep_sooner()
     listen()
     try:
         status = main()
-    except KeyboardInterrupt:  # in a moment in which it began or ended
+    except KeyboardInterrupt:  # outside of the handlers of main
         status = INTERRUPTED
     ignore_ctrl_c()
     sys.exit(status)
 
 
 def sleep_sooner() -> None:
-    """Have the threads of OpenMP, by which trees are trained, wait asleep.
+    """Let idle OpenMP threads, which train trees, sleep soon instead of spinning.
 
-    They wait for each other in a loop, which on a machine whose cores others want, too,
-    takes them from those that they wait for: training took 2 to 12 times as long. What
-    is set here is read when a library is loaded, and stays where the user has set it.
+    By default they wait for each other in a busy loop. If other processes need the same
+    cores, that loop takes cores from the threads that it waits for: training took 2 to
+    12 times as long. The libraries read these variables when they are loaded; values
+    that the user has set are kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's; 300,000 by default
@@ -57,13 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, default=None
-        Arguments; None is the process's own.
+        Arguments; None uses those of the process.
 
     Returns
     -------
     int
-        Exit status: 0; 1 where data or a model cannot be used; 2 where the arguments
-        or the experiment file are wrong; 130 after Ctrl-C; 143 after SIGTERM.
+        Exit status: 0 on success; 1 if data or a model cannot be used; 2 if the
+        arguments or the experiment file are wrong; 130 after Ctrl-C; 143 after SIGTERM.
     """
     arguments = _make_parser().parse_args(_checked(argv))
     with listening():
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Run a command; tell what goes wrong with what the user gave it."""
+    """Run a command; print the errors that the user's input causes."""
     try:
         COMMANDS[arguments.command].run(arguments)
     except ExperimentError as error:
@@ -91,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _is_told(error: Exception) -> bool:
-    """Whether a message says all; pyarrow's errors are of no common other kind."""
+    """Whether the message alone is enough; pyarrow's errors share no builtin base."""
     arrow = sys.modules.get("pyarrow")
     return isinstance(error, _TOLD) or (
         arrow is not None and isinstance(error, arrow.ArrowException)
@@ -100,7 +101,7 @@ def _is_told(error: Exception) -> bool:
 
 def _end(how: str, status: int) -> int:
     print(
-        f"\n{how}. What is finished is kept: the same command goes on from there.",
+        f"\n{how}. Finished results are kept: the same command resumes from there.",
         file=sys.stderr,
     )
     return status
@@ -112,7 +113,7 @@ def _checked(argv: Sequence[str] | None) -> list[str] | None:
     is_list = isinstance(argv, Sequence) and not isinstance(argv, str)
     if not is_list or not all(isinstance(item, str) for item in argv):
         raise TypeError(
-            f'argv must be a list of texts, such as ["run", "a.toml"]; got {argv!r}.'
+            f'argv must be a list of str, such as ["run", "a.toml"]; got {argv!r}.'
         )
     return list(argv)
 

@@ -14,31 +14,31 @@ _DEMO = files("numerai_features.experiment").joinpath("_demo.toml")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what ``run`` takes, and the schema of an experiment file to its help."""
+    """Add the arguments of ``run``, and the schema of experiment files to its help."""
     parser.description = (
-        "Train the same model on the original features, on originals and latents, and "
-        "on originals and random columns, over the same folds of eras. Finished fits "
-        "are kept: after Ctrl-C the same command goes on."
+        "Train the same model on the original features, on originals plus latents, and "
+        "on originals plus random columns, over the same folds of eras. Finished fits "
+        "are kept: after Ctrl-C the same command resumes."
     )
-    parser.epilog = f"What an experiment file may hold:\n\n{describe(EXPERIMENT)}"
+    parser.epilog = f"Contents of an experiment file:\n\n{describe(EXPERIMENT)}"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("experiment", help="the experiment file (TOML)")
     parser.add_argument(
         "--trusted",
         action="store_true",
-        help="allow the file what could reach other machines, or files elsewhere",
+        help="allow settings that can reach other machines, or files elsewhere",
     )
-    _add_common(parser, "overrides output.folder of the file")
+    _add_common(parser, "folder of the results (overrides output.folder of the file)")
 
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what ``demo`` takes."""
+    """Add the arguments of ``demo``."""
     parser.description = "Run a comparison on a synthetic panel, in a minute or two."
-    _add_common(parser, "where results go (default: runs/demo)")
+    _add_common(parser, "folder of the results (default: runs/demo)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the experiment of a file, or go on with it."""
+    """Run or resume the experiment of a file."""
     _run_file(arguments.experiment, arguments, trusted=arguments.trusted)
 
 

@@ -1,4 +1,4 @@
-"""How the command ends when it is told to: by Ctrl-C, or by SIGTERM."""
+"""How the command ends on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-# As shells have it: 128 and the number of the signal.
+# As in shells: 128 plus the number of the signal.
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
-_ONE_PRESS = 2.0  # seconds, in which pressing Ctrl-C again means nothing more
+_ONE_PRESS = 2.0  # seconds in which a repeated Ctrl-C is ignored
 
 
 class Terminated(SystemExit):
-    """SIGTERM came: whatever runs ends as if it was interrupted."""
+    """Raised on SIGTERM: whatever runs ends as if interrupted."""
 
 
 def listen() -> dict[int, Any]:
-    """Let Ctrl-C raise once however often it is pressed, and SIGTERM raise, too.
+    """Let Ctrl-C raise once even if pressed repeatedly, and let SIGTERM raise, too.
 
-    Handlers that are not Python's own, and other threads', are left alone.
+    Only Python's default handlers are replaced, and only in the main thread.
 
     Returns
     -------
     dict
-        The handlers before, of the signals that have new ones.
+        The previous handlers of the signals that got new ones.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -42,7 +42,7 @@ def listen() -> dict[int, Any]:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Do so in a block; behind it the handlers are as they were."""
+    """Call `listen` for a block; the previous handlers are restored after it."""
     before = listen()
     try:
         yield
@@ -52,12 +52,12 @@ def listening() -> Iterator[None]:
 
 
 def ignore_ctrl_c() -> None:
-    """Let nothing interrupt the little that is left to do before the process ends."""
+    """Ignore Ctrl-C during the last steps before the process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _once() -> Callable[[int, FrameType | None], None]:
-    """Return a handler that raises, but not again at once."""
+    """Return a handler that raises, but ignores repeats within `_ONE_PRESS`."""
     last = -_ONE_PRESS
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -71,5 +71,5 @@ def _once() -> Callable[[int, FrameType | None], None]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # it ends already
+    signal.signal(number, signal.SIG_IGN)  # the process is already ending
     raise Terminated(TERMINATED)

@@ -1,4 +1,4 @@
-"""Put latents, originals and models together."""
+"""Combine latents, original features and models."""
 
 from numerai_features.compose._augmented import (
     AugmentedClassifier,

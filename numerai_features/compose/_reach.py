@@ -1,4 +1,4 @@
-"""Whether eras and weights reach all that takes them inside an estimator."""
+"""Check that eras and weights reach every part of an estimator that takes them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ EXTRAS = {"eras", "sample_weight"}
 
 
 def extras_of(method: Any) -> set[str]:
-    """Return which of our extras a method names."""
+    """Return which of `EXTRAS` a method takes by name."""
     return EXTRAS & set(inspect.signature(method).parameters)
 
 
 def out_of_reach(estimator: Any, extra: str) -> str | None:
-    """Return the name of a part that takes an extra which nobody hands on to it.
+    """Return the name of a part that takes an extra but does not receive it.
 
     Parameters
     ----------
     estimator : estimator
-        Whose ``fit`` is going to be called. What it names itself it is trusted with;
-        a Pipeline, a FeatureUnion or a search names nothing.
+        Estimator whose ``fit`` will be called. If its ``fit`` takes the extra by name,
+        it is trusted to pass it on; that of a Pipeline, a FeatureUnion or a search does
+        not.
     extra : {"eras", "sample_weight"}
 
     Returns
     -------
     str or None
-        Such as ``"pipeline.latentfeatures"``; None where there is no such part.
+        Such as ``"pipeline.latentfeatures"``; None if there is no such part.
     """
     if extra in extras_of(estimator.fit):
         return None
@@ -40,7 +41,7 @@ def out_of_reach(estimator: Any, extra: str) -> str | None:
 
 
 def _parts_to_fit(estimator: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the parts that a fit of the estimator fits, by their dotted names."""
+    """Yield the parts that the estimator's fit fits, with their dotted names."""
     if isinstance(estimator, FrozenEstimator) or not hasattr(estimator, "get_params"):
         return
     parts = estimator.get_params(deep=True)

@@ -1,4 +1,4 @@
-"""What a benchmark's predictions leave of a target."""
+"""Residuals of a target after a benchmark's predictions are fitted to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def residual_targets(
     eras: EraIndex | None,
     weights: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    """Return targets less a constant and the benchmark, fitted era by era.
+    """Return targets minus a constant and the benchmark, fitted in each era.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def residual_targets(
         Predictions; a row without one (NaN) has no residual.
     eras : EraIndex or None
     weights : ndarray of shape (n_rows,) or None
-        Of the rows in the least-squares fits.
+        Weights of the rows in the least-squares fits.
 
     Returns
     -------
@@ -35,8 +35,8 @@ def residual_targets(
     Raises
     ------
     ValueError
-        If there are no eras, or not one finite prediction, or NaN, a row, or nothing
-        but NaN where targets are known.
+        If there are no eras, or the predictions are infinite, are not one per row, or
+        are NaN wherever a target is known.
     """
     if eras is None:
         raise ValueError(
@@ -45,7 +45,7 @@ def residual_targets(
     b = as_floats(benchmark, "residual_to")
     if b.shape != (len(y),):
         raise ValueError(
-            f"residual_to must have shape ({len(y)},), one prediction a row; got "
+            f"residual_to must have shape ({len(y)},), one prediction per row; got "
             f"{b.shape}."
         )
     if np.isinf(b).any():

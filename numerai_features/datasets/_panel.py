@@ -43,11 +43,12 @@ from numerai_features.datasets._panel_select import (
 class EraPanel:
     """A table of Numerai rows: features, targets, eras and ids, sorted by era.
 
-    Rows of an era lie together and eras ascend, so that a range of eras is a slice:
-    a view, no copy. `EraPanel.open` maps a folder into memory and reads only what is
-    touched; the constructor takes arrays, and copies none that has the right type.
-    ``panel.X``, ``panel.eras`` and ``panel.y(target)`` go straight into an estimator.
-    Nobody can write into a panel: what it lends is read-only, or a copy.
+    The rows of an era are contiguous and the eras ascend, so that a range of eras is a
+    slice: a view, not a copy. `EraPanel.open` maps a folder into memory and reads only
+    the cells that are used. The constructor takes arrays and copies only those of
+    another dtype or memory order. An estimator takes ``panel.X``, ``panel.eras`` and
+    ``panel.y(target)`` directly. A panel is read-only: it returns read-only views or
+    copies.
 
     Parameters
     ----------
@@ -64,18 +65,18 @@ class EraPanel:
     ids : array-like of str of shape (n_rows,), default=None
         Row ids, all different.
     info : dict, default=None
-        Anything JSON can hold that should be kept with the panel.
+        Metadata kept with the panel; JSON must be able to hold it.
 
     Attributes
     ----------
     X : ndarray of shape (n_rows, n_features), int8
-        Feature bins, in C order, read-only.
+        Feature bins, in C order; read-only.
     eras : ndarray of shape (n_rows,), int32
-        Era number of each row, read-only; the live era is the largest int32.
+        Era number of each row; read-only. The live era is the largest int32.
     targets : ndarray of shape (n_rows, n_targets), float32
-        All targets, read-only.
+        All targets; read-only.
     ids : ndarray of shape (n_rows,), object, or None
-        Row ids; read from disk at the first use.
+        Row ids; read from disk on first use.
     feature_names, target_names : list of str
         Column names.
     era_numbers : ndarray of shape (n_eras,), int32
@@ -83,15 +84,15 @@ class EraPanel:
     n_rows, n_features : int
         Shape of X.
     info : dict
-        What was kept with the panel.
+        The metadata.
     path : pathlib.Path or None
-        The folder the rows are mapped from; None if they are in memory.
+        The folder that the rows are mapped from; None if they are in memory.
 
     Raises
     ------
     ValueError
-        If shapes, types, bins or the order of the eras are wrong, or an id comes
-        twice.
+        If shapes, dtypes, bins or the order of the eras are wrong, or an id is
+        repeated.
 
     See Also
     --------
@@ -138,7 +139,7 @@ class EraPanel:
         self._X = np.ascontiguousarray(X)
         self._eras = numbers
         self._targets = check_targets(targets, len(X), self._target_names)
-        # A pyarrow array; None if there are none, or they are still on disk.
+        # A pyarrow array; None if the rows have no ids, or these are still on disk.
         self._ids = None if ids is None else to_id_array(ids, len(X))
         if ids is not None:
             check_unique(self._ids)
@@ -160,10 +161,10 @@ class EraPanel:
         Raises
         ------
         FileNotFoundError
-            If there is no panel, or a file of it is missing.
+            If there is no panel, or one of its files is missing.
         ValueError
-            If ``panel.json`` is not, to the bit, what was written, if another file is
-            cut short or of the wrong form, if eras do not ascend, or if another
+            If ``panel.json`` differs in any bit from the file that was written, if
+            another file is truncated or malformed, if eras do not ascend, or if another
             version of this library wrote the panel in another format.
         """
         return cls._of(*open_folder(check_path(path, "path").absolute()))
@@ -177,7 +178,7 @@ class EraPanel:
         *,
         ids: Any = None,
     ) -> EraPanel:
-        """Make a panel of parts that are known to be right."""
+        """Make a panel of parts that are already checked."""
         panel = cls.__new__(cls)
         panel._X = arrays["features"]
         panel._eras = arrays["eras"]
@@ -232,7 +233,7 @@ class EraPanel:
 
     @property
     def path(self) -> Path | None:
-        """The folder the rows are mapped from, or None."""
+        """The folder that the rows are mapped from, or None."""
         return None if self._source is None else self._source.path
 
     @cached_property
@@ -252,7 +253,7 @@ class EraPanel:
         Parameters
         ----------
         target : str, default=None
-            A name among `target_names`; None is the first of them.
+            One of `target_names`; None is the first.
 
         Returns
         -------
@@ -284,21 +285,21 @@ class EraPanel:
     ) -> EraPanel:
         """Return the panel of some eras and features.
 
-        Eras that lie together, with all features, are a view of the same memory;
-        anything else copies the selected cells into memory.
+        A contiguous range of eras with all features is a view of the same memory. Any
+        other selection copies the selected cells into memory.
 
         Parameters
         ----------
         eras : label, number or iterable of them, default=None
-            Eras to keep, each of which must be there; all by default.
+            Eras to keep; the panel must have each of them. All by default.
         every : int, default=None
-            Keep every n-th of the eras that are left after the other arguments, by
-            position from the first, as in ``eras[::4]``.
+            Keep every n-th of the eras that the other arguments select, starting with
+            the first, as in ``eras[::4]``.
         first, last : label or number, default=None
             Keep the eras from `first` to `last`, both included.
         features : sequence of str or int, or callable, default=None
-            Names or positions to keep, in this order, or a function that says of a
-            name whether to keep it; all by default.
+            Names or positions to keep, in this order, or a function that maps a name to
+            whether it is kept; all by default.
 
         Returns
         -------
@@ -337,8 +338,8 @@ class EraPanel:
         Parameters
         ----------
         features : sequence of str or int, or callable, default=None
-            As in `select`. All of them share the panel's memory, read-only;
-            a choice of them is copied, at one byte a cell.
+            As in `select`. With all features the frame shares the panel's memory,
+            read-only; a selection is copied, at one byte per cell.
         targets : sequence of str, default=None
             Targets to keep; all by default.
 
@@ -374,21 +375,21 @@ class EraPanel:
         return frame
 
     def save(self, path: PathLike, *, overwrite: bool = False) -> None:
-        """Write the panel to a folder, which appears there only when it is complete.
+        """Write the panel to a folder; the folder appears only when it is complete.
 
         Parameters
         ----------
         path : str or path-like
             Folder to create.
         overwrite : bool, default=False
-            Whether to replace a panel that is there; a folder that holds anything but
-            the files of a panel is never replaced.
+            Whether to replace an existing panel. A folder with files other than a
+            panel's is never replaced.
 
         Raises
         ------
         FileExistsError
-            If something is at `path`, or has appeared there meanwhile, that is not to
-            be overwritten, or is no panel.
+            If something exists at `path`, or has appeared there meanwhile, and
+            `overwrite` is False or it is not a panel.
         """
         from numerai_features.datasets._panel_writer import PanelWriter
 
@@ -413,18 +414,18 @@ class EraPanel:
                 )
 
     def verify(self) -> None:
-        """Read everything again and compare it with what was written.
+        """Compare all files with their checksums, and check all values.
 
-        All files of the folder are compared with the checksums of ``panel.json``, also
-        for a panel of some of its eras. The rows are searched, some at a time, for
-        values that are no bins, eras that do not ascend and infinite targets; so are
-        those of a panel in memory.
+        All files of the folder are compared with the checksums in ``panel.json``, even
+        if this panel has only some of its eras. The rows are then checked in blocks,
+        also for a panel in memory: features must be bins, eras must ascend, and no
+        target may be infinite.
 
         Raises
         ------
         ValueError
-            If a file is not what was written, if another panel is in the folder by
-            now, or if a value is wrong.
+            If a file was changed, if the folder now holds another panel, or if a value
+            is wrong.
         FileNotFoundError
             If a file is missing.
         """
@@ -435,11 +436,11 @@ class EraPanel:
         check_targets(self._targets, self.n_rows, self.target_names)
 
     def _check_written(self, checksums: dict[str, int]) -> None:
-        """Raise if the folder holds another panel than the one that was written."""
+        """Raise if the folder does not hold the panel that was written."""
         if self._source is None or self._source.checksums != checksums:
             raise ValueError(
-                f"{self.path} holds another panel than what was written there: another "
-                "writer has replaced it. Let each write to a path of its own."
+                f"{self.path} no longer holds the panel that was written: another "
+                "writer has replaced it. Let each write to its own path."
             )
 
     def __len__(self) -> int:
@@ -457,8 +458,8 @@ class EraPanel:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # What lies on disk is opened again there: a pickle of the rows themselves
-        # would be as large as the panel.
+        # Unpickling opens a panel on disk again: a pickle of its rows would be as large
+        # as the panel.
         if self._source is not None:
             return {"_source": self._source}
         return self.__dict__.copy()
@@ -469,7 +470,7 @@ class EraPanel:
             arrays, contents, found = open_folder(source.path)
             if found.checksums != source.checksums:
                 raise ValueError(
-                    f"{source.path} holds another panel than when this one was "
+                    f"{source.path} holds another panel now than when this one was "
                     "pickled. Open it with EraPanel.open and pickle it again."
                 )
             whole = EraPanel._of(arrays, contents, found)
@@ -510,7 +511,7 @@ class EraPanel:
         }
 
     def _id_array(self) -> Any:
-        """Return the ids as a pyarrow array, or None; read them at the first use."""
+        """Return the ids as a pyarrow array, or None; read them on first use."""
         if self._ids is None and self._source is not None:
             self._ids = self._source.read_ids()
         return self._ids

@@ -1,4 +1,4 @@
-"""What the parts of a panel must be: bins, sorted eras, names, targets, ids."""
+"""Checks of the parts of a panel: bins, sorted eras, names, targets, ids."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def check_bins(X: Any, n_features: int | None = None) -> NDArray[np.int8]:
 
 
 def check_sorted(numbers: NDArray[np.int32]) -> None:
-    """Raise if era numbers fall from one row to the next."""
+    """Raise if an era number is smaller than that of the row before."""
     falls = numbers[1:] < numbers[:-1]
     if falls.any():
         row = int(np.argmax(falls)) + 1
         raise ValueError(
-            f"eras must ascend; row {row} is of era {era_label(int(numbers[row]))!r}, "
-            f"the row before of {era_label(int(numbers[row - 1]))!r}. Sort the rows by "
-            "era (a stable sort keeps their order within an era)."
+            f"eras must ascend; row {row} has era {era_label(int(numbers[row]))!r}, "
+            f"the row before has {era_label(int(numbers[row - 1]))!r}. Sort the rows "
+            "by era (a stable sort keeps their order within an era)."
         )
 
 
@@ -68,7 +68,7 @@ def to_int32(numbers: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def to_era_numbers(eras: Any) -> NDArray[np.int32]:
-    """Return whole numbers as int32, at least one-dimensional; labels are none."""
+    """Return era numbers as int32, at least one-dimensional; raise for labels."""
     numbers = np.asarray(eras)
     if numbers.dtype.kind not in "iu":
         raise ValueError(
@@ -83,7 +83,7 @@ def check_names(given: Any, length: int | None, what: str) -> list[str]:
     names = check_strings(given, what)
     if length is not None and len(names) != length:
         raise ValueError(
-            f"{what} has {len(names)} names for {length} columns; pass one a column."
+            f"{what} has {len(names)} names for {length} columns; pass one per column."
         )
     if len(set(names)) < len(names):
         twice = next(n for i, n in enumerate(names) if n in names[:i])
@@ -92,7 +92,7 @@ def check_names(given: Any, length: int | None, what: str) -> list[str]:
 
 
 def check_info(info: Any) -> dict[str, Any]:
-    """Return a copy of what JSON can hold, as it will be when it is read again."""
+    """Return a copy of the metadata, as JSON gives it back."""
     if info is None:
         return {}
     if not isinstance(info, Mapping):
@@ -101,18 +101,18 @@ def check_info(info: Any) -> dict[str, Any]:
         text = json.dumps(dict(info), allow_nan=False, default=_plain_number)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"info must hold what JSON can ({error}); turn it into str, int, finite "
-            "float, list or dict first."
+            f"info must hold values that JSON can hold ({error}); turn them into str, "
+            "int, finite float, list or dict first."
         ) from error
     return json.loads(text)  # type: ignore[no-any-return]
 
 
 def _plain_number(value: Any) -> Any:
-    """Return a number of numpy's as one of Python's."""
+    """Return a NumPy number as a Python number."""
     for kind, plain in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
         if isinstance(value, kind):
             return plain(value)
-    raise TypeError(f"{type(value).__name__} {value!r} is nothing that JSON has")
+    raise TypeError(f"JSON has no {type(value).__name__}, got {value!r}")
 
 
 def check_targets(
@@ -129,8 +129,8 @@ def check_targets(
     y = y[:, None] if y.ndim == 1 else y
     if y.shape != (n_rows, len(names)):
         raise ValueError(
-            f"targets must have shape ({n_rows}, {len(names)}), a row for each of X "
-            f"and a column for each target name; got {shape}."
+            f"targets must have shape ({n_rows}, {len(names)}), a row per row of X and "
+            f"a column per target name; got {shape}."
         )
     for block in row_blocks(n_rows, len(names)):
         infinite = np.isinf(y[block])
@@ -138,7 +138,7 @@ def check_targets(
             row, column = np.argwhere(infinite)[0]
             raise ValueError(
                 f"targets holds infinity in row {row + block.start} of "
-                f"{names[column]!r}; a target that is not known is NaN."
+                f"{names[column]!r}; an unknown target is NaN."
             )
     return y
 
@@ -158,28 +158,28 @@ def to_id_array(ids: Any, n_rows: int) -> Any:
         raise ValueError(f"ids must be strings ({error}). Use astype(str).") from error
     if not pa.types.is_string(ids.type) or ids.null_count or len(ids) != n_rows:
         raise ValueError(
-            f"ids must be {n_rows} strings, one a row, none of them missing; got "
+            f"ids must be {n_rows} strings, one per row, none of them missing; got "
             f"{len(ids)} of type {ids.type}, {ids.null_count} missing."
         )
     return ids
 
 
 def check_unique(ids: Any) -> None:
-    """Raise if an id comes twice: later rows are looked up by it.
+    """Raise if an id is repeated: rows are looked up by id.
 
-    Costs a second for four million rows, and 16 bytes a row.
+    It takes a second for four million rows, and 16 bytes per row.
     """
     repeated = repeated_ids(ids)
     if len(repeated):
         raise ValueError(
             f"ids holds {ids[int(repeated[0])].as_py()!r} twice, in rows "
-            f"{repeated[0]} and {repeated[1]}. A row's id must be its own; drop rows "
-            "that are there twice."
+            f"{repeated[0]} and {repeated[1]}. Ids must be unique; drop the "
+            "repeated rows."
         )
 
 
 def repeated_ids(ids: Any) -> NDArray[np.intp]:
-    """Return the rows of an id that comes twice, or none if all are different."""
+    """Return the first two rows of a repeated id; an empty array if there is none."""
     # Sorted hashes: a table of millions of strings would need far more memory.
     hashes = _hashes(ids)
     ordered = np.sort(hashes)

@@ -1,10 +1,10 @@
-"""The folder that holds a panel: its form, and how it is written and read.
+"""The folder that holds a panel: its format, and how it is written and read.
 
 It holds ``features.npy`` (int8, rows x features, C order), ``targets.npy`` (float32,
-rows x targets), ``eras.npy`` (int32 era numbers), ``ids.parquet`` (where the rows
-have ids) and ``panel.json``, a sealed file that has the checksums of the others. The
-folder appears whole or not at all, so that a half-written one is never read; whoever
-reads it makes sure that nobody has replaced it meanwhile.
+rows x targets), ``eras.npy`` (int32 era numbers), ``ids.parquet`` (if the rows have
+ids) and ``panel.json``, a sealed file with the checksums of the others. The folder
+appears whole or not at all, so that an incomplete one is never read. A reader checks
+that no writer has replaced the folder meanwhile.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ _ARRAYS = frozenset(f"{name}.npy" for name in _DTYPES)
 _FILES = _ARRAYS | {_MANIFEST, _IDS}
 _MANAGERS = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*")
 _TRIES = 3
-_MOMENTS = 100  # of 10 ms, that a panel which is being replaced is waited for
-_UNREADABLE = (  # what numpy raises for headers that it cannot read
+_MOMENTS = 100  # waits of 10 ms for a panel that is being replaced
+_UNREADABLE = (  # numpy's errors for headers that it cannot read
     OSError, ValueError, TypeError, OverflowError, EOFError, SyntaxError,
     tokenize.TokenError,
 )  # fmt: skip
 
 
 class Source(NamedTuple):
-    """The rows of a folder that a panel maps into memory."""
+    """The part of a folder's rows that a panel maps into memory."""
 
     path: Path
     start: int
@@ -103,17 +103,17 @@ class Source(NamedTuple):
         self._check_same()
 
     def _check_same(self) -> None:
-        """Raise if another panel is in the folder by now."""
+        """Raise if the folder now holds another panel."""
         if _read_manifest(self.path)["checksums"] != self.checksums:
             raise ValueError(
-                f"{self.path} holds another panel than when this one was opened. Open "
-                "it again with EraPanel.open."
+                f"{self.path} holds another panel now than when this one was opened. "
+                "Open it again with EraPanel.open."
             )
 
     def _open(self, name: str) -> IO[bytes]:
-        """Open a file, which has the bytes that were written.
+        """Open a file and check its bytes.
 
-        What is read from it is what was checked, whoever replaces the folder.
+        The open file stays the one that was checked, even if the folder is replaced.
         """
         file, expected = self.path / name, self.checksums[name]
         stream = _with_patience(
@@ -124,7 +124,7 @@ class Source(NamedTuple):
             stream.close()
             self._check_same()
             raise ValueError(
-                f"{file} is damaged: its checksum is {found:08x}, {_MANIFEST} says "
+                f"{file} is damaged: its checksum is {found:08x}, but {_MANIFEST} says "
                 f"{expected:08x}. Copy or write the panel again."
             )
         stream.seek(0)
@@ -132,7 +132,7 @@ class Source(NamedTuple):
 
 
 def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, Any], Source]:
-    """Return the mapped arrays of a panel, its manifest, and where it lies."""
+    """Return the mapped arrays of a panel, its manifest and its source."""
     sweep(path)
     while True:
         manifest = _read_manifest(path)
@@ -142,8 +142,8 @@ def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, Any], Source]:
             arrays = _with_patience(partial(_open_arrays, path, manifest), same)
         except (ValueError, FileNotFoundError) as error:
             problem = error
-        # Of two panels, of which one has replaced the other meanwhile, nothing is
-        # taken: neither their files, nor a problem with them.
+        # If another panel has replaced this one meanwhile, start again: the arrays, or
+        # the problem, may come from a mix of both.
         if not same():
             continue
         if problem is not None:
@@ -157,7 +157,7 @@ def _is_manifest(path: Path, manifest: dict[str, Any]) -> bool:
 
 
 def _with_patience(read: Callable[[], T], wait: Callable[[], object]) -> T:
-    """Read again what is missing for a moment, where two renames replace a folder."""
+    """Retry a read: a file may be missing for a moment while its folder is replaced."""
     for _ in range(_TRIES - 1):
         try:
             return read()
@@ -178,14 +178,14 @@ def array_shapes(
 
 
 def may_replace(path: Path, *, overwrite: bool) -> Callable[[Path], None] | None:
-    """Return what `whole_folder` asks whether the folder at a path may be replaced."""
+    """Return the `may_replace` of `whole_folder`: only panels may be replaced."""
     return partial(_check_panel_alone, path) if overwrite else None
 
 
 def _check_panel_alone(path: Path, found: Path) -> None:
-    """Raise if a folder, which is or was at `path`, is neither a panel nor empty.
+    """Raise if a folder that is or was at `path` is neither a panel nor empty.
 
-    What file managers and file systems leave in any folder does not count.
+    Files that file managers and file systems leave in any folder are ignored.
     """
     try:
         with os.scandir(found) as entries:
@@ -198,14 +198,14 @@ def _check_panel_alone(path: Path, found: Path) -> None:
         return
     except NotADirectoryError as error:
         raise FileExistsError(
-            f"{path} exists and is no folder, so it is not overwritten. Pass another "
-            "path, or remove it yourself."
+            f"{path} exists and is not a folder, so it is not overwritten. Pass "
+            "another path, or remove it yourself."
         ) from error
     others = sorted(name for name in inside if name not in _FILES or inside[name])
     if others:
         raise FileExistsError(
-            f"{path} holds what is no file of a panel, so it is not overwritten: "
-            f"{some_names(others)}. Pass another path, or move that elsewhere."
+            f"{path} holds files that are not a panel's, so it is not overwritten: "
+            f"{some_names(others)}. Pass another path, or move them elsewhere."
         )
     if inside and not _is_ours(found / _MANIFEST) and found.exists():
         raise FileExistsError(
@@ -216,12 +216,12 @@ def _check_panel_alone(path: Path, found: Path) -> None:
 
 
 def _is_ours(manifest: Path) -> bool:
-    """Whether we have written a manifest, which may be damaged, or of format 1."""
+    """Whether this library wrote a manifest, even if it is damaged or of format 1."""
     return begins_as_sealed(manifest) or _unsealed_version(manifest) is not None
 
 
 def _unsealed_version(manifest: Path) -> Any:
-    """Return the version of a manifest of format 1, which had no seal, else None."""
+    """Return the version of an unsealed manifest (format 1), else None."""
     try:
         record = json.loads(manifest.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -230,9 +230,9 @@ def _unsealed_version(manifest: Path) -> Any:
 
 
 def check_space(folder: Path, path: Path, shapes: Shapes) -> None:
-    """Raise if the disk is too full: writing to a map there kills the process.
+    """Raise if the disk is too full: a write to a map of a full disk kills the process.
 
-    It is written to `folder`, and will be at `path`.
+    The panel is written to `folder` and then moved to `path`.
     """
     needed = sum(
         math.prod(shape) * np.dtype(_DTYPES[name]).itemsize
@@ -241,7 +241,7 @@ def check_space(folder: Path, path: Path, shapes: Shapes) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
-            f"The panel needs {needed / 1e9:.1f} GB, and {path.parent} has "
+            f"The panel needs {needed / 1e9:.1f} GB, but {path.parent} has "
             f"{free / 1e9:.1f} GB left. Choose another path, fewer features, or "
             "every=4."
         )
@@ -260,7 +260,7 @@ def create_array(
 
 
 def complete_folder(folder: Path, contents: dict[str, Any], ids: Any) -> dict[str, int]:
-    """Add ids and manifest, bring all to disk, and return the files' checksums."""
+    """Add ids and manifest, sync all files to disk, and return their checksums."""
     if ids is not None:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -277,16 +277,16 @@ def complete_folder(folder: Path, contents: dict[str, Any], ids: Any) -> dict[st
 
 
 def _reserve(file: Path) -> None:
-    """Claim the disk space of a file, where the system can."""
+    """Allocate the disk space of a file, if the system can."""
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
 
 
 def _checksum(stream: IO[bytes]) -> int:
-    """Return a file's CRC-32: four times as fast as BLAKE2, and 24 GB are to be read.
+    """Return a file's CRC-32: for 24 GB, four times as fast as BLAKE2.
 
-    It is to find accidents, and the manifest that holds it is sealed.
+    It detects accidental damage; the manifest that holds it is sealed.
     """
     value = 0
     while chunk := stream.read(BLOCK_BYTES):
@@ -297,7 +297,7 @@ def _checksum(stream: IO[bytes]) -> int:
 def _require_file(file: Path) -> Path:
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file} is missing: the panel is not complete. Copy or write it again."
+            f"{file} is missing: the panel is incomplete. Copy or write it again."
         )
     return file
 
@@ -326,7 +326,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         return _checked_record(file, record)
     beside = [other.parent.name for other in path.parent.glob(f"[!.]*/{_MANIFEST}")]
     raise FileNotFoundError(
-        f"{path} is no panel: it has no {_MANIFEST}.{near_names(path.name, beside)} "
+        f"{path} is not a panel: it has no {_MANIFEST}.{near_names(path.name, beside)} "
         "read_numerai and EraPanel.save write panels."
     )
 
@@ -342,13 +342,13 @@ def _check_version(file: Path, record: Any) -> None:
         else "Write the panel again."
     )
     raise ValueError(
-        f"{file} is of panel format {version!r}; this version reads format "
+        f"{file} has panel format {version!r}; this version reads format "
         f"{_FORMAT_VERSION}. {advice}"
     )
 
 
 def _checked_record(file: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return what a manifest says; it can name no file outside the folder."""
+    """Return a checked manifest; it cannot name files outside the folder."""
     try:
         checksums = dict(record["checksums"])
         if checksums.keys() - {_IDS} != _ARRAYS:
@@ -379,7 +379,7 @@ def _open_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _map_array(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Map a file copy-on-write: torch warns on arrays that are read-only."""
+    """Map a file copy-on-write: torch warns about read-only arrays."""
     file = _require_file(path / f"{name}.npy")
     try:
         array = np.load(file, mmap_mode="c", allow_pickle=False)
@@ -425,5 +425,5 @@ def _check_id_count(file: Path, n_rows: int) -> None:
 
 def _damaged(file: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{file} is cut short or damaged ({error}). Copy or write the panel again."
+        f"{file} is truncated or damaged ({error}). Copy or write the panel again."
     )

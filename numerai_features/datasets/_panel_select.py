@@ -1,4 +1,4 @@
-"""Choosing rows and columns of a panel: which eras, which features."""
+"""Selection of the eras and features of a panel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def select_eras(
     first: Any = None,
     last: Any = None,
 ) -> NDArray[np.intp]:
-    """Return positions, ascending, of the chosen ones among sorted era numbers.
+    """Return the ascending positions of the selected eras among sorted era numbers.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def select_eras(
     if len(kept) == 0:
         raise ValueError(
             f"No era is left of {_span(numbers)}: eras={eras!r}, first={first!r}, "
-            f"last={last!r}. Ask for eras that are there."
+            f"last={last!r}. Select eras of the panel."
         )
     return kept
 
@@ -69,10 +69,10 @@ def _wanted_numbers(eras: Any, name: str) -> NDArray[np.int64]:
 
 
 def _one_number(era: Any, name: str) -> int:
-    """Return the number of an era, which is a label and not several."""
+    """Return the number of one era; raise if several are given."""
     if isinstance(era, str) or not isinstance(era, Iterable):
         return int(_wanted_numbers([era], name)[0])
-    raise ValueError(f"{name} must be one era, a label or number; got {era!r}.")
+    raise ValueError(f"{name} must be the label or number of one era; got {era!r}.")
 
 
 def _check_eras_known(wanted: NDArray[Any], numbers: NDArray[Any]) -> None:
@@ -81,7 +81,7 @@ def _check_eras_known(wanted: NDArray[Any], numbers: NDArray[Any]) -> None:
         labels = [era_label(int(number)) for number in strange]
         raise ValueError(
             f"eras holds {some_names(labels)}, which are not among {_span(numbers)}. "
-            "Use first= and last= for a range of eras of which some are missing."
+            "Use first= and last= for a range with missing eras."
         )
 
 
@@ -93,12 +93,12 @@ def _span(numbers: NDArray[Any]) -> str:
 
 
 def check_every(every: Any) -> int:
-    """Return which of the eras are kept, every n-th, if it is a whole number."""
+    """Return `every` if it is a whole number."""
     return check_whole(every, "every", advice=" every=4 keeps every fourth era.")
 
 
 def row_slices(bounds: NDArray[np.int64], kept: NDArray[np.intp]) -> list[slice]:
-    """Return the rows of eras as slices, one for each run of neighbours."""
+    """Return the rows of eras as slices, one for each run of adjacent eras."""
     runs = np.split(kept, np.flatnonzero(np.diff(kept) != 1) + 1)
     return [slice(int(bounds[run[0]]), int(bounds[run[-1] + 1])) for run in runs]
 
@@ -121,7 +121,7 @@ def gather(
 
 
 def select_columns(features: Features, names: list[str]) -> NDArray[np.intp]:
-    """Return positions among `names` of the features asked for, in their order."""
+    """Return the positions of the requested features in `names`, in the order given."""
     if isinstance(features, str):
         raise ValueError(
             f"features must be a list of names or positions; got {features!r}. "
@@ -157,7 +157,7 @@ def _positions(asked: list[Any], names: list[str]) -> list[int]:
 def _position(index: Any, n_features: int) -> int:
     try:
         if isinstance(index, bool | np.bool_):
-            raise TypeError("a mask is no position")
+            raise TypeError("a mask is not a position")
         return range(n_features)[operator.index(index)]
     except (IndexError, TypeError) as error:
         raise ValueError(

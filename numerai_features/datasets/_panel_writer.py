@@ -41,46 +41,46 @@ _TILE = (1024, 16)  # rows x features: both sides of a transposed tile stay in c
 
 
 class PanelWriter:
-    """Write a panel piece by piece, to a folder that appears when it is complete.
+    """Write a panel piece by piece; its folder appears when it is complete.
 
-    A context manager, for one time. Inside it, `write` places each row once, in any
-    order; on the way out the writer checks that every row is there, that the eras
-    ascend and that no id comes twice (a second for four million ids), and lets its
-    folder appear at `path`, whole. After an exception, Ctrl-C included, nothing is
-    left. The table is never held in memory, but for the ids (some 60 bytes a row).
+    It is a context manager for a single use. Inside it, `write` writes each row once,
+    in any order. On exit the writer checks that no row is missing, that the eras ascend
+    and that no id is repeated (a second for four million ids); then the complete folder
+    appears at `path`. After an exception, Ctrl-C included, nothing is left. Only the
+    ids are held in memory (some 60 bytes per row), not the table.
 
     Parameters
     ----------
     path : str, path-like or None
         Folder to create; None keeps the rows in memory.
     n_rows : int
-        How many rows there will be.
+        Number of rows of the panel.
     feature_names, target_names : sequence of str
         Names of the columns.
     overwrite : bool, default=False
-        Whether to replace a panel at `path`. A folder that holds anything but a
-        panel's files, or no ``panel.json`` of ours among them, is never replaced.
+        Whether to replace a panel at `path`. A folder with files other than a panel's,
+        or without a ``panel.json`` that this library wrote, is never replaced.
     info : dict, default=None
-        What to keep with the panel. It may grow, as ``writer.info``, while rows are
-        written.
+        Metadata kept with the panel. While rows are written, ``writer.info`` can be
+        extended.
 
     Attributes
     ----------
     info : dict
-        What will be kept with the panel.
+        The metadata.
     panel : EraPanel
-        What was written; only after the ``with`` block.
+        The panel that was written; available after the ``with`` block.
 
     Raises
     ------
     FileExistsError
-        If something is at `path`, or has appeared there meanwhile, that is not to be
-        overwritten, or is no panel.
+        If something exists at `path`, or has appeared there meanwhile, and `overwrite`
+        is False or it is not a panel.
     OSError
-        If the disk has too little space left.
+        If the disk has too little free space.
     ValueError
-        If an argument is wrong; on the way out, if rows are missing, their eras do
-        not ascend, or an id comes twice.
+        If an argument is wrong; on exit, if rows are missing, eras do not ascend, or an
+        id is repeated.
 
     Examples
     --------
@@ -127,7 +127,7 @@ class PanelWriter:
         """The panel that was written."""
         if self._panel is None:
             if self.path is None or self._checksums is None:
-                raise ValueError("There is no panel before the end of the with block.")
+                raise ValueError("There is no panel until the with block has ended.")
             panel = EraPanel.open(self.path)
             panel._check_written(self._checksums)
             self._panel = panel
@@ -144,7 +144,8 @@ class PanelWriter:
                     whole_folder(self.path, may_replace=replaceable)
                 )
                 check_space(self._folder, self.path, shapes)
-            # Before the folder gets its name: Windows renames no open file.
+            # Close the files before the folder is renamed: Windows renames no open
+            # file.
             stack.callback(self._let_go)
             for name, shape in shapes.items():
                 self._arrays[name] = create_array(self._folder, name, shape)
@@ -164,7 +165,7 @@ class PanelWriter:
             return
         with self._stack:
             checksums = self._finish()
-        self._checksums = checksums  # now that the folder is there
+        self._checksums = checksums  # only now: the folder is at its path
 
     def write(
         self,
@@ -174,20 +175,20 @@ class PanelWriter:
         targets: ArrayLike | None = None,
         ids: Any = None,
     ) -> None:
-        """Place rows.
+        """Write rows to their places in the panel.
 
         Parameters
         ----------
         rows : slice or ndarray of shape (n,), int
-            Where they go in the panel; each row of it is written once.
+            Positions of the rows in the panel; each must be written exactly once.
         X : ndarray of shape (n, n_features), int8
-            Feature bins; fast in C order and, transposed in blocks, in F order.
+            Feature bins, in C or F order; both are fast.
         eras : int or array-like of int of shape (n,)
             Era numbers.
         targets : array-like of shape (n, n_targets), default=None
             Targets; all NaN if None.
         ids : array-like of str of shape (n,), default=None
-            Row ids; for all rows of the panel or for none.
+            Row ids; given for all rows of the panel or for none.
 
         Raises
         ------
@@ -204,7 +205,7 @@ class PanelWriter:
         numbers = to_era_numbers(eras)
         if numbers.shape not in ((1,), (len(X),)):
             raise ValueError(
-                f"eras must be one era number, or one for each of the {len(X)} rows of "
+                f"eras must be one era number, or one per row for the {len(X)} rows of "
                 f"X; got shape {numbers.shape}."
             )
         id_array = None if ids is None else to_id_array(ids, len(X))
@@ -225,13 +226,12 @@ class PanelWriter:
         again = self._written[checked].any()
         if again or (not isinstance(checked, slice) and len(np.unique(checked)) < n):
             raise ValueError(
-                f"rows must be rows that were not written before, each once; got "
-                f"{rows!r}."
+                f"rows must be distinct and not written before; got {rows!r}."
             )
         return checked
 
     def _as_rows(self, rows: Any, n: int) -> Any:
-        """Return rows that are there, as many as asked for, or None."""
+        """Return n valid rows of the panel, or None."""
         if isinstance(rows, slice):
             try:
                 start, stop, step = rows.indices(self.n_rows)
@@ -248,8 +248,8 @@ class PanelWriter:
         if not self._written.all():
             raise ValueError(
                 f"{int((~self._written).sum())} of {self.n_rows} rows were not "
-                f"written, the first is row {int(np.argmin(self._written))}. Write all "
-                "of them."
+                f"written, the first is row {int(np.argmin(self._written))}. Write "
+                "all of them."
             )
         check_sorted(self._arrays["eras"])
         ids = self._joined_ids()
@@ -292,7 +292,7 @@ class PanelWriter:
 
 
 def _place(out: NDArray[np.int8], rows: Any, X: NDArray[np.int8]) -> None:
-    """Copy X to some rows, in tiles that stay in cache if X is transposed."""
+    """Copy X to some rows; in tiles that fit in the cache if X is transposed."""
     if X.flags.c_contiguous:
         out[rows] = X
         return

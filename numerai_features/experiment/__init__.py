@@ -1,7 +1,7 @@
-"""Experiments: several arms over the same folds of eras, from a file or from Python.
+"""Experiments: compare arms on the same folds of eras, from a file or from Python.
 
-Importing it imports nothing heavy, for the command line's ``--help`` reads the schema
-from here; what is heavy is imported where an experiment runs.
+Importing this package imports nothing heavy, because the command line's ``--help``
+reads the schema from here. Heavy libraries are imported when an experiment runs.
 """
 
 from numerai_features.experiment._experiment import Experiment

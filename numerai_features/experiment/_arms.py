@@ -1,8 +1,8 @@
-"""The arms of an experiment: how they are called, checked, and made into estimators.
+"""The arms of an experiment: named, checked and made into estimators.
 
 ``[latents.NAME]`` and ``[models.NAME]`` hold the name of a class and its parameters.
-Reading an experiment fills in all parameters that are not given, so that what is kept
-of an arm says everything its results depend on, whatever later versions default to.
+Reading an experiment fills in all parameters that are not given. So the stored arm has
+everything that its results depend on, even if a later version changes defaults.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ORIGINALS = "originals"
 RANDOM = "random"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-# The tables that arms stand in, and the key that names an arm's class.
+# The tables of the arms, and the key that names an arm's class.
 _CLASS_KEYS = {"latents": "embedder", "models": "model"}
 
 Arm = dict[str, Any]
@@ -32,12 +32,12 @@ def embedders_of(tables: dict[str, Any]) -> dict[str, Arm]:
 
 
 def models_of(tables: dict[str, Any]) -> dict[str, Arm]:
-    """Return the arms that are models of their own, by name."""
+    """Return the arms that are complete models, by name."""
     return dict(tables["models"])
 
 
 def labels_of(tables: dict[str, Any]) -> dict[str, str]:
-    """Return the names of all arms, and how they are written in results."""
+    """Return the names of all arms, mapped to their labels in results."""
     embedders = embedders_of(tables)
     labels = {ORIGINALS: ORIGINALS} | {name: f"+ {name}" for name in embedders}
     if embedders and tables["latents"]["random_columns"]:
@@ -55,22 +55,22 @@ def make_estimator(arm: Arm) -> Any:
 
 
 def resolve_arms(tables: dict[str, Any], problems: Problems, *, trusted: bool) -> None:
-    """Check all arms, and put in all parameters of their classes.
+    """Check all arms, and fill in all parameters of their classes.
 
     Parameters
     ----------
     tables : dict
-        The tables of an experiment, which `validate` has seen; arms are replaced.
+        The tables of an experiment, checked by `validate`; arms are replaced.
     problems : list of (path, message)
-        Grows by whatever is wrong.
+        New problems are appended.
     trusted : bool
-        Whether arms may write files wherever they say.
+        Whether arms may write files to paths of their choice.
     """
     for table, key in _CLASS_KEYS.items():
         taken = tables["latents"] if table == "models" else ()
         for name, arm in tables[table].items():
             if not isinstance(arm, dict):
-                continue  # a field of the table itself
+                continue  # an option of the table, not an arm
             if message := _name_problem(name, taken):
                 problems.append(((table, name), message))
             path = (table, name)
@@ -93,7 +93,7 @@ def _name_problem(name: str, taken: Any) -> str | None:
 def _resolve_arm(
     arm: Arm, key: str, seed: int, problems: Problems, path: KeyPath
 ) -> Arm:
-    """Return an arm with all parameters of its class; as it is if there is no class."""
+    """Return an arm with all parameters of its class; as it is without a class."""
     from numerai_features import embedders
 
     chosen, verb = arm.get(key), "predict" if key == "model" else "transform"
@@ -117,7 +117,8 @@ def _resolve_arm(
         defaults["random_state"] = seed
     for name, message in _parameter_problems(cls, given, defaults):
         problems.append(((*path, name), message))
-    # No file can say None, and none need: what is None here is None by default.
+    # TOML has no None, and needs none: a parameter that is None here is None by
+    # default.
     filled = {k: v for k, v in (defaults | given).items() if v is not None}
     return {key: chosen, **filled}
 
@@ -125,14 +126,14 @@ def _resolve_arm(
 def _parameter_problems(
     cls: type, given: dict[str, Any], defaults: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with an estimator's parameters, each looked at alone."""
+    """Yield the problems with an estimator's parameters, each checked alone."""
     for name, value in given.items():
         if name not in defaults:
             yield name, unknown(f"parameter of {cls.__name__}", name, defaults)
             continue
         default = defaults[name]
         if value is None and default is not None:
-            message = "got None, which no experiment file can say; leave it out for "
+            message = "got None, which a TOML file cannot hold; leave it out for "
             yield name, f"{message}the default, {got(default)}."
             continue
         try:

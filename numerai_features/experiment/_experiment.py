@@ -1,4 +1,4 @@
-"""What a user holds: an experiment that is checked, resolved and ready to run."""
+"""An experiment that is checked, resolved and ready to run."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ _UNNAMED = "experiment"
 
 @dataclass(frozen=True, repr=False)
 class Experiment:
-    """A comparison of arms: the same folds, model and seeds for each of them.
+    """A comparison of arms, each with the same folds, model and seeds.
 
-    The arms are the original features, originals and the latents of each embedder,
-    originals and random columns, and models of their own. `from_file` and `from_dict`
-    make one; both check everything that it says, and tell all problems at once.
+    The arms are: the original features; the originals plus the latents of one embedder,
+    for each embedder; the originals plus random columns; and complete models. Create an
+    experiment with `from_file` or `from_dict`; both check all settings and report all
+    problems at once.
 
     Attributes
     ----------
     name : str
-        The name of its file without the ending; ``"experiment"`` for a mapping.
+        The name of its file without the extension; ``"experiment"`` for a mapping.
     tables : dict
-        What its file holds, with all defaults filled in: paths are absolute, the purge
-        is a number, and each arm has all parameters of its class. ``experiment["cv"]``
-        is ``experiment.tables["cv"]``. To be read, not changed: for another
-        experiment change what `from_dict` or the file was given, or the purge of the
-        old target and its seeds stay.
+        The contents of its file, with all defaults filled in: paths are absolute, the
+        purge is a number, and each arm has all parameters of its class.
+        ``experiment["cv"]`` is ``experiment.tables["cv"]``. Do not change these tables:
+        the old target's purge and the old seeds would stay. Change the file, or the
+        input of `from_dict`.
 
     See Also
     --------
-    ExperimentResult : What `run` returns.
+    ExperimentResult : Result of `run`.
 
     Examples
     --------
@@ -78,16 +79,17 @@ class Experiment:
         Parameters
         ----------
         path : path
-            A TOML file; ``numerai-features run --help`` lists what it may hold. Paths
-            in it are relative to its own folder, but for ``output.folder``.
+            A TOML file; ``numerai-features run --help`` lists its tables and keys. Its
+            paths are relative to its own folder, except for ``output.folder``.
         output : path, default=None
-            Where results go, instead of the file's ``output.folder``; relative to the
-            current folder. Where neither is given: ``runs/`` and the name of the file.
+            Output folder, which overrides the file's ``output.folder``; relative to the
+            current folder. Without either it is ``runs/`` and the name of the file.
         trusted : bool, default=False
-            Whether it may say what could reach other machines, or files outside of its
-            folders: a tree library's parameters such as ``machines`` or
+            Whether the file may set parameters that can reach other machines, or files
+            outside its folders: a tree library's parameters such as ``machines`` or
             ``input_model``, and an arm's ``checkpoint``, ``log_dir`` and ``memory``.
-            Unless it is True these are problems: a file may be somebody else's.
+            Unless it is True they are reported as problems, because somebody else may
+            have written the file.
 
         Returns
         -------
@@ -96,8 +98,8 @@ class Experiment:
         Raises
         ------
         ExperimentError
-            If the file cannot be read or anything is wrong with it; all problems are
-            told at once, each with its line.
+            If the file cannot be read or is wrong; all problems are reported at once,
+            each with its line.
         """
         path = as_path(path, "path")
         output = None if output is None else as_path(output, "output")
@@ -123,24 +125,24 @@ class Experiment:
         output: PathLike | None = None,
         trusted: bool = False,
     ) -> Experiment:
-        """Check and resolve an experiment that is written as a mapping.
+        """Check and resolve an experiment given as a mapping.
 
         Parameters
         ----------
         mapping : mapping
-            What an experiment file holds, table by table, as tomllib reads it. Tuples,
-            arrays, numpy's numbers and paths are taken, too; None means "not set"
-            where nothing is the default. It is copied.
+            The tables of an experiment file, as tomllib reads them. Tuples, arrays,
+            NumPy numbers and paths are accepted, too. None means "not set" if a key has
+            no default. The mapping is copied.
         base : path, default="."
-            The folder that relative paths of data begin at.
+            Base folder of relative data paths.
         output : path, default=None
-            Where results go, instead of ``mapping["output"]["folder"]``; relative to
-            the current folder. Where neither is given: ``runs/experiment``.
+            Output folder, which overrides ``mapping["output"]["folder"]``; relative to
+            the current folder. Without either it is ``runs/experiment``.
         trusted : bool, default=False
-            Whether it may say what could reach other machines, or files outside of its
-            folders: a tree library's parameters such as ``machines`` or
-            ``input_model``, and an arm's ``checkpoint``, ``log_dir`` and ``memory``.
-            Unless it is True these are problems.
+            Whether the mapping may set parameters that can reach other machines, or
+            files outside its folders: a tree library's parameters such as ``machines``
+            or ``input_model``, and an arm's ``checkpoint``, ``log_dir`` and ``memory``.
+            Unless it is True they are reported as problems.
 
         Returns
         -------
@@ -149,13 +151,13 @@ class Experiment:
         Raises
         ------
         ExperimentError
-            If anything is wrong with it; all problems are told at once.
+            If the mapping is wrong; all problems are reported at once.
         """
         if not isinstance(mapping, Mapping):
             raise ExperimentError(
                 "mapping must hold the tables of an experiment file, as in "
                 '{"data": {"synthetic": {}}}; '
-                f"got {type(mapping).__name__}. A file is read by from_file."
+                f"got {type(mapping).__name__}. Use from_file to read a file."
             )
         base = as_path(base, "base")
         output = None if output is None else as_path(output, "output")
@@ -180,29 +182,29 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
-        """Where results go."""
+        """The output folder."""
         return Path(self.tables["output"]["folder"])
 
     @property
     def arms(self) -> dict[str, str]:
-        """Names of all arms, and how they are written in results."""
+        """Names of all arms, mapped to their labels in results."""
         return labels_of(self.tables)
 
     def to_toml(self) -> str:
-        """Write it as the text of a file that resolves to the same experiment."""
+        """Return the text of a file that resolves to the same experiment."""
         return write_toml(self.tables)
 
     def run(self, *, verbose: bool = True) -> ExperimentResult:
-        """Run it, or go on with it, and write its results into its folder.
+        """Run or resume the experiment, and write its results to its folder.
 
-        Each arm of each fold is kept as soon as it is done. After Ctrl-C, or an error,
-        the same call goes on from there, to the same results; when everything is done
-        it costs no more than reading and scoring the predictions.
+        Each arm of each fold is stored as soon as it is done. After Ctrl-C or an error
+        the same call resumes from there, with the same results. If everything is done,
+        the call only reads and scores the predictions.
 
         Parameters
         ----------
         verbose : bool, default=True
-            Whether to say what there is to do, and to show progress.
+            Whether to print the plan and show progress.
 
         Returns
         -------
@@ -211,16 +213,16 @@ class Experiment:
         Raises
         ------
         ExperimentError
-            If the folder holds results of another experiment, or a panel that no
-            experiment made.
+            If the folder holds results of another experiment, or a panel that was not
+            made by an experiment.
         ValueError, OSError, ImportError
-            If the data, the folds or the model cannot be made.
+            If the data cannot be read, or the folds or the model cannot be made.
 
         Warns
         -----
         SetAsideWarning
-            If what is kept is damaged, or other versions of the libraries have made it:
-            it is given another name, and made anew.
+            If a stored file is damaged, or was made with other library versions: it is
+            renamed, and made again.
         """
         from numerai_features.experiment._run import run_experiment
 

@@ -1,6 +1,6 @@
-"""The cumulative score of every arm over the test eras.
+"""A plot of the cumulative score of every arm over the test eras.
 
-It takes nothing but the result, so that a report may draw it, too.
+It needs only the result, so that a report can draw it, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numerai_features.experiment._result import ExperimentResult
 if TYPE_CHECKING:
     import pandas as pd
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 _BASELINES = {"originals": ("#000000", "-"), "+ random": ("#777777", "--")}
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", "-.", ":")
@@ -24,14 +24,14 @@ _BORDER = "#BBBBBB"
 
 
 def draw_cumulative(result: ExperimentResult, file: Path) -> None:
-    """Draw the cumulative CORR by arm into a PNG.
+    """Draw the cumulative CORR of each arm into a PNG.
 
     Parameters
     ----------
     result : ExperimentResult
-        What is drawn.
+        The result to draw.
     file : pathlib.Path
-        Where it goes.
+        The PNG file to write.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def _draw_arms(axes: Any, scores: pd.DataFrame) -> None:
 
 
 def _draw_borders(axes: Any, starts: list[int], cv: dict[str, Any]) -> None:
-    """Draw where folds begin and, for walk forward, where their training ends."""
+    """Mark where folds begin and, for walk forward, where their training eras end."""
     axes.axhline(0, color="#999999", linewidth=0.8)
     line: dict[str, Any] = {"color": _BORDER, "linewidth": 0.8}
     labels: list[str | None]

@@ -1,4 +1,4 @@
-"""An experiment's tables, from a file or a mapping: all checked, all problems told."""
+"""Read an experiment's tables from a file or a mapping; report all problems at once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from numerai_features.experiment._resolve import check_tables, resolve_tables
 from numerai_features.experiment._schema import EXPERIMENT, Problems, validate
 from numerai_features.experiment._toml import find_lines, line_of, syntax_error
 
-_TOO_DEEP = "lists or tables stand in each other too deeply to be read."
+_TOO_DEEP = "lists or tables are nested too deeply."
 
 
 class ExperimentError(ValueError):
-    """An experiment is wrong, or its output folder is taken by another one."""
+    """An experiment is wrong, or its output folder holds another experiment."""
 
 
 def read_toml(file: Path) -> tuple[dict[str, Any], str]:
-    """Return what a TOML file holds, and its text.
+    """Return the contents of a TOML file, and its text.
 
     Raises
     ------
@@ -31,19 +31,19 @@ def read_toml(file: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # of text, or of a path that has a NUL
+    except (OSError, ValueError) as error:  # ValueError: bad text, or a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ExperimentError(f"{file} cannot be read: {reason}.") from error
     try:
         return tomllib.loads(text), text
-    except ValueError as error:  # also of a number with thousands of digits
+    except ValueError as error:  # syntax, or a number with thousands of digits
         raise ExperimentError(f"{file}: {syntax_error(error)}") from error
     except RecursionError as error:
         raise ExperimentError(f"{file}: {_TOO_DEEP}") from error
 
 
 def as_toml_has_it(value: Any) -> Any:
-    """Return a value of Python's in the types that TOML has, as far as there are any.
+    """Return a Python value in TOML's types, as far as these can hold it.
 
     Examples
     --------
@@ -57,12 +57,12 @@ def as_toml_has_it(value: Any) -> Any:
 
 
 def as_path(value: Any, argument: str) -> Path:
-    """Return a path that the caller gave.
+    """Return an argument as a path.
 
     Raises
     ------
     TypeError
-        If it is none.
+        If it is not a path.
     ExperimentError
         If it is empty.
     """
@@ -84,7 +84,7 @@ def check_boolean(value: Any, argument: str) -> None:
 def _as_toml_has_it(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _as_toml_has_it(inner) for name, inner in value.items()}
-    if hasattr(value, "tolist"):  # arrays, columns of frames, and numpy's numbers
+    if hasattr(value, "tolist"):  # arrays, columns of frames, and NumPy numbers
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [_as_toml_has_it(item) for item in value]
@@ -106,29 +106,29 @@ def check_and_resolve(
     Parameters
     ----------
     given : dict
-        What the user wrote.
+        The tables as the user wrote them.
     told_as : str
-        What messages call the experiment.
+        Name of the experiment in messages.
     name : str
-        Its name, which the default output folder has.
+        Name of the default output folder.
     base : pathlib.Path
-        Absolute; what paths of data are relative to.
+        Absolute; paths of data are relative to it.
     output : path or None
         Overrides ``output.folder``.
     trusted : bool
-        Whether it may say what reaches files elsewhere, and other machines.
+        Whether it may set parameters that reach other files or machines.
     text : str, default=""
-        The text of the file, by which problems are told with their lines.
+        The text of the file, in which the lines of problems are looked up.
 
     Returns
     -------
     dict
-        The resolved tables; no part of them is the caller's or the schema's.
+        The resolved tables; they share no objects with the caller or the schema.
 
     Raises
     ------
     ExperimentError
-        If anything is wrong; all problems are told at once.
+        If anything is wrong; all problems are reported at once.
     """
     problems: Problems = []
     tables = deepcopy(validate(EXPERIMENT, given, problems))
@@ -141,7 +141,7 @@ def check_and_resolve(
 
 
 def _message(told_as: str, problems: Problems, text: str) -> str:
-    """Tell all problems in the order of their lines."""
+    """Return a message with all problems in the order of their lines."""
     lines = find_lines(text)
     told = []
     for path, message in problems:

@@ -1,4 +1,4 @@
-"""What an experiment amounts to: frames, the files of them, and the printed tables."""
+"""Results of an experiment: frames, their files and the printed tables."""
 
 from __future__ import annotations
 
@@ -31,37 +31,38 @@ _PRINTED = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExperimentResult:
-    """What `Experiment.run` returns: every arm, judged on the same eras.
+    """Result of `Experiment.run`: every arm, scored on the same eras.
 
-    ``print(result)`` shows what the command line prints. Arms are written as in
-    `Experiment.arms`: ``originals``, ``+ fa`` for the latents ``fa``, ``+ random``.
+    ``print(result)`` prints the same tables as the command line. Arms have the labels
+    of `Experiment.arms`: ``originals``, ``+ fa`` for the latents ``fa``, ``+ random``.
 
     Attributes
     ----------
     experiment : Experiment
-        What was run; its ``folder`` holds these frames, too.
+        The experiment that was run; its ``folder`` holds these frames, too.
     scores : DataFrame
-        CORR of each era (number, the index) and arm.
+        CORR of each arm (columns) in each era (index, era numbers).
     summary : DataFrame
         A row for each arm: ``mean`` CORR, ``sd`` and the rest of `summarize_scores`;
-        ``fnc`` and ``max_exposure`` as in `summarize`; ``n_latents``, the most of any
-        fold, and the ``latent_seconds`` and ``model_seconds`` of all folds.
+        ``fnc`` and ``max_exposure`` as in `summarize`; ``n_latents``, the maximum over
+        folds; ``latent_seconds`` and ``model_seconds``, summed over folds.
     differences : DataFrame
-        A row for each arm but the originals, as in `paired_differences`:
-        ``mean_difference``, the mean CORR less that of the originals, era by era; the
-        ends of its 95 % interval, ``low`` and ``high``, which are NaN where the eras
-        of both, ``n_eras``, are fewer than ``n_needed``.
+        A row for each arm except the originals, as in `paired_differences`:
+        ``mean_difference``, the mean over eras of the arm's CORR minus that of the
+        originals; ``low`` and ``high``, the ends of its 95 % interval; ``n_eras``, the
+        eras that both have. ``low`` and ``high`` are NaN if ``n_eras`` is less than
+        ``n_needed``.
     predictions : DataFrame
-        A row for each test row, by fold, indexed by id where there are ids: ``era``
+        A row for each test row, by fold, indexed by id if rows have ids: ``era``
         (label), ``target``, ``fold``, and the prediction of each arm.
     n_features : int
-        How many features ``fnc`` and ``max_exposure`` looked at.
+        Number of features that ``fnc`` and ``max_exposure`` use.
     notes : tuple of str, default=()
-        What is missing and why.
+        Messages about what is missing and why.
 
     See Also
     --------
-    Experiment : What is run.
+    Experiment : Makes this result.
     """
 
     experiment: Experiment
@@ -96,14 +97,14 @@ class ExperimentResult:
 
 
 def overlap_of(experiment: Experiment) -> int:
-    """Return how many eras targets link, for intervals: those that are purged."""
+    """Return the overlap of targets in eras, for intervals: the purge, at least 1."""
     return max(1, int(experiment["cv"]["purge"]))
 
 
 def write_frames(result: ExperimentResult) -> None:
-    """Write the frames as parquet, each whole or not at all.
+    """Write the frames as parquet files, each whole or not at all.
 
-    The differences are columns of the summary's file.
+    The differences are written as columns of the summary.
     """
     own = {name: f"difference_{name}" for name in ("n_eras", "n_needed")}
     known = result.differences.dropna(axis="columns", how="all").rename(columns=own)
@@ -118,14 +119,14 @@ def write_frames(result: ExperimentResult) -> None:
 
 
 def _is_shown(name: str, summary: pd.DataFrame) -> bool:
-    """Whether a column is printed: numbers of eras once, where they are the same."""
+    """Whether a column is printed; numbers of eras only if not ``n_eras`` again."""
     if name not in summary:
         return False
     return not name.endswith("_n_eras") or bool((summary[name] != summary.n_eras).any())
 
 
 def _told(differences: pd.DataFrame) -> pd.DataFrame:
-    """Return differences as they are printed."""
+    """Return the differences in their printed form."""
     told = differences.drop(columns="n_needed").rename(columns={"n_eras": "eras"})
     few = differences["n_eras"] < differences["n_needed"]
     ends = told[["low", "high"]].astype(object).mask(few, "too few eras")

@@ -1,4 +1,4 @@
-"""Finished arms of finished folds on disk, so that a run can go on."""
+"""Finished arms of each fold on disk, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ _WAY_OUT = (
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What one arm did in one fold.
+    """Result of one arm in one fold.
 
     Attributes
     ----------
     prediction : ndarray of shape (n_test_rows,), float32
         Predictions for the fold's test rows.
     n_latents : int
-        Columns beside the originals.
+        Number of columns added to the originals.
     latent_seconds, model_seconds : float
-        For fitting and transforming, and for training and predicting.
+        Time to fit and transform latents, and to train and predict with the model.
     """
 
     prediction: NDArray[np.float32]
@@ -62,29 +62,29 @@ class ArmResult:
 
 
 class FoldStore:
-    """A folder with a sealed file for each arm and fold that is done.
+    """A folder with a sealed file for each finished arm and fold.
 
-    It is what `run_folds` takes as a store: results by arm and fold. A file counts
-    where its checksum is right, and this experiment, by these versions of the
-    libraries, has made it. Any other is put aside with a warning, and made anew.
+    It is the store of `run_folds`, a mapping from arm and fold to results. A file is
+    valid if its checksum is right and this experiment made it with these library
+    versions. Any other file is set aside with a warning, and made again.
 
     Parameters
     ----------
     folder : pathlib.Path
         The folder ``folds`` of an output folder.
     identity : dict
-        All that the results depend on, as `identity_of` gives it.
+        Everything that the results depend on, as `identity_of` returns it.
 
     Raises
     ------
     ExperimentError
         If the folder holds results of another experiment, or its record cannot be used
-        and no result is known to be of this one.
+        and none of its results can be attributed to this experiment.
 
     Warns
     -----
     SetAsideWarning
-        If its results are those of other versions, or damaged.
+        If its results are damaged, or were made by other versions.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ class FoldStore:
         return sum(key in self for key in self._files())
 
     def __contains__(self, key: Key) -> bool:
-        """Whether a result is there; each file is checked once."""
+        """Whether a valid result is stored; each file is checked once."""
         if key not in self._checked:
             self._checked[key] = self._check(key)
         return self._checked[key]
@@ -131,13 +131,13 @@ class FoldStore:
         return self.folder / f"{fold:03d}.{arm}.fold"
 
     def _files(self) -> list[Key]:
-        """Return the arms and folds of which there are files, good or bad."""
+        """Return the arms and folds that have a file, valid or not."""
         names = map(_NAME.fullmatch, sorted(os.listdir(self.folder)))
         keys = [(name[2], int(name[1])) for name in names if name]
         return [key for key in keys if self._file(key).is_file()]
 
     def _seal(self, key: Key) -> str:
-        """Return the hash of all that a result depends on, which its file has."""
+        """Return the key of a file: a hash of everything its result depends on."""
         told = json.dumps([self._identity, *key], sort_keys=True)
         return hashlib.blake2b(told.encode(), digest_size=32).hexdigest()
 
@@ -157,12 +157,12 @@ class FoldStore:
         return True
 
     def _read_record(self) -> Any:
-        """Return the identity that the folder has, None if it has none."""
+        """Return the identity stored in the folder, or None."""
         file = self.folder / _RECORD
         try:
             record = read_sealed(file, kind="experiment", same_version=False)[0]
             if not isinstance(record, dict) or set(record) != set(self._identity):
-                raise SealError(f"{file} is of another version's form.")
+                raise SealError(f"{file} has another version's format.")
         except FileNotFoundError:
             self._check_known(f"{file} is missing.")
             return None
@@ -173,11 +173,11 @@ class FoldStore:
         return record
 
     def _check_known(self, problem: str) -> None:
-        """Raise if there are results, and none of them is of this experiment."""
+        """Raise if there are results, but none of this experiment."""
         files = self._files()
         if files and not any(map(self._is_known, files)):
             raise ExperimentError(
-                f"{problem} None of the results in {self.folder} is known to be of "
+                f"{problem} None of the results in {self.folder} can be attributed to "
                 f"this experiment. {_WAY_OUT}"
             )
 
@@ -189,7 +189,7 @@ class FoldStore:
         return True
 
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        """Raise if settings or data differ; versions may."""
+        """Raise if settings or data differ; versions may differ."""
         changes = list(_differences(before["settings"], now["settings"]))
         if changes:
             raise ExperimentError(
@@ -199,35 +199,35 @@ class FoldStore:
             )
 
     def _put_all_aside(self, before: dict[str, str]) -> None:
-        """Give all results another name, for other versions have made them."""
+        """Rename all results, because other versions made them."""
         for key in self._files():
             file = self._file(key)
             os.replace(file, file.with_name(file.name + ".unusable"))
         changes = _differences(before, self._identity["versions"])
         warnings.warn(
-            f"The fits in {self.folder} were made by other versions, and results may "
-            f"depend on these: {'; '.join(changes)}. They are kept as *.unusable, and "
-            "made anew.",
+            f"The fits in {self.folder} were made by other versions, which may change "
+            f"results: {'; '.join(changes)}. They are kept as *.unusable, and made "
+            "again.",
             SetAsideWarning,
             stacklevel=4,
         )
 
 
 def identity_of(tables: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
-    """Return all that the results of an experiment depend on, as JSON has it.
+    """Return everything that an experiment's results depend on, in JSON's types.
 
     Parameters
     ----------
     tables : dict
         The tables of an experiment.
     signature : dict
-        What its panel depends on.
+        Everything that its panel depends on.
 
     Returns
     -------
     dict
-        Under ``settings`` what the user has chosen, under ``versions`` those of this
-        package and of the libraries that fit.
+        ``settings`` are the user's choices and the panel's signature; ``versions`` are
+        those of this package and of the libraries that fit.
     """
     tables = deepcopy(tables)
     for *path, name in neutral_paths(EXPERIMENT):
@@ -251,7 +251,7 @@ def _load(stream: IO[bytes]) -> NDArray[np.float32]:
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    """Yield which values changed, by their dotted names."""
+    """Yield a message for each changed value, by its dotted name."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         if _told(before) != _told(now):  # as text: NaN is not equal to itself
             yield f"{path}: {_told(before)} then, {_told(now)} now"

@@ -1,8 +1,8 @@
-"""What an experiment file may not say unless its user trusts whoever wrote it.
+"""Settings that an experiment file may have only if its user trusts its author.
 
-The parameters of tree libraries and networks can open ports, read files and write them.
-An experiment compares models and needs none of that, so a file that somebody else wrote
-gets no further than its own folders.
+Parameters of tree libraries and networks can open ports, and read and write files. An
+experiment compares models and needs none of that, so an untrusted file cannot reach
+beyond its own folders.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 REMEDY = "Pass trusted=True (--trusted in the command line) if you trust this file."
 
-# LightGBM's parameters, and their other names, that read or write a file or connect to
-# other machines. XGBoost has none that are numbers.
+# LightGBM's parameters, and their aliases, that read or write a file or connect to
+# other machines. XGBoost has no such parameters that are numbers.
 _REACHING = set(
     """
     config config_file
@@ -32,7 +32,7 @@ _REACHING = set(
     machine_list_filename machine_list_file machine_list mlist machines workers nodes
     """.split()
 )
-# What may be text: no other parameter of a model needs any, and a path is text.
+# Parameters that may be text: no other needs text, and a path is text.
 _TEXTS = set(
     """
     boosting boosting_type boost data_sample_strategy extra_metric importance_type
@@ -47,16 +47,16 @@ _TEXTS = set(
     """.split()
 )
 _NAME = re.compile(r"[A-Za-z0-9_]+")
-# LightGBM joins its parameters with blanks and "=": text with these would be others.
+# LightGBM joins its parameters with spaces and "=": text with these could set others.
 _TEXT = re.compile(r"[A-Za-z0-9_.,:()\[\]+-]*")
 
-_SAFE = (Real, str, type(None))  # a library leaves out what is None
+_SAFE = (Real, str, type(None))  # the libraries skip parameters that are None
 
 _ARMS_PARAMETERS = ("checkpoint", "log_dir", "memory")
 
 
 def untrusted_params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what in ``[model] params`` needs trust, and why.
+    """Yield the parameters of ``[model] params`` that need trust, and why.
 
     Parameters
     ----------
@@ -70,34 +70,34 @@ def untrusted_params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if name in _REACHING:
             reason = "reaches files or other machines"
         elif not _NAME.fullmatch(name):
-            reason = "is no name of a parameter, and might say several"
+            reason = "is not a parameter's name, and might set several"
         elif others:
             kind = type(others[0]).__name__
-            reason = f"holds a {kind}, of which the library might make any text"
+            reason = f"holds a {kind}, which the library might turn into any text"
         elif texts and name not in _TEXTS:
             reason = "is not known to take text, which might be a path"
         elif not all(map(_TEXT.fullmatch, texts)):
-            reason = "has a blank or a sign that might say several parameters"
+            reason = "has a space or a sign that might set several parameters"
         else:
             continue
         yield name, f"{reason}. {REMEDY}"
 
 
 def untrusted_parameters(arm: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield which parameters of an arm need trust, and why.
+    """Yield the parameters of an arm that need trust, and why.
 
     Parameters
     ----------
     arm : dict
-        Its parameters as they are given.
+        Its parameters as given.
     """
     for name in _ARMS_PARAMETERS:
         if arm.get(name) is not None:
-            yield name, f"writes files wherever it says. {REMEDY}"
+            yield name, f"writes files to any path. {REMEDY}"
 
 
 def _flat(value: Any) -> Iterator[Any]:
-    """Yield a value, or what is in its lists."""
+    """Yield a value, or the values in its nested lists."""
     if isinstance(value, list | tuple):
         for item in value:
             yield from _flat(item)

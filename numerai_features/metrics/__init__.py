@@ -1,4 +1,4 @@
-"""Per-era scores, their summary and scorers, with Numerai's own formulas."""
+"""Per-era scores, their summary and scorers, with Numerai's formulas."""
 
 from numerai_features.metrics._era_scores import era_scores
 from numerai_features.metrics._interval import (

@@ -1,4 +1,4 @@
-"""The order of era scores, where their index tells it."""
+"""The era order of scores, taken from their index."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numerai_features._eras import EraIndex, encode_eras
 
 
 def are_named(scores: Any) -> bool:
-    """Whether scores are indexed by names, of which nobody knows the order."""
+    """Whether scores are indexed by names, whose order is unknown."""
     eras = _eras_of(scores)
     return isinstance(eras, EraIndex) and eras.named
 
 
 def numbers_in_order(scores: Any) -> NDArray[np.int64] | None:
-    """Return the era numbers of scores, ascending; None where no index tells them.
+    """Return the ascending era numbers of scores; None if no index has them.
 
     Parameters
     ----------
     scores : Series, DataFrame or array-like of shape (n_eras,)
-        An index tells labels of eras, such as numbers and dates, unless it is one of
-        pandas' own, which counts rows.
+        The index holds era labels, such as numbers or dates; a RangeIndex is
+        taken as era numbers.
 
     Raises
     ------
@@ -35,8 +35,8 @@ def numbers_in_order(scores: Any) -> NDArray[np.int64] | None:
         if eras.named:
             raise ValueError(
                 "scores must be in era order, but their index holds names, such as "
-                f"{eras.labels[0]!r}, whose order nobody knows. Number the eras by "
-                "week, or pass scores.to_numpy() in era order."
+                f"{eras.labels[0]!r}, whose order is unknown. Number the eras by week, "
+                "or pass scores.to_numpy() in era order."
             )
         eras = eras.row_numbers
     if eras is not None and (np.diff(eras) < 1).any():

@@ -1,4 +1,4 @@
-"""How sure a mean over eras is, for scores that overlap in time."""
+"""Confidence intervals of a mean over eras, for scores that overlap in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numerai_features.metrics._era_order import numbers_in_order
 if TYPE_CHECKING:
     import pandas as pd
 
-# With fewer, the two lowest frequencies are all that is slow enough to see the overlap.
+# With fewer, only the two lowest frequencies are slow enough to show the overlap.
 _FEWEST_OVERLAPS = 4
 
 
@@ -28,11 +28,11 @@ class MeanInterval:
     mean : float
         The mean of the series.
     low, high : float
-        The ends of the interval; NaN where the eras are too few.
+        The ends of the interval; NaN if there are too few eras.
     n_eras : int
-        The eras of the series.
+        Number of eras of the series.
     n_needed : int
-        The fewest eras that have an interval: those of four overlaps.
+        Smallest number of eras that gives an interval: four overlaps.
     """
 
     mean: float
@@ -49,43 +49,43 @@ def mean_interval(
     r"""Return a confidence interval for the mean of a per-era series.
 
     The targets of neighbouring eras overlap, so their scores are dependent, and an
-    interval that takes them for independent is too narrow. The long-run variance is
-    estimated by equally weighted cosines [1]_ of the :math:`n` scores :math:`x_t`,
+    interval that assumes independence is too narrow. The long-run variance is estimated
+    by equally weighted cosines [1]_ of the :math:`n` scores :math:`x_t`,
 
     .. math::
         \frac{1}{\nu} \sum_{j=1}^{\nu} \Bigl( \sqrt{2 / n} \sum_{t=1}^{n}
         x_t \cos \frac{\pi j (t - 1/2)}{n} \Bigr)^2,
 
     and the quantiles are those of Student's t with :math:`\nu` degrees of freedom,
-    where :math:`\nu` is the smaller of :math:`n / (1.5 \cdot overlap)` and
-    :math:`.41 n^{2/3}`, rounded down, and at least 2. Of sums over so many eras as
-    overlap, normal or with heavy tails (t with 3 degrees of freedom), an interval of
-    95 % holds the truth in 93 to 96 % of the cases.
+    where :math:`\nu` is the smaller of :math:`n / (1.5 \cdot overlap)` and :math:`.41
+    n^{2/3}`, rounded down, and at least 2. For moving sums over `overlap` eras of
+    normal or heavy-tailed noise (t with 3 degrees of freedom), a 95 % interval contains
+    the true mean in 93 to 96 % of the cases.
 
     Parameters
     ----------
     scores : Series or array-like of shape (n_eras,)
-        One value an era, in era order. Where a Series is indexed by era numbers, as
-        `era_scores` returns it, or by other labels of eras, the overlap is counted in
-        era numbers: with every fourth era, an overlap of 16 eras is 4 of them. Gaps
-        count for nothing. Names without numbers have no order, and are refused.
+        One value per era, in era order. If a Series is indexed by era numbers, as
+        `era_scores` returns it, or by other era labels, the overlap is counted in era
+        numbers: with every fourth era, an overlap of 16 eras is 4 values. Missing eras
+        do not change this. Names without numbers have no order and raise an error.
     overlap : int
-        How many eras a target reaches; the purge (8 for 20-day targets, 16 for 60-day
-        ones) is on the safe side.
+        Number of eras that a target spans; the purge (8 for 20-day targets, 16 for
+        60-day ones) is on the safe side.
     confidence : float, default=0.95
-        How often the interval shall hold the truth.
+        Probability that the interval contains the true mean.
 
     Returns
     -------
     MeanInterval
-        With fewer eras than four overlaps its ends are NaN: no interval of so few is
-        worth its name.
+        With fewer eras than four overlaps its ends are NaN: so few eras give no
+        reliable interval.
 
     Raises
     ------
     ValueError
-        If a value is not finite, there is none, the eras are not in order or are
-        names, or a parameter is out of range.
+        If there are no scores, one is not finite, the eras are names or not in order,
+        or a parameter is out of range.
 
     References
     ----------
@@ -104,7 +104,7 @@ def mean_interval(
     values = as_floats(scores, "scores")
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise ValueError(
-            "scores must be one finite value an era, shape (n_eras,); got shape "
+            "scores must be one finite value per era, shape (n_eras,); got shape "
             f"{values.shape} with {int((~np.isfinite(values)).sum())} not finite. Drop "
             "the eras without a score."
         )
@@ -126,28 +126,28 @@ def paired_differences(
     Parameters
     ----------
     scores : DataFrame
-        Era scores, a row an era and a column an arm: what `era_scores` returns for
-        several predictions.
+        Era scores, one row per era and one column per arm, as `era_scores` returns them
+        for several predictions.
     baseline : column label
         The arm that the others are compared with.
     overlap : int
-        How many eras a target reaches, see `mean_interval`.
+        Number of eras that a target spans, see `mean_interval`.
     confidence : float, default=0.95
-        How often an interval shall hold the truth.
+        Probability that an interval contains the true mean.
 
     Returns
     -------
     DataFrame
-        A row for each other arm: ``mean_difference`` (arm less baseline), ``low``,
-        ``high``, and ``n_eras``, the eras that both have a score for and that alone
-        are compared. Where they are fewer than ``n_needed``, ``low`` and ``high`` are
-        NaN.
+        A row for each other arm: ``mean_difference`` (arm minus baseline), ``low``,
+        ``high``, ``n_eras`` and ``n_needed``. Only the ``n_eras`` eras in which both
+        have a score are compared. If ``n_eras`` is less than ``n_needed``, ``low`` and
+        ``high`` are NaN.
 
     Raises
     ------
     ValueError
-        If `baseline` is no column or the only one, two columns have one name, and as
-        `mean_interval`.
+        If `baseline` is not a column, or is the only one, or two columns have the same
+        name, and as in `mean_interval`.
 
     Examples
     --------
@@ -166,23 +166,23 @@ def paired_differences(
 
     if not isinstance(scores, pd.DataFrame):
         raise ValueError(
-            "scores must be a DataFrame, a row an era and a column an arm, as "
+            "scores must be a DataFrame, one row per era and one column per arm, as "
             f"era_scores returns it; got {type(scores).__name__}."
         )
     if baseline not in list(scores.columns) or len(scores.columns) < 2:
         raise ValueError(
-            "baseline must be a column of scores, beside at least one other; got "
+            "baseline must be one of at least two columns of scores; got "
             f"{baseline!r}, and the columns {list(scores.columns)}."
         )
     if not scores.columns.is_unique:
         twice = scores.columns[scores.columns.duplicated()][0]
         raise ValueError(
-            f"scores has several columns {twice!r}; each arm needs a name of its own. "
+            f"scores has several columns {twice!r}; each arm needs its own name. "
             "Rename the columns."
         )
     rows = {}
     for arm in scores.columns.drop(baseline):
-        # Dropped eras are gaps, which do not change how far era numbers are apart.
+        # Dropped eras are gaps; the spacing of era numbers stays the same.
         difference = (scores[arm] - scores[baseline]).dropna()
         if difference.empty:
             needed = _FEWEST_OVERLAPS * -(-int(overlap) // _spacing(scores))
@@ -194,7 +194,7 @@ def paired_differences(
 
 
 def _spacing(scores: Any) -> int:
-    """Return the smallest step between era numbers, 1 where no index tells them."""
+    """Return the smallest step between era numbers, 1 if no index has them."""
     numbers = numbers_in_order(scores)
     if numbers is None or len(numbers) < 2:
         return 1
@@ -204,16 +204,17 @@ def _spacing(scores: Any) -> int:
 def _half_width(
     values: NDArray[np.float64], overlap: int, confidence: float
 ) -> NDArray[np.float64]:
-    """Return half the interval's width, along the last axis of one series or many."""
+    """Return half the interval's width, along the last axis."""
     from scipy.stats import t as student
 
     n = values.shape[-1]
     n_cosines = max(2, int(min(n / (1.5 * overlap), 0.41 * n ** (2 / 3))))
     time = np.pi * (np.arange(n) + 0.5) / n
     cosines = np.cos(np.arange(1, n_cosines + 1)[:, None] * time)
-    # The cosines know no mean; a large one would leave its rounding in the sums.
+    # The cosines ignore the mean, but a large mean would add rounding error to the
+    # sums.
     centred = values - values.mean(axis=-1, keepdims=True)
-    size = np.abs(centred).max(axis=-1, keepdims=True)  # or squares might overflow
+    size = np.abs(centred).max(axis=-1, keepdims=True)  # squares might overflow
     sums = (centred / np.where(size > 0, size, 1)) @ cosines.T
     variance = 2 / n * np.mean(sums**2, axis=-1)
     quantile = student.ppf((1 + confidence) / 2, n_cosines)

@@ -1,4 +1,4 @@
-"""Cross-validation that knows eras."""
+"""Cross-validation by era: purged splits, checks and predictions."""
 
 from numerai_features._eras import EraLeakageError, EraLeakageWarning
 from numerai_features._sealed import SetAsideWarning

@@ -1,4 +1,4 @@
-"""What ignoring the overlap of targets would have bought."""
+"""The gain in score from ignoring the overlap of targets."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class LeakageEstimate:
     Attributes
     ----------
     unpurged, purged : MeanInterval
-        Mean CORR over eras, with the ends of its interval, which are NaN where the
-        eras are too few.
+        Mean CORR over eras and its interval; the ends are NaN if there are too few
+        eras.
     difference : MeanInterval
-        Unpurged less purged, paired by era.
+        Unpurged minus purged, paired by era.
     scores : DataFrame
         CORR of each era (index), in the columns ``unpurged`` and ``purged``; the mean
-        over folds where several test an era.
+        over folds if several folds test an era.
     purge : int
-        Eras that were purged, which is the overlap that intervals are made for, too.
+        Purge in eras; the intervals use it as the overlap, too.
     """
 
     unpurged: MeanInterval
@@ -59,20 +59,20 @@ def measure_leakage(
     memory: Any = None,
     verbose: bool | int = True,
 ) -> LeakageEstimate:
-    """Score a model with and without the purge: what ignoring the overlap would buy.
+    """Score a model with and without the purge: the gain from ignoring the overlap.
 
     Runs `cross_val_predict_eras` twice, under `cv` and under the same splitter with
-    ``purge=0, embargo=0``. Without a purge the model also trains on more eras, those
-    that the purge leaves out; where eras are many, that adds little.
+    ``purge=0, embargo=0``. Without a purge the model also trains on the eras that the
+    purge leaves out; with many eras, this adds little.
 
     Parameters
     ----------
     estimator : estimator
-        With ``fit`` and ``predict``; a Pipeline, say.
+        Has ``fit`` and ``predict``, such as a Pipeline.
     X, y, eras
         As in `cross_val_predict_eras`.
     cv : era splitter, default=None
-        One of this package. None means `EraKFold()`.
+        A splitter of this package. None means `EraKFold()`.
     params, n_jobs, memory, verbose
         As in `cross_val_predict_eras`.
 
@@ -138,14 +138,14 @@ def measure_leakage(
 def _purge_of(cv: Any, y: Any) -> int:
     if not isinstance(cv, BaseEraSplitter):
         raise ValueError(
-            "cv must be an era splitter of this package, whose purge can be taken away "
-            f"and put back; got {cv!r}."
+            "cv must be an era splitter of this package, whose purge can be set to 0; "
+            f"got {cv!r}."
         )
     cv._validate_params()
     purge = cv._purge(y)
     if purge == 0:
         raise ValueError(
-            f"cv={cv!r} purges nothing, so there is nothing to compare with. Pass a "
+            f"cv={cv!r} purges nothing, so there is nothing to compare. Pass a "
             "splitter with a purge: target= or purge=."
         )
     return purge

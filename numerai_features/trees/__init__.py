@@ -1,4 +1,4 @@
-"""LightGBM and XGBoost as Numerai's users run them, and the lean way to feed them."""
+"""LightGBM and XGBoost with Numerai's parameters, and memory-saving input tables."""
 
 from numerai_features.trees._lightgbm import make_lightgbm
 from numerai_features.trees._tables import tree_table

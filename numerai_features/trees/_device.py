@@ -1,4 +1,4 @@
-"""Which device a tree library can train on, found out without importing torch."""
+"""Find the devices that a tree library can train on, without importing torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ lightgbm.train(params, lightgbm.Dataset(X, X[:, 0]), 1)
 
 @functools.cache
 def nvidia_device_visible() -> bool:
-    """Whether the NVIDIA driver is there and shows a device to this process."""
+    """Whether an NVIDIA driver is installed and shows a device to this process."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)
@@ -36,10 +36,10 @@ def nvidia_device_visible() -> bool:
 
 @functools.cache
 def lightgbm_device_error(device: str) -> str | None:
-    """Train a tiny booster on a device; return why that fails, None if it works.
+    """Train a tiny booster on a device; return the error, or None if it works.
 
-    In a process of its own: a build without the device prints a fatal error there,
-    and an OpenCL driver can take the process down with it.
+    It runs in a process of its own, because a build without the device prints a fatal
+    error, and an OpenCL driver can crash the process.
     """
     command = [sys.executable, "-c", _PROBE, device]
     try:
@@ -99,8 +99,8 @@ def _xgboost_obstacle() -> str | None:
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="make_xgboost")
     if not xgboost.build_info().get("USE_CUDA", False):
         return (
-            "this XGBoost is built without CUDA (xgboost-cpu is; the package xgboost "
-            "has it)"
+            "this XGBoost is built without CUDA, as the package xgboost-cpu is; the "
+            "package xgboost has CUDA"
         )
     if not nvidia_device_visible():
         return "no NVIDIA driver with a visible device (see CUDA_VISIBLE_DEVICES)"

@@ -49,12 +49,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 MAX_BIN = 63
 
-# The sample takes 12 bytes a cell that is not 0: of LightGBM's own 200,000 rows it is
-# 4.5 GB at 2,376 features, more than half of what the whole training table takes.
+# The sample takes 12 bytes per nonzero cell: with LightGBM's default of 200,000 rows it
+# takes 4.5 GB at 2,376 features, over half of the memory of the training table.
 _SUBSAMPLE_FOR_BIN = 20_000
 
 
-# Of LightGBM's names and XGBoost's; what is not here is told by them.
+# Constraints of parameters by LightGBM's and XGBoost's names; the libraries check those
+# that are not here.
 _KNOWN: dict[str, list[Any]] = {
     "learning_rate": [ABOVE_ZERO],
     "max_depth": [Whole(-1)],
@@ -75,9 +76,10 @@ _KNOWN: dict[str, list[Any]] = {
 def checked_parameters(
     params: dict[str, Any], owner: str, **arguments: Any
 ) -> dict[str, Any]:
-    """Return parameters by the class's own names; raise if one makes no sense.
+    """Return parameters by their names in the scikit-learn class; raise if one is bad.
 
-    `arguments` are the maker's own, which may have come by another name, too.
+    `arguments` are the named arguments of the maker; `params` must not repeat one of
+    them under another name.
     """
     if not params:
         return {}
@@ -90,9 +92,9 @@ def checked_parameters(
     problems |= parameter_problems(library, params)
     if problems:
         told = "\n".join(f"  {name}: {message}" for name, message in problems.items())
-        raise ValueError(f"{owner} got parameters that make no sense:\n{told}")
+        raise ValueError(f"{owner} got invalid parameters:\n{told}")
     known = {name: [*constraints, None] for name, constraints in _KNOWN.items()}
-    # LightGBM alone has no default of its own for it
+    # LightGBM has no default for None here, unlike XGBoost
     known["n_estimators"] = [COUNT] if owner == "make_lightgbm" else [COUNT, None]
     own = own_names(library, params)
     known = {name: known[of] for name, of in own.items() if of in known}
@@ -116,7 +118,7 @@ def make_lightgbm(
 ) -> LGBMRegressor:
     """Make an unfitted LightGBM regressor with Numerai's published parameters.
 
-    It is a plain ``lightgbm.LGBMRegressor``: its pickles name nothing but LightGBM.
+    It is a plain ``lightgbm.LGBMRegressor``: unpickling needs LightGBM only.
 
     ========== ======= ============== ====== ======= ========= =====================
     preset     trees   learning rate  depth  leaves  colsample rows in a leaf
@@ -126,30 +128,30 @@ def make_lightgbm(
     deep       30,000  .001           10     1024    .1        10,000
     ========== ======= ============== ====== ======= ========= =====================
 
-    With ``colsample_bytree=0.1`` a few latents beside thousands of features are seldom
-    drawn: tune it alike in every arm of a comparison.
+    With ``colsample_bytree=0.1`` a few latents among thousands of features are rarely
+    sampled: tune it in the same way in every arm of a comparison.
 
     Parameters
     ----------
     preset : {"small", "large", "deep"}, default="small"
-        Where to start from. "small" for trials; "deep" needs millions of rows.
+        Set of base parameters. "small" is for trials; "deep" needs millions of rows.
     device : {"auto", "cpu", "gpu", "cuda"}, default="auto"
-        "auto" trains a tiny model once a process, first on CUDA and then on OpenCL
-        ("gpu"), if an NVIDIA driver is visible; else it is "cpu". Results of different
-        devices differ in the last digits.
+        If an NVIDIA device is visible, "auto" trains a tiny model, once per process, on
+        CUDA and then on OpenCL ("gpu"), and uses the first that works; else it is
+        "cpu". Results of different devices differ in the last digits.
     n_jobs : int, default=None
-        Threads; None is one for each physical core, 0 what OpenMP has, and below 0
-        they are counted back from all cores.
+        Number of threads. None: one per physical core. 0: OpenMP's default. Negative:
+        counted back from all cores.
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the column sampling, or what draws one in each fit; None is LightGBM's
-        fixed default.
+        Seed of the column sampling, or a generator that draws one in each fit. None is
+        LightGBM's fixed default.
     **params
-        Any other parameter by any of its names, or one that overrides the preset; None,
-        but for ``n_estimators``, is LightGBM's own default.
-        ``max_bin`` is 63 unless given: latents are continuous. For the five bins of
-        Numerai's features alone, 15 lose nothing and are faster. ``subsample_for_bin``
-        (the rows that bins are found from) is 20,000 unless given, not 200,000: that
-        takes a third of the memory, and finds the same five bins.
+        Other parameters of LightGBM, under any of their names; they override the
+        preset. None is LightGBM's own default, except for ``n_estimators``. ``max_bin``
+        defaults to 63, because latents are continuous; for the five bins of Numerai's
+        features alone, 15 lose nothing and are faster. ``subsample_for_bin``, the
+        number of rows that bins are found from, defaults to 20,000 instead of 200,000:
+        this takes a third of the memory and finds the same five bins.
 
     Returns
     -------
@@ -160,12 +162,12 @@ def make_lightgbm(
     ImportError
         If LightGBM is not installed; the message says how to install it.
     ValueError
-        If the preset is unknown, the device unknown or not working, or a parameter is
-        none that LightGBM knows, or came by two names.
+        If the preset is unknown, the device is unknown or does not work, or LightGBM
+        does not know a parameter, or one is given under two names.
 
     See Also
     --------
-    tree_table : The form of input that takes the least memory.
+    tree_table : The input that takes the least memory.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Names of tree libraries' parameters, asked of the libraries that are installed."""
+"""Parameter names of tree libraries, read from the installed libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from numerai_features._names import near_names
 from numerai_features._optional import import_optional
 
-# XGBoost tells the names of the booster and the objective that it has, and of no other.
+# XGBoost only reports the parameters of the current booster and objective; these are
+# the others.
 _XGBOOST = """
     nthread seed seed_per_iteration fail_on_invalid_gpu_id disable_default_eval_metric
     eta min_split_loss lambda alpha updater process_type refresh_leaf predictor
@@ -34,7 +35,7 @@ _XGBOOST_ALIASES = {
 }
 
 
-# What it writes down beside parameters.
+# Fields of XGBoost's configuration that are not parameters.
 _NO_PARAMETERS = {
     *("name", "num_trees", "num_feature", "num_target", "specified_updater"),
     "updater_seq",
@@ -42,19 +43,19 @@ _NO_PARAMETERS = {
 
 
 def parameter_problems(library: str, params: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is wrong with the names of parameters.
+    """Return the problems with parameter names.
 
     Parameters
     ----------
     library : {"lightgbm", "xgboost"}
     params : mapping
-        Parameters that are handed on to the library.
+        Parameters that are passed to the library.
 
     Returns
     -------
     dict
-        A sentence for each name that the library does not know, or that is another
-        name of one that came before.
+        A message for each name that the library does not know, or that is an alias of
+        an earlier one.
     """
     known = _known(library, params)
     problems: dict[str, str] = {}
@@ -62,10 +63,10 @@ def parameter_problems(library: str, params: Mapping[str, Any]) -> dict[str, str
     for name in params:
         own = known.get(name)
         if own is None and library == "lightgbm" and not _lightgbm_aliases():
-            continue  # nobody can say
+            continue  # this version's names are unknown
         if own is None:
             near = near_names(name, known)
-            problems[name] = f"is no parameter that {library} knows.{near}"
+            problems[name] = f"is not a parameter of {library}.{near}"
         elif own in main:
             problems[name] = f"is the same as {main[own]!r}: pass one of them."
         else:
@@ -76,15 +77,15 @@ def parameter_problems(library: str, params: Mapping[str, Any]) -> dict[str, str
 def other_names(
     library: str, params: Mapping[str, Any], of: Collection[str]
 ) -> dict[str, str]:
-    """Return which parameters are some of those in `of` by another name, and which.
+    """Return the parameters that are aliases of names in `of`, with these names.
 
     Parameters
     ----------
     library : {"lightgbm", "xgboost"}
     params : mapping
-        Parameters that are handed on to the library.
+        Parameters that are passed to the library.
     of : collection of str
-        Parameters that come in another way.
+        Names of parameters that are given in another way.
     """
     known = _known(library, params)
     ways = {known.get(name, name): name for name in of}
@@ -93,10 +94,10 @@ def other_names(
 
 
 def own_names(library: str, params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names that the library's scikit-learn class has for parameters.
+    """Return the names of parameters in the library's scikit-learn class.
 
-    Of two names of one parameter, the class's default and the user's, a library takes
-    one, and not always the user's.
+    If a parameter has two names, one set by the class's default and one by the user,
+    the library uses either of them, and not always the user's.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def own_names(library: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _known(library: str, params: Mapping[str, Any]) -> dict[str, str]:
-    """Return all names of parameters, and which parameter each is."""
+    """Return all names of parameters, mapped to the parameter that each stands for."""
     if library == "lightgbm":
         return _lightgbm_names()
     names = _named([*_class_names("xgboost"), *_XGBOOST])
@@ -137,7 +138,7 @@ def _lightgbm_names() -> dict[str, str]:
 
 @functools.cache
 def _lightgbm_aliases() -> dict[str, list[str]]:
-    """Return all names of all parameters; nothing where a version keeps them."""
+    """Return all aliases of all parameters; empty if this version hides them."""
     try:
         from lightgbm.basic import _ConfigAliases
 
@@ -151,13 +152,13 @@ def _named(names: Iterable[str]) -> dict[str, str]:
 
 
 def _told(asked: dict[str, str]) -> list[str]:
-    """Return the parameters that XGBoost writes down of an empty model."""
+    """Return the parameters in the configuration of an empty XGBoost model."""
     import xgboost
 
     rows = xgboost.DMatrix(np.zeros((1, 1)), np.zeros(1), nthread=1)
     try:
         config = xgboost.Booster({**asked, "nthread": 1}, [rows]).save_config()
-    except xgboost.core.XGBoostError:  # what is wrong is told when it is fitted
+    except xgboost.core.XGBoostError:  # fit reports the problem
         return []
     return list(_leaves(json.loads(config)["learner"]))
 

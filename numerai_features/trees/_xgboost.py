@@ -1,4 +1,4 @@
-"""XGBoost with parameters that grow the trees LightGBM grows."""
+"""XGBoost with parameters that make it grow LightGBM's trees."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def make_xgboost(
 ) -> XGBRegressor:
     """Make an unfitted XGBoost regressor that grows trees as `make_lightgbm` does.
 
-    It is a plain ``xgboost.XGBRegressor``. Histograms of 63 bins; leaf by leaf
-    (``grow_policy="lossguide"``) up to the preset's leaves and depth; no L2 penalty;
-    and ``min_child_weight``, which for squared error counts rows, in the place of
-    LightGBM's smallest leaf (20 rows; 10,000 for "deep").
+    It is a plain ``xgboost.XGBRegressor``. It uses histograms of 63 bins, grows leaf by
+    leaf (``grow_policy="lossguide"``) up to the preset's leaves and depth, and has no
+    L2 penalty. ``min_child_weight``, which counts rows for squared error, replaces
+    LightGBM's smallest leaf size (20 rows; 10,000 for "deep").
 
     Parameters
     ----------
     preset : {"small", "large", "deep"}, default="small"
         As in `make_lightgbm`.
     device : {"auto", "cpu", "cuda", "cuda:<number>"}, default="auto"
-        "auto" is "cuda" where this build has it and an NVIDIA device is visible, else
-        "cpu".
+        "auto" is "cuda" if XGBoost is built with CUDA and an NVIDIA device is visible,
+        else "cpu".
     n_jobs : int, default=None
-        Threads; None, 0 and below is all.
+        Number of threads; None, 0 and negative numbers mean all.
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the column sampling, or what draws one in each fit; None is XGBoost's
-        fixed default.
+        Seed of the column sampling, or a generator that draws one in each fit. None is
+        XGBoost's fixed default.
     **params
-        Any other parameter by any of its names, or one that overrides the preset; None
-        is XGBoost's own default.
+        Other parameters of XGBoost, under any of their names; they override the preset.
+        None is XGBoost's own default.
 
     Returns
     -------
@@ -62,8 +62,8 @@ def make_xgboost(
     ImportError
         If XGBoost is not installed; the message says how to install it.
     ValueError
-        If the preset is unknown, the device unknown or not working, or a parameter is
-        none that XGBoost knows, or came by two names.
+        If the preset is unknown, the device is unknown or does not work, or XGBoost
+        does not know a parameter, or one is given under two names.
 
     Examples
     --------

@@ -113,7 +113,7 @@ def test_a_fault_of_ours_has_a_traceback(monkeypatch):
 
 @pytest.mark.parametrize("argv", ["run", 3, [3], ["run", None]])
 def test_arguments_are_texts(argv):
-    with pytest.raises(TypeError, match="argv must be a list of texts"):
+    with pytest.raises(TypeError, match="argv must be a list of str"):
         main(argv)
 
 

@@ -96,7 +96,7 @@ def test_a_stopped_one_goes_on_to_the_same_bits(tmp_path, capsys, kind):
     _, told = process.communicate(timeout=60)
     if kind == signal.SIGINT:
         assert process.returncode == 130
-        assert told.endswith("the same command goes on from there.\n")
+        assert told.endswith("the same command resumes from there.\n")
     else:
         assert process.returncode == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in first.parent.glob("*.fold")}
@@ -146,7 +146,7 @@ def test_stopped_within_an_epoch(tmp_path, unstopped, signals, status):
     _, told = process.communicate(timeout=60)
     assert process.returncode == status, told
     assert "Traceback" not in told
-    assert told.endswith("the same command goes on from there.\n")
+    assert told.endswith("the same command resumes from there.\n")
     folds = tmp_path / "out" / "folds"
     kept = files_in(folds)
     assert set(kept) == {"experiment.json", "001.originals.fold", "001.fa.fold"}

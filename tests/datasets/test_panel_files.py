@@ -82,7 +82,7 @@ def test_verify_finds_a_changed_byte(disk, name):
 def test_short_file(disk, name, size):
     file = disk.path / name
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(ValueError, match=f"{name} is cut short or damaged"):
+    with pytest.raises(ValueError, match=f"{name} is truncated or damaged"):
         EraPanel.open(disk.path)
 
 
@@ -90,7 +90,7 @@ def test_short_file(disk, name, size):
 def test_short_ids(disk, size):
     file = disk.path / "ids.parquet"
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(ValueError, match=r"ids\.parquet is cut short or damaged"):
+    with pytest.raises(ValueError, match=r"ids\.parquet is truncated or damaged"):
         EraPanel.open(disk.path)
     with pytest.raises(ValueError, match=r"ids\.parquet is damaged: its checksum"):
         _ = disk.ids
@@ -116,7 +116,7 @@ def test_array_of_another_shape(disk):
 
 
 def test_folder_that_is_no_panel(disk):
-    with pytest.raises(FileNotFoundError, match=r"is no panel.*Did you mean 'panel'"):
+    with pytest.raises(FileNotFoundError, match=r"not a panel.*Did you mean 'panel'"):
         EraPanel.open(disk.path.with_name("pannel"))
 
 
@@ -126,7 +126,7 @@ def test_folder_that_is_no_panel(disk):
 )
 def test_another_format(disk, version, advice):
     edit_manifest(disk.path, format_version=version)
-    match = f"of panel format {version}; this version reads format 2.*{advice}"
+    match = f"has panel format {version}; this version reads format 2.*{advice}"
     with pytest.raises(ValueError, match=match):
         EraPanel.open(disk.path)
 
@@ -143,7 +143,7 @@ def test_what_is_no_manifest(disk, content):
 def test_the_earlier_format_without_a_seal(disk, memory):
     manifest = {"format_version": 1, "n_rows": N_ROWS}
     (disk.path / "panel.json").write_text(json.dumps(manifest, indent=1))
-    with pytest.raises(ValueError, match=r"of panel format 1; .*Write the panel again"):
+    with pytest.raises(ValueError, match=r"panel format 1; .*Write the panel again"):
         EraPanel.open(disk.path)
     memory.save(disk.path, overwrite=True)
     EraPanel.open(disk.path).verify()
@@ -178,7 +178,7 @@ def test_any_changed_bit_of_the_manifest_is_told(disk):
 )
 def test_manifest_names_a_panels_files_and_no_others(disk, checksums):
     edit_manifest(disk.path, checksums=checksums)
-    with pytest.raises(ValueError, match=r"panel\.json is cut short or damaged"):
+    with pytest.raises(ValueError, match=r"panel\.json is truncated or damaged"):
         EraPanel.open(disk.path)
 
 
@@ -194,7 +194,7 @@ def test_manifest_names_a_panels_files_and_no_others(disk, checksums):
 )
 def test_manifest_of_wrong_contents(disk, change):
     edit_manifest(disk.path, **change)
-    with pytest.raises(ValueError, match=r"panel\.json is cut short or damaged"):
+    with pytest.raises(ValueError, match=r"panel\.json is truncated or damaged"):
         EraPanel.open(disk.path)
 
 
@@ -253,7 +253,7 @@ def test_panel_mixed_of_two_is_found(disk, memory, tmp_path):
 def test_ids_of_a_panel_that_was_replaced_are_not_those_of_the_other(disk, memory):
     old = EraPanel.open(disk.path)
     memory.select(last=5).save(disk.path, overwrite=True)
-    match = "holds another panel than when this one was opened"
+    match = "holds another panel now than when this one was opened"
     with pytest.raises(ValueError, match=match):
         _ = old.ids
     with pytest.raises(ValueError, match=match):
@@ -334,12 +334,12 @@ def test_what_is_no_panels_is_never_overwritten(memory, disk, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     (disk.path / "notes").mkdir()
     for path, name in ((tmp_path / "mine", "thesis.txt"), (disk.path, "notes")):
-        match = f"no file of a panel, so it is not overwritten: '{name}'.*Pass another"
+        match = f"not a panel's, so it is not overwritten: '{name}'.*Pass another"
         with pytest.raises(FileExistsError, match=match):
             memory.save(path, overwrite=True)
         assert (path / name).exists()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(FileExistsError, match="is no folder, so it is not overwritten"):
+    with pytest.raises(FileExistsError, match="not a folder, so it is not overwritten"):
         memory.save(tmp_path / "file", overwrite=True)
     assert (tmp_path / "file").read_text() == "x"
 
@@ -421,7 +421,7 @@ def test_panel_that_was_replaced_does_not_come_back(disk):
     room = disk.path.with_name(f".panel.{'0' * 16}.tmp")
     shutil.copytree(disk.path, room / "old")
     shutil.rmtree(disk.path)
-    with pytest.raises(FileNotFoundError, match="is no panel"):
+    with pytest.raises(FileNotFoundError, match="is not a panel"):
         EraPanel.open(disk.path)
     assert not room.exists()
 
@@ -457,5 +457,5 @@ def assert_same_bare(a, b):
 def test_pickle_whose_panel_was_replaced(disk, memory):
     content = pickle.dumps(disk)
     memory.select(3).save(disk.path, overwrite=True)
-    with pytest.raises(ValueError, match="holds another panel than when"):
+    with pytest.raises(ValueError, match="holds another panel now than when"):
         pickle.loads(content)

@@ -99,7 +99,7 @@ class TestThreads:
                 try:
                     assert panel.ids[0] == f"n{panel.info['number']}"
                 except ValueError as error:
-                    assert "holds another panel than when" in str(error)  # noqa: PT017
+                    assert "holds another panel now than when" in str(error)  # noqa: PT017
 
         assert in_threads(work, 3) == [None] * 3
 
@@ -118,7 +118,7 @@ def test_what_appears_while_writing_is_kept(tmp_path):
     with pytest.raises(FileExistsError, match="has appeared while"):
         write(writer, partial(panel_of(1).save, path))
     assert number_of(EraPanel.open(path)) == 1
-    with pytest.raises(ValueError, match="no panel before the end"):
+    with pytest.raises(ValueError, match="no panel until the with block"):
         _ = writer.panel
 
 

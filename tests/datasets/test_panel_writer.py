@@ -82,7 +82,7 @@ def write_halves(path, X, eras, ids=(None, None)):
 
 
 def test_eras_that_fall(parts, tmp_path):
-    with pytest.raises(ValueError, match="row 30 is of era '0001'"):
+    with pytest.raises(ValueError, match="row 30 has era '0001'"):
         write_halves(tmp_path / "panel", parts["X"], (2, 1))
     assert list(tmp_path.iterdir()) == []
 
@@ -95,7 +95,7 @@ def test_ids_for_some_rows_only(parts):
 def test_too_small_a_disk(memory, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"needs 0\.0 GB, and .* has 0\.0 GB left"):
+    with pytest.raises(OSError, match=r"needs 0\.0 GB, but .* has 0\.0 GB left"):
         memory.save(tmp_path / "panel")
     assert list(tmp_path.iterdir()) == []
 
@@ -131,7 +131,7 @@ def test_writer_outside_its_with_block(parts):
     writer = writer_to(None)
     with pytest.raises(ValueError, match="inside the with block"):
         writer.write(slice(None), parts["X"], 1)
-    with pytest.raises(ValueError, match="no panel before the end of the with block"):
+    with pytest.raises(ValueError, match="no panel until the with block has ended"):
         _ = writer.panel
 
 
@@ -144,7 +144,7 @@ def test_writer_outside_its_with_block(parts):
         ({"feature_names": []}, "feature_names is empty"),
         ({"feature_names": None}, "feature_names must be a list of names"),
         ({"target_names": ["a", "a"]}, "target_names holds 'a' twice"),
-        ({"info": {"a": object()}}, "info must hold what JSON can"),
+        ({"info": {"a": object()}}, "info must hold values that JSON can hold"),
         ({"overwrite": "no"}, "overwrite must be True or False; got 'no'"),
         ({"path": 3}, "path must be a path"),
     ],
@@ -158,9 +158,9 @@ def test_each_row_is_written_once(parts):
     X = parts["X"]
     with writer_to(None) as writer:
         writer.write(slice(0, 30), X[:30], 1)
-        with pytest.raises(ValueError, match="were not written before, each once"):
+        with pytest.raises(ValueError, match="must be distinct and not written before"):
             writer.write(slice(29, 59), X[:30], 1)
-        with pytest.raises(ValueError, match="were not written before, each once"):
+        with pytest.raises(ValueError, match="must be distinct and not written before"):
             writer.write(np.repeat(np.arange(30, 45), 2), X[:30], 1)
         writer.write(slice(30, 60), X[30:], 1)
 

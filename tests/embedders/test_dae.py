@@ -386,7 +386,7 @@ class TestPartialFit:
     )
     def test_other_networks_are_refused(self, rows, fitted, params):
         dae = pickle.loads(pickle.dumps(fitted)).set_params(**params)
-        with pytest.raises(ValueError, match="goes on with what was fitted with "):
+        with pytest.raises(ValueError, match="continues a fit with "):
             dae.partial_fit(rows.X, eras=rows.eras)
 
 

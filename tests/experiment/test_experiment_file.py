@@ -266,9 +266,9 @@ def test_files_are_relative_to_the_experiment_file(write, parquet, tmp_path):
 @pytest.mark.parametrize(
     ("library", "params", "told"),
     [
-        ("lightgbm", "num_leafs = 7", "num_leafs: is no .* lightgbm .*'num_leaves'"),
-        ("lightgbm", "n_estimator = 7", "n_estimator: is no .*mean 'n_estimators'"),
-        ("xgboost", "num_leaves = 7", "num_leaves: is no .* xgboost .*'max_leaves'"),
+        ("lightgbm", "num_leafs = 7", "num_leafs: is not .* lightgbm.*'num_leaves'"),
+        ("lightgbm", "n_estimator = 7", "n_estimator: is not .*mean 'n_estimators'"),
+        ("xgboost", "num_leaves = 7", "num_leaves: is not .* xgboost.*'max_leaves'"),
         (
             "xgboost",
             "eta = 1\nlearning_rate = 1",
@@ -474,7 +474,7 @@ class TestMapping:
             ),
             (
                 {"models": {"net": {"model": "SupervisedAEMLP", "random_state": None}}},
-                r"models\.net\.random_state: got None, which no .* the default, 0\.",
+                r"models\.net\.random_state: got None, which .* the default, 0\.",
             ),
         ],
     )
@@ -487,7 +487,7 @@ class TestMapping:
     @pytest.mark.parametrize("mapping", ["experiment.toml", None, [("seed", 1)]])
     def test_what_is_no_mapping_is_told(self, mapping):
         name = type(mapping).__name__
-        match = rf"mapping must hold the tables .*; got {name}\. A file is read by from"
+        match = rf"mapping must hold the tables .*; got {name}\. Use from_file to read"
         with pytest.raises(ExperimentError, match=match):
             Experiment.from_dict(mapping)
 
@@ -522,9 +522,9 @@ class TestTrust:
             ("save_binary = true", "save_binary: reaches"),
             ("some_new_file = 'a.txt'", "some_new_file: is not known to take text"),
             ("some_new_files = [['a.txt']]", "some_new_files: is not known to take"),
-            ("objective = 'l2 machines=a:1'", "objective: has a blank or a sign"),
-            ("metric = ['l2', 'x/y']", "metric: has a blank or a sign"),
-            ("'n=1 machines' = 3", "n=1 machines: is no name of a parameter"),
+            ("objective = 'l2 machines=a:1'", "objective: has a space or a sign"),
+            ("metric = ['l2', 'x/y']", "metric: has a space or a sign"),
+            ("'n=1 machines' = 3", "n=1 machines: is not a parameter's name"),
             ("metric = ['l2', {k = 'v num_leaves=4 x'}]", "metric: holds a dict"),
             ("metric = [['l2', [{}]]]", "metric: holds a dict"),
             ("num_leaves = [1979-05-27]", "num_leaves: holds a date"),
@@ -539,7 +539,7 @@ class TestTrust:
             Experiment.from_dict(tomllib.loads(text))
         params = tomllib.loads(text)["model"]["params"]
         if parameter_problems(library, params):  # no trust makes it a parameter
-            with pytest.raises(ExperimentError, match="is no parameter that "):
+            with pytest.raises(ExperimentError, match="is not a parameter of "):
                 Experiment.from_file(write(text), trusted=True)
             return
         experiment = Experiment.from_file(write(text), trusted=True)
@@ -597,7 +597,7 @@ class TestTrust:
         key = "embedder" if table == "latents" else "model"
         text = f"{SYNTHETIC}[{table}.net]\n{key} = 'SupervisedAEMLP'\n{name} = '/x'\n"
         with pytest.raises(
-            ExperimentError, match=rf"{name}: writes files wherever.*trusted"
+            ExperimentError, match=rf"{name}: writes files to any path.*trusted"
         ):
             Experiment.from_file(write(text))
         experiment = Experiment.from_file(write(text), trusted=True)
@@ -636,7 +636,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("a = " + "[" * 5000 + "]" * 5000, "stand in each other too deeply"),
+            ("a = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
             ("seed = " + "9" * 5000, "not valid TOML: "),
         ],
     )
@@ -647,7 +647,9 @@ class TestArguments:
     def test_a_mapping_in_itself(self):
         mapping = {"data": {}}
         mapping["data"]["synthetic"] = mapping
-        with pytest.raises(ExperimentError, match="mapping: lists or tables stand in"):
+        with pytest.raises(
+            ExperimentError, match="mapping: lists or tables are nested"
+        ):
             Experiment.from_dict(mapping)
 
     def test_a_path_that_no_file_can_have(self):

@@ -1,4 +1,4 @@
-"""The panel of an experiment: made, found again, made anew, never taken from others."""
+"""The panel of an experiment: made, found, made again, never taken from others."""
 
 import json
 
@@ -93,7 +93,7 @@ def test_empty_folder_is_filled(tmp_path):
 def test_other_files_are_kept(tmp_path):
     (tmp_path / "panel").mkdir()
     (tmp_path / "panel" / "precious").touch()
-    message = r"no file of a panel.*'precious'.*data\.panel"
+    message = r"not a panel's.*'precious'.*data\.panel"
     with pytest.raises(ExperimentError, match=message):
         load(tmp_path / "panel")
     assert (tmp_path / "panel" / "precious").exists()

@@ -415,7 +415,7 @@ class TestGoingOn:
         (folds / "002.turned.fold").write_bytes(flipped)
         for name in ("001.originals.fold", "experiment.json"):
             (folds / name).write_bytes((folds / name).read_bytes()[:-30])
-        with pytest.warns(SetAsideWarning, match="made anew") as told:
+        with pytest.warns(SetAsideWarning, match="made again") as told:
             result = run(tmp_path)
         assert len(told) == 3
         pd.testing.assert_frame_equal(result.predictions, done.predictions)

@@ -47,7 +47,7 @@ def test_results_are_read_again(folder):
 
 
 def test_every_flip_and_cut_is_seen(folder):
-    """What is read is what was written; and what was not is made anew."""
+    """What is read is what was written; and what was not is made again."""
     rng = np.random.default_rng(0)
     files = sorted(path for path in folder.iterdir())
     good = {file: file.read_bytes() for file in files}
@@ -82,7 +82,7 @@ def test_damage_after_the_check_is_an_error(folder):
     store = FoldStore(folder, IDENTITY)
     assert KEYS[0] in store
     (folder / "001.fa.fold").write_bytes(b"{}")
-    with pytest.raises(SealError, match=r"001\.fa\.fold is damaged, or not one of our"):
+    with pytest.raises(SealError, match=r"001\.fa\.fold is damaged, or not written by"):
         store[KEYS[0]]
 
 
@@ -110,7 +110,7 @@ def test_names_that_are_no_results_do_not_count(folder):
 def test_other_versions_are_put_aside_with_one_warning(folder, monkeypatch, what):
     before = (folder / "001.fa.fold").read_bytes()
     now = changed(IDENTITY, "versions", numpy="2.1")
-    message = r'made by other versions.*numpy: "2\.0" then, "2\.1" now.* made anew'
+    message = r'made by other versions.*numpy: "2\.0" then, "2\.1" now.* made again'
     if what == "package":
         monkeypatch.setattr("numerai_features._sealed.__version__", "9.9")
     with pytest.warns(SetAsideWarning, match=message) as told:
@@ -153,7 +153,7 @@ def test_a_parameter_that_is_not_a_number_is_the_same_again(tmp_path):
 def test_a_record_of_another_form_is_put_aside(folder):
     for record in (None, {"seed": 3}):
         write_sealed(folder / "experiment.json", record, kind="experiment")
-        with pytest.warns(SetAsideWarning, match="of another version's form"):
+        with pytest.warns(SetAsideWarning, match="another version's format"):
             store = FoldStore(folder, IDENTITY)
         assert len(store) == 3
 

@@ -139,7 +139,7 @@ def test_what_is_counted_is_pythons(number):
 @pytest.mark.parametrize("columns", [["base", "a", "a"], ["base", "base", "a"]])
 def test_arms_of_one_name_are_refused(columns):
     scores = pd.DataFrame(np.ones((40, 3)), columns=columns)
-    told = rf"several columns '{columns[1]}'; each arm needs a name.*Rename"
+    told = rf"several columns '{columns[1]}'; each arm needs its own name.*Rename"
     with pytest.raises(ValueError, match=told):
         paired_differences(scores, "base", 2)
 
@@ -159,8 +159,8 @@ def test_below_four_overlaps_there_is_none():
         (np.ones(30), {"overlap": 0}, "'overlap' parameter .* Got 0"),
         (np.ones(30), {"overlap": 2, "confidence": 95}, "'confidence' parameter of"),
         (np.array([1, np.nan] * 9), {"overlap": 2}, "9 not finite. Drop the eras"),
-        (np.ones((9, 2)), {"overlap": 2}, r"finite value an era.*got shape \(9, 2\)"),
-        (np.ones(0), {"overlap": 2}, r"one finite value an era.*got shape \(0,\)"),
+        (np.ones((9, 2)), {"overlap": 2}, r"finite value per era.*got shape \(9, 2\)"),
+        (np.ones(0), {"overlap": 2}, r"one finite value per era.*got shape \(0,\)"),
         (pd.Series(np.ones(3), [2, 1, 3]), {"overlap": 1}, "must be in era order"),
     ],
 )
@@ -200,5 +200,7 @@ def test_only_common_eras_are_compared():
 @pytest.mark.parametrize("columns", [["a", "b"], ["base"]])
 def test_paired_differences_need_a_baseline_and_an_arm(columns):
     scores = pd.DataFrame(np.ones((20, len(columns))), columns=columns)
-    with pytest.raises(ValueError, match="baseline must be a column of scores, beside"):
+    with pytest.raises(
+        ValueError, match="baseline must be one of at least two columns"
+    ):
         paired_differences(scores, "base", 2)

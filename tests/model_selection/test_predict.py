@@ -322,7 +322,7 @@ class TestMemory:
                     else:
                         del bad[place:]
                     file.write_bytes(bad)
-                with pytest.warns(SetAsideWarning, match="made anew") as told:
+                with pytest.warns(SetAsideWarning, match="made again") as told:
                     out = predict(model, frame, panel.y(), memory=cache)
                 assert len(told) == 6
                 pd.testing.assert_frame_equal(out, expected)

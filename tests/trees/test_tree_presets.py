@@ -93,13 +93,21 @@ def test_parameters_can_be_left_to_the_library(make, names, rows):
 @pytest.mark.parametrize(
     ("make", "wrong", "told"),
     [
-        (make_lightgbm, {"n_estimator": 7}, "n_estimator: is no .*mean 'n_estimators'"),
-        (make_lightgbm, {"num_leafs": 7}, "num_leafs: is no .*lightgbm.* 'num_leaves'"),
-        (make_xgboost, {"n_estimator": 7}, "n_estimator: is no .*mean 'n_estimators'"),
-        (make_xgboost, {"max_leafs": 7}, "max_leafs: is no .*xgboost.* 'max_leaves'"),
-        (make_xgboost, {"num_leaves": 7}, "num_leaves: is no parameter that xgboost"),
-        (make_xgboost, {"num_boost_round": 7}, "num_boost_round: is no parameter"),
-        (make_xgboost, {"num_trees": 7}, "num_trees: is no parameter that xgboost"),
+        (
+            make_lightgbm,
+            {"n_estimator": 7},
+            "n_estimator: is not .*mean 'n_estimators'",
+        ),
+        (
+            make_lightgbm,
+            {"num_leafs": 7},
+            "num_leafs: is not .*lightgbm.* 'num_leaves'",
+        ),
+        (make_xgboost, {"n_estimator": 7}, "n_estimator: is not .*mean 'n_estimators'"),
+        (make_xgboost, {"max_leafs": 7}, "max_leafs: is not .*xgboost.* 'max_leaves'"),
+        (make_xgboost, {"num_leaves": 7}, "num_leaves: is not a parameter of xgboost"),
+        (make_xgboost, {"num_boost_round": 7}, "num_boost_round: is not a parameter"),
+        (make_xgboost, {"num_trees": 7}, "num_trees: is not a parameter of xgboost"),
         (make_lightgbm, {"eta": 0.1, "learning_rate": 0.1}, "the same as 'eta': pass"),
         (make_xgboost, {"gamma": 1, "min_split_loss": 1}, "the same as 'gamma': pass"),
     ],
@@ -158,7 +166,7 @@ def test_a_lightgbm_that_does_not_tell_its_names_refuses_none(monkeypatch):
 
 
 def test_every_wrong_name_is_told_at_once():
-    with pytest.raises(ValueError, match=r"num_leafs: is no .*\n  rate: is no param"):
+    with pytest.raises(ValueError, match=r"num_leafs: is not .*\n  rate: is not a"):
         make_lightgbm(device="cpu", num_leafs=7, rate=0.1)
 
 
