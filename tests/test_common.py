@@ -593,7 +593,8 @@ def test_ten_rows_are_enough_for_default_parameters(cls):
     if "max_epochs" in model.get_params():
         model.set_params(max_epochs=1, random_state=0)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No eras were passed|n_neighbors=15", UserWarning)
+        told = "No eras were passed|n_neighbors=15"
+        warnings.filterwarnings("ignore", told, UserWarning)
         latents = model.fit_transform(X, y)
     assert len(latents) == 10
     assert np.isfinite(latents).all()
