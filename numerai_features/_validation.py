@@ -22,7 +22,7 @@ from narwhals.stable.v2 import dependencies
 from numpy.typing import NDArray
 
 from numerai_features._arguments import ROWS
-from numerai_features._bins import MIDDLE_BIN
+from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._blocks import BLOCK_BYTES, row_blocks
 from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
 
@@ -582,8 +582,8 @@ def missing_values(
     ----------
     X : ndarray of shape (n_rows, n_features)
     missing : {"middle", "raise"}
-        "middle": bin 2 for integers, the column's median for floats, and for integers
-        of more than a byte which all lie above 2, or below.
+        "middle": bin 2 for int8 and for columns of integers from 0 to 4, the column's
+        median otherwise.
     rows : ndarray of shape (n_rows,), bool, default=None
         Rows that count; all by default.
 
@@ -612,10 +612,11 @@ def missing_values(
 def _middles(X: NDArray[Any], rows: Any) -> NDArray[np.floating]:
     """Return the middle of each column of integers."""
     fill = np.full(X.shape[1], MIDDLE_BIN, np.float32)
-    if X.dtype.itemsize == 1:
+    if X.dtype in (np.int8, np.bool_):
         return fill
     low, high = check_spread(X)
-    others = np.flatnonzero((low > MIDDLE_BIN) | (high < MIDDLE_BIN))
+    no_bins = (low < 0) | (low > MIDDLE_BIN) | (high < MIDDLE_BIN) | (high >= N_BINS)
+    others = np.flatnonzero(no_bins)
     if not len(others):
         return fill
     fill = fill.astype(np.float64)

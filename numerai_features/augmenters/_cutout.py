@@ -31,9 +31,8 @@ class CutoutAugmenter(InPlaceAugmenter):
     per : {"era", "row"}, default="era"
         Whether columns are drawn for each copy of an era, or for each row.
     value : "middle" or float, default="middle"
-        Value of the cells that are cut out. The middle is bin 2 for integers and the
-        column's median for floats. It is also the median for integers wider than a byte
-        that all lie above 2, or all below.
+        Value of the cells that are cut out. The middle is bin 2 for int8 and for
+        columns of integers from 0 to 4, and the column's median otherwise.
     random_state : int, RandomState or None, default=None
         Seed.
 

@@ -37,7 +37,7 @@ from numerai_features._validation import (
 )
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import extras_of
-from numerai_features.compose._whole_cells import WholeCells, tell_no_whole
+from numerai_features.compose._whole_cells import WholeCells, tell_odd_cell
 from numerai_features.encoders import Quantize
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_")
@@ -117,6 +117,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
     __metadata_request__fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
+
+    _whole_cells = None  # of a fit by an earlier version, too
 
     _parameter_constraints: dict[str, list[Any]] = {
         "embedders": [Methods(["fit", "transform"]), list, None],
@@ -407,8 +409,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         if table.dtype.kind != "f" and X.dtype.kind not in "iub":
             raise ValueError(
                 f"quantize={table.dtype.name!r} keeps originals in one byte a cell, "
-                f"but X is {X.dtype}{tell_no_whole(X)}. Cast bins to int8 (fill NaN "
-                "with 2 first), or use quantize=None or passthrough=False."
+                f"but X is {X.dtype}{tell_odd_cell(X, table.dtype)}. Cast bins to int8 "
+                "(fill NaN with 2 first), or use quantize=None or passthrough=False."
             )
         bounds = None if table.dtype.kind == "f" else np.iinfo(table.dtype)
         for rows in row_blocks(*X.shape):

@@ -57,12 +57,15 @@ class WholeCells:
         return out
 
 
-def tell_no_whole(X: NDArray[Any]) -> str:
-    """Return which cell of floats is the first that is no whole number, if one is."""
+def tell_odd_cell(X: NDArray[Any], dtype: Any) -> str:
+    """Return which cell of floats is the first that integers of a type do not hold."""
+    limits = np.iinfo(dtype)
     for rows in row_blocks(*X.shape):
-        odd = np.argwhere(X[rows] != np.rint(X[rows]))
+        block = X[rows]
+        inside = (block >= limits.min) & (block <= limits.max)
+        odd = np.argwhere(~inside | (block != np.rint(block)))
         if len(odd):
             row, column = odd[0]
-            cell = X[rows][row, column]
+            cell = block[row, column]
             return f", and holds {cell:.6g} in row {rows.start + row}, column {column}"
     return ""

@@ -168,7 +168,7 @@ def scores_by_era(
     needed = NEEDS.get(metric)
     if needed in _REFERENCES:
         ids = _ids_of(y=y, prediction=prediction, eras=eras)
-        given |= {needed: _by_id(one_reference(given[needed], needed), needed, ids)}
+        given |= {needed: _by_id(given[needed], needed, ids)}
     _check_same_rows(y=y, prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
@@ -310,7 +310,8 @@ def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
     if hasattr(values, "iloc") and len(values) != n_rows:
         raise ValueError(
             f"{name} has {len(values)} rows, and {n_rows} are scored: ids must tell "
-            f"which. Pass y or prediction as a Series indexed by id, as {name} is."
+            f"which. Pass {name} and y with an index of ids (texts, or numbers in an "
+            "index called 'id'), or only the rows that are scored."
         )
     values = as_floats(values, name)
     if values.size and np.isnan(values).all():
@@ -327,23 +328,40 @@ def _ids_of(**tables: Any) -> tuple[str, Any]:
     import pandas as pd
 
     for name, table in tables.items():
-        rows = getattr(table, "index", None)
+        rows = index_of(table)
         if isinstance(rows, pd.Index) and not isinstance(rows, pd.RangeIndex):
             return name, rows
     return "", None
 
 
 def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
-    """Return a reference's rows in the order of ids, where both have ids."""
+    """Return a reference's rows in the order of ids.
+
+    Rows that were counted are not matched: they may be those of another table.
+    """
+    owner, wanted = ids
+    column = one_reference(reference, name)
+    rows = index_of(column)
+    if rows is None or not _holds_ids(rows):
+        return column
+    if wanted is None:
+        if not is_frame(as_frame(reference, name)):
+            return column
+        raise ValueError(
+            f"{name} has rows with ids, but y, prediction and eras have none, so "
+            "nothing tells which rows are meant. Pass y or prediction as a Series "
+            f"indexed by id, or {name} as an array in their order."
+        )
+    if rows.equals(wanted) or not _holds_ids(wanted):
+        return column
+    return take_ids(column, wanted, name, owner)
+
+
+def _holds_ids(rows: Any) -> bool:
+    """Tell whether an index names rows, and does not count them."""
     import pandas as pd
 
-    owner, wanted = ids
-    rows = getattr(reference, "index", None)
-    if wanted is None or not isinstance(rows, pd.Index) or rows.equals(wanted):
-        return reference
-    if pd.api.types.is_numeric_dtype(rows.dtype):
-        return reference  # rows that were counted, maybe of another table
-    return take_ids(reference, wanted, name, owner)
+    return not pd.api.types.is_numeric_dtype(rows.dtype) or rows.name == "id"
 
 
 def _in_quarters(target: NDArray[np.float64], metric: str) -> NDArray[np.float64]:

@@ -143,6 +143,26 @@ class TestFloatsWhereFitSawBytes:
         assert table.dtype == np.int64
         assert table[3, 5] == np.rint(np.median(X[:, 5]))
 
+    def test_bytes_that_are_no_bins_of_numerais_are_filled_by_the_median(self, panel):
+        X = panel.X.astype(np.uint8) * 60
+        live = X.astype(np.float64)
+        live[3, 5] = np.nan
+        table = LatentFeatures(quantize="uint8").fit(X).transform(live)
+        assert table[3, 5] == np.rint(np.median(X[:, 5]))
+
+    def test_a_cell_that_a_byte_does_not_hold_is_told(self, panel):
+        X = panel.X.astype(np.float32)
+        X[3, 5] = 300
+        latents = LatentFeatures(quantize="int8").fit(panel.X)
+        with pytest.raises(ValueError, match="and holds 300 in row 3, column 5"):
+            latents.transform(X)
+
+    def test_one_that_an_earlier_version_has_fitted(self, panel):
+        latents = LatentFeatures(PCA(2)).fit(panel.X)
+        expected = latents.transform(panel.X)
+        del latents._whole_cells
+        np.testing.assert_array_equal(latents.transform(panel.X), expected)
+
     def test_half_precision(self, panel):
         X = panel.X[:100].astype(np.float16)
         X[3, 5] = np.nan

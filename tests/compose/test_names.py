@@ -288,7 +288,7 @@ class TestNamesOut:
 
     def test_two_latents_of_one_name(self, frame):
         twins = FunctionTransformer(lambda X: pd.concat([X.iloc[:, :1]] * 2, axis=1))
-        with pytest.raises(ValueError, match="what 'functiontransformer' returned has"):
+        with pytest.raises(ValueError, match="'functiontransformer' returned has"):
             LatentFeatures(twins).fit_transform(frame)
 
 

@@ -287,9 +287,35 @@ class TestWholeFiles:
 
     def test_without_ids_nothing_tells_which_rows(self, rows):
         y, p, eras = (rows[name].to_numpy() for name in ("target", "a", "era"))
-        file = self.file(rows, "pandas", prediction=rows["a"])
+        more = self.file(rows, "pandas", prediction=rows["a"])
+        for file in (more, more[:-2], pl.from_pandas(more[:-2].reset_index())):
+            for score in (summarize, partial(era_scores, metric="bmc")):
+                with pytest.raises(ValueError, match="nothing tells which rows"):
+                    score(y, p, eras, benchmark=file)
         with pytest.raises(ValueError, match="are scored: ids must tell which"):
-            era_scores(y, p, eras, metric="bmc", benchmark=file)
+            era_scores(y, p, eras, metric="bmc", benchmark=more["prediction"])
+
+    def test_ids_may_be_numbers_in_an_index_called_so(self, rows):
+        rows = rows.set_axis(pd.RangeIndex(len(rows)).rename("id") + 1000)
+        rows.index = pd.Index(rows.index.to_numpy(), name="id")
+        y, p, eras = rows["target"], rows["a"], rows["era"]
+        expected = era_scores(y, p, eras, metric="bmc", benchmark=p.to_numpy())
+        file = self.file(
+            rows.set_axis(rows.index.astype(str)), "pandas", m=p.to_numpy()
+        )
+        file = file[:-2]
+        file.index = pd.Index(file.index.astype(int), name="id")
+        for given in (file, pl.from_pandas(file.reset_index())):
+            got = era_scores(y, p, eras, metric="bmc", benchmark=given)
+            pd.testing.assert_series_equal(got, expected)
+
+    def test_ids_within_the_shell_of_narwhals(self, rows):
+        y, p, eras = rows["target"], rows["a"], rows["era"].to_numpy()
+        expected = era_scores(y, p, eras, metric="bmc", benchmark=p.to_numpy())
+        held = nw.from_native(y, series_only=True)
+        file = self.file(rows, "pandas", prediction=p)
+        got = era_scores(held, p.to_numpy(), eras, metric="bmc", benchmark=file)
+        pd.testing.assert_series_equal(got, expected)
 
     def test_counted_rows_of_another_table_are_not_matched(self, rows):
         rows = rows.set_axis(np.arange(len(rows)) + 7)
