@@ -70,7 +70,14 @@ def find_id_column(schema: Any, file: Path) -> str | None:
     # pandas keeps a default index as a dict of its bounds: these are no ids
     index = [name for name in written if isinstance(name, str) and name != ERA_COLUMN]
     index = [name for name in index if name in schema.names]
-    index = [name for name in index if not kinds.is_temporal(schema.field(name).type)]
+    # Numbers count the rows of some table, and dates repeat.
+    counts = (kinds.is_temporal, kinds.is_integer, kinds.is_floating)
+    index = [
+        name
+        for name in index
+        if name.lower() == _ID
+        or not any(is_a(schema.field(name).type) for is_a in counts)
+    ]
     if len(index) > 1:
         raise ValueError(
             f"{file} has an index of {len(index)} columns, {some_names(index)}, and "

@@ -86,12 +86,15 @@ def resolve_tables(
 
 def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> None:
     data, chosen = tables["data"], tables["features"]["set"]
+    told = {path for path, _ in problems}
+    if ("data", "files") in told:
+        return
     if (data["files"] is None) == ("synthetic" not in data):
         came = "neither" if data["files"] is None else "both"
         message = f"expected either files = [...] or [data.synthetic]; got {came}."
         problems.append((("data",), message))
     elif data["files"] is not None:
-        if tables["targets"]["main"] is None:
+        if tables["targets"]["main"] is None and ("targets", "main") not in told:
             message = 'is required with data.files, as in main = "target_ender_60".'
             problems.append((("targets", "main"), message))
     else:

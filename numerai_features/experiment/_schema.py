@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, time
 from typing import Any
 
 from numerai_features._names import near_names
@@ -120,6 +121,8 @@ class Table:
 
 def got(value: Any) -> str:
     """Write a value as it would stand in the file."""
+    if isinstance(value, date | time):  # which stand without quotes
+        return str(value)
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

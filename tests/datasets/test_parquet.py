@@ -186,8 +186,24 @@ def test_ids_of_an_index_of_any_name_are_kept(folder, frame, name, numbers):
     if numbers:
         frame.index = 10 + 3 * np.random.default_rng(0).permutation(len(frame))
     frame.rename_axis(name).to_parquet(folder / "train.parquet")
-    panel = read(folder / "train.parquet")
-    assert list(panel.ids) == list(frame.index.astype(str))
+    ids = read(folder / "train.parquet").ids
+    if numbers and name != "ID":  # rows of some table, counted
+        assert ids is None
+    else:
+        assert list(ids) == list(frame.index.astype(str))
+
+
+@pytest.mark.parametrize("name", ["row", None])
+def test_rows_chosen_from_two_tables_are_counted_alike(folder, frame, name):
+    paths = [folder / "train.parquet", folder / "validation.parquet"]
+    counted = frame.rename_axis("id").reset_index(drop=True)
+    eras = counted["era"].unique()
+    for path, some in zip(paths, (eras[::2], eras[1::2]), strict=True):
+        half = counted[counted["era"].isin(some)]
+        half.reset_index(drop=True)[1:].rename_axis(name).to_parquet(path)
+    panel = read(paths)
+    assert panel.ids is None
+    assert panel.n_rows == len(frame) - 2
 
 
 def test_an_index_of_era_and_another_column(folder, frame):
@@ -212,7 +228,7 @@ def test_an_index_of_which_nobody_knows_the_ids(folder, frame):
 
 
 def test_an_index_that_repeats_itself_names_it(folder, frame):
-    frame.index = pd.Index(np.arange(len(frame)) // 2, name="stock")
+    frame.index = pd.Index([f"n{i // 2}" for i in range(len(frame))], name="stock")
     frame.to_parquet(folder / "train.parquet")
     with pytest.raises(ValueError, match=r"twice.*Ids are read from the index 'stock'"):
         read(folder / "train.parquet")

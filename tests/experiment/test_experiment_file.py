@@ -114,7 +114,7 @@ def parquet(tmp_path):
         ("[model]\nparams = 3", r"line 2: model\.params: got 3; expected a table"),
         (
             "[model.params]\na = 1979-05-27",
-            r"line 2: .*\.a: got \"1979-05-27\"; expected",
+            r"line 2: .*\.a: got 1979-05-27; expected",
         ),
         (
             "[features]\nset = 'small'",
@@ -225,6 +225,25 @@ def test_all_problems_are_told_at_once_in_the_order_of_lines(write):
     lines = str(caught.value).splitlines()[1:]
     keys = ["data", "sed", "latents.fa.n_componets", "model.preset", "cv.embargo"]
     assert [re.sub(r"  (line \d+: )?([\w.]+):.*", r"\2", x) for x in lines] == keys
+
+
+@pytest.mark.parametrize(
+    ("text", "only"),
+    [
+        ("[data]\nfiles = 'a.parquet'", r"data\.files: got \"a\.parquet\""),
+        (f"{SYNTHETIC}\n[cv]\nfirst_test_era = 2020-01-03", "got 2020-01-03; expect"),
+    ],
+)
+def test_one_mistake_is_told_once(write, text, only):
+    with pytest.raises(ExperimentError, match=only) as caught:
+        Experiment.from_file(write(f"{FA}{text}"))
+    assert "1 problem\n" in str(caught.value)
+
+
+def test_an_empty_list_of_targets_is_told_once(write, parquet):
+    with pytest.raises(ExperimentError, match=r"targets\.main: got \[\]") as caught:
+        Experiment.from_file(write(f"{FA}{parquet}[targets]\nmain = []"))
+    assert "1 problem\n" in str(caught.value)
 
 
 def test_syntax_error_and_missing_file(write, tmp_path):
