@@ -27,6 +27,8 @@ FOREVER = 10_000  # epochs
 def pressed(tmp_path):
     """Press Ctrl-C when a network that keeps its state in this folder is trained."""
     folder, over = tmp_path / "states", threading.Event()
+    # which whoever starts the tests in the background has set to be ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def press():
         while not over.is_set():
@@ -40,6 +42,7 @@ def pressed(tmp_path):
     yield {"checkpoint": folder, "checkpoint_every": 0, "max_epochs": FOREVER}
     over.set()
     finger.join()
+    signal.signal(signal.SIGINT, before)
 
 
 def latents(memory=None, **options):
