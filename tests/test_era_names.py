@@ -69,9 +69,9 @@ def frame(rows):
 
 
 def test_latent_features(rows, frame):
-    X, _, names = rows
+    X, y, names = rows
     for table, labels in ((X, names), (frame, None)):
-        latents = LatentFeatures(Recorder()).fit(table, eras=labels)
+        latents = LatentFeatures(Recorder()).fit(table, y, eras=labels)
         latents.transform(table, eras=labels)
         assert latents.fitted_eras_ is None
         [(_, inner)] = latents.embedders_

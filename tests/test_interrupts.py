@@ -18,6 +18,12 @@ from numerai_features.embedders import DAEEmbedder, SupervisedAEMLP
 from numerai_features.metrics import make_era_scorer
 from numerai_features.model_selection import EraKFold, cross_val_predict_eras
 
+# Python's own rmtree may be interrupted before it has taken hold of what it opened
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*ScandirIterator"
+    ":pytest.PytestUnraisableExceptionWarning"
+)
+
 NET = {"n_components": 3, "hidden": (8,), "batch_size": 64, "patience": None}
 CV = EraKFold(2, purge=2)
 FOREVER = 10_000  # epochs

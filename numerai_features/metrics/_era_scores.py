@@ -307,7 +307,7 @@ def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | Non
 def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
     """Return another model's predictions, NaN where there are none."""
     n_rows = index.n_rows
-    if hasattr(values, "iloc") and len(values) != n_rows:
+    if index_of(values) is not None and len(values) != n_rows:
         raise ValueError(
             f"{name} has {len(values)} rows, and {n_rows} are scored: ids must tell "
             f"which. Pass {name} and y with an index of ids (texts, or numbers in an "
