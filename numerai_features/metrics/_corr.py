@@ -45,7 +45,7 @@ def era_corr(
     centred = _centred(target / np.abs(target).max())
     powered = _power(centred / np.abs(centred).max())
     y = _unit(powered)
-    likeness = float(_unit(centred) @ y)
+    likeness = float((_unit(centred) * y).sum())
     if likeness < _LEAST_LIKENESS:
         raise RefusedTarget(
             "raised to the power 1.5, as CORR does it, the target correlates "

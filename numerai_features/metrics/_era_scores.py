@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ NEEDS = {
 
 _WITHOUT_TARGET = frozenset({"max_exposure", "benchmark_corr"})
 _REFERENCES = frozenset({"benchmark", "meta_model"})
+_WITHOUT_BLAS = frozenset({"corr", "benchmark_corr"})
 _IN_QUARTERS = frozenset({"mmc", "bmc"})  # covariances; all others are correlations
 _MAX_MISSING = 0.2  # of an era's rows: what numerai_tools lets be filtered away
 _BLOCK_BYTES = 4 << 20
@@ -179,8 +181,9 @@ def scores_by_era(
         other: Any = _Features(given["features"], len(values))
     else:
         other = needed and _reference(given[needed], index, needed)
-    # Of one era, threads of BLAS cost more than they save, in FNC's products too.
-    with blas_threads(1):
+    # Of one era, threads of BLAS cost more than they save, in FNC's products too. CORR
+    # does not use BLAS, and finding its libraries would take as long as 20 eras.
+    with nullcontext() if metric in _WITHOUT_BLAS else blas_threads(1):
         scores = _score_eras(index, target, values, other, metric, keep_few)
     return _as_pandas(scores, names, metric)
 
