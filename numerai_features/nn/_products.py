@@ -23,7 +23,7 @@ from numerai_features.nn._threads import cut, each, n_sharing, shares_out
 # product is cut in two. Handing a block to a thread takes a tenth of that.
 _BLOCK, _LEAST = 1 << 25, 1 << 24
 _FEWEST = 64  # rows or columns of a block
-_FEWEST_DIGITS = 32  # columns of three or four digits each
+_FEWEST_DIGITS = 32  # columns of three digits each
 _AS_FAST = 4  # byte multiplications in the time of one of floats
 
 # Adding 2**23 + _OFFSET to a number q below 2**22 in magnitude leaves q + _OFFSET in
@@ -201,13 +201,13 @@ def table_times(x: Tensor, matrix: Tensor) -> Tensor:
     def fill(part: tuple[slice, slice]) -> None:
         part_rows, columns = part
         digits, scale = _digits(matrix[:, columns])
-        n = len(scale)
-        planes = digits.view(-1, n, _N_BYTES)[..., :3].transpose(1, 2)
-        planes = planes.reshape(-1, 3 * n)
+        width = len(scale)
+        planes = digits.view(-1, width, _N_BYTES)[..., :3].transpose(1, 2)
+        planes = planes.reshape(-1, 3 * width)
         x_part, out_part = x[part_rows], out[part_rows, columns]
-        n_blocks = len(x_part) * 3 * n // _MOST_CELLS
+        n_blocks = len(x_part) * 3 * width // _MOST_CELLS
         for rows in cut(len(x_part), n_blocks, _FEWEST):
-            products = torch._int_mm(x_part[rows], planes).view(-1, 3, n)
+            products = torch._int_mm(x_part[rows], planes).view(-1, 3, width)
             _join(products, scale, out_part[rows])
 
     each(fill, _parts(n_rows, n, x.numel() * 3 * n))
@@ -237,9 +237,11 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
     def fill(part: tuple[slice, slice]) -> None:
         rows, columns = part
         digits, scale = _digits(matrix[:, rows])
-        n = len(scale)
-        planes = digits.view(-1, n, _N_BYTES).permute(2, 1, 0)[:3].reshape(3 * n, -1)
-        products = torch._int_mm(planes, x[:, columns]).view(3, n, -1)
+        width = len(scale)
+        planes = (
+            digits.view(-1, width, _N_BYTES).permute(2, 1, 0)[:3].reshape(3 * width, -1)
+        )
+        products = torch._int_mm(planes, x[:, columns]).view(3, width, -1)
         _join(products.transpose(0, 1), scale[:, None], out[rows, columns])
 
     each(fill, [part[::-1] for part in _parts(n_columns, n, x.numel() * 3 * n)])
