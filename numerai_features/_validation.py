@@ -224,7 +224,7 @@ def check_columns_of_numbers(frame: Any, name: str = "X") -> None:
     if dependencies.is_pandas_like_dataframe(frame):
         found = _pandas_column_without_numbers(frame)
     else:
-        found = _arrow_column_without_numbers(_known(frame).to_arrow())
+        found = _arrow_column_without_numbers(to_arrow(frame, name))
     if found is None:
         return
     column, kind, values = found
@@ -292,7 +292,7 @@ def frame_to_array(frame: Any) -> NDArray[Any]:
     # and two copies of pyarrow's.
     if dependencies.is_pandas_like_dataframe(frame):
         return _pandas_to_array(frame)
-    table = _known(frame).to_arrow()
+    table = to_arrow(frame)
     columns = [c.to_numpy() for c in table.columns]
     if not columns:
         return np.empty((table.num_rows, 0))
@@ -301,6 +301,31 @@ def frame_to_array(frame: Any) -> NDArray[Any]:
     for j, column in enumerate(columns):
         out[:, j] = column
     return out
+
+
+def to_arrow(frame: Any, name: str = "X") -> Any:
+    """Return a table as pyarrow's.
+
+    Raises
+    ------
+    ValueError
+        If a column is of a type that pyarrow does not have, such as polars' Int128.
+    """
+    from pyarrow import ArrowInvalid
+
+    known = _known(frame)
+    try:
+        return known.to_arrow()
+    except ArrowInvalid as error:
+        for column in known.columns:
+            try:
+                known.select(column).to_arrow()
+            except ArrowInvalid:
+                raise ValueError(
+                    f"{name}'s column {column!r} holds {known.schema[column]}, which "
+                    "pyarrow cannot read. Cast it to Int64 or Float64."
+                ) from error
+        raise
 
 
 def _pandas_to_array(frame: Any) -> NDArray[Any]:
@@ -582,8 +607,8 @@ def missing_values(
     ----------
     X : ndarray of shape (n_rows, n_features)
     missing : {"middle", "raise"}
-        "middle": bin 2 for int8 and for columns of integers from 0 to 4, the column's
-        median otherwise.
+        "middle": bin 2 for columns of bins, which are integers from 0 to 4 around 2;
+        the column's median otherwise.
     rows : ndarray of shape (n_rows,), bool, default=None
         Rows that count; all by default.
 
@@ -611,16 +636,10 @@ def missing_values(
 
 def _middles(X: NDArray[Any], rows: Any) -> NDArray[np.floating]:
     """Return the middle of each column of integers."""
-    fill = np.full(X.shape[1], MIDDLE_BIN, np.float32)
-    if X.dtype in (np.int8, np.bool_):
-        return fill
     low, high = check_spread(X)
+    fill = np.full(X.shape[1], MIDDLE_BIN, np.result_type(X.dtype, np.float32))
     no_bins = (low < 0) | (low > MIDDLE_BIN) | (high < MIDDLE_BIN) | (high >= N_BINS)
-    others = np.flatnonzero(no_bins)
-    if not len(others):
-        return fill
-    fill = fill.astype(np.float64)
-    for j in others:
+    for j in np.flatnonzero(no_bins):
         fill[j] = np.median(X[:, j] if rows is None else X[rows, j])
     return fill
 
@@ -630,7 +649,7 @@ def check_missing(X: NDArray[Any], missing: str) -> None:
     if missing == "raise" and has_nan(X):
         raise ValueError(
             "X contains NaN and missing='raise'. Fill the cells, or use "
-            "missing='middle' (bin 2 for int8, the column's median else)."
+            "missing='middle' (bin 2 for bins, the column's median else)."
         )
 
 

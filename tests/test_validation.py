@@ -401,13 +401,20 @@ def test_eras_of_another_length_are_told():
 def test_what_stands_in_for_nan():
     X = np.array([[1.0, np.nan, np.nan], [3.0, 4.0, np.nan], [8.0, 6.0, np.nan]])
     np.testing.assert_array_equal(missing_values(X, "middle"), [3, 5, 0])
-    np.testing.assert_array_equal(
-        missing_values(np.ones((2, 3), np.int8), "middle"), [2] * 3
-    )
     rows = np.array([True, True, False])
     np.testing.assert_array_equal(missing_values(X, "middle", rows), [2, 4, 0])
     with pytest.raises(ValueError, match="NaN and missing='raise'"):
         missing_values(X, "raise")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int64, np.uint8])
+def test_what_stands_in_for_a_missing_whole_number(dtype):
+    """Bin 2 in columns of bins, else what a cell of the column may be."""
+    X = np.array([[0, 0, 2, 3, 50], [4, 0, 2, 4, 90], [1, 1, 2, 4, 60]], dtype)
+    np.testing.assert_array_equal(missing_values(X, "middle"), [2, 0, 2, 4, 60])
+    if np.issubdtype(dtype, np.signedinteger):
+        centred = np.array([[-2], [2], [1], [0]], dtype)
+        np.testing.assert_array_equal(missing_values(centred, "middle"), [0.5])
 
 
 @pytest.mark.parametrize(
@@ -541,3 +548,9 @@ def test_a_mask_of_all_rows_is_none():
     assert np.array_equal(
         missing_values(X, "middle", every), missing_values(X, "middle")
     )
+
+
+def test_a_type_that_arrow_does_not_have_is_named():
+    frame = pl.DataFrame({"a": [1, 2], "b": [1, 2]}).cast({"b": pl.Int128})
+    with pytest.raises(ValueError, match="X's column 'b' holds Int128, which pyarrow"):
+        validate_rows(BaseEstimator(), frame, reset=True)

@@ -31,8 +31,8 @@ class CutoutAugmenter(InPlaceAugmenter):
     per : {"era", "row"}, default="era"
         Whether columns are drawn for each copy of an era, or for each row.
     value : "middle" or float, default="middle"
-        Value of the cells that are cut out. The middle is bin 2 for int8 and for
-        columns of integers from 0 to 4, and the column's median otherwise.
+        Value of the cells that are cut out. The middle is bin 2 for columns
+        of integers from 0 to 4, and the column's median otherwise.
     random_state : int, RandomState or None, default=None
         Seed.
 
@@ -102,7 +102,8 @@ class CutoutAugmenter(InPlaceAugmenter):
 
     def _value(self, X):
         if self.value == "middle":
-            return missing_values(X, "middle").astype(X.dtype)
+            middle = missing_values(X, "middle")
+            return (middle if X.dtype.kind == "f" else np.rint(middle)).astype(X.dtype)
         value = np.asarray(self.value).astype(X.dtype)
         if value != self.value:
             raise ValueError(

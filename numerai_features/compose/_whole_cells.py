@@ -24,7 +24,7 @@ class WholeCells:
     ----------
     dtype : dtype
     fill : ndarray of shape (n_features,)
-        What stands in for a missing cell: 2 for int8, see `missing_values`.
+        What stands in for a missing cell: 2 for bins, see `missing_values`.
     """
 
     dtype: Any

@@ -135,25 +135,36 @@ def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, Any], Source]:
     """Return the mapped arrays of a panel, its manifest and its source."""
     sweep(path)
     while True:
-        manifest = _read_manifest(path)
-        same = partial(_is_manifest, path, manifest)
-        problem = None
+        wait = partial(_read_manifest, path)
+        wait()
         try:
-            arrays = _with_patience(partial(_open_arrays, path, manifest), same)
-        except (ValueError, FileNotFoundError) as error:
-            problem = error
-        # If another panel has replaced this one meanwhile, start again: the arrays, or
-        # the problem, may come from a mix of both.
-        if not same():
+            held = (path / _MANIFEST).open("rb")
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        with held:
+            manifest = _read_manifest(path)
+            problem = None
+            try:
+                arrays = _with_patience(partial(_open_arrays, path, manifest), wait)
+            except (ValueError, FileNotFoundError) as error:
+                problem = error
+            # If another panel has replaced this one meanwhile, start again: the arrays,
+            # or the problem, may come from a mix of both. A manifest of the same
+            # content may be that of a third panel, written after the second; the file
+            # that is held is the same only if nothing has replaced it.
+            if not _is_at(path / _MANIFEST, held):
+                continue
         if problem is not None:
             raise problem
         n_rows = manifest["n_rows"]
         return arrays, manifest, Source(path, 0, n_rows, n_rows, manifest["checksums"])
 
 
-def _is_manifest(path: Path, manifest: dict[str, Any]) -> bool:
-    return _read_manifest(path) == manifest
+def _is_at(file: Path, stream: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.stat(file), os.fstat(stream.fileno()))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _with_patience(read: Callable[[], T], wait: Callable[[], object]) -> T:

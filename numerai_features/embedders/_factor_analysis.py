@@ -61,7 +61,7 @@ class FactorAnalysisEmbedder(
         in `fit` and in `transform`. Then a row's factors depend on the other rows of
         its era, so transform whole eras.
     missing : {"middle", "raise"}, default="middle"
-        "middle": NaN becomes the column's median learned in `fit` (bin 2 for int8).
+        "middle": NaN becomes the column's median learned in `fit` (2 for bins 0 to 4).
         "raise": NaN is an error.
     tol : float, default=1e-10
         Stop when a step's relative gain in log-likelihood is smaller than this.

@@ -77,7 +77,7 @@ class TrainingParameters(BaseEstimator):
     n_models : int, default=1
         Number of networks, each with its own seed. Their latents are concatenated.
     missing : {"middle", "raise"}, default="middle"
-        "middle": NaN becomes the column's median learned in `fit` (bin 2 for int8), and
+        "middle": NaN becomes the column's median learned in `fit`, 2 for bins, and
         is ignored in the loss. "raise": NaN is an error.
     device : str, default="auto"
         "cpu", "cuda", "cuda:1" ...; "auto": a GPU if there is one.

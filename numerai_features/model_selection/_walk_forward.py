@@ -16,7 +16,7 @@ from numerai_features.model_selection._base import (
     FixedCountSplitter,
 )
 
-_LARGEST_LABEL = 21_000_000  # of a date as a number
+_LABEL = Finite(-21_000_000, 21_000_000)  # a number, or a date as one
 _NUMERAI_TEST_ERAS = 156  # that each of Numerai's own walk-forward models predicts
 
 
@@ -84,7 +84,7 @@ class EraWalkForward(BaseEraSplitter):
     _parameter_constraints: dict[str, list[Any]] = {
         "n_splits": [COUNT],
         "test_eras": [Whole(1), None],
-        "first_test_era": [Whole(-_LARGEST_LABEL, _LARGEST_LABEL), str, date, None],
+        "first_test_era": [_LABEL, str, date, np.datetime64, None],
         "min_train_eras": [Whole(1), None],
         "max_train_eras": [Whole(1), None],
         **BaseEraSplitter._parameter_constraints,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from narwhals.stable.v2.dependencies import is_pandas_like_dataframe
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numerai_features._validation import (
     column_names,
     is_frame,
     take_eras,
+    to_arrow,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def tree_table(X: Any, feature_names: Any = None) -> pa.Table:
 
 def _frame_columns(frame: Any) -> list[Any]:
     if not is_pandas_like_dataframe(frame):
-        return list(nw.from_native(frame, eager_only=True).to_arrow().columns)
+        return list(to_arrow(frame).columns)
     dtypes = set(frame.dtypes)
     if len(dtypes) == 1 and isinstance(next(iter(dtypes)), np.dtype):
         return list(_array_columns(frame.to_numpy()))

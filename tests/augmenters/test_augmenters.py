@@ -37,6 +37,18 @@ def new_rows(augmenter, rows, **options):
 
 
 class TestCutout:
+    @pytest.fixture
+    def rows(self, rows):
+        """Without the constant column, whose middle is its only value."""
+        X, y, eras = rows
+        X = X.copy()
+        X[:, 7] = X[::-1, 8]
+        return X, y, eras
+
+    def test_a_constant_column_stays(self):
+        X = np.full((6, 2), 3, np.int8)
+        np.testing.assert_array_equal(CutoutAugmenter(1).fit_resample(X).X, 3)
+
     def test_an_era_loses_the_same_columns(self, rows):
         X, y, eras = rows
         new, targets, of = new_rows(CutoutAugmenter(0.25, random_state=0), rows)

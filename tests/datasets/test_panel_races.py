@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from numerai_features.datasets import EraPanel, PanelWriter
+from numerai_features.datasets import EraPanel, PanelWriter, _panel_files
 
 PARTS = """
 import sys
@@ -102,6 +102,22 @@ class TestThreads:
                     assert "holds another panel now than when" in str(error)  # noqa: PT017
 
         assert in_threads(work, 3) == [None] * 3
+
+    def test_a_panel_that_comes_back_is_not_mixed(
+        self, tmp_path, exchange, monkeypatch
+    ):
+        """While it is opened, another takes its place and then the same one again."""
+        path = tmp_path / "panel"
+        panel_of(0).save(path)
+        map_array, others = _panel_files._map_array, [panel_of(1), panel_of(0)]
+
+        def map_between(*args):
+            if others:
+                others.pop(0).save(path, overwrite=True)
+            return map_array(*args)
+
+        monkeypatch.setattr(_panel_files, "_map_array", map_between)
+        assert number_of(EraPanel.open(path)) == 0
 
 
 def write(writer, meanwhile=lambda: None):

@@ -147,7 +147,9 @@ class TestWhereTestsBegin:
         assert all(len(train) == 142 for train, _ in cv.split_eras(eras))
         assert cv.get_n_splits(groups=eras) == 150
 
-    @pytest.mark.parametrize("first", [575, "0575", "era575", np.int64(575)])
+    @pytest.mark.parametrize(
+        "first", [575, "0575", "era575", np.int64(575), 575.0, np.float32(575)]
+    )
     def test_the_training_file_then_the_validation_file(self, first):
         eras = np.arange(1, 1101)
         cv = EraWalkForward(1, first_test_era=first, target="target_ender_60")
@@ -167,7 +169,8 @@ class TestWhereTestsBegin:
     def test_dates(self):
         weeks = pd.date_range("2020-01-03", periods=90, freq="7D")
         expected = [((2608, 2652), (2669, 2697))]
-        for first in ("2021-03-05", 20210305, weeks[61], weeks[61].date(), "2021-W09"):
+        same = ["2021-03-05", 20210305, 20210305.0, "2021-W09"]
+        for first in [*same, weeks[61], weeks[61].date(), weeks.to_numpy()[61]]:
             cv = EraWalkForward(1, first_test_era=first)
             assert ends(cv, weeks) == expected
 
@@ -190,7 +193,11 @@ class TestWhereTestsBegin:
             ({"first_test_era": "X"}, "first_test_era must be an era label of the da"),
             ({"first_test_era": "may"}, "data's kind, such as 1; got 'may'"),
             ({"first_test_era": "2020-01-03"}, "data's kind, such as 1; got '2020-01"),
-            ({"first_test_era": 1.5}, "'first_test_era' parameter of EraWalkForward"),
+            (
+                {"first_test_era": 1.5},
+                "first_test_era must be whole numbers or labels; go",
+            ),
+            ({"first_test_era": True}, "'first_test_era' parameter of EraWalkForward"),
             ({"first_test_era": [5]}, "'first_test_era' parameter of EraWalkForward"),
             ({"min_train_eras": 0}, "'min_train_eras' parameter of EraWalkForward"),
             (
