@@ -1,9 +1,10 @@
-"""What arguments may be: one check of all of them, by scikit-learn's constraints.
+"""Constraints of arguments, and the check of the arguments of functions.
 
-Constructor parameters are checked in `fit` by scikit-learn itself, arguments of
-functions and methods by `checked`, with the same constraints and the same words.
-scikit-learn's own constraints take more than makes sense here: True for a whole number,
-NaN for a real one, a class for an instance, text for whatever has a method ``split``.
+scikit-learn itself checks constructor parameters in `fit`. `checked` checks the
+arguments of functions and methods, with the same constraints and the same messages.
+The classes here are stricter than scikit-learn's own constraints, which accept True as
+a whole number, NaN as a real number, a class as an instance, and text as an object with
+a method ``split``.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from numerai_features._compat import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_MOST = 2**31 - 1  # what C libraries and numpy's draws count up to
-_LARGEST = 1e15  # of a real number: beyond it sums of squares are no longer sane
+_MOST = 2**31 - 1  # largest count in C libraries and in numpy's draws
+_LARGEST = 1e15  # largest real number: beyond, sums of squares are unusable
 
 
 class Whole(Interval):
-    """A whole number, of Python or numpy, from `low` to `high`; True is none."""
+    """A whole number of Python or numpy from `low` to `high`; booleans are rejected."""
 
     def __init__(self, low: int = 0, high: int = _MOST) -> None:
         super().__init__(Integral, low, high, closed="both")
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one."""
+        """Return whether `val` satisfies the constraint."""
         return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
 
 
 class Finite(Interval):
-    """A number within a range; True, NaN and infinity are none."""
+    """A number within a range; booleans, NaN and infinity are rejected."""
 
     def __init__(
         self, low: float = -_LARGEST, high: float = _LARGEST, closed: str = "both"
@@ -50,30 +51,30 @@ class Finite(Interval):
         super().__init__(Real, low, high, closed=closed)
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one."""
+        """Return whether `val` satisfies the constraint."""
         if isinstance(val, bool) or not isinstance(val, Real):
             return False
         try:
             finite = np.isfinite(float(val))
-        except OverflowError:  # of a whole number or a fraction beyond floats
+        except OverflowError:  # an integer or a fraction too large for a float
             return False
         return bool(finite and super().is_satisfied_by(val))
 
 
 class Methods(HasMethods):
-    """An instance with all of some methods; a class and text are none."""
+    """An instance that has all given methods; classes and text are rejected."""
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one."""
+        """Return whether `val` satisfies the constraint."""
         if isinstance(val, type | str | bytes):
             return False
         return bool(super().is_satisfied_by(val))
 
 
 class Each(HasMethods):
-    """A list, tuple or vector whose items all keep to one constraint.
+    """A list, tuple or vector whose items all satisfy one constraint.
 
-    It is derived from `HasMethods` because scikit-learn takes none but its own.
+    It derives from `HasMethods`, as scikit-learn accepts only its own constraints.
     """
 
     def __init__(self, item: Any, *, fewest: int = 0) -> None:
@@ -81,25 +82,25 @@ class Each(HasMethods):
         self.item, self.fewest = item, fewest
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one."""
+        """Return whether `val` satisfies the constraint."""
         vector = isinstance(val, np.ndarray) and val.ndim == 1
         if not (vector or isinstance(val, list | tuple)) or len(val) < self.fewest:
             return False
         return all(self.item.is_satisfied_by(item) for item in val)
 
     def __str__(self) -> str:
-        some = f", {self.fewest} at least" if self.fewest else ""
-        return f"a list of which each is {self.item}{some}"
+        some = f"{self.fewest} or more " if self.fewest else ""
+        return f"a list of {some}items, each {self.item}"
 
 
 class Folds(HasMethods):
-    """What scikit-learn takes as ``cv=``: a splitter, how many folds, or the folds."""
+    """Any ``cv=`` of scikit-learn: a splitter, a number of folds, or the folds."""
 
     def __init__(self) -> None:
         super().__init__(["split"])
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one."""
+        """Return whether `val` satisfies the constraint."""
         if isinstance(val, type | str | bytes | Mapping):
             return False
         if isinstance(val, Integral):
@@ -116,18 +117,18 @@ class Folds(HasMethods):
 
 
 class Folder(HasMethods):
-    """The path of a folder, or what is made of one to remember results."""
+    """The path of a folder, or a cache in a folder, such as a joblib.Memory."""
 
     def __init__(self) -> None:
         super().__init__(["cache"])
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one."""
+        """Return whether `val` satisfies the constraint."""
         if isinstance(val, type):
             return False
         if isinstance(val, str | PathLike):
             return bool(os.fspath(val))
-        # joblib's, and our own: nobody else tells where the results are to be.
+        # joblib.Memory, or our own cache; the folder of other caches is unknown.
         return hasattr(val, "cache") and (
             hasattr(val, "location") or hasattr(val, "recall")
         )
@@ -143,7 +144,7 @@ class Text(HasMethods):
         super().__init__(["split"])
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is some."""
+        """Return whether `val` satisfies the constraint."""
         return isinstance(val, str)
 
     def __str__(self) -> str:
@@ -153,14 +154,15 @@ class Text(HasMethods):
 class Rowed(HasMethods):
     """An array, a list or tuple, or a column or table of a dataframe library.
 
-    What is in it is told by who reads it; no mapping, text or lone number passes.
+    The code that reads it checks its contents. Mappings, text and single numbers are
+    rejected.
     """
 
     def __init__(self) -> None:
         super().__init__(["__len__"])
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one."""
+        """Return whether `val` satisfies the constraint."""
         if isinstance(val, type | str | bytes | Mapping):
             return False
         shape = getattr(val, "shape", None)
@@ -176,13 +178,14 @@ class Rowed(HasMethods):
 def checked(**constraints: list[Any]) -> Callable[[F], F]:
     """Decorate a public function or method, so that its arguments are checked.
 
-    scikit-learn's own decorator would put the name of the function in the place of an
-    estimator's whose parameter is wrong inside, and skip its check where it is nested.
+    scikit-learn's own decorator has two drawbacks. If a parameter of an estimator used
+    in the function is wrong, the error names the function in place of the estimator.
+    And it can skip the check of a function that is called by a checked function.
 
     Parameters
     ----------
     **constraints : list
-        For each argument to check, what it may be, as in ``_parameter_constraints``.
+        Constraints of each argument to check, as in ``_parameter_constraints``.
     """
 
     def decorate(function: F) -> F:
@@ -196,7 +199,7 @@ def checked(**constraints: list[Any]) -> Callable[[F], F]:
             try:
                 given = called.bind(*args, **kwargs).arguments
             except TypeError:
-                return function(*args, **kwargs)  # Python says better what is missing
+                return function(*args, **kwargs)  # Python's own error is clearer
             validate_parameter_constraints(
                 constraints, given, caller_name=function.__qualname__
             )
@@ -208,7 +211,7 @@ def checked(**constraints: list[Any]) -> Callable[[F], F]:
 
 
 SEED: list[Any] = [Whole(0, 2**32 - 1), np.random.RandomState, None]
-"""What may be a ``random_state``."""
+"""Constraints of ``random_state``."""
 
 COUNT = Whole(1)
 NOT_NEGATIVE = Finite(0)
@@ -217,11 +220,11 @@ COPIES = Finite(0, 1000, closed="right")
 SPLITTER = Methods(["split"])
 MODEL = Methods(["fit", "predict"])
 CROSS_FIT: list[Any] = [Whole(2), SPLITTER, None]
-"""Blocks of eras, or a splitter."""
+"""Constraints of ``cross_fit``: a number of era blocks, or a splitter."""
 ROWS = Rowed()
 FOLDS = Folds()
 AXES: list[Any] = [Methods(["scatter", "set_xlabel"]), None]
-"""Of matplotlib."""
+"""Constraints of ``ax``: Axes of matplotlib."""
 DRAWS: list[Any] = [
     Whole(0, 2**128 - 1),
     Each(Whole(0, 2**32 - 1), fewest=1),
@@ -231,16 +234,16 @@ DRAWS: list[Any] = [
     np.random.Generator,
     None,
 ]
-"""What may draw numbers where no estimator is fitted: all that numpy draws by."""
+"""Constraints of ``random_state`` where no estimator is fitted: all seeds of numpy."""
 VERBOSE: list[Any] = ["boolean", Whole(0)]
 WIDTH = Whole(1, 1 << 16)
 WIDTHS: list[Any] = [Each(WIDTH)]
-"""Of layers of a network."""
+"""Constraints of the layer widths of a network."""
 _MOST_JOBS = max(256, 8 * (os.cpu_count() or 1))
 N_JOBS: list[Any] = [Whole(-1024, -1), Whole(1, _MOST_JOBS), None]
-"""As joblib counts them: of more below 0 than there are cores it makes one."""
+"""Constraints of ``n_jobs``; joblib runs one job if -n_jobs exceeds the cores."""
 THREADS: list[Any] = [Whole(-1024, _MOST_JOBS), None]
-"""Of a tree library: far more than there are cores take the process down."""
+"""Constraints of a tree library's threads; far too many threads kill the process."""
 TREE_SEED: list[Any] = [Whole(), np.random.RandomState, np.random.Generator, None]
 MEMORY: list[Any] = [Folder(), None]
-"""A folder, or a joblib.Memory."""
+"""Constraints of ``memory``: a folder, or a joblib.Memory."""

@@ -1,10 +1,10 @@
-"""What an era is: the one place that turns era labels into ordered numbers.
+"""Convert era labels to ordered numbers; no other module does so.
 
 An era is a week of the tournament. Users write it as a zero-padded string
-(``"0574"``), an integer, a category or, for the live round, ``"X"``. Everything
-else in the library sees integer codes (``0 .. n_eras - 1`` in era order) and the
-era *numbers* behind them; distances between eras are differences of numbers,
-never of list positions, so a panel of every fourth era purges rightly.
+(``"0574"``), an integer, a category or, for the live round, ``"X"``. All other
+modules use integer codes (``0 .. n_eras - 1`` in era order) and the era *numbers* that
+the codes stand for. Distances between eras are differences of numbers, never of list
+positions, so the purge is also correct for a panel of every fourth era.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 LIVE = int(np.iinfo(np.int32).max)
-"""The number of the unresolved era ``"X"``: it sorts after every other."""
+"""The number of the unresolved era ``"X"``; it sorts after all other eras."""
 
 LARGEST_ERA = 9_999
-"""Of era numbers: beyond are dates, seconds and rows, whose distances are no eras."""
+"""Largest era number; larger numbers are dates, seconds or rows, not eras."""
 
-# Behind a prefix a hyphen joins: 'era-7' is era 7. Alone it is a minus.
+# After a prefix a hyphen is a separator: 'era-7' is era 7. Otherwise it is a minus.
 _NUMBERED = re.compile(r"([^\W\d]+\s*-?\s*(?=\d)|)(-?\d+(?:\.\d+)?)")
 _DATE = re.compile(
     r"((?:19|20)\d{6}|\d{4}-\d{2}-\d{2}|\d{4}-?W\d{2}(?:-?\d)?)(?:[ T].*)?"
 )
 _EXACT = {"float16": 2_047, "float32": LARGEST_ERA}
-"""Up to where short floats hold eras: 2,048 may have been 2,049, dates other dates."""
+"""Largest eras that short floats hold exactly: 2,048 may stand for 2,049."""
 
 _FIRST_MONDAY = date(1970, 1, 5).toordinal()
 _LIVE_LABELS = frozenset({"X", "eraX"})
 _LOWER_LIVE = frozenset({"x", "erax"})
-"""The live era, too, but beside names, where they are names themselves."""
+"""Also the live era, unless other labels are names; then they are names, too."""
 
 
 class EraLeakageError(ValueError):
-    """Rows met that must not: an era column in a model, or eras within a purge.
+    """A model uses the era as a feature, or a fold trains on eras within the purge.
 
     Attributes
     ----------
     eras : ndarray of shape (n_eras,), int64
-        The offending era numbers, ascending; none where a column is at fault.
+        The leaking era numbers, ascending; empty if a column leaks.
     """
 
     def __init__(self, message: str, eras: Any = ()) -> None:
@@ -54,7 +54,7 @@ class EraLeakageError(ValueError):
 
 
 class EraLeakageWarning(UserWarning):
-    """A fitted embedder met eras that it was fitted on."""
+    """A fitted embedder is scored on, or too near to, eras that it was fitted on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +68,10 @@ class EraIndex:
     numbers : ndarray of shape (n_eras,), int64
         Era numbers, strictly ascending; `LIVE` stands for ``"X"``.
     labels : ndarray of shape (n_eras,), object
-        The labels as they were given.
+        The labels as given.
     named : bool
-        Whether the labels are names without numbers; then `numbers` are their ranks
-        among the labels of this call, which no other call need share.
+        Whether the labels are names without numbers. Then `numbers` are the ranks of
+        the names among the labels of this call; another call can give other ranks.
     """
 
     codes: NDArray[np.int32]
@@ -81,10 +81,10 @@ class EraIndex:
 
     @classmethod
     def single(cls, n_rows: int) -> EraIndex:
-        """Return the index of rows without eras: all are one era, number 0.
+        """Return the index of rows without eras: all rows are one era, number 0.
 
-        It is for what works era by era. Nobody knows which era it is, so that its
-        number must not be kept as one that was seen.
+        It lets code that works era by era run without eras. The true era is unknown, so
+        number 0 must not be stored as a fitted era.
         """
         zero = np.zeros(1, np.int64)
         return cls(np.zeros(n_rows, np.int32), zero, zero.astype(object))
@@ -101,7 +101,7 @@ class EraIndex:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """Rows of each era, of shape (n_eras,)."""
+        """Number of rows of each era, of shape (n_eras,)."""
         if self.contiguous:
             codes = np.arange(self.n_eras + 1, dtype=np.int32)
             return np.diff(np.searchsorted(self.codes, codes))
@@ -114,29 +114,29 @@ class EraIndex:
 
     @property
     def row_labels(self) -> NDArray[Any]:
-        """The label of each row as it was given, of shape (n_rows,).
+        """The label of each row as given, of shape (n_rows,).
 
-        This is what an inner estimator is handed. Of `row_numbers` it could not tell
-        that they are but the ranks of names.
+        Inner estimators get these labels. They could not tell whether `row_numbers` are
+        era numbers or only the ranks of names.
         """
         return _of_plain_type(self.labels)[self.codes]
 
     @property
     def row_keys(self) -> NDArray[Any]:
-        """What tells the era of each row to others, of shape (n_rows,).
+        """The public name of each row's era, of shape (n_rows,).
 
-        Its number; where that is but the rank of a name, the name.
+        It is the era number, or the label if eras are names without numbers.
         """
         return self.row_labels if self.named else self.row_numbers
 
     @property
     def resolved(self) -> NDArray[np.bool_]:
-        """Which eras are not the live one, of shape (n_eras,)."""
+        """Which eras are not the live era, of shape (n_eras,)."""
         return np.asarray(self.numbers != LIVE)
 
     @cached_property
     def _places(self) -> NDArray[np.intp]:
-        # what numpy would make of the codes for every mask anew
+        # numpy would convert the codes to this type again for every mask
         return self.codes.astype(np.intp)
 
     @cached_property
@@ -145,7 +145,7 @@ class EraIndex:
         return bool(np.all(self.codes[1:] >= self.codes[:-1]))
 
     def rows_by_era(self) -> Iterator[tuple[int, slice | NDArray[np.intp]]]:
-        """Yield ``(code, rows)`` in era order; a slice where the rows are sorted."""
+        """Yield ``(code, rows)`` in era order; rows are slices if sorted by era."""
         ends = np.cumsum(self.counts)
         if self.contiguous:
             for code, end in enumerate(ends):
@@ -162,7 +162,7 @@ class EraIndex:
         return EraIndex(codes32, self.numbers[eras], self.labels[eras], self.named)
 
     def labels_of(self, numbers: NDArray[np.integer]) -> NDArray[np.object_]:
-        """Return labels, in the style of these, of eras with other numbers.
+        """Return the labels of other era numbers, in the style of these labels.
 
         Parameters
         ----------
@@ -193,7 +193,7 @@ class EraIndex:
         return np.array(texts, object)[place]
 
     def rows_of(self, eras: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Row indices, ascending, of the eras that the mask `eras` selects."""
+        """Return ascending row indices of the eras that the mask `eras` selects."""
         if not self.contiguous:
             return np.flatnonzero(eras.take(self._places))
         bounds = np.concatenate([[0], np.cumsum(self.counts)])
@@ -209,9 +209,9 @@ class EraIndex:
 
 
 def _of_plain_type(labels: NDArray[np.object_]) -> NDArray[Any]:
-    """Return labels that are all text, or all numbers, as an array of that type.
+    """Convert labels of one type, text or numbers, to an array of that type.
 
-    Labels of both kinds stay objects: numpy would make text of the numbers.
+    Labels of mixed types stay objects: numpy would convert the numbers to text.
     """
     kinds = {type(label) for label in labels}
     plain = kinds in ({str}, {int}, {float})
@@ -230,15 +230,15 @@ def era_label(number: int) -> str:
 
 
 def era_number(label: Any, like: EraIndex, name: str) -> int:
-    """Return the number of a single label, which is of the kind of others.
+    """Return the number of a single label, which must be of the same kind as others.
 
     Parameters
     ----------
     label : label of an era
     like : EraIndex
-        With numbers, and a resolved era.
+        The other labels, which have numbers, and at least one resolved era.
     name : str
-        What the message calls the label.
+        Name of the argument in the error message.
 
     Returns
     -------
@@ -247,8 +247,8 @@ def era_number(label: Any, like: EraIndex, name: str) -> int:
     Raises
     ------
     ValueError
-        If it is the live era's, a name without a number, or a date where the others
-        are numbers, or the other way round.
+        If the label is that of the live era, is a name without a number, or is a date
+        while the others are numbers, or the other way round.
     """
     [number], named = _numbers(np.array([label], object), name)
     known = like.labels[like.resolved][0]
@@ -263,14 +263,14 @@ def era_number(label: Any, like: EraIndex, name: str) -> int:
 def near_eras(
     eras: NDArray[np.int64], others: NDArray[np.int64], horizon: int
 ) -> NDArray[np.bool_]:
-    """Which of `eras` are fewer than `horizon` era numbers from one of `others`.
+    """Return which `eras` are less than `horizon` era numbers from one of `others`.
 
     Parameters
     ----------
     eras, others : ndarray of int
         Era numbers; `others` ascending.
     horizon : int
-        Eras that a target spans; 1 finds those that are in both.
+        Number of eras that a target spans; 1 finds the eras that are in both.
 
     Returns
     -------
@@ -288,20 +288,20 @@ def near_eras(
 def encode_eras(
     eras: Any, *, n_rows: int | None = None, name: str = "eras"
 ) -> EraIndex:
-    """Turn one era label a row into an `EraIndex`.
+    """Convert era labels, one for each row, to an `EraIndex`.
 
     Parameters
     ----------
     eras : array-like of shape (n_rows,)
-        Strings (``"0001"``, ``"era1"``, ``"X"``; ``"x"``, too, but beside names),
-        integers, whole floats or categories, as a list, numpy array, or pandas, polars
-        or pyarrow column. Dates (of Python, numpy or pandas, ISO text, or ``20200103``
-        as text or number) are numbered by calendar weeks. Other labels are names: they
-        are ordered as they sort, and numbered by that order, and `named` tells.
+        Strings (``"0001"``, ``"era1"``, ``"X"``, and ``"x"`` unless other labels are
+        names), integers, whole floats or categories, as a list, numpy array, or pandas,
+        polars or pyarrow column. Dates (of Python, numpy or pandas, ISO text, or
+        ``20200103`` as text or number) are numbered by calendar week. Other labels are
+        names: they are numbered in sorted order, and `named` is True.
     n_rows : int, default=None
-        How many rows the table has; another length is an error.
+        Number of rows of the table; another number of labels is an error.
     name : str, default="eras"
-        What the messages call the argument.
+        Name of the argument in error messages.
 
     Returns
     -------
@@ -310,9 +310,10 @@ def encode_eras(
     Raises
     ------
     ValueError
-        If the length is another, a label is missing, no whole number, or a number
-        beyond 9,999 that is no date, or beyond what short floats hold (2,047 in
-        float16), labels of several kinds are mixed, or two dates share a week.
+        If the number of labels is not `n_rows`. If a label is missing, is not a whole
+        number, is a number above 9,999 that is not a date, or is too large for its
+        short float type (2,047 in float16). If labels of several kinds are mixed, or
+        two dates share a week.
 
     Examples
     --------
@@ -361,7 +362,7 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
     import pandas as pd
 
     eras = nw.to_native(eras, pass_through=True)
-    if hasattr(eras, "to_arrow"):  # polars, whose categories pyarrow 16 cannot turn
+    if hasattr(eras, "to_arrow"):  # polars; pyarrow 16 cannot convert its categories
         eras = eras.to_pandas(date_as_object=True)
     if hasattr(eras, "dictionary_encode"):  # pyarrow
         eras = eras.to_pandas()
@@ -391,13 +392,13 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
     codes, found = pd.factorize(eras)
     labels = np.asarray(found, dtype=object)
     for label in labels:
-        if isinstance(label, np.floating):  # in a list beside others
+        if isinstance(label, np.floating):  # in a list of several types
             _check_precision(np.array([label]), name)
     return codes.astype(np.int32), labels
 
 
 def _check_precision(eras: Any, name: str) -> None:
-    """Raise where short floats have rounded eras, mostly to others that exist."""
+    """Raise if short floats have rounded eras, which mostly gives other valid eras."""
     kept = getattr(eras.dtype, "categories", eras)
     exact = _EXACT.get(str(kept.dtype).lower())
     if exact is not None and (beyond := kept[np.abs(kept) > exact]).size:
@@ -409,14 +410,14 @@ def _check_precision(eras: Any, name: str) -> None:
 
 
 def _of_one_type(eras: Any) -> bool:
-    """Whether numpy may choose the type: it would make text of numbers and NaN."""
+    """Whether numpy may choose the type; it would convert mixed labels to text."""
     return hasattr(eras, "__array__") or len({type(label) for label in eras}) <= 1
 
 
 def _factorize_runs(
     eras: NDArray[Any],
 ) -> tuple[NDArray[np.int32], NDArray[np.object_]]:
-    """Factorize labels; rows of an era mostly lie together, so look at runs only."""
+    """Factorize labels run by run, since the rows of an era are mostly contiguous."""
     import pandas as pd
 
     starts = np.flatnonzero(eras[1:] != eras[:-1]) + 1
@@ -430,7 +431,7 @@ def _factorize_runs(
 
 
 def _numbers(labels: NDArray[np.object_], name: str) -> tuple[NDArray[np.int64], bool]:
-    """Return each label's era number, and whether it is but a rank among names."""
+    """Return each label's era number, and whether the numbers are ranks of names."""
     live = np.array([_is_live(label) for label in labels], bool)
     lower = np.array([_is_text(label, _LOWER_LIVE) for label in labels], bool)
     if lower.any() and not _resolved_numbers(labels[~(live | lower)], name)[1]:
@@ -443,7 +444,7 @@ def _numbers(labels: NDArray[np.object_], name: str) -> tuple[NDArray[np.int64],
 def _resolved_numbers(
     labels: NDArray[np.object_], name: str
 ) -> tuple[NDArray[np.int64] | list[int], bool]:
-    """Return the numbers of labels that are not the live era's, and whether ranks."""
+    """Return the numbers of labels of resolved eras, and whether they are ranks."""
     days = [_day(label) for label in labels]
     dated = np.array([day is not None for day in days], bool)
     if dated.any():
@@ -472,7 +473,7 @@ def _mixed(
 
 
 def _plain(label: Any) -> Any:
-    """Return text of bytes, and Python's numbers, which hold every bound."""
+    """Decode bytes, and convert numpy numbers to Python's, which cannot overflow."""
     if isinstance(label, bytes):
         return label.decode()
     return label.item() if isinstance(label, np.number) else label
@@ -491,7 +492,7 @@ def _is_text(label: Any, texts: frozenset[str]) -> bool:
 
 
 def _parse(label: Any, name: str) -> tuple[str, int | None]:
-    """Return what stands before a label's number, and the number."""
+    """Return a label's prefix and its number; the number of a name is None."""
     label = _plain(label)
     if isinstance(label, bool | np.bool_):
         raise ValueError(f"{name} must be era labels; got the boolean {label!r}.")
@@ -507,10 +508,10 @@ def _parse(label: Any, name: str) -> tuple[str, int | None]:
 
 
 def _whole(value: Any, label: Any, name: str) -> int:
-    """Return a whole number, or say why `label` is none."""
+    """Return a whole number, or raise if `label` is not one."""
     try:
         number = float(value)
-    except OverflowError:  # of a whole number beyond floats
+    except OverflowError:  # an integer too large for a float
         number = np.inf
     if not np.isfinite(number) or number != np.floor(number):
         raise ValueError(
@@ -527,11 +528,11 @@ def _whole(value: Any, label: Any, name: str) -> int:
 
 
 def _day(label: Any) -> date | None:
-    """Return the day, or the first of the days, that a label tells; None if none."""
+    """Return the day, or the first day, of a label that is a date; otherwise None."""
     label = _plain(label)
     if isinstance(label, int | float) and 19e6 < label < 21e6:
         label = str(label).removesuffix(".0")
-    label = getattr(label, "start_time", label)  # of a period of pandas
+    label = getattr(label, "start_time", label)  # of a pandas Period
     if isinstance(label, date | np.datetime64):
         label = str(label)[:10]
     match = _DATE.fullmatch(label.strip()) if isinstance(label, str) else None
@@ -542,12 +543,12 @@ def _day(label: Any) -> date | None:
 
 
 def _weeks(days: list[date], name: str) -> NDArray[np.int64]:
-    """Return the calendar weeks of dates, so that distances are eras."""
+    """Return the calendar weeks of dates, whose differences count eras."""
     ordinals = np.array([day.toordinal() for day in days])
     weeks = (ordinals - _FIRST_MONDAY) // 7
     if len(np.unique(weeks)) < len(np.unique(ordinals)):
         raise ValueError(
-            f"{name} holds dates of which several lie in one week, from Monday to "
-            "Sunday; an era is a week. Pass era numbers."
+            f"{name} holds several dates in one week (Monday to Sunday), but an era is "
+            "a week. Pass era numbers."
         )
     return np.asarray(weeks, np.int64)

@@ -1,4 +1,4 @@
-"""What embedders of anyone's return, as one array of numbers."""
+"""Convert the output of any embedder to one array of numbers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MOST_DENSE = 4 << 30  # bytes
 
 
 def as_latents(returned: Any, name: str) -> NDArray[Any]:
-    """Return what an embedder gave as an array; how many rows it has is not checked.
+    """Convert an embedder's output to an array; the number of rows is not checked.
 
     Parameters
     ----------
     returned : array, sparse matrix, frame or tuple
-        Of a tuple the first is taken: scikit-learn's cross decompositions return the
-        scores of y behind those of X.
+        Only the first item of a tuple is used: scikit-learn's cross decompositions
+        return the scores of X, and then those of y.
     name : str
-        Whose it is, for messages.
+        Name of the embedder in error messages.
 
     Returns
     -------
@@ -37,8 +37,8 @@ def as_latents(returned: Any, name: str) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If it is no table of numbers, has a column ``era``, or is sparse and would take
-        too much memory.
+        If the output is not a table of numbers, has a column ``era``, or is sparse and
+        would take too much memory as a dense array.
     """
     while type(returned) is tuple and returned:
         returned = returned[0]
@@ -63,19 +63,19 @@ def as_latents(returned: Any, name: str) -> NDArray[Any]:
     if latents.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} returned {latents.dtype}, such as "
-            f"{latents[:1, :1].tolist()}; expected numbers. Encode them behind it."
+            f"{latents[:1, :1].tolist()}; expected numbers. Encode them afterwards."
         )
     return latents
 
 
 def _check_small(returned: Any, name: str) -> None:
-    """Raise where a sparse table is too large to be written out."""
+    """Raise if a sparse table is too large to be converted to a dense array."""
     n_rows, n_columns = returned.shape
     n_bytes = n_rows * n_columns * returned.dtype.itemsize
     if n_bytes > _MOST_DENSE:
         raise ValueError(
             f"{name} returned a sparse table of {n_rows} rows and {n_columns} columns, "
-            f"which takes {n_bytes / 2**30:.1f} GiB once it is dense; sparse ones are "
-            f"made dense up to {_MOST_DENSE >> 30} GiB. Have fewer columns, or set "
-            "sparse_output=False if there is as much memory."
+            f"which takes {n_bytes / 2**30:.1f} GiB as a dense array; sparse tables "
+            f"are converted up to {_MOST_DENSE >> 30} GiB. Reduce the number of "
+            "columns, or set sparse_output=False if there is enough memory."
         )

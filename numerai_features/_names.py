@@ -1,4 +1,4 @@
-"""Names: those near to one, the first few of many, and none twice."""
+"""Helpers for names: suggest similar names, shorten lists, avoid duplicates."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 _MOST_NAMED = 5
-_LIKE = 0.8  # of names that begin differently: "catboost" is no slip of "xgboost"
+_LIKE = 0.8  # if names begin differently: "catboost" is not a typo of "xgboost"
 
 
 def near_names(name: object, names: Iterable[str]) -> str:
-    """Return a sentence that suggests the names nearest to `name`, or nothing.
+    """Return a sentence that suggests the names most similar to `name`, or "".
 
     Examples
     --------
@@ -25,14 +25,14 @@ def near_names(name: object, names: Iterable[str]) -> str:
 
 
 def _may_be(wanted: str, found: str) -> bool:
-    """Whether a name may be a slip of another one: most slips are not at its start."""
+    """Whether `wanted` may be a typo of `found`; most typos keep the first letter."""
     if wanted[:1] == found[:1]:
         return True
     return difflib.SequenceMatcher(None, found, wanted).ratio() >= _LIKE
 
 
 def some_names(names: Sequence[object]) -> str:
-    """Write out the first few names of a list and how many more there are."""
+    """Return the first few names of a list, and the number of the others, as text."""
     text = ", ".join(repr(name) for name in names[:_MOST_NAMED])
     more = len(names) - _MOST_NAMED
     return f"{text} and {more} more" if more > 0 else text
@@ -41,18 +41,19 @@ def some_names(names: Sequence[object]) -> str:
 def unlike(
     taken: Iterable[object], own: Iterable[object], name: str, *, always: bool
 ) -> list[str]:
-    """Return names of columns that are no other column's.
+    """Return names of new columns that differ from those of existing columns.
 
     Parameters
     ----------
     taken : iterable of str
-        The names of columns that are there already.
+        Names of the existing columns.
     own : iterable of str
-        The names of those that come; numbered where two are the same.
+        Names of the new columns; they are numbered if two are the same.
     name : str
-        Of whoever makes them. It goes in front, with ``__``, as often as it must.
+        Name of the estimator that makes the new columns. It is put before each of their
+        names, with ``__``, as often as necessary.
     always : bool
-        Whether it goes in front in any case.
+        Whether to put `name` before them even if their names differ.
 
     Examples
     --------

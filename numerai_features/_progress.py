@@ -1,4 +1,4 @@
-"""Bars and words that tell what is being done, and that it is still being done."""
+"""Progress bars and stage names, which show that work is still going on."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _THREAD = "numerai_features-progress"
 
 @contextmanager
 def progress(*, hidden: bool, **options: Any) -> Iterator[tqdm[Any]]:
-    """Show a progress bar that is drawn anew every two seconds.
+    """Show a progress bar that is redrawn every two seconds.
 
-    tqdm draws where something is counted, and is silent for as long as one piece takes;
-    nobody could tell that from a process that hangs.
+    tqdm redraws its bar only when the count changes, so a long step would look like a
+    process that hangs.
 
     Parameters
     ----------
     hidden : bool
-        Whether nothing is shown.
+        Whether to hide the bar.
     **options
-        tqdm's.
+        Options of tqdm.
 
     Yields
     ------
@@ -51,9 +51,9 @@ def progress(*, hidden: bool, **options: Any) -> Iterator[tqdm[Any]]:
 
 
 def stage(what: str, *, hidden: bool) -> Any:
-    """Show a word for what is being done, and for how long; see `progress`.
+    """Show the name of a stage and the time that it has taken; see `progress`.
 
-    The bar's ``set_description_str`` shows another one.
+    The bar's ``set_description_str`` changes the name.
     """
     return progress(hidden=hidden, desc=what, bar_format="{desc} [{elapsed}]")
 
@@ -61,10 +61,10 @@ def stage(what: str, *, hidden: bool) -> Any:
 def _redraw(bar: tqdm[Any], end: threading.Event) -> None:
     while not end.wait(_SECONDS):
         try:
-            with bar.get_lock():  # which tqdm's refresh would keep after an error
+            with bar.get_lock():  # tqdm's refresh would not release it after an error
                 bar.refresh(nolock=True)
         except (
             OSError,
             ValueError,
-        ):  # nobody reads any longer: it is the work's to say
+        ):  # the output is closed: the main thread reports it
             return

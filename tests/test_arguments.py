@@ -522,9 +522,9 @@ def test_everything_public_is_asked():
 @pytest.mark.parametrize("metric", ["corr", "max_exposure"])
 def test_what_a_metric_makes_no_use_of_is_told(metric):
     given = {"features": X} if metric == "max_exposure" else {}
-    with pytest.raises(ValueError, match="benchmark came, but metric="):
+    with pytest.raises(ValueError, match="benchmark was passed, but metric="):
         metrics.era_scores(Y, X[:, 0], ERAS, metric=metric, benchmark=Y, **given)
-    with pytest.raises(ValueError, match="features came, but metric='corr'"):
+    with pytest.raises(ValueError, match="features was passed, but metric='corr'"):
         metrics.make_era_scorer("corr", features=["f0"])
 
 
@@ -592,7 +592,7 @@ ONE, TWO = np.arange(16), np.arange(16, 32)
         (np.arange(2), r"cv must yield row indices .*shape \(\)"),
         (([[1], [2, 3]], TWO), "training rows of fold 1 are a list of 2 arrays"),
         ((ONE, [TWO[:8], TWO[8:]]), "one array; the test rows of fold 1 are a list"),
-        ((ONE, (TWO, TWO[:3])), r"Join them by np\.concatenate, or"),
+        ((ONE, (TWO, TWO[:3])), r"Join them with np\.concatenate, or"),
         ((1, 2), r"cv must yield row indices .*training rows of fold 1 .*shape \(\)"),
         ((ONE, "b"), "cv must yield row indices .*the test rows of fold 1"),
         ((np.array([[1, 2]]), TWO), r"cv must yield row indices .*shape \(1, 2\)"),
@@ -679,7 +679,7 @@ def test_no_folds_are_no_good_folds(use):
         use([])
     pairs = (fold for fold in EraKFold(2, purge=1).split(X, groups=ERAS))
     use(pairs)
-    match = r"no folds; got <generator .*gone through before: pass list\(splitter\.spl"
+    match = r"no folds; got <generator .*after its first use: pass list\(splitter\.spl"
     with pytest.raises(ValueError, match=match):
         use(pairs)
     with pytest.raises(ValueError, match="Pass a splitter that splits these rows"):

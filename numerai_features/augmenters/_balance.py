@@ -1,4 +1,4 @@
-"""More rows of the target's rare bins."""
+"""Add rows of the target's rare bins."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from numerai_features.augmenters._new_rows import NewRows
 
 
 class BalanceAugmenter(BaseAugmenter):
-    """Rows of rare target bins from other eras.
+    """Add rows to rare target bins, copied from other eras.
 
-    In each era every bin of the target is filled up to `ratio` of the era's largest,
-    with copies of rows of the same bin that are drawn from the other eras (from the era
-    itself if no other has the bin). They become rows of the era that they are added to.
-    Of 5, 20, 50, 20 and 5 rows in Numerai's bins, ``ratio=0.3`` makes 15, 20, 50, 20
-    and 15.
+    In each era, every bin of the target is filled up to `ratio` times the size of the
+    era's largest bin. The added rows are copies of rows of the same bin, drawn from the
+    other eras (from the era itself if no other era has the bin). They become rows of
+    the era that they are added to. For instance, ``ratio=0.3`` fills 5, 20, 50, 20 and
+    5 rows in Numerai's bins up to 15, 20, 50, 20 and 15.
 
     Parameters
     ----------
     ratio : float, default=0.3
-        Of the largest bin, above 0 and at most 1.
+        Smallest size of a bin, as a fraction of the largest bin; above 0 and at most 1.
     target : int, default=0
-        Column of y that tells the bins.
+        Index of the column of y whose values are the bins.
     random_state : int, RandomState or None, default=None
         Seed.
 
@@ -40,8 +40,8 @@ class BalanceAugmenter(BaseAugmenter):
 
     Notes
     -----
-    Rows of eras that a split keeps apart must not be mixed: augment the training rows
-    alone, as `AugmentedRegressor` does.
+    Rows of training eras and test eras must not be mixed: augment only the training
+    rows of a split, as `AugmentedRegressor` does.
 
     Examples
     --------
@@ -76,8 +76,8 @@ class BalanceAugmenter(BaseAugmenter):
         values, bins = np.unique(y[known], return_inverse=True)
         if len(values) > MOST_BINS:
             raise ValueError(
-                f"y has {len(values)} values; expected bins, at most {MOST_BINS}. "
-                "Cut it into bins first."
+                f"y has {len(values)} distinct values; expected at most {MOST_BINS} "
+                "bins. Cut y into bins first."
             )
         places, codes = np.flatnonzero(known), rows.codes[known]
         counts = np.zeros((rows.n_eras, len(values)), np.int64)

@@ -1,4 +1,4 @@
-"""Tables, targets and labels with rows added, in the container they came in."""
+"""Append rows to tables, targets and labels, and keep the type of container."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from numerai_features._validation import (
 
 
 def append_rows(values: Any, rows: NDArray[np.intp]) -> Any:
-    """Return values with those of `rows` once more behind."""
+    """Append copies of some rows to values."""
     return take_rows(values, np.concatenate([np.arange(count_rows(values)), rows]))
 
 
 def append_targets(
     y: Any, source: NDArray[np.intp], new: NDArray[np.float64] | None
 ) -> Any:
-    """Return targets with new ones behind, by default those of the sources.
+    """Append new targets to y, by default those of the source rows.
 
     Parameters
     ----------
     y : ndarray, or series or frame of pandas, polars or pyarrow
     source : ndarray of shape (n_new,)
-        The rows that new ones are made from.
+        The row that each new row is made from.
     new : ndarray of shape (n_new, n_targets) or None
-        A column becomes one of floats where its type does not hold them.
+        The new targets. A column whose type cannot hold them is converted to float.
     """
     if new is None:
         out = append_rows(y, source)
@@ -54,19 +54,19 @@ def append_targets(
 
 
 def _frame_of(like: Any, columns: dict[Any, Any]) -> Any:
-    """Return columns as a frame of the library of another."""
+    """Return columns as a frame of the same library as `like`."""
     library = nw.get_native_namespace(like)
     return nw.from_dict(columns, backend=library).to_native()
 
 
 def _append_column(column: Any, values: NDArray[np.float64]) -> Any:
-    """Return a column with values behind, in its type where that holds them."""
+    """Append values to a column; keep the column's type if it can hold them."""
     if isinstance(column, np.ndarray):
         dtype = column.dtype if _holds(column.dtype.kind, values) else np.float64
         return np.concatenate([column.astype(dtype), values.astype(dtype)])
     series = nw.from_native(column, series_only=True)
     if dependencies.is_pandas_like_series(column):
-        # By hand: the types of pandas are more than narwhals has.
+        # Without narwhals, which lacks some types of pandas.
         pd: Any = nw.get_native_namespace(series)
         more = pd.Series(values, name=column.name)
         if _holds(column.dtype.kind, values):
@@ -84,7 +84,7 @@ def _append_column(column: Any, values: NDArray[np.float64]) -> Any:
 
 
 def _holds(kind: str, values: NDArray[np.float64]) -> bool:
-    """Whether a kind of numbers, as numpy names it, has such values."""
+    """Whether a type of numbers, given as numpy's kind, can hold the values."""
     if kind == "b":
         return bool(np.isin(values, [0, 1]).all())
     return kind == "f" or (kind in "iu" and bool((values == np.rint(values)).all()))
@@ -93,22 +93,22 @@ def _holds(kind: str, values: NDArray[np.float64]) -> bool:
 def frame_like(
     like: Any, table: NDArray[Any], eras: Any, source: NDArray[np.intp]
 ) -> Any:
-    """Return a table, and eras, as a frame; of pandas the table is not copied.
+    """Return a table and eras as a frame; pandas does not copy the table.
 
     Parameters
     ----------
     like : frame
-        Whose names the columns have, and whose ids the first rows.
+        Frame with the names of the columns, and the ids of the first rows.
     table : ndarray of shape (n_rows + n_new, n_features)
     eras : series or None
         The column ``era``.
     source : ndarray of shape (n_new,)
-        The rows that new ones are made from.
+        The row that each new row is made from.
     """
     names = column_names(like)
     features = [name for name in names if name != ERA_COLUMN]
     if (index := index_of(like)) is not None:
-        # By hand: narwhals has no index, and would copy each column.
+        # Without narwhals, which has no index and would copy each column.
         index = append_ids(index, source)
         frame = type(like)(table, index=index, columns=features, copy=False)
         if eras is not None:
@@ -119,20 +119,20 @@ def frame_like(
 
 
 def labels_like(like: Any, labels: NDArray[np.object_]) -> Any:
-    """Return labels in the container and, where it holds them, the type of others.
+    """Return labels in the container of `like`, and in its type if it can hold them.
 
     Parameters
     ----------
     like : ndarray, or series of pandas, polars or pyarrow
     labels : ndarray of object
-        As many.
+        As many labels as `like` has.
     """
     values = labels.tolist()
     if isinstance(like, np.ndarray):
         made = np.array(values, object if like.dtype == object else None)
         cast = made.astype(like.dtype) if like.dtype.kind in "if" else made
         return cast if (cast == made).all() else made
-    # By hand: narwhals does not keep a library's categories.
+    # Without narwhals, which does not keep categories.
     if dependencies.is_pandas_like_series(like):
         return _pandas_labels(like, labels)
     if hasattr(like, "to_frame"):
@@ -152,7 +152,7 @@ def _pandas_labels(like: Any, labels: NDArray[np.object_]) -> Any:
 
     dtype: Any = like.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        # New eras come by descending number.
+        # The labels of new eras are in descending order of their numbers.
         more = pd.unique(labels[~np.isin(labels, list(dtype.categories))])[::-1]
         dtype = pd.CategoricalDtype([*more, *dtype.categories], dtype.ordered)
     elif pd.api.types.is_integer_dtype(dtype):
@@ -163,7 +163,7 @@ def _pandas_labels(like: Any, labels: NDArray[np.object_]) -> Any:
 
 
 def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
-    """Return an index with labels for new rows: an id's first copy is "id+1"."""
+    """Append ids of new rows to an index: the first copy of "id" is "id+1"."""
     import pandas as pd
 
     if isinstance(index, pd.RangeIndex):
@@ -173,7 +173,7 @@ def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
     texts = pd.api.types.is_string_dtype(index.dtype)
     if texts and not isinstance(index, pd.MultiIndex):
         copies = number_of_copy(source) + 1
-        # Rows that were added before have such ids already.
+        # Rows that an earlier augmenter added already have such ids.
         added = index.str.contains("+", regex=False)
         taken = set(index[added.astype(bool)])
         named = []
@@ -188,7 +188,7 @@ def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
 
 
 def number_of_copy(source: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return for each new row how many of its source came before."""
+    """Return, for each new row, the number of earlier copies of its source row."""
     order = np.argsort(source, kind="stable")
     ordered = source[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])

@@ -23,8 +23,8 @@ def out_of_reach(estimator: Any, extra: str) -> str | None:
     ----------
     estimator : estimator
         Estimator whose ``fit`` will be called. If its ``fit`` takes the extra by name,
-        it is trusted to pass it on; that of a Pipeline, a FeatureUnion or a search does
-        not.
+        it is trusted to pass it on. The ``fit`` of a Pipeline, a FeatureUnion or a
+        search does not take it by name.
     extra : {"eras", "sample_weight"}
 
     Returns

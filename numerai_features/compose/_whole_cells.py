@@ -1,4 +1,4 @@
-"""Whole numbers that came as floats, for a float alone can be missing."""
+"""Convert floats back to integers; only floats can hold missing cells."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from numerai_features._validation import fill_missing, missing_values
 
 @dataclass(frozen=True, eq=False)
 class WholeCells:
-    """What cells were in fit: whole numbers of one type.
+    """The integer type of the cells in fit, and the values that fill missing cells.
 
-    A library for frames makes a column, or the whole table, one of floats as soon as
-    one cell is missing. What was fitted to bytes would else refuse the live rows of
-    the one week in which that happens.
+    A dataframe library converts a column, or the whole table, to floats as soon as one
+    cell is missing. Without this class, an estimator that was fitted to bytes would
+    refuse the live rows of a week in which that happens.
 
     Attributes
     ----------
     dtype : dtype
     fill : ndarray of shape (n_features,)
-        What stands in for a missing cell: 2 for bins, see `missing_values`.
+        The value that replaces a missing cell: 2 for bins, see `missing_values`.
     """
 
     dtype: Any
@@ -32,24 +32,24 @@ class WholeCells:
 
     @classmethod
     def of(cls, X: NDArray[Any]) -> WholeCells | None:
-        """Return what the cells of fit are; None if they are no whole numbers."""
+        """Return the type and fill values of X in fit; None if X is not integer."""
         if X.dtype.kind not in "iu":
             return None
         return cls(X.dtype, np.rint(missing_values(X, "middle")))
 
     def restore(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return floats filled, and in the type of fit where that holds them.
+        """Fill missing floats, and convert to the type of fit if it holds all cells.
 
-        All others are returned as they are, not as a copy.
+        A table of another type is returned unchanged, without a copy.
         """
         if X.dtype.kind != "f":
             return X
         limits = np.iinfo(self.dtype)
         out = np.empty(X.shape, self.dtype)
         for rows in row_blocks(*X.shape):
-            # float16 knows no limits of wider integers.
+            # float16 cannot represent the limits of wider integers.
             block = fill_missing(X[rows].astype(np.float64), self.fill)
-            # As float64, the largest of 64 bits would be rounded up.
+            # float64 rounds the largest 64-bit integer up.
             inside = (block >= float(limits.min)) & (block < float(limits.max) + 1)
             if not (inside & (block == np.rint(block))).all():
                 return fill_missing(X, self.fill)
@@ -58,7 +58,7 @@ class WholeCells:
 
 
 def tell_odd_cell(X: NDArray[Any], dtype: Any) -> str:
-    """Return which cell of floats is the first that integers of a type do not hold."""
+    """Return text about the first float cell that an integer type cannot hold."""
     limits = np.iinfo(dtype)
     for rows in row_blocks(*X.shape):
         block = X[rows]

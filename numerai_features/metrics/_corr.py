@@ -1,7 +1,7 @@
-"""CORR of an era, all predictions at once: numerai_tools' formula, in numpy alone.
+"""CORR of all predictions of one era at once: the formula of numerai_tools in numpy.
 
-`numerai_tools.scoring.numerai_corr` is its reference. It takes twenty times as long in
-eras of 600 rows, and six times in eras of 5,000.
+The reference is `numerai_tools.scoring.numerai_corr`. It takes twenty times as long in
+eras of 600 rows, and six times as long in eras of 5,000.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-_LEAST_LIKENESS = 0.9  # what numerai_tools demands of a target and its power
+_LEAST_LIKENESS = 0.9  # numerai_tools' bound for a target's correlation with its power
 
 
 class RefusedTarget(ValueError):
@@ -22,9 +22,9 @@ def era_corr(
 ) -> NDArray[np.float64]:
     """Return CORR of each prediction of one era.
 
-    The predictions are ranked, ties sharing their mean rank, and made normal; they and
-    the centred target are raised to the power 1.5, signs kept; the score is Pearson's
-    correlation of both.
+    The predictions are ranked (ties share their mean rank) and gaussianised. They and
+    the centred target are raised to the power 1.5, with signs kept. The score is the
+    Pearson correlation of the two results.
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ def era_corr(
     Raises
     ------
     RefusedTarget
-        If the power of the target is so unlike it that `numerai_corr` refuses it.
+        If the target correlates so little with its power that `numerai_corr` refuses
+        it.
     """
     centred = _centred(target / np.abs(target).max())
     powered = _power(centred / np.abs(centred).max())
@@ -48,29 +49,29 @@ def era_corr(
     likeness = float((_unit(centred) * y).sum())
     if likeness < _LEAST_LIKENESS:
         raise RefusedTarget(
-            "raised to the power 1.5, as CORR does it, the target correlates "
-            f"{likeness:.2f} with itself, less than {_LEAST_LIKENESS}: a few rows "
-            "outweigh all others"
+            "raised to the power 1.5, as in CORR, the target has a correlation of only "
+            f"{likeness:.2f} with the original target, less than {_LEAST_LIKENESS}: a "
+            "few rows outweigh all others"
         )
     p = _unit(_normal_scores(predictions, power=True))
-    # row by row: BLAS would round a prediction by how many are beside it
+    # not by BLAS, whose rounding of a score depends on the number of predictions
     scores: NDArray[np.float64] = (p * y).sum(axis=1)
     return np.clip(scores, -1, 1)
 
 
 def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a vector ranked, ties sharing their mean rank, and made normal."""
+    """Rank a vector (ties share their mean rank), and gaussianise it."""
     scores: NDArray[np.float64] = _normal_scores(values[:, None], power=False)[0]
     return scores
 
 
 def _normal_scores(values: NDArray[np.float64], *, power: bool) -> NDArray[np.float64]:
-    """Return normal scores of each column, as rows: they are sorted where they lie."""
+    """Return the normal scores of each column as a row; contiguous rows sort faster."""
     rows = np.ascontiguousarray(values.T)
     n = rows.shape[1]
     order = np.argsort(rows, axis=1)
     ordered = np.take_along_axis(rows, order, axis=1)
-    begins = np.ones(rows.shape, bool)  # a run of equal values
+    begins = np.ones(rows.shape, bool)  # whether a run of equal values begins
     np.not_equal(ordered[:, 1:], ordered[:, :-1], out=begins[:, 1:])
     first = np.flatnonzero(begins)
     lengths = np.diff(first, append=rows.size)
@@ -94,6 +95,6 @@ def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return vectors, the last axis, centred and of length 1."""
+    """Centre vectors along the last axis, and scale them to length 1."""
     centred = _centred(values)
     return np.asarray(centred / np.linalg.norm(centred, axis=-1, keepdims=True))

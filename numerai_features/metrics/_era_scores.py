@@ -1,4 +1,4 @@
-"""Scores of predictions, one an era, by the formulas of `numerai_tools.scoring`."""
+"""Scores of predictions for each era, by the formulas of `numerai_tools.scoring`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = ("corr", "mmc", "bmc", "fnc", "max_exposure", "benchmark_corr")
-"""What `era_scores` computes."""
+"""Metrics that `era_scores` computes."""
 
 NEEDS = {
     "mmc": "meta_model",
@@ -40,16 +40,16 @@ NEEDS = {
     "fnc": "features",
     "max_exposure": "features",
 }
-"""Which argument a metric needs beside the predictions."""
+"""The argument that each metric needs in addition to the predictions."""
 
 _WITHOUT_TARGET = frozenset({"max_exposure", "benchmark_corr"})
 _REFERENCES = frozenset({"benchmark", "meta_model"})
 _WITHOUT_BLAS = frozenset({"corr", "benchmark_corr"})
 _IN_QUARTERS = frozenset({"mmc", "bmc"})  # covariances; all others are correlations
-_MAX_MISSING = 0.2  # of an era's rows: what numerai_tools lets be filtered away
+_MAX_MISSING = 0.2  # share of an era's rows that numerai_tools allows to be missing
 _BLOCK_BYTES = 4 << 20
 _ROUNDING = 1e-13
-_ROUNDED_TARGET = 1e-6  # what float32 leaves of 1
+_ROUNDED_TARGET = 1e-6  # tolerance for float32 rounding errors of 1
 
 
 class TooManyFeatures(ValueError):
@@ -73,43 +73,43 @@ def era_scores(
 ) -> pd.Series[float] | pd.DataFrame:
     """Score predictions era by era.
 
-    The formulas are those of `numerai_tools.scoring`, used once for each era. CORR, of
-    all of them the one that is needed most, is computed here, to the same numbers:
+    The formulas are those of `numerai_tools.scoring`, applied to each era. CORR, the
+    most used score, is reimplemented here and gives the same numbers:
 
     - ``"corr"``: `numerai_corr`, the score that Numerai pays on;
     - ``"mmc"`` and ``"bmc"``: `correlation_contribution` to the meta model, and to a
       benchmark model;
     - ``"fnc"``: `feature_neutral_corr`. It solves a least-squares problem of
-      rows x features for every era, in double precision: hand in a few hundred
-      features (Numerai takes its medium set), not thousands;
+      rows x features for every era, in double precision: pass a few hundred features
+      (Numerai uses its medium set), not thousands;
     - ``"max_exposure"``: `max_feature_correlation`, the largest absolute Pearson
-      correlation of the prediction with one feature, computed for all features at
-      once; a feature that is constant in the era counts for nothing;
-    - ``"benchmark_corr"``: `numerai_corr` of the prediction with the benchmark, which
-      is first ranked and gaussianised as CORR does to predictions, so that a copy
-      of the benchmark scores 1.
+      correlation of the prediction with a single feature, computed for all features at
+      once; features that are constant in the era are ignored;
+    - ``"benchmark_corr"``: `numerai_corr` of the prediction with the benchmark as
+      target. The benchmark is first ranked and gaussianised, as CORR does to
+      predictions, so that a copy of the benchmark scores 1.
 
     Parameters
     ----------
     y : array-like of shape (n_rows,)
-        The target, in [0, 1] for "mmc" and "bmc", whose size depends on its scale. A
-        row whose target is NaN is left out. May be None for "max_exposure" and
-        "benchmark_corr", which need no target.
+        The target. For "mmc" and "bmc" it must be in [0, 1], because these scores
+        depend on its scale. Rows whose target is NaN are left out. May be None for
+        "max_exposure" and "benchmark_corr", which need no target.
     prediction : array-like of shape (n_rows,) or (n_rows, n_predictions)
-        Any finite numbers: they are ranked within the era. The columns of a frame or
+        Any finite numbers; they are ranked within each era. The columns of a frame or
         2-D array are scored separately.
     eras : array-like of shape (n_rows,)
         The era of each row.
     metric : {"corr", "mmc", "bmc", "fnc", "max_exposure", "benchmark_corr"}, \
             default="corr"
-        What to compute.
+        The metric to compute.
     benchmark : array-like of shape (n_rows,) or frame, default=None
         Predictions of the benchmark model, for "bmc" and "benchmark_corr". A Series
-        or Numerai's whole file, indexed by id, is matched by id where `y`,
-        `prediction` or `eras` is indexed so; it may have further rows. Of several
-        models' columns choose one.
+        indexed by id, or Numerai's whole file, is matched by id if `y`, `prediction` or
+        `eras` is indexed by id, too; it may have further rows. From a file with the
+        columns of several models, pass one column.
     meta_model : array-like of shape (n_rows,) or frame, default=None
-        Predictions of the meta model, for "mmc"; likewise.
+        Predictions of the meta model, for "mmc"; matched like `benchmark`.
     features : array-like of shape (n_rows, n_features), default=None
         For "fnc" and "max_exposure". Missing cells count as the middle bin (2 in
         integers, the column's median in floats); a frame's column ``era`` is ignored.
@@ -117,23 +117,22 @@ def era_scores(
     Returns
     -------
     Series or DataFrame
-        A score for each era, indexed by era number, ascending; by the labels where
-        they are names without numbers. A Series named after
-        the metric for one vector of predictions, else a DataFrame with a column for
-        each.
+        One score for each era, indexed by era number, ascending, or by label if the
+        labels are names without numbers. For one vector of predictions, a Series named
+        after the metric; otherwise a DataFrame with a column for each prediction.
 
-        Left out are the live era, and eras that nothing can be scored in: without a
-        known target or reference (the meta model starts late), with one that is
-        constant, or with fewer than two rows. NaN marks an era in which the
-        prediction is constant, so that it has no correlation.
+        The live era is left out, and so are eras that cannot be scored: eras without a
+        known target or reference (the meta model starts late), with a constant target
+        or reference, or with fewer than two rows. NaN marks an era in which the
+        prediction is constant, and so has no correlation.
 
     Raises
     ------
     ValueError
-        If lengths or pandas indexes differ, a prediction is missing or infinite, what
-        the metric needs is not given, what came is of no use to it, a target is outside
-        of [0, 1] for "mmc" or "bmc", a reference misses
-        more than a fifth of an era's rows (but not all), or no era is left.
+        If lengths or pandas indexes differ, a prediction is missing or infinite, an
+        argument that the metric needs is missing, an argument is passed that it does
+        not use, a target is outside [0, 1] for "mmc" or "bmc", a reference is missing
+        in more than a fifth of an era's rows (but not all), or no era can be scored.
 
     Examples
     --------
@@ -160,10 +159,10 @@ def scores_by_era(
     *,
     keep_few: bool = False,
 ) -> pd.Series[float] | pd.DataFrame:
-    """Return `era_scores`, of what the metric needs by its names.
+    """Return `era_scores`; `given` holds the references and features by name.
 
-    With `keep_few`, eras of too few rows for the features are NaN, and no error as
-    long as others have enough.
+    With `keep_few`, an era with too few rows for the features scores NaN; it is an
+    error only if no era has enough rows.
     """
     given = dict.fromkeys(set(NEEDS.values())) | given
     check_metric(metric, METRICS, given)
@@ -181,8 +180,8 @@ def scores_by_era(
         other: Any = _Features(given["features"], len(values))
     else:
         other = needed and _reference(given[needed], index, needed)
-    # Of one era, threads of BLAS cost more than they save, in FNC's products too. CORR
-    # does not use BLAS, and finding its libraries would take as long as 20 eras.
+    # For one era, threads of BLAS cost more than they save, even in FNC's products.
+    # CORR does not use BLAS; finding the BLAS libraries would take as long as 20 eras.
     with nullcontext() if metric in _WITHOUT_BLAS else blas_threads(1):
         scores = _score_eras(index, target, values, other, metric, keep_few)
     return _as_pandas(scores, names, metric)
@@ -191,16 +190,16 @@ def scores_by_era(
 def check_metric(
     metric: str, allowed: tuple[str, ...], given: dict[str, Any], optional: str = ""
 ) -> None:
-    """Raise if the metric is unknown, or another reference came than it needs.
+    """Raise if the metric is unknown, or other references are given than it needs.
 
     Parameters
     ----------
     metric : str
     allowed : tuple of str
     given : dict
-        The references by their names; None if one did not come.
+        The references (and features) by name; None if not passed.
     optional : str, default=""
-        A reference that need not come.
+        A reference that may be None although the metric needs it.
     """
     if not isinstance(metric, str) or metric not in allowed:
         raise ValueError(
@@ -215,13 +214,14 @@ def check_metric(
     for name, value in given.items():
         if value is not None and name != needed:
             raise ValueError(
-                f"{name} came, but metric={metric!r} makes no use of it. Leave it out, "
-                f"or choose one of {[m for m in allowed if NEEDS.get(m) == name]}."
+                f"{name} was passed, but metric={metric!r} does not use it. Leave it "
+                "out, or choose one of the metrics "
+                f"{[m for m in allowed if NEEDS.get(m) == name]}."
             )
 
 
 def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]:
-    """Return predictions as a 2-D array and their names, None for a vector."""
+    """Return predictions as a 2-D array, and their names (None for a vector)."""
     names: list[Any] | None = None
     prediction = as_frame(prediction, "prediction")
     if is_frame(prediction):
@@ -253,7 +253,7 @@ def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]
 
 
 def one_column(predicted: Any) -> NDArray[Any]:
-    """Return what a model predicted as a vector, if it is one prediction a row."""
+    """Return a model's predictions as a vector; raise if a row has several."""
     prediction: NDArray[Any] = np.asarray(predicted)
     if prediction.size != len(prediction):
         raise ValueError(
@@ -266,7 +266,8 @@ def one_column(predicted: Any) -> NDArray[Any]:
 def _check_same_rows(**tables: Any) -> None:
     """Raise if two pandas objects are indexed by different ids.
 
-    All arguments are matched by position. A default index says nothing about rows.
+    All arguments are matched by position. A default index does not identify rows, so it
+    may stand beside an index of ids.
     """
     import pandas as pd
 
@@ -308,13 +309,13 @@ def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | Non
 
 
 def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
-    """Return another model's predictions, NaN where there are none."""
+    """Return another model's predictions, NaN if missing."""
     n_rows = index.n_rows
     if index_of(values) is not None and len(values) != n_rows:
         raise ValueError(
-            f"{name} has {len(values)} rows, and {n_rows} are scored: ids must tell "
-            f"which. Pass {name} and y with an index of ids (texts, or numbers in an "
-            "index called 'id'), or only the rows that are scored."
+            f"{name} has {len(values)} rows, but {n_rows} are scored: rows must be "
+            f"matched by id. Pass {name} and y with an index of ids (text, or numbers "
+            "in an index named 'id'), or only the rows that are scored."
         )
     values = as_floats(values, name)
     if values.size and np.isnan(values).all():
@@ -327,7 +328,7 @@ def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
 
 
 def _ids_of(**tables: Any) -> tuple[str, Any]:
-    """Return the first index that tells rows apart, and whose it is."""
+    """Return the name and the index of the first table whose index identifies rows."""
     import pandas as pd
 
     for name, table in tables.items():
@@ -340,7 +341,8 @@ def _ids_of(**tables: Any) -> tuple[str, Any]:
 def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
     """Return a reference's rows in the order of ids.
 
-    Rows that were counted are not matched: they may be those of another table.
+    An index that only counts rows is not matched: it may count the rows of another
+    table.
     """
     owner, wanted = ids
     column = one_reference(reference, name)
@@ -351,9 +353,9 @@ def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
         if not is_frame(as_frame(reference, name)):
             return column
         raise ValueError(
-            f"{name} has rows with ids, but y, prediction and eras have none, so "
-            "nothing tells which rows are meant. Pass y or prediction as a Series "
-            f"indexed by id, or {name} as an array in their order."
+            f"{name} is indexed by id, but y, prediction and eras are not, so its rows "
+            "cannot be matched. Pass y or prediction as a Series indexed by id, or "
+            f"{name} as an array in the order of their rows."
         )
     if rows.equals(wanted) or not _holds_ids(wanted):
         return column
@@ -361,31 +363,31 @@ def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
 
 
 def _holds_ids(rows: Any) -> bool:
-    """Tell whether an index names rows, and does not count them."""
+    """Return whether an index holds ids, rather than counts of rows."""
     import pandas as pd
 
     return not pd.api.types.is_numeric_dtype(rows.dtype) or rows.name == "id"
 
 
 def _in_quarters(target: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
-    """Return the target without what rounding puts outside of 0 to 1.
+    """Return the target, with values that rounding puts outside [0, 1] clipped.
 
-    Raise if it is not on the scale that contributions are measured on.
+    Raise if the target is not on this scale, which MMC and BMC need.
     """
     low, high = np.nanmin(target, initial=1), np.nanmax(target, initial=0)
     if low < -_ROUNDED_TARGET or high > 1 + _ROUNDED_TARGET:
         raise ValueError(
             f"metric={metric!r} needs a target from 0 to 1; y runs from {low:.9g} to "
-            f"{high:.9g}. The score is a covariance, for which numerai_tools takes "
-            "quarters of a target from 0 to 1 for bins, and any other target as it is: "
-            "a centred one would score a quarter. Pass the target as Numerai has it, "
-            "not centred, scaled or neutralised."
+            f"{high:.9g}. The score is a covariance: numerai_tools multiplies a target "
+            "from 0 to 1 by 4, and uses any other target as it is, so a centred target "
+            "would score a quarter. Pass the target as Numerai publishes it, not "
+            "centred, scaled or neutralised."
         )
     return np.clip(target, 0, 1)
 
 
 class _Features:
-    """A table of features that is cast an era at a time."""
+    """A table of features whose missing cells are filled one era at a time."""
 
     def __init__(self, features: Any, n_rows: int) -> None:
         table, _ = take_eras(features, name="features")
@@ -445,7 +447,7 @@ def _score_eras(
 def _scorable(
     index: EraIndex, target: NDArray[np.float64] | None, other: Any
 ) -> Iterator[tuple[Any, _Rows]]:
-    """Yield era numbers, or names, and the rows to score, where they are enough."""
+    """Yield the number, or name, and the rows of each era that can be scored."""
     reference = other if isinstance(other, np.ndarray) else None
     for code, era_rows in index.rows_by_era():
         if not index.resolved[code]:
@@ -470,7 +472,7 @@ def _told(era: Any) -> str:
 
 
 def _known_rows(rows: _Rows, values: NDArray[np.float64] | None) -> _Rows:
-    """Return the rows whose value is not NaN; a slice stays one if it can."""
+    """Return the rows whose value is not NaN; a slice stays a slice if possible."""
     if values is None:
         return rows
     known: NDArray[np.bool_] = ~np.isnan(values[rows])
@@ -492,7 +494,7 @@ def _varies(values: NDArray[np.float64] | None, rows: _Rows) -> bool:
 def _score_era(
     score: _Score, target: Any, predictions: _Array, other: Any, era: Any
 ) -> _Array:
-    """Score one era; numerai_tools checks its input by bare assertions."""
+    """Score one era; numerai_tools checks its input with bare assertions."""
     try:
         return score(target, predictions, other)
     except (AssertionError, RefusedTarget) as error:
@@ -544,7 +546,7 @@ def _max_exposure(_: Any, predictions: _Array, other: Any) -> _Array:
         mean = block.mean(axis=0)
         block -= mean
         norm = np.sqrt(np.einsum("ij,ij->j", block, block))
-        # what centring leaves of a constant column is rounding
+        # a constant column differs from 0 by rounding errors after centring
         varies = norm > _ROUNDING * np.sqrt(len(p)) * np.abs(mean)
         exposures = np.abs(p.T @ block[:, varies]) / norm[varies]
         largest = np.fmax(largest, exposures.max(axis=1, initial=-np.inf))

@@ -1,4 +1,4 @@
-"""Scorers for scikit-learn's searches and cross-validation that know eras."""
+"""Era-aware scorers for scikit-learn's searches and cross-validation."""
 
 from __future__ import annotations
 
@@ -38,31 +38,33 @@ SCORER_METRICS = ("corr", "sharpe", "mmc", "bmc", "fnc")
 class EraScorer(BaseEstimator):
     """Score a fitted model by the mean of its era scores.
 
-    Use it as ``scoring=``; `make_era_scorer` makes one and checks the arguments. It
-    never takes all rows for one era: eras come from ``eras=`` (which metadata routing
-    hands on, the request is set already), else from the column ``era`` of the frame,
-    else it raises.
+    Use it as ``scoring=``; `make_era_scorer` makes one and checks the arguments. Eras
+    come from ``eras=`` (metadata routing passes it on; the request is already set), or
+    else from the frame's column ``era``. Without eras the scorer raises: it never
+    treats all rows as one era.
 
     Parameters
     ----------
     metric : {"corr", "sharpe", "mmc", "bmc", "fnc"}, default="corr"
-        The mean over eras of what `era_scores` computes, or with "sharpe" the mean of
-        the CORRs over their standard deviation. Higher is better.
+        A metric of `era_scores`, averaged over eras; or "sharpe", the mean of the CORRs
+        divided by their standard deviation. Higher is better.
     benchmark : Series or frame, default=None
-        For "bmc": the benchmark's predictions for at least the rows that will be
-        scored, indexed as X is (by Numerai's id). Each fold takes its own. Numerai's
-        whole file may come; of several models' columns choose one.
+        For "bmc": the benchmark's predictions, indexed like X (by Numerai's id), for at
+        least the rows that will be scored. Each fold uses its own rows. It may be
+        Numerai's whole file; from a file with the columns of several models, pass one
+        column.
     meta_model : Series or frame, default=None
-        For "mmc", likewise.
+        For "mmc": the meta model's predictions, in the same form.
     features : list of str, DataFrame or None, default=None
-        For "fnc": columns of X, a frame indexed as X is, or None for all of X.
+        For "fnc": names of columns of X, a frame indexed like X, or None for all
+        columns of X.
 
     Notes
     -----
-    An era in which the prediction is constant counts as 0, so that a model cannot
-    gain by saying nothing in hard eras. If there is no other era the score is NaN,
-    which a search ranks last. A model that was fitted with the column ``era`` among
-    its features is refused by `EraLeakageError`.
+    An era in which the prediction is constant counts as 0, so that a model cannot gain
+    from constant predictions in hard eras. If the prediction is constant in every era,
+    the score is NaN, which a search ranks last. A model that was fitted with the column
+    ``era`` as a feature raises `EraLeakageError`.
     """
 
     __metadata_request__score: ClassVar[dict[str, Any]] = {
@@ -84,7 +86,7 @@ class EraScorer(BaseEstimator):
         self.features = features
 
     def __call__(self, estimator: Any, X: Any, y: Any, *, eras: Any = None) -> float:
-        """Return `score`: the signature that scikit-learn calls scorers by."""
+        """Return `score`, with the signature that scikit-learn requires of scorers."""
         return self.score(estimator, X, y, eras=eras)
 
     @checked(estimator=[Methods(["predict"])], X=[ROWS], y=[ROWS], eras=[ROWS, None])
@@ -94,13 +96,13 @@ class EraScorer(BaseEstimator):
         Parameters
         ----------
         estimator : estimator
-            Fitted, with a ``predict`` method.
+            A fitted estimator with a ``predict`` method.
         X : array-like or frame of shape (n_rows, n_features)
-            Handed to ``predict`` as it is.
+            Passed to ``predict`` without conversion.
         y : array-like of shape (n_rows,)
             The target.
         eras : array-like of shape (n_rows,), default=None
-            The eras of the rows; wins over the frame's column.
+            The era of each row; overrides the frame's column.
 
         Returns
         -------
@@ -111,8 +113,8 @@ class EraScorer(BaseEstimator):
         ValueError
             If there are no eras, or the benchmark does not cover the rows.
         EraLeakageError
-            If the predictions depend on the names of the eras: the column ``era``
-            is a feature of the model.
+            If the predictions depend on the era labels, because the column ``era`` is a
+            feature of the model.
 
         Warns
         -----
@@ -123,9 +125,10 @@ class EraScorer(BaseEstimator):
         rows, labels = take_eras(X, eras)
         if labels is None:
             raise ValueError(
-                "The scorer got no eras, and does not take all rows for one. Pass X as "
-                "a frame with the column 'era'; or switch on metadata routing and pass "
-                "eras= (params={'eras': eras} in cross_val_score) beside groups=."
+                "The scorer got no eras, and does not treat all rows as one era. Pass "
+                "X as a frame with the column 'era'; or enable metadata routing and "
+                "pass eras= (params={'eras': eras} in cross_val_score) in addition to "
+                "groups=."
             )
         if has_prefitted(estimator):
             warn_of_prefitted(estimator, known_numbers(encode_eras(labels)))
@@ -144,16 +147,16 @@ class EraScorer(BaseEstimator):
         return sharpe(scores) if self.metric == "sharpe" else float(scores.mean())
 
     def _check(self) -> None:
-        """Raise if the metric is unknown, or what it needs did not come."""
+        """Raise if the metric is unknown, or the other arguments do not fit it."""
         given = {name: getattr(self, name) for name in set(NEEDS.values())}
-        # Without features the scorer takes X itself.
+        # Without features the scorer uses X itself.
         check_metric(self.metric, SCORER_METRICS, given, optional="features")
         for name, table in given.items():
             if table is not None:
                 _check_table(table, name)
 
     def _beside(self, X: Any) -> dict[str, Any]:
-        """Return what the metric needs beside predictions, for the rows of X."""
+        """Return the further argument that the metric needs, for the rows of X."""
         needed = NEEDS.get(self.metric)
         if needed is None:
             return {}
@@ -163,7 +166,7 @@ class EraScorer(BaseEstimator):
         return {needed: _take_rows(reference, X, needed)}
 
     def _accept_sample_weight(self) -> bool:
-        """Tell searches without metadata routing that eras are not weighted."""
+        """Tell searches without metadata routing to pass no sample weights."""
         return False
 
     def __sklearn_clone__(self) -> EraScorer:
@@ -178,21 +181,23 @@ def make_era_scorer(
     meta_model: Any = None,
     features: Any = None,
 ) -> EraScorer:
-    """Make a scorer for ``cross_val_score``, ``GridSearchCV`` and their like.
+    """Make a scorer for ``cross_val_score``, ``GridSearchCV`` and the like.
 
     Parameters
     ----------
     metric : {"corr", "sharpe", "mmc", "bmc", "fnc"}, default="corr"
-        The mean over eras of what `era_scores` computes, or with "sharpe" the mean of
-        the CORRs over their standard deviation. Higher is better.
+        A metric of `era_scores`, averaged over eras; or "sharpe", the mean of the CORRs
+        divided by their standard deviation. Higher is better.
     benchmark : Series or frame, default=None
-        For "bmc": the benchmark's predictions for at least the rows that will be
-        scored, indexed as X is (by Numerai's id). Each fold takes its own. Numerai's
-        whole file may come; of several models' columns choose one.
+        For "bmc": the benchmark's predictions, indexed like X (by Numerai's id), for at
+        least the rows that will be scored. Each fold uses its own rows. It may be
+        Numerai's whole file; from a file with the columns of several models, pass one
+        column.
     meta_model : Series or frame, default=None
-        For "mmc", likewise.
+        For "mmc": the meta model's predictions, in the same form.
     features : list of str, DataFrame or None, default=None
-        For "fnc": columns of X, a frame indexed as X is, or None for all of X.
+        For "fnc": names of columns of X, a frame indexed like X, or None for all
+        columns of X.
 
     Returns
     -------
@@ -202,13 +207,13 @@ def make_era_scorer(
     Raises
     ------
     ValueError
-        If the metric is unknown, or what it needs is not given, or what came is of
-        no use to it.
+        If the metric is unknown, an argument that it needs is missing, or an argument
+        is passed that it does not use.
 
     Examples
     --------
-    It is passed as ``scoring=``, where a frame with a column ``era`` is enough, and
-    can be called:
+    Pass the scorer as ``scoring=``, with X as a frame that has a column ``era``; or
+    call it:
 
     >>> import numpy as np
     >>> from sklearn.linear_model import LinearRegression
@@ -235,7 +240,7 @@ def _predict(estimator: Any, X: Any, eras: Any) -> Any:
 
 
 def predict_some(estimator: Any, frame: Any) -> Any:
-    """Predict a frame, with its own eras where the estimator wants them."""
+    """Predict a frame, and pass its eras if the estimator requests them."""
     return _predict(estimator, frame, take_eras(frame)[1])
 
 
@@ -250,33 +255,33 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
     ids, table = index_of(X), as_frame(table, name)
     if ids is None:
         raise ValueError(
-            f"{name} is matched to the rows of X by their ids, and X is no pandas "
-            f"frame but {type(X).__name__}. Pass X as a DataFrame indexed by id."
+            f"{name} is matched to the rows of X by id, but X is not a pandas frame; "
+            f"got {type(X).__name__}. Pass X as a DataFrame indexed by id."
         )
     return take_ids(table, ids, name, "X")
 
 
 def _check_table(table: Any, name: str) -> None:
-    """Raise if what a metric needs is of a wrong kind."""
+    """Raise if a reference, or the features, have a wrong type."""
     table = as_frame(table, name)
     if name != "features":
         table = one_reference(table, name)
     elif not is_frame(table):
         if not ROWS.is_satisfied_by(table):
             raise ValueError(
-                "features must be a list of columns of X, a frame indexed as X is, or "
+                "features must be a list of columns of X, a frame indexed like X, or "
                 f"None; got {table!r}."
             )
         return
     if index_of(table) is None:
         raise ValueError(
-            f"{name} must be pandas, indexed as X is (by id), so that each fold finds "
-            f"its rows; got {type(table).__name__}."
+            f"{name} must be a pandas object indexed like X (by id), so that each fold "
+            f"finds its rows; got {type(table).__name__}."
         )
 
 
 def _take_features(features: Any, X: Any) -> Any:
-    """Return the features to neutralise by, for the rows of X."""
+    """Return the features to neutralise against, for the rows of X."""
     if features is None:
         return X
     if is_frame(features):
@@ -285,7 +290,7 @@ def _take_features(features: Any, X: Any) -> Any:
     names = list(features)
     if not is_frame(X):
         raise ValueError(
-            f"features names {len(names)} columns, but X is no frame. Pass X as a "
+            f"features names {len(names)} columns, but X is not a frame. Pass X as a "
             "frame, or features=None for all columns."
         )
     present = set(column_names(X))

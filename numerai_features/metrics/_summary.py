@@ -1,4 +1,4 @@
-"""What a series of era scores amounts to."""
+"""Summary statistics of era scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numerai_features.metrics._era_scores import (
 if TYPE_CHECKING:
     import pandas as pd
 
-_GAINS = ("fnc", "bmc", "mmc")  # the more the better, as CORR
+_GAINS = ("fnc", "bmc", "mmc")  # higher is better, as for CORR
 
 
 def max_drawdown(scores: Any) -> Any:
@@ -32,17 +32,17 @@ def max_drawdown(scores: Any) -> Any:
     Parameters
     ----------
     scores : Series, DataFrame or array-like of shape (n_eras,)
-        Era scores in era order. NaN (no score) changes nothing.
+        Era scores in era order. NaN (no score) counts as 0.
 
     Returns
     -------
     float or Series
-        In units of the score, not negative; one for each column of a DataFrame.
+        In units of the score, not negative; one value for each column of a DataFrame.
 
     Raises
     ------
     ValueError
-        If an index of eras is not in era order, or holds names, which have none.
+        If the index of eras is not in era order, or holds names, which have no order.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def max_drawdown(scores: Any) -> Any:
 
 
 def sharpe(scores: pd.Series[float]) -> float:
-    """Return `numerai_tools.sharpe_ratio`, NaN where the scores do not vary."""
+    """Return `numerai_tools.sharpe_ratio`, NaN if the scores do not vary."""
     from numerai_tools.scoring import sharpe_ratio
 
     known = scores.dropna()
@@ -77,29 +77,30 @@ def sharpe(scores: pd.Series[float]) -> float:
 
 @checked(last=[COUNT])
 def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
-    """Summarise era scores that are there already.
+    """Summarise era scores that are already computed.
 
     Parameters
     ----------
     scores : Series or DataFrame
-        What `era_scores` returns: a row for each era in era order.
+        The result of `era_scores`: one row for each era, in era order.
     last : int, default=200
-        If there are more eras than this, every column is there again for the last so
-        many, with the suffix ``_last200``. Numerai judges models by 200. Eras that
-        are names have no last ones.
+        If there are more eras than this, each column is computed again over this many
+        last eras, with the suffix ``_last200``. Numerai judges models by 200 eras. Eras
+        that are names have no order, so they have no last eras.
 
     Returns
     -------
     DataFrame
-        A row for each prediction, with the columns
+        One row for each prediction, with the columns
 
         - ``mean`` and ``sd`` (over eras, ddof 0) of the score;
         - ``sharpe``, mean / sd, not annualised;
-        - ``max_drawdown``, see `max_drawdown`; NaN where eras are names without
-          numbers, whose order nobody knows;
-        - ``positive_share``, the share of eras above 0;
-        - ``n_eras``, how many have a score, and ``n_constant``, how many have none
-          because the prediction was constant. The other columns are over the scored.
+        - ``max_drawdown``, see `max_drawdown`; NaN if eras are names without numbers,
+          because names have no order;
+        - ``positive_share``, the share of eras with a score above 0;
+        - ``n_eras``, the number of eras with a score, and ``n_constant``, the number of
+          eras without a score because the prediction was constant. The other columns
+          use only the eras with a score.
 
     Raises
     ------
@@ -119,8 +120,8 @@ def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
 
     if not isinstance(scores, pd.Series | pd.DataFrame):
         raise ValueError(
-            "scores must be a Series or a DataFrame, a row for each era, as era_scores "
-            f"returns it; got {type(scores).__name__}."
+            "scores must be a Series or a DataFrame with one row for each era, as "
+            f"era_scores returns; got {type(scores).__name__}."
         )
     table = _as_frame(scores)
     summary = _summary(table)
@@ -141,48 +142,51 @@ def summarize(
     meta_model: Any = None,
     last: int = 200,
 ) -> pd.DataFrame:
-    """Summarise predictions: their CORR over eras, and what else decides.
+    """Summarise predictions: their CORR over eras, and other metrics.
 
-    A mean CORR of .005 to .04 is sane, and more smells of leakage. A high CORR with a
-    BMC near 0 and a ``benchmark_corr`` near 1 is a copy of the benchmark.
+    A mean CORR of .005 to .04 is plausible; a higher one suggests leakage. A prediction
+    with a high CORR, a BMC near 0 and a ``benchmark_corr`` near 1 is a copy of the
+    benchmark.
 
     Parameters
     ----------
     y : array-like of shape (n_rows,)
         The target; rows where it is NaN are left out.
     prediction : array-like of shape (n_rows,) or (n_rows, n_predictions)
-        A frame's columns, or those of a 2-D array, are judged side by side.
+        The columns of a frame or 2-D array are summarised separately.
     eras : array-like of shape (n_rows,)
         The era of each row.
     features : array-like of shape (n_rows, n_features), default=None
-        Adds ``fnc`` and ``max_exposure``. FNC is over the eras that have two rows more
-        than features, or nothing is left of a prediction; ``fnc_n_eras`` says how many
-        they are, and where there is none, exposure comes alone. Feature-neutral scores
-        cost seconds an era with thousands of features: pass Numerai's medium
-        set.
+        Adds ``fnc`` and ``max_exposure``. FNC uses only eras with at least two more
+        rows than features, since in other eras neutralising leaves nothing of a
+        prediction; ``fnc_n_eras`` is the number of these eras. If there is none, only
+        ``max_exposure`` is added. With thousands of features, FNC takes seconds for
+        each era: pass Numerai's medium set.
     benchmark : array-like of shape (n_rows,) or frame, default=None
-        Adds ``bmc`` and ``benchmark_corr``. As in `era_scores`: a whole file is
-        matched by id.
+        Adds ``bmc`` and ``benchmark_corr``. As in `era_scores`, a whole file is matched
+        by id.
     meta_model : array-like of shape (n_rows,) or frame, default=None
-        Adds ``mmc``; likewise.
+        Adds ``mmc``; matched like `benchmark`.
     last : int, default=200
-        If there are more scored eras than this, every column is there again for the
-        last so many, with the suffix ``_last200``. Eras that are names have no last
-        ones, and no drawdown.
+        If there are more scored eras than this, each column is computed again over this
+        many last eras, with the suffix ``_last200``. Eras that are names have no order,
+        so they have neither last eras nor a drawdown.
 
     Returns
     -------
     DataFrame
-        A row for each prediction (named ``prediction`` for a vector): the columns of
-        `summarize_scores` for CORR, then the mean over eras of each added metric, by
-        its name, and with the suffix ``_n_eras`` how many eras that are: ``mmc`` is
-        over ``mmc_n_eras``, as the meta model may cover fewer than ``n_eras``. FNC,
-        BMC and MMC have ``_sd``, ``_sharpe`` and ``_max_drawdown``, too.
+        One row for each prediction (named ``prediction`` for a vector). It has the
+        columns of `summarize_scores` for CORR. Each added metric has a column with its
+        mean over eras, named after the metric, and a column with the number of these
+        eras, with the suffix ``_n_eras``. For instance, ``mmc`` is the mean over
+        ``mmc_n_eras`` eras, which can be fewer than ``n_eras`` if the meta model does
+        not cover all eras. FNC, BMC and MMC also have columns with the suffixes
+        ``_sd``, ``_sharpe`` and ``_max_drawdown``.
 
     Raises
     ------
     ValueError
-        As `era_scores`, and if `last` is not positive.
+        If `era_scores` raises it, or `last` is not positive.
 
     See Also
     --------
@@ -242,20 +246,20 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def metric_columns(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Summarise another metric than CORR, over the eras that it has a score of.
+    """Summarise a metric other than CORR, over the eras that have a score.
 
     Parameters
     ----------
     name : str
     table : DataFrame
-        Its era scores, a column a prediction.
+        Era scores of the metric, one column for each prediction.
 
     Returns
     -------
     DataFrame
-        A row for each prediction: the mean in the column `name`; with the suffixes
-        ``_sd``, ``_sharpe`` and ``_max_drawdown`` what says how steady it is, where
-        more is better; and ``_n_eras``.
+        One row for each prediction: the mean in the column `name`, and the number of
+        eras with the suffix ``_n_eras``. If higher is better for the metric, there are
+        also columns with the suffixes ``_sd``, ``_sharpe`` and ``_max_drawdown``.
     """
     steady = ["sd", "sharpe", "max_drawdown"] if name in _GAINS else []
     summary = _summary(table)[["mean", *steady, "n_eras"]].add_prefix(f"{name}_")
@@ -265,7 +269,7 @@ def metric_columns(name: str, table: pd.DataFrame) -> pd.DataFrame:
 def _extra_metrics(
     features: Any, benchmark: Any, meta_model: Any
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return the metrics that can be computed from what is given."""
+    """Return the metrics that can be computed from the given arguments."""
     metrics: list[tuple[str, dict[str, Any]]] = []
     if features is not None:
         metrics += [(m, {"features": features}) for m in ("fnc", "max_exposure")]

@@ -1,4 +1,4 @@
-"""What the era splitters share: rows, eras, purge and embargo."""
+"""Base classes of the era splitters: rows, eras, purge and embargo."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class EraFold(NamedTuple):
     train: Mask
     test: Mask
     purged: Mask
-    """What the scheme would train on, but for the purge."""
+    """Eras that the scheme would train on, and the purge removes."""
     embargoed: Mask
-    """What the scheme and the purge would leave, but for the embargo."""
+    """Eras that the scheme would train on, the purge keeps, and the embargo removes."""
 
 
 class BaseEraSplitter(BaseEstimator):
-    """Common part of the era splitters: which rows a choice of test eras gives.
+    """Base class of the era splitters, which turns folds of eras into folds of rows.
 
-    Leaves say in `_folds` which eras each fold tests and which it may train on; this
-    class takes away what the purge and the embargo forbid. Think twice before adding
-    anything else here.
+    A subclass defines in `_folds` which eras each fold tests and which eras it may
+    train on. This class removes the training eras that the purge and the embargo
+    forbid. Think twice before adding anything else here.
     """
 
     __metadata_request__split = {"groups": True}
@@ -52,7 +52,7 @@ class BaseEraSplitter(BaseEstimator):
     def _folds(
         self, numbers: NDArray[np.int64], purge: int
     ) -> Iterator[tuple[Mask, Mask]]:
-        """Yield, for each fold, masks over resolved eras: may train, and test."""
+        """Yield two masks over the resolved eras for each fold: may train, and test."""
 
     def split(self, X, y=None, groups=None):
         """Yield the rows of each fold.
@@ -60,10 +60,10 @@ class BaseEraSplitter(BaseEstimator):
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            A frame's column ``era`` tells the eras where `groups` does not.
+            If `groups` is None, a frame's column ``era`` gives the eras.
         y : array-like of shape (n_rows,), default=None
-            The target; its name may tell the purge. An era whose targets are all
-            NaN is not resolved yet.
+            The target. With ``purge="auto"`` its name can give the purge. An era whose
+            targets are all NaN is not resolved yet.
         groups : array-like of shape (n_rows,), default=None
             Era labels. Rows of ``"X"`` (live) and of eras that are not resolved are
             in no fold.
@@ -89,9 +89,9 @@ class BaseEraSplitter(BaseEstimator):
         Parameters
         ----------
         eras : array-like
-            Era labels, of rows or distinct.
+            Era labels: one for each row, or each era once.
         y : array-like, default=None
-            As in `split`; one value for each of `eras`.
+            As in `split`, with one value for each label in `eras`.
 
         Yields
         ------
@@ -104,36 +104,36 @@ class BaseEraSplitter(BaseEstimator):
 
     @property
     def _needs_order(self) -> bool:
-        """Whether the folds would be others if the eras were in another order.
+        """Whether the folds depend on the order of the eras.
 
-        Blocks of eras that are names without numbers are as good as any blocks.
+        If not, eras may be names without numbers: any blocks of such eras will do.
         """
         return False
 
     @property
     def _more_to_train(self) -> str:
-        """What leaves more eras to train on, for a message."""
+        """Advice in error messages on how to keep more training eras."""
         return "Test fewer eras at once"
 
     @property
     def _draws_anew(self) -> bool:
-        """Whether each call of `split` draws other folds."""
+        """Whether each call of `split` draws different folds."""
         return False
 
     def _check_numbers(self, numbers: NDArray[np.int64]) -> None:
-        """Raise where resolved eras are too few, whatever is drawn."""
+        """Raise if there are too few resolved eras for any random draw."""
 
     def _check_names(self, eras: EraIndex, purge: int) -> None:
-        """Raise where names do not tell what order or distances are needed for."""
+        """Raise if eras are names, and the splitter needs their order or distances."""
         if self._needs_order:
             require_numbers(eras, "groups")
         elif eras.named and (purge or self.embargo):
             raise ValueError(
-                f"{type(self).__name__} leaves out eras near those it tests (purge="
+                f"{type(self).__name__} leaves out eras near its test eras (purge="
                 f"{purge}, embargo={self.embargo}), but groups are names without "
                 f"numbers, such as {eras.labels[0]!r}. Number the eras by week, write "
-                "dates as '2020-01-03', or set both to 0 for targets that do not "
-                "overlap."
+                "dates as '2020-01-03', or set purge and embargo to 0 if targets do "
+                "not overlap."
             )
 
     def _purge(self, y) -> int:
@@ -188,7 +188,7 @@ class BaseEraSplitter(BaseEstimator):
 
 
 class FixedCountSplitter(BaseEraSplitter):
-    """Part of the splitters whose parameters alone give the number of folds."""
+    """Base class of splitters whose parameters alone set the number of folds."""
 
     @property
     @abstractmethod
@@ -201,10 +201,10 @@ class FixedCountSplitter(BaseEraSplitter):
         Parameters
         ----------
         X, y, groups
-            As in `split`. Where they tell the eras, it raises what `split` would
-            raise; without eras only the parameters are looked at. Of folds that each
-            call draws anew (``random_state=None``) it cannot know whether the purge
-            leaves some to train on.
+            As in `split`. If they contain eras, this method raises the errors that
+            `split` would raise; otherwise it checks only the parameters. With
+            ``random_state=None`` each call of `split` draws new folds, so this method
+            cannot check whether the purge leaves training eras.
 
         Returns
         -------
@@ -217,7 +217,7 @@ class FixedCountSplitter(BaseEraSplitter):
         return n_splits
 
     def _check_possible(self, eras: EraIndex, y: Any) -> None:
-        """Raise what `split` would raise; no generator of the caller's is moved."""
+        """Raise the errors of `split`, without advancing the caller's generator."""
         if self._draws_anew:
             _, numbers = self._resolved(eras, y)
             self._check_names(eras, self._purge(y))
@@ -228,7 +228,7 @@ class FixedCountSplitter(BaseEraSplitter):
 
 
 def resolved_eras(eras: EraIndex, y: Any = None) -> Mask:
-    """Which eras can be in a fold: not live, and with a known target.
+    """Return which eras can be in a fold: not live, and with a known target.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def resolved_eras(eras: EraIndex, y: Any = None) -> Mask:
     if n_rows != eras.n_rows:
         raise ValueError(
             f"y has {n_rows} values, but there are {eras.n_rows} era labels; "
-            "pass one of each for every row."
+            "pass one value and one label for each row."
         )
     unknown = _missing(y)
     if not unknown.any():
@@ -256,7 +256,7 @@ def resolved_eras(eras: EraIndex, y: Any = None) -> Mask:
 
 
 def _missing(y: Any) -> Mask:
-    """Which rows have no target at all."""
+    """Return which rows have no target at all."""
     import pandas as pd
 
     values = y if hasattr(y, "iloc") else np.asarray(y)
@@ -267,7 +267,7 @@ def _missing(y: Any) -> Mask:
 def _forbidden(
     numbers: NDArray[np.int64], test: Mask, purge: int, embargo: int
 ) -> tuple[Mask, Mask]:
-    """Which eras lie within the purge of a test era, and which in an embargo."""
+    """Return masks of the eras within a test era's purge, and within its embargo."""
     tested = numbers[test]
     after = np.searchsorted(tested, numbers)
     since = numbers - np.insert(tested, 0, -_FAR)[after]
@@ -276,7 +276,7 @@ def _forbidden(
 
 
 def _over_all(mask: Mask, resolved: Mask) -> Mask:
-    """Return a mask over the resolved eras as one over all."""
+    """Expand a mask over the resolved eras to all eras."""
     if len(mask) == len(resolved):
         return mask
     out = np.zeros(len(resolved), bool)

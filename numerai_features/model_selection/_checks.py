@@ -1,4 +1,4 @@
-"""Whether a split or a fitted pipeline leaks from one era into another."""
+"""Check whether a split or a fitted pipeline leaks from one era into another."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ if TYPE_CHECKING:
 
 
 def overlapping_eras(train: Any, test: Any, horizon: Any) -> NDArray[np.int64]:
-    """Return the training eras whose targets overlap those of a test era.
+    """Return the training eras whose targets overlap the target of a test era.
 
-    The target of an era is made of the returns of the `horizon` eras that follow, so
-    that those of two eras overlap where the eras are fewer than `horizon` apart.
+    The target of an era is computed from the returns of the next `horizon` eras. So the
+    targets of two eras overlap if the eras are fewer than `horizon` apart.
 
     Parameters
     ----------
     train, test : array-like
-        Era labels, of rows or distinct. The live era, ``"X"``, is far from all others.
+        Era labels: one for each row, or each era once. The live era, ``"X"``, overlaps
+        no other era.
     horizon : int or str
-        Eras that the target spans, or the name of a target that ends in its trading
-        days (20 days: 4 eras; 60: 12).
+        Number of eras that the target spans, or the target's name, which ends in its
+        number of trading days (20 days: 4 eras; 60: 12).
 
     Returns
     -------
     ndarray of int
-        Era numbers, ascending; those that are in both included.
+        Era numbers, ascending. They include the eras that are in both `train` and
+        `test`.
 
     Examples
     --------
@@ -67,47 +69,52 @@ def check_splits(
     y: Any = None,
     estimator: Any = None,
 ) -> pd.DataFrame:
-    """Return a table of the folds, or raise if one of them leaks.
+    """Return a table of the folds, or raise if a fold leaks.
 
-    A fold leaks if a training era is a test era too, or its target overlaps that of a
-    test era (see `overlapping_eras`); or if it holds rows of the live era. With `X`,
-    also if the model can see which era a row is of.
+    A fold leaks if a training era is also a test era, or if the target of a training
+    era overlaps the target of a test era (see `overlapping_eras`). The function also
+    raises if a fold contains rows of the live era or, with `X`, if the model can see
+    which era a row belongs to.
 
     Parameters
     ----------
     cv : splitter, int or iterable
-        Ours or anyone's: what scikit-learn takes as ``cv=``.
+        A splitter of this package, or anything else that scikit-learn accepts as
+        ``cv=``.
     eras : array-like of shape (n_rows,)
-        Era labels; handed to `cv` as groups. None takes the column ``era`` of `X`.
+        Era labels, passed to `cv` as groups. None: the column ``era`` of `X`.
     horizon : int or str
-        Eras that the target spans, or the target's name.
+        Number of eras that the target spans, or the target's name.
     X : array-like or frame of shape (n_rows, n_features), default=None
-        What the model will be fitted on. A column that tells the eras apart (the same
-        in all rows of an era, and different in most eras) is found by its contents,
-        under any name.
+        Features that the model will be fitted on. A column that identifies the era (one
+        value in all rows of an era, different values in most eras) is found by its
+        contents, whatever its name.
     y : array-like of shape (n_rows,), default=None
-        The target, for splitters that want it.
+        The target, for splitters that use it.
     estimator : estimator, default=None
-        What will be fitted on X, a Pipeline say. Then a column ``era`` in X is no error
-        as long as it does not reach the model: a clone is fitted on some rows, with
-        the era as target, and asked whether its predictions depend on the eras'
-        names. Without, a column ``era`` is an error.
+        Estimator that will be fitted on X, such as a Pipeline. With it, X may have a
+        column ``era`` if this column does not reach the model. To check this, a clone
+        is fitted on some rows with the era as target; its predictions must not depend
+        on the era labels. Without an estimator, a column ``era`` is an error.
 
     Returns
     -------
     DataFrame
-        A row for each fold: ``n_train_eras``, ``n_test_eras``, ``n_train_rows``,
-        ``n_test_rows``, ``first_test`` and ``last_test`` (era numbers),
-        ``gap_before`` and ``gap_after``: the distance in era numbers from a test era
-        back to the last training era before it, and on to the next one after it, the
-        smallest over the test eras (1: neighbours; missing where there is none).
+        One row for each fold, with the columns ``n_train_eras``, ``n_test_eras``,
+        ``n_train_rows``, ``n_test_rows``, ``first_test`` and ``last_test`` (era
+        numbers), ``gap_before`` and ``gap_after``. ``gap_before`` is the smallest
+        distance, in era numbers, from a test era to the last training era before it;
+        ``gap_after`` is the smallest distance to the next training era after it. A gap
+        of 1 means neighbours, <NA> that there is no such training era.
 
     Raises
     ------
     EraLeakageError
-        Its attribute ``eras`` holds the offending training eras.
+        If a fold leaks, or the model can see the era. Its attribute ``eras`` holds the
+        leaking training eras.
     ValueError
-        If the parameters do not fit together.
+        If a fold contains rows of unresolved eras, or the arguments do not fit
+        together.
 
     Examples
     --------
@@ -134,7 +141,7 @@ def check_splits(
 
     span = resolve_horizon(horizon)
     index = index_eras(X, eras)
-    if span > 1:  # else it is enough to tell the eras apart
+    if span > 1:  # otherwise distinct labels are enough
         require_numbers(index)
     resolved, table = resolved_eras(index, y), []
     for i, fold in enumerate(era_folds(cv, index, y)):
@@ -145,35 +152,36 @@ def check_splits(
     if X is not None:
         check_columns(as_frame(X), index, estimator)
     elif estimator is not None:
-        raise ValueError("estimator is checked on the rows of X, which is None.")
+        raise ValueError("estimator is checked on rows of X, but X is None. Pass X=.")
     return pd.DataFrame(table).astype("Int64").rename_axis("fold")
 
 
 @checked(estimator=[Methods(["get_params"])])
 def check_fitted_eras(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
-    """Tell which parts of a fitted estimator have seen eras that are to be scored.
+    """Report which parts of a fitted estimator were fitted on eras to be scored.
 
-    Walks a Pipeline, `LatentFeatures`, a FrozenEstimator, a finished search and the
-    like, and looks at ``fitted_eras_``, which every embedder of this package keeps.
+    Searches a Pipeline, `LatentFeatures`, a FrozenEstimator, a fitted search and the
+    like for the attribute ``fitted_eras_``, which every embedder of this package has.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted.
+        A fitted estimator.
     eras : array-like
-        Labels of the eras to score, of rows or distinct.
+        Labels of the eras to score: one for each row, or each era once.
     horizon : int or str
-        Eras that the target spans, or the target's name.
+        Number of eras that the target spans, or the target's name.
 
     Returns
     -------
     DataFrame
-        A row for each part that keeps its eras, by its path. ``estimator``: its class;
-        ``n_fitted``: eras that it was fitted on; ``n_scored``: those of them that are
-        to be scored; ``n_overlapping``: those whose targets overlap a scored era's;
-        ``eras``: the numbers of all these; ``leaks``: whether there is one, or <NA>
-        for a part that was fitted without eras. Empty if no part keeps its eras:
-        then nothing is known.
+        One row for each part that stores its eras, indexed by the part's path.
+        ``estimator``: its class. ``n_fitted``: number of eras that it was fitted on.
+        ``n_scored``: number of these eras that are to be scored. ``n_overlapping``:
+        number of the other fitted eras whose targets overlap the target of a scored
+        era. ``eras``: the era numbers counted in these two columns. ``leaks``: whether
+        there are any, or <NA> for a part that was fitted without eras. If no part
+        stores its eras, the only row is `estimator` itself, with <NA>.
 
     Examples
     --------
@@ -216,7 +224,7 @@ def check_fitted_eras(estimator: Any, eras: Any, horizon: Any) -> pd.DataFrame:
 
 
 def _unknown(estimator: Any) -> dict[str, Any]:
-    """Return what is told of an estimator whose eras nobody knows."""
+    """Return the row of an estimator whose fitted eras are unknown."""
     import pandas as pd
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
@@ -226,15 +234,15 @@ def _unknown(estimator: Any) -> dict[str, Any]:
         check_is_fitted(estimator)
     except NotFittedError as error:
         raise ValueError(
-            f"estimator must be fitted, for only then has it seen eras; this {name} is "
-            "not. Call fit first."
+            "estimator must be fitted, since only fit shows it any eras; this "
+            f"{name} is not fitted. Call fit first."
         ) from error
     counts = dict.fromkeys(("n_fitted", "n_scored", "n_overlapping"), pd.NA)
     return {"estimator": name, **counts, "eras": np.empty(0, np.int64), "leaks": pd.NA}
 
 
 def _numbers_together(**labels: Any) -> list[NDArray[np.int64]]:
-    """Return the era numbers of several lists of labels, all of one kind."""
+    """Return the sorted era numbers of each list of labels, all of the same kind."""
     indexes = [encode_eras(value, name=name) for name, value in labels.items()]
     name = " and ".join(labels)
     every = np.concatenate([index.labels for index in indexes])
@@ -254,9 +262,9 @@ def _check_fold(
     unresolved = ((train + test) > 0) & ~resolved
     if unresolved.any():
         raise ValueError(
-            f"Fold {fold} holds rows of eras whose target is not known yet: "
-            f"{tell_eras(eras.numbers[unresolved])}. Leave them out, or use a splitter "
-            "of this package, which does."
+            f"Fold {fold} contains rows of eras whose target is not known yet: "
+            f"{tell_eras(eras.numbers[unresolved])}. Leave these eras out, or use a "
+            "splitter of this package, which leaves them out."
         )
     trained, tested = eras.numbers[train > 0], eras.numbers[test > 0]
     leaking = trained[near_eras(trained, tested, horizon)]
@@ -264,8 +272,8 @@ def _check_fold(
         raise EraLeakageError(
             f"Fold {fold} trains on {len(leaking)} eras whose targets overlap those of "
             f"its test eras: {tell_eras(leaking)} (a target spans {horizon} eras, so "
-            f"that eras fewer than {horizon} apart overlap). Use a splitter that "
-            f"leaves them out, such as EraKFold(purge={horizon}).",
+            f"the targets of eras fewer than {horizon} apart overlap). Use a splitter "
+            f"that leaves such eras out, such as EraKFold(purge={horizon}).",
             leaking,
         )
 

@@ -1,4 +1,4 @@
-"""Every combination of blocks, tested at once."""
+"""Combinatorial purged cross-validation over groups of eras."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ _MOST_SPLITS = 100_000
 class CombinatorialPurgedEraCV(FixedCountSplitter):
     r"""Combinatorial purged cross-validation (López de Prado), over eras.
 
-    The eras are cut into `n_groups` contiguous groups, and every combination of
-    `n_test_groups` of them is tested once by a model of the others:
-    :math:`\binom{N}{k}` splits. So each group is predicted :math:`\binom{N-1}{k-1}`
-    times, by models of other eras; `backtest_paths` makes of that as many predictions
-    of the whole time, and the spread of their scores tells how much a single backtest
-    owes to chance.
+    The eras are cut into :math:`N` contiguous groups (`n_groups`). Each split tests one
+    combination of :math:`k` groups (`n_test_groups`) with a model trained on the other
+    groups, which gives :math:`\binom{N}{k}` splits. So each group is predicted
+    :math:`\binom{N-1}{k-1}` times, by models of other eras. `backtest_paths` assembles
+    these predictions into as many paths over all eras. The spread of the paths' scores
+    shows how much of a single backtest's score is chance.
 
     Parameters
     ----------
     n_groups : int, default=6
-        Groups of as many eras; the last has what is left over, too.
+        Number of groups. All have the same number of eras, except that the last group
+        also has the remainder.
     n_test_groups : int, default=2
-        Groups tested at once, fewer than `n_groups`.
+        Number of groups tested in each split, fewer than `n_groups`.
     purge, embargo, target
-        As in `EraKFold`; on both sides of every test group.
+        As in `EraKFold`. The purge applies to both sides of every test group.
 
     Attributes
     ----------
@@ -46,7 +47,7 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
 
     See Also
     --------
-    EraKFold : One group at a time, and one path.
+    EraKFold : Tests one group at a time, which gives one path.
 
     References
     ----------
@@ -99,8 +100,8 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
     def backtest_paths(self, predictions, X=None, y=None, groups=None):
         """Assemble the splits' predictions into paths over all eras.
 
-        Path p takes each group's predictions from the p-th split that tests it, as
-        skfolio and the book do.
+        Path p takes the predictions of each group from the p-th split that tests the
+        group, as in skfolio and in the book.
 
         Parameters
         ----------
@@ -117,7 +118,7 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
         Raises
         ------
         ValueError
-            If there are not as many predictions as test rows.
+            If the number of predictions differs from the number of test rows.
 
         Examples
         --------
@@ -159,7 +160,7 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
         return "Lower n_test_groups, or raise n_groups"
 
     def _era_paths(self, eras, y=None) -> Iterator[NDArray[np.intp]]:
-        """Yield for each split the path that each era's prediction is for; or -1."""
+        """Yield, for each split, the path of each era's prediction, or -1."""
         resolved, numbers = self._resolved(eras, y)
         self._check_numbers(numbers)
         group = self._group_of(len(numbers))
@@ -177,19 +178,19 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
             yield list(tested)
 
     def _check_groups(self):
-        """Raise where no eras could be split so."""
+        """Raise if no number of eras could be split with these parameters."""
         if self.n_test_groups >= self.n_groups:
             raise ValueError(
                 f"n_test_groups={self.n_test_groups} must be less than "
-                f"n_groups={self.n_groups}: the others are trained on."
+                f"n_groups={self.n_groups}: models are trained on the other groups."
             )
         n_splits = comb(self.n_groups, self.n_test_groups)
         if n_splits > _MOST_SPLITS:
             raise ValueError(
                 f"n_groups={self.n_groups} and n_test_groups={self.n_test_groups} give "
                 f"{n_splits:,} splits, each with a model to fit; at most "
-                f"{_MOST_SPLITS:,} are allowed. Lower n_groups, or take n_test_groups "
-                "further from its half."
+                f"{_MOST_SPLITS:,} are allowed. Lower n_groups, or choose "
+                "n_test_groups further from n_groups / 2."
             )
 
     def _check_numbers(self, numbers):

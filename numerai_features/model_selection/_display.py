@@ -1,4 +1,4 @@
-"""The picture of the folds."""
+"""Plot of the folds of a splitter."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class _Look(NamedTuple):
     hatch: str | None = None
 
 
-# Okabe and Ito's colours, chosen such that their greys differ, too. What nothing is
-# done with is thin, so that it needs no colour; what is wrong is hatched.
+# Colours of Okabe and Ito that also differ as greys. Eras that are not used are drawn
+# thin, so they need no colour; eras that leak are hatched.
 _LOOKS = (
     _Look("not used", "#BBBBBB", height=0.12),
     _Look("train", "#0072B2"),
@@ -40,32 +40,31 @@ _WIDTH, _LEAST_HEIGHT, _MOST_HEIGHT = 9.0, 2.4, 10.0  # inches
 
 
 class EraSplitDisplay:
-    """The eras of every fold: train, purge, embargo and test.
+    """Plot of the eras of every fold: train, purge, embargo and test.
 
-    Made by `from_cv`, for any splitter: what it would train on that overlaps what it
-    tests is drawn in a warning colour.
+    Create it with `from_cv`, from any splitter. Training eras that overlap a test era
+    are drawn in a warning colour.
 
     Parameters
     ----------
     states : ndarray of shape (n_folds, n_eras), int8
-        What each fold does with each era: 0 nothing, 1 trains on it, 2 leaves it out
-        for the purge or 3 for the embargo, 4 tests it, 5 trains on it though it
-        overlaps a test era.
+        The use of each era in each fold: 0 not used, 1 train, 2 left out by the purge,
+        3 left out by the embargo, 4 test, 5 train although it overlaps a test era.
     era_numbers : ndarray of shape (n_eras,), int64
-        The eras' numbers, ascending, without the live one.
+        Era numbers, ascending, without the live era.
     splitter_name : str, default=None
-        The title.
+        Title of the plot.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was drawn last.
+        The axes of the last plot.
     figure_ : matplotlib Figure
         The figure of `ax_`.
 
     See Also
     --------
-    EraKFold : A splitter that purges; its ``split_eras`` gives the eras as numbers.
+    EraKFold : A splitter that purges; its ``split_eras`` yields era numbers.
 
     Examples
     --------
@@ -80,7 +79,7 @@ class EraSplitDisplay:
      [1 1 1 2 4 4 4 4 2 3 1 1]
      [1 1 1 1 1 1 1 2 4 4 4 4]]
 
-    Folds that were not made for targets which overlap:
+    Folds of a splitter that does not allow for overlapping targets:
 
     >>> display = EraSplitDisplay.from_cv(KFold(3), eras, horizon=2)
     >>> print(display.states)
@@ -131,25 +130,26 @@ class EraSplitDisplay:
         Parameters
         ----------
         cv : splitter, int or iterable
-            A splitter of this package, or whatever scikit-learn takes: a splitter (era
-            numbers are its groups), a number of folds, or pairs of train and test rows.
+            A splitter of this package, or anything that scikit-learn accepts: a
+            splitter (its groups are the era numbers), a number of folds, or pairs of
+            train and test rows.
         eras : array-like of shape (n_rows,), default=None
-            Era labels. For a splitter of this package distinct ones are enough; for
-            any other, one for each row, in the order of the rows. The live era is not
-            drawn.
+            Era labels. A splitter of this package needs each era only once; any other
+            splitter needs one label for each row, in the order of the rows. The live
+            era is not drawn.
         X : frame of shape (n_rows, n_columns), default=None
-            Its column ``era`` tells the eras where `eras` does not; nothing else of it
-            is looked at.
+            If `eras` is None, its column ``era`` gives the eras. Its other columns are
+            not used.
         y : array-like of shape (n_rows,), default=None
-            The target, where the splitter asks for it: its name may tell the purge,
-            and eras whose targets are all NaN are in no fold.
+            The target, if the splitter uses it. With ``purge="auto"`` its name can give
+            the purge. Eras whose targets are all NaN are in no fold.
         horizon : int or str, default=None
-            Eras that the target spans, or the target's name: then training eras fewer
-            than so many era numbers before or after a test era are shown as
-            overlapping it. None: only eras of which a fold both trains on rows and
-            tests rows.
+            Number of eras that the target spans, or the target's name. Training eras
+            fewer than this many era numbers before or after a test era are drawn as
+            overlapping. None: only eras with both training and test rows in a fold are
+            drawn as overlapping.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on. None: a new figure.
 
         Returns
         -------
@@ -158,8 +158,8 @@ class EraSplitDisplay:
         Raises
         ------
         ValueError
-            If there are no eras, `horizon` is not a horizon, the splitter
-            yields no folds or rows that are not there, or it raises itself.
+            If there are no eras, `horizon` is invalid, or the splitter yields no folds,
+            yields rows that do not exist, or raises an error itself.
         ImportError
             If matplotlib is not installed.
         """
@@ -168,7 +168,7 @@ class EraSplitDisplay:
         drawn, numbers = index.resolved, index.numbers[index.resolved]
         if not drawn.any():
             raise ValueError(
-                f"eras has {index.n_rows} labels, and none of a resolved era: there "
+                f"eras has {index.n_rows} labels, but none of a resolved era, so there "
                 "are no folds to draw. Pass all training eras."
             )
         folds = [
@@ -188,8 +188,8 @@ class EraSplitDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure. The legend is at its right, outside:
-            let the figure have ``layout="constrained"``.
+            Axes to draw on. None: a new figure. The legend is outside the axes, on
+            their right; it needs a figure with ``layout="constrained"``.
 
         Returns
         -------
@@ -208,8 +208,8 @@ class EraSplitDisplay:
             pyplot = import_optional("matplotlib.pyplot", **options)
             height = min(max(_LEAST_HEIGHT, 1.2 + 0.32 * n_folds), _MOST_HEIGHT)
             _, ax = pyplot.subplots(figsize=(_WIDTH, height), layout="constrained")
-        # Where an era is every fourth week's, its bar is four weeks wide; where eras
-        # are missing among others, there is a gap.
+        # If only every fourth era is present, a bar is four eras wide. Other missing
+        # eras leave a gap.
         width = int(min(np.diff(numbers), default=1))
         bars = {}
         for i, fold in enumerate(self.states):
@@ -220,7 +220,7 @@ class EraSplitDisplay:
                     [(start, length) for s, start, length in runs if s == state],
                     (i - look.height / 2, look.height),
                     facecolor=look.colour,
-                    edgecolor="white",  # of the hatches
+                    edgecolor="white",  # colour of the hatches
                     hatch=look.hatch,
                     linewidth=0,
                 )
@@ -246,7 +246,7 @@ class EraSplitDisplay:
 
 
 def _folds(cv: Any, index: EraIndex, y: Any) -> Iterable[EraFold]:
-    """Return the folds as masks over the eras, of any splitter."""
+    """Return the folds of any splitter as masks over the eras."""
     if isinstance(cv, BaseEraSplitter):
         return cv._era_folds(index, y)
     none = np.zeros(index.n_eras, bool)
@@ -272,7 +272,7 @@ def _states(
 def _runs(
     fold: NDArray[np.int8], numbers: NDArray[np.int64], width: int
 ) -> list[tuple[int, float, int]]:
-    """Return state, left end and length of every run of eras that are alike."""
+    """Return state, left end and length of each run of eras with the same state."""
     ends = (np.diff(fold) != 0) | (np.diff(numbers) != width)
     first = np.flatnonzero(np.append(True, ends))
     last = np.flatnonzero(np.append(ends, True))

@@ -18,16 +18,16 @@ from numerai_features.model_selection._base import BaseEraSplitter
 
 Counts = NDArray[np.int64]
 Chosen = slice | NDArray[np.intp]
-"""Some of the rows."""
+"""Selected rows: a slice, or row indices."""
 
 
 class Fold(NamedTuple):
-    """The rows of a fold; a slice where they lie together, so that they are a view.
+    """The rows of a fold; contiguous rows are a slice, which selects a view.
 
     Attributes
     ----------
     number : int
-        Its place among the folds.
+        Index of the fold.
     train : slice or ndarray of int
         Training rows whose target is known.
     test : slice or ndarray of int
@@ -40,12 +40,12 @@ class Fold(NamedTuple):
 
 
 def index_eras(X: Any, eras: Any) -> EraIndex:
-    """Return the eras of rows, from labels or else from the column of a frame.
+    """Return the eras of rows, from labels or, without labels, from a frame's column.
 
     Raises
     ------
     ValueError
-        If there are none, or not one for each row of X.
+        If there are no eras, or not one era for each row of X.
     """
     labels = find_eras(X, eras)
     if labels is None:
@@ -59,21 +59,22 @@ def index_eras(X: Any, eras: Any) -> EraIndex:
 def era_folds(
     cv: Any, eras: EraIndex, y: Any = None
 ) -> Iterator[tuple[Counts, Counts]]:
-    """Yield each fold of any splitter by its rows in each era.
+    """Yield, for each fold of any splitter, the number of its rows in each era.
 
     Parameters
     ----------
     cv : splitter, int or iterable
-        What scikit-learn takes as ``cv=``.
+        Anything that scikit-learn accepts as ``cv=``.
     eras : EraIndex
-        Of the rows.
+        Eras of the rows.
     y : array-like, default=None
         The target.
 
     Yields
     ------
     train, test : ndarray of shape (n_eras,), int
-        Numbers of rows; with a foreign splitter an era can have some in both.
+        Numbers of training and of test rows. With a splitter of another package, an era
+        can have both.
     """
     if isinstance(cv, BaseEraSplitter):
         for fold in cv._era_folds(eras, y):
@@ -94,21 +95,21 @@ def row_folds(
 def read_folds(
     folds: Any, n_rows: int, cv: str = "cv"
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield the rows of folds that anyone's splitter yields, as indices.
+    """Yield the rows of the folds of any splitter, as indices.
 
     Parameters
     ----------
     folds : iterable
         Pairs of indices or masks.
     n_rows : int
-        How many rows there are.
+        Number of rows.
     cv : str, default="cv"
-        What the messages call the splitter.
+        Name of the splitter in error messages.
 
     Raises
     ------
     ValueError
-        If a fold is no pair of rows that are there.
+        If a fold is not a pair of rows, or contains rows that do not exist.
     """
     for number, fold in enumerate(folds):
         train, test = _pair(fold, number, cv)
@@ -126,20 +127,21 @@ def folds_to_run(
     y: Any = None,
     first: int = 0,
 ) -> Iterator[Fold]:
-    """Yield the folds of any splitter as a model can be trained on them.
+    """Yield the folds of any splitter, without training rows that have no target.
 
     Parameters
     ----------
     cv : splitter, int or iterable
-        What scikit-learn takes as ``cv=``.
+        Anything that scikit-learn accepts as ``cv=``.
     eras : EraIndex
-        Of the rows.
+        Eras of the rows.
     target : ndarray of shape (n_rows,)
-        NaN where it is unknown: those rows are not trained on.
+        NaN if unknown: such rows are not trained on.
     y : array-like, default=None
-        What the splitter is given; with it ours leave out eras without a target.
+        Passed to the splitter. With it, splitters of this package leave out eras
+        without a target.
     first : int, default=0
-        The number of the first fold.
+        Index of the first fold.
 
     Yields
     ------
@@ -148,7 +150,7 @@ def folds_to_run(
     Raises
     ------
     ValueError
-        If a fold has no rows to train on or to test, or none of the former a target.
+        If a fold has no training rows, no test rows, or no training row with a target.
     """
     unknown = np.isnan(target)
     for number, (train, test) in enumerate(row_folds(cv, eras, y), start=first):
@@ -167,13 +169,13 @@ def folds_to_run(
 
 
 def count_folds(cv: Any, eras: EraIndex, y: Any = None) -> int:
-    """Return how many folds `row_folds` yields."""
+    """Return the number of folds that `row_folds` yields."""
     splitter, *arguments = _splitting(cv, eras, y)
     return int(splitter.get_n_splits(*arguments))
 
 
 def read_cv(cv: Any, y: Any = None) -> Any:
-    """Return a splitter, whatever came as ``cv=``; pairs of rows are listed once."""
+    """Convert any ``cv=`` argument to a splitter; pairs of rows are read only once."""
     from sklearn.model_selection import check_cv
 
     if not isinstance(cv, Integral) and not hasattr(cv, "split"):
@@ -185,10 +187,10 @@ def read_cv(cv: Any, y: Any = None) -> Any:
 
 
 def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
-    """Return a splitter, and X, y and groups for it; no features are needed."""
+    """Return a splitter and the arguments of its `split`; X is a placeholder."""
     splitter = read_cv(cv, y)
     X = np.broadcast_to(np.int8(0), (eras.n_rows, 1))
-    # scikit-learn's own splitters warn of groups that they ignore
+    # scikit-learn's own splitters warn about groups that they ignore
     takes_groups = not hasattr(splitter, "get_metadata_routing") or consumes(
         splitter, "split", "groups"
     )
@@ -196,7 +198,7 @@ def _splitting(cv: Any, eras: EraIndex, y: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def _pair(fold: Any, number: int, cv: str = "cv") -> Any:
-    """Return what a splitter yields, if it is two things."""
+    """Return a fold if it is a pair; otherwise raise."""
     if isinstance(fold, np.ndarray) and fold.ndim:
         fold = tuple(fold)
     if isinstance(fold, tuple | list) and len(fold) == 2:
@@ -208,12 +210,12 @@ def _pair(fold: Any, number: int, cv: str = "cv") -> Any:
 
 
 def _places(rows: Any, n_rows: int, owner: str, cv: str) -> NDArray[np.intp]:
-    """Return rows as indices: a list or a mask may come, too."""
+    """Convert rows, given as indices or as a mask, to indices."""
     if _is_list_of_arrays(rows):
         raise ValueError(
             f"{cv} must yield the rows of a fold in one array; {owner} are a list of "
-            f"{len(rows)} arrays, as of combinatorial splitters of other packages. "
-            "Join them by np.concatenate, or use CombinatorialPurgedEraCV."
+            f"{len(rows)} arrays, as from combinatorial splitters of other packages. "
+            "Join them with np.concatenate, or use CombinatorialPurgedEraCV."
         )
     places: NDArray[Any] = np.asarray(rows)
     if places.ndim != 1:
@@ -222,7 +224,7 @@ def _places(rows: Any, n_rows: int, owner: str, cv: str) -> NDArray[np.intp]:
         if len(places) != n_rows:
             raise _no_rows(n_rows, owner, cv, f"a mask of {len(places)} rows")
         return np.flatnonzero(places)
-    if not places.size:  # numpy makes floats of []
+    if not places.size:  # numpy converts [] to floats
         return np.empty(0, np.intp)
     if places.dtype.kind not in "iu":
         raise _no_rows(n_rows, owner, cv, f"of dtype {places.dtype}")
@@ -230,7 +232,7 @@ def _places(rows: Any, n_rows: int, owner: str, cv: str) -> NDArray[np.intp]:
     if low < -n_rows or high >= n_rows:
         raise _no_rows(n_rows, owner, cv, f"from {low} to {high}")
     places = places.astype(np.intp, copy=False)
-    return places if low >= 0 else places % n_rows  # from the end, as numpy has it
+    return places if low >= 0 else places % n_rows  # negative: from the end
 
 
 def _is_list_of_arrays(rows: Any) -> bool:
@@ -242,10 +244,10 @@ def _is_list_of_arrays(rows: Any) -> bool:
 
 
 def _no_rows(n_rows: int, owner: str, cv: str, got: str) -> ValueError:
-    what, advice = "rows", "Let it split the rows that it is handed."
+    what, advice = "rows", "Let it split the rows that it is given."
     if cv == "cv":
         what = "labels in eras"
-        advice = "Pass as eras one label for each row that cv splits."
+        advice = "Pass eras= with one label for each row that cv splits."
     return ValueError(
         f"{cv} must yield row indices below {n_rows}, or masks of {n_rows} rows, "
         f"as many as there are {what}; {owner} are {got}. {advice}"
@@ -253,13 +255,13 @@ def _no_rows(n_rows: int, owner: str, cv: str, got: str) -> ValueError:
 
 
 def no_folds(given: Any, cv: str = "cv") -> ValueError:
-    """Return the error for a splitter, or pairs of rows, of which nothing came."""
+    """Return the error for a splitter, or pairs of rows, that yields no folds."""
     advice = "Pass a splitter that splits these rows."
     if not hasattr(given, "split"):
         advice = (
             "Pass a splitter, or pairs of training and test rows. A generator is empty "
-            "when it was gone through before: pass list(splitter.split(...)), or the "
-            "splitter itself."
+            "after its first use: pass list(splitter.split(...)), or the splitter "
+            "itself."
         )
     return ValueError(f"{cv} yields no folds; got {given!r}. {advice}")
 

@@ -1,4 +1,4 @@
-"""Folds that are each tested by a model of all the other eras."""
+"""K-fold splitters: each fold is tested by a model of the other eras."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ class EraKFold(FixedCountSplitter):
     n_splits : int, default=5
         Number of folds.
     shuffle : bool, default=False
-        False: each fold tests a contiguous block of eras. True: chunks of eras drawn
-        at random.
+        If False, each fold tests a contiguous block of eras. If True, each fold tests
+        chunks of eras drawn at random.
     chunk : int, default=None
-        Length, in era numbers, of the chunks that stay together; None means 1. With
-        ``shuffle=True`` let it be several times the purge: of single eras drawn at
-        random nearly all are near a test era, and the purge leaves few to train on,
-        or none.
+        Length, in era numbers, of the chunks whose eras stay in one fold; None means 1.
+        With ``shuffle=True`` choose several times the purge. If single eras are drawn
+        at random, nearly all other eras are near a test era, so the purge leaves few
+        training eras or none.
     purge : int or "auto", default="auto"
         Training eras at most this many era numbers before or after a test era are
-        left out. "auto" takes it from `target`, else from ``y.name``, else it is 16.
+        left out. "auto" takes the purge from `target`, or else from ``y.name``; without
+        either it is 16.
     embargo : int, default=0
-        Further eras left out after each test era, beyond the purge: those whose
-        features were made from the tested returns.
+        Number of further eras left out after each test era, beyond the purge, because
+        their features are computed from the tested returns.
     target : str, default=None
-        The target's name; its trading days give the purge (20 days: 8; 60: 16).
+        The target's name; its number of trading days gives the purge (20 days: 8 eras;
+        60: 16).
     random_state : int, RandomState instance or None, default=None
         Seed for `shuffle`.
 
     See Also
     --------
-    EraWalkForward : Train on the past alone.
-    RepeatedEraKFold : Several times, with other borders.
+    EraWalkForward : Trains on the past only.
+    RepeatedEraKFold : Repeats the K folds with different borders.
 
     Examples
     --------
@@ -96,7 +98,7 @@ class EraKFold(FixedCountSplitter):
     @property
     def _more_to_train(self):
         if self.shuffle:
-            return "Shuffle longer pieces (chunk=, several times the purge)"
+            return "Shuffle longer chunks (chunk=, several times the purge)"
         return "Raise n_splits, for shorter folds"
 
     def _chunks(self, numbers):
@@ -117,28 +119,28 @@ class EraKFold(FixedCountSplitter):
 
 
 class RepeatedEraKFold(FixedCountSplitter):
-    """K folds of contiguous eras, repeated with other borders between them.
+    """K folds of contiguous eras, repeated with different borders between the folds.
 
-    In each repetition the eras are laid in a ring, which is cut into `n_splits` blocks
-    from an era drawn at random. So the block over the cut tests the first and the last
-    eras together; all others are contiguous.
+    Each repetition arranges the eras in a ring and cuts it into `n_splits` blocks,
+    starting at a random era. So one block can contain both the first and the last eras;
+    all other blocks are contiguous.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds of a repetition.
+        Number of folds in each repetition.
     n_repeats : int, default=5
-        Number of repetitions, no two of which share a border; so at most the number
-        of eras that a fold tests.
+        Number of repetitions. No two repetitions share a border, so there can be at
+        most as many as a fold has test eras.
     purge, embargo, target
         As in `EraKFold`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the borders.
+        Seed for the borders.
 
     See Also
     --------
-    EraKFold : A single time.
-    CombinatorialPurgedEraCV : Every combination of blocks.
+    EraKFold : K folds without repetition.
+    CombinatorialPurgedEraCV : Tests every combination of blocks.
 
     Examples
     --------
@@ -197,7 +199,7 @@ class RepeatedEraKFold(FixedCountSplitter):
             raise ValueError(
                 f"n_repeats={self.n_repeats} must be at most {n_borders}: {n_eras} "
                 f"resolved eras cannot be cut into {self.n_splits} blocks more often "
-                "without a border that was there before. Lower n_repeats or n_splits."
+                "without repeating a border. Lower n_repeats or n_splits."
             )
 
     def _folds(self, numbers, purge):

@@ -54,16 +54,16 @@ if TYPE_CHECKING:
 
 
 class _Data(NamedTuple):
-    """What every fold takes its rows from."""
+    """The data from which each fold selects its rows."""
 
-    rows: Rows  # X as it came; one target; eras, of which names are ranked
-    y: Any  # as it came, for `fit`
-    hand_on_eras: bool  # or else X has them
+    rows: Rows  # X as passed; one target; eras, with names ranked
+    y: Any  # as passed, for `fit`
+    hand_on_eras: bool  # whether to pass eras on; if not, X has them
     params: dict[str, Any]
 
     @property
     def target(self) -> NDArray[np.float64]:
-        """The target, NaN where it is not known."""
+        """The target, NaN if unknown."""
         assert self.rows.y is not None
         return self.rows.y[:, 0]
 
@@ -88,52 +88,55 @@ def cross_val_predict_eras(
     memory: Any = None,
     verbose: bool | int = True,
 ) -> pd.DataFrame:
-    """Predict every test row by a model of its fold, and score every era.
+    """Predict the test rows of every fold, and score every era.
 
-    Unlike scikit-learn's ``cross_val_predict`` it takes splitters whose folds overlap
-    or leave rows out (walk forward, combinatorial, repeated), keeps what is done, and
-    scores by era.
+    Unlike scikit-learn's ``cross_val_predict``, it accepts splitters whose test folds
+    overlap or leave rows out (walk forward, combinatorial, repeated), can store
+    finished folds, and scores by era.
 
     Parameters
     ----------
     estimator : estimator
-        With ``fit`` and ``predict``; a Pipeline, say. Each fold fits a clone.
+        Estimator with ``fit`` and ``predict``, such as a Pipeline. Each fold fits a
+        clone.
     X : array-like or frame of shape (n_rows, n_features)
-        Handed on as it is. Training rows of a fold that lie together, as in a walk
-        forward, are a view of an array, not a copy.
+        Passed to the estimator without conversion. If X is an array and the training
+        rows of a fold are contiguous, as in a walk forward, the fold uses a view of X,
+        not a copy.
     y : array-like of shape (n_rows,)
-        The target. Training rows without one (NaN) are left out; test rows are
-        predicted with or without.
+        The target. Training rows without a target (NaN) are left out. Test rows are
+        predicted with or without a target.
     eras : array-like of shape (n_rows,), default=None
-        Era labels; None takes the column ``era`` of X. Steps that use eras get them,
-        also from arrays: by metadata routing, which is on while a fold is fitted if
-        the estimator asks for eras.
+        Era labels. None: the column ``era`` of X. Steps that use eras receive these
+        labels, even if X is an array, by metadata routing. Routing is enabled during a
+        fold if the estimator requests eras.
     cv : splitter, int or iterable, default=None
-        Ours or anyone's, see `check_splits`; gets the eras as groups. None means
+        Any splitter, as in `check_splits`. It receives the eras as groups. None means
         `EraKFold()`.
     params : dict, default=None
-        Handed to ``fit``; of values with one item a row, those of the training rows.
+        Passed to ``fit``. Of a value with one item for each row, ``fit`` receives the
+        items of the training rows.
     n_jobs : int, default=None
-        Folds at once, as joblib counts them. Processes share a memory-mapped X and
-        copy a frame.
+        Number of folds that run at once, as in joblib. Processes share a memory-mapped
+        X, and copy a frame.
     memory : str, path or joblib.Memory, default=None
-        Folder that keeps finished folds; of a joblib.Memory the one that its
-        ``clear()`` removes. The same call takes them from there, so that
-        an interrupted one goes on where it was; and where only the model behind
-        `LatentFeatures` has changed, its fitted embedders are taken from there. X is
-        known by its contents. With ``random_state=None`` a kept result is the first.
-        Fitted embedders are pickles: use no folder that somebody else can write to.
+        Folder for finished folds; for a joblib.Memory, the folder that its ``clear()``
+        removes. The same call reads finished folds from it, so an interrupted call
+        resumes. If only the model after `LatentFeatures` has changed, the fitted
+        embedders are read from it. X is identified by its contents. With
+        ``random_state=None`` the first stored result is returned again. Fitted
+        embedders are stored as pickles: do not use a folder that others can write to.
     verbose : bool or int, default=True
-        Whether to show progress over folds.
+        Whether to show a progress bar over the folds.
 
     Returns
     -------
     DataFrame
-        A row for each test row of each fold, in the order of folds and then of rows,
-        indexed as X or y is (by id): ``era`` (number, or name), ``fold``, ``target``,
-        ``prediction``, and ``corr``, the CORR of that era in that fold (NaN where it
-        cannot be scored). With `CombinatorialPurgedEraCV` also ``path``, the backtest
-        path that the prediction belongs to.
+        One row for each test row of each fold, ordered by fold and then by row, with
+        the index of X or y (ids). Columns: ``era`` (number, or name), ``fold``,
+        ``target``, ``prediction``, and ``corr``, the CORR of the era in the fold (NaN
+        if the era cannot be scored). With `CombinatorialPurgedEraCV` also ``path``, the
+        backtest path that the prediction belongs to.
 
     Raises
     ------
@@ -194,7 +197,7 @@ def cross_val_predict_eras(
             tests.append(fold.test)
             yield Task(fold.number, partial(_run, estimator, cache, key, data, fold))
 
-    # What outlives this call is kept by `memory`, within the process that makes it.
+    # Results that outlive this call are stored by `memory`, in the process of the fold.
     done: dict[int, tuple[NDArray[Any], NDArray[np.float64]]] = {}
     total = count_folds(cv, index, y)
     run_folds(tasks(), done, total=total, n_jobs=n_jobs, verbose=bool(verbose))
@@ -211,15 +214,15 @@ def cross_val_predict_eras(
 
 
 def _reach(cv: Any, y: Any) -> int:
-    """Return how many eras from a tested one an embedder may first have been fitted."""
+    """Return the smallest distance in eras at which a pre-fitted embedder is safe."""
     return cv._purge(y) + 1 if isinstance(cv, BaseEraSplitter) else 1
 
 
 def _remember(estimator: Any, cache: Cache) -> None:
-    """Let the embedders of an estimator keep what they fit.
+    """Let the parts of an estimator cache their fits.
 
-    A Pipeline keeps whole tables; it is told to only where nothing in it can keep the
-    latents alone.
+    A Pipeline would cache whole tables, so it gets the cache only if no part of it can
+    cache the latents alone.
     """
     from sklearn.pipeline import Pipeline
 
@@ -250,7 +253,7 @@ def _run(
     else:
         prediction = cache.recall_array("prediction", (key, train, test), make)
     eras, target = data.rows.era_index.row_keys[test], data.target[test]
-    if pd.Series(target).groupby(eras).nunique().max() < 2:  # nothing to score by
+    if pd.Series(target).groupby(eras).nunique().max() < 2:  # no era can be scored
         return prediction, np.full(len(prediction), np.nan)
     tell("scores")
     return prediction, era_scores(target, prediction, eras).reindex(eras).to_numpy()
@@ -259,7 +262,7 @@ def _run(
 def _fit_and_predict(
     estimator: Any, data: _Data, train: Chosen, test: Chosen
 ) -> NDArray[Any]:
-    """Return the predictions of a model of the training rows for the test rows."""
+    """Fit a clone to the training rows, and predict the test rows."""
     from sklearn import config_context
     from sklearn.base import clone
 
@@ -284,7 +287,7 @@ def _fit_and_predict(
 
 
 def _of_rows(params: dict[str, Any], rows: Chosen, n_rows: int) -> dict[str, Any]:
-    """Return parameters of fit; of those with one item a row, some rows."""
+    """Return parameters of fit; values with one item for each row are cut to `rows`."""
     return {
         name: take_rows(value, rows) if _has_rows(value, n_rows) else value
         for name, value in params.items()

@@ -1,9 +1,9 @@
-"""The one runner of folds, for `cross_val_predict_eras` and for experiments.
+"""Run the folds of `cross_val_predict_eras` and of experiments.
 
-It knows nothing of rows or models. Whoever has folds to run writes each piece of work
-as a `Task`, and hands over a store: what the store holds already is not done again, and
-what is finished is in the store before the next piece is waited for. So a run that is
-interrupted, by Ctrl-C or by an error, has lost nothing but what was being done.
+The runner does not depend on rows or models. The caller describes each piece of work as
+a `Task`, and passes a store. Tasks whose results are in the store are skipped. A result
+is stored before the runner waits for the next one. So a run that is interrupted by
+Ctrl-C or by an error loses only the tasks in progress.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Task(NamedTuple):
     Attributes
     ----------
     key : hashable
-        What the store knows its result by.
+        Key of the result in the store.
     do : callable
-        Does it and returns the result. It is called with a function that shows, beside
-        the progress bar, a word for what is being done just now.
+        Does the work and returns the result. Its argument is a function that shows a
+        word for the current step beside the progress bar.
     label : str
-        What stands in front of the progress bar meanwhile.
+        Text before the progress bar during the task.
     """
 
     key: Hashable
@@ -36,7 +36,7 @@ class Task(NamedTuple):
 
 
 class Store(Protocol):
-    """Results of finished tasks by their keys; a dict is one."""
+    """Results of finished tasks by key, such as a dict."""
 
     def __len__(self) -> int: ...
 
@@ -54,24 +54,25 @@ def run_folds(
     unit: str = "fold",
     verbose: bool = True,
 ) -> None:
-    """Do every task whose result is not in the store yet, and put it there.
+    """Run each task whose result is not in the store, and store its result.
 
     Parameters
     ----------
     tasks : iterable of Task
-        Taken one by one, and hardly sooner than they are done: a generator need not
-        hold the rows of all folds at once. In order (one job) the next task is taken
-        when the result of the last one is in the store, so that it may look there.
+        Tasks are taken one by one, shortly before they run, so a generator need not
+        hold the rows of all folds at once. With one job, the next task is taken after
+        the previous result is in the store, so that the generator can read this result.
     store : dict, or another mapping
-        Where results go; it holds no others than those of these tasks.
+        Receives the results. It must not contain results of other tasks.
     total : int
-        How many tasks there are.
+        Number of tasks.
     n_jobs : int, default=None
-        Tasks at once, as joblib counts them; then tasks and results are pickled.
+        Number of tasks that run at once, as in joblib. With several jobs, tasks and
+        results are pickled.
     unit : str, default="fold"
-        What the progress bar counts.
+        Unit that the progress bar counts.
     verbose : bool, default=True
-        Whether to show the bar. There is none where everything is done already.
+        Whether to show the bar. It is hidden if all results are in the store already.
     """
     from joblib import effective_n_jobs
     from sklearn.utils.parallel import Parallel, delayed
@@ -86,7 +87,7 @@ def run_folds(
             for task in tasks:
                 if task.key in store:
                     continue
-                if in_order:  # of several at once no single one could be named
+                if in_order:  # several tasks at once have no single label
                     bar.set_description(task.label)
                 yield delayed(_do)(task, bar.set_postfix_str if in_order else _silent)
 
@@ -100,4 +101,4 @@ def _do(task: Task, tell: Tell) -> tuple[Hashable, Any]:
 
 
 def _silent(word: str) -> None:
-    """Take the place of the bar where it is out of reach: in another process."""
+    """Replace the progress bar in other processes, which cannot reach it."""

@@ -1,4 +1,4 @@
-"""Columns that tell a model which era a row is of."""
+"""Find columns that identify the era of a row."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from numerai_features._validation import (
 )
 from numerai_features.metrics._era_is_no_feature import check_era_is_no_feature
 
-_ROWS_AN_ERA = 3  # enough to find what is constant in each era
+_ROWS_AN_ERA = 3  # enough to find columns that are constant in each era
 _FITTED_ERAS = 20
 _FITTED_ROWS_AN_ERA = 60
 
 
 def check_columns(X: Any, eras: EraIndex, estimator: Any = None) -> None:
-    """Raise if a model of X can tell the eras apart.
+    """Raise if a model that is fitted on X can identify the era of a row.
 
     Parameters
     ----------
     X : array-like or frame of shape (n_rows, n_features)
-        What the model will be fitted on.
+        Features that the model will be fitted on.
     eras : EraIndex
-        Of the rows.
+        Eras of the rows.
     estimator : estimator, default=None
-        What will be fitted; None for a model that takes X as it is.
+        Estimator that will be fitted. None: a model that uses all columns of X.
 
     Raises
     ------
     EraLeakageError
-        If a column is the same in all rows of an era and different in most eras, or
-        the column ``era`` reaches the model.
+        If a column has one value in all rows of an era and different values in most
+        eras, or if the column ``era`` reaches the model.
     """
     has_column = is_frame(X) and ERA_COLUMN in column_names(X)
     telling = _telling_columns(take_eras(X)[0], eras)
@@ -47,19 +47,19 @@ def check_columns(X: Any, eras: EraIndex, estimator: Any = None) -> None:
         telling = [ERA_COLUMN, *telling]
     if telling:
         raise EraLeakageError(
-            f"X tells a model which era a row is of, by the columns {telling}: it can "
-            "learn each era's targets. Drop them; a column 'era' is taken out by "
-            "LatentFeatures() as the first step of a Pipeline (then pass the Pipeline "
-            "as estimator=)."
+            f"The columns {telling} of X identify the era of a row, so a model can "
+            "learn each era's targets. Drop them; LatentFeatures() as the first step "
+            "of a Pipeline removes a column 'era' (then pass the Pipeline as "
+            "estimator=)."
         )
     if has_column:
         _check_era_is_not_used(X, eras, estimator)
 
 
 def _telling_columns(X: Any, eras: EraIndex) -> list[Any]:
-    """Return the columns that are constant in each era, and differ between most."""
+    """Return the columns that are constant in each era, and differ in most eras."""
     known = np.flatnonzero(eras.resolved & (eras.counts > 1))
-    if len(known) < 3:  # with one row an era every column is constant in it
+    if len(known) < 3:  # with one row per era, every column is constant
         return []
     X = X if is_frame(X) else np.asarray(X)
     cells = _comparable(take_rows(X, _spread_rows(eras, known, _ROWS_AN_ERA).ravel()))
@@ -78,7 +78,7 @@ def _telling_columns(X: Any, eras: EraIndex) -> list[Any]:
 
 
 def _comparable(table: Any) -> NDArray[Any]:
-    """Return a few rows as numbers, such that equal cells stay equal."""
+    """Return a few rows as numbers, so that equal cells have equal numbers."""
     cells = frame_to_array(table) if is_frame(table) else table
     if cells.dtype.kind in "biuf":
         return np.asarray(cells)
@@ -94,9 +94,9 @@ def _comparable_column(column: Any) -> NDArray[Any]:
 
 
 def _spread_rows(eras: EraIndex, codes: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Return n rows of each era, spread over it, of shape (n_codes, n).
+    """Return n evenly spaced rows of each era, of shape (n_codes, n).
 
-    An era of fewer rows has some of them more than once.
+    Rows are repeated in an era of fewer than n rows.
     """
     first = (np.cumsum(eras.counts) - eras.counts)[codes, None]
     places = first + np.linspace(0, eras.counts[codes] - 1, n, axis=1).astype(np.intp)
@@ -106,13 +106,13 @@ def _spread_rows(eras: EraIndex, codes: NDArray[np.intp], n: int) -> NDArray[np.
 
 
 def _check_era_is_not_used(X: Any, eras: EraIndex, estimator: Any) -> None:
-    """Raise if a clone, fitted on some rows to predict the era, looks at its column."""
+    """Raise if a clone that is fitted to predict the era uses the column ``era``."""
     from sklearn.base import clone
 
     known = np.flatnonzero(eras.resolved)
     known = known[np.unique(np.linspace(0, len(known) - 1, _FITTED_ERAS).astype(int))]
     rows = np.unique(_spread_rows(eras, known, _FITTED_ROWS_AN_ERA))
     some = take_rows(X, rows)
-    # With the era as target, a model that sees the column cannot but use it.
+    # With the era as target, a model that sees the column is certain to use it.
     model = clone(estimator).fit(some, eras.row_numbers[rows].astype(np.float64))
     check_era_is_no_feature(model.predict, some)

@@ -17,7 +17,7 @@ from numerai_features.model_selection._base import (
 )
 
 _LABEL = Finite(-21_000_000, 21_000_000)  # a number, or a date as one
-_NUMERAI_TEST_ERAS = 156  # that each of Numerai's own walk-forward models predicts
+_NUMERAI_TEST_ERAS = 156  # eras that each of Numerai's walk-forward models predicts
 
 
 class EraWalkForward(BaseEraSplitter):
@@ -26,32 +26,32 @@ class EraWalkForward(BaseEraSplitter):
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds where `test_eras` is None: the eras are cut into
-        ``n_splits + 1`` blocks, and every block but the first is tested once. With
-        `first_test_era` or `min_train_eras` the eras from the first tested one on are
-        cut into `n_splits` blocks, all of which are tested.
+        Number of folds if `test_eras` is None. The eras are cut into ``n_splits + 1``
+        blocks, and every block but the first is tested once. With `first_test_era` or
+        `min_train_eras`, only the eras from the first test era on are cut, into
+        `n_splits` blocks, and every block is tested.
     test_eras : int, default=None
-        Length of a block in era numbers; then the data give the number of folds. The
-        first block begins at the first era, and is not tested, unless
-        `first_test_era` or `min_train_eras` says where tests begin. Numerai's own
+        Length of a block, in era numbers; the number of folds then depends on the data.
+        The first block begins at the first era and is not tested, unless
+        `first_test_era` or `min_train_eras` sets where tests begin. Numerai's own
         models use 156, see `numerai`.
     first_test_era : era label, default=None
-        Where the first test block begins, such as the first era of the validation
-        file: ``0575``, ``"0575"``, or a date where the data have dates.
+        First era of the first test block, such as the first era of the validation
+        file: ``575``, ``"0575"``, or a date if the data have dates.
     min_train_eras : int, default=None
-        Shortest training window, in era numbers back from the purge: the first test
-        block begins as soon as there are so many. With `first_test_era` too, it is an
-        error if there are fewer.
+        Shortest training window, in era numbers back from the purge. The first test
+        block begins as soon as the window is this long. With `first_test_era`, a
+        shorter window is an error.
     max_train_eras : int, default=None
-        Longest training window, in era numbers back from the purge: a sliding
-        window. None: all of the past.
+        Longest training window, in era numbers back from the purge; it makes the window
+        slide. None: the window contains all past eras.
     purge, embargo, target
-        As in `EraKFold`. An embargo has no effect here: nothing after a test block is
-        trained on.
+        As in `EraKFold`. An embargo has no effect here, since no fold trains on eras
+        after its test block.
 
     See Also
     --------
-    EraKFold : Train on both sides of the test eras.
+    EraKFold : Trains on both sides of the test eras.
     EraHoldout : A single fold.
 
     Examples
@@ -64,7 +64,7 @@ class EraWalkForward(BaseEraSplitter):
     [1 2 3] [5 6 7 8]
     [1 2 3 4 5 6 7] [ 9 10 11 12]
 
-    Era by era, each predicted by a model of the 4 eras before the purge:
+    Test one era at a time, with a model of the 4 eras before the purge:
 
     >>> cv = EraWalkForward(
     ...     test_eras=1, min_train_eras=4, max_train_eras=4, purge=2)
@@ -74,7 +74,7 @@ class EraWalkForward(BaseEraSplitter):
     [2 3 4 5] [8]
     [3 4 5 6] [9]
 
-    The training file, then the validation file, whose first era is 9:
+    Train on the training file, and test the validation file, whose first era is 9:
 
     >>> [(train, test)] = EraWalkForward(1, first_test_era=9, purge=1).split_eras(eras)
     >>> print(train, test)
@@ -114,10 +114,10 @@ class EraWalkForward(BaseEraSplitter):
     @classmethod
     @checked(target=[str])
     def numerai(cls, target, **params):
-        """Return the scheme that Numerai trains its own benchmark models by.
+        """Return the scheme that Numerai uses to train its own benchmark models.
 
-        Chunks of 156 eras, each predicted by a model of all eras before it, less 8
-        for a 20-day target and 16 for a 60-day one.
+        Each chunk of 156 eras is predicted by a model of all eras before it, except the
+        last 8 for a 20-day target and the last 16 for a 60-day target.
 
         Parameters
         ----------
@@ -148,12 +148,12 @@ class EraWalkForward(BaseEraSplitter):
         Parameters
         ----------
         X : array-like or frame, default=None
-            A frame's column ``era`` is looked at.
+            Only a frame's column ``era`` is used.
         y : array-like of shape (n_rows,), default=None
             The target; eras that are not resolved are not counted.
         groups : array-like of shape (n_rows,), default=None
-            Era labels, needed where `test_eras` is given and X has none. Where there
-            are eras, it raises what `split` would raise.
+            Era labels, needed if `test_eras` is set and X has no eras. With eras, this
+            method raises the errors that `split` would raise.
 
         Returns
         -------
@@ -166,12 +166,12 @@ class EraWalkForward(BaseEraSplitter):
         return sum(1 for _ in self._era_folds(self._eras(X, groups), y))
 
     def _check_windows(self):
-        """Raise where no eras could be trained on so."""
+        """Raise if the shortest training window is longer than the longest."""
         fewest, most = self.min_train_eras, self.max_train_eras
         if None not in (fewest, most) and fewest > most:
             raise ValueError(
                 f"min_train_eras={fewest} must be at most max_train_eras={most}. Lower "
-                "the one, or raise the other."
+                "min_train_eras, or raise max_train_eras."
             )
 
     def _check_names(self, eras, purge):
@@ -188,9 +188,9 @@ class EraWalkForward(BaseEraSplitter):
     def _more_to_train(self):
         if self.first_test_era is not None:
             return "Raise first_test_era"
-        if self.min_train_eras is not None:  # what it reaches back to is a gap
+        if self.min_train_eras is not None:  # the training window lies in a gap
             return "Raise min_train_eras and max_train_eras"
-        return "Pass min_train_eras=, and tests begin where there are so many"
+        return "Pass min_train_eras=, so that tests begin after enough training eras"
 
     def _starts(self, numbers, purge):
         """Return the first era number of every block to test."""
@@ -206,14 +206,14 @@ class EraWalkForward(BaseEraSplitter):
             length = numbers[-1] - numbers[0]
             raise ValueError(
                 f"test_eras={self.test_eras} leaves no block to test: the eras go from "
-                f"{numbers[0]} to {numbers[-1]}, and the first block is trained on "
-                f"alone. Pass test_eras= of at most {length}, or first_test_era= or "
-                "min_train_eras= to begin earlier."
+                f"{numbers[0]} to {numbers[-1]}, and the first block is only trained "
+                f"on. Pass test_eras= of at most {length}, or first_test_era= or "
+                "min_train_eras= to begin tests earlier."
             )
         return later[places[1:]]
 
     def _starts_of_equal(self, numbers, first):
-        """Return the first era numbers of `n_splits` blocks of as many eras."""
+        """Return the first era number of each of `n_splits` blocks of equal size."""
         tested = numbers if first is None else numbers[numbers >= first]
         n_blocks = self.n_splits + (first is None)
         if n_blocks > len(tested):
@@ -226,7 +226,7 @@ class EraWalkForward(BaseEraSplitter):
         return np.array([block[0] for block in blocks])
 
     def _first_test(self, numbers, purge):
-        """Return the era number at which tests begin; None if nothing tells it."""
+        """Return the era number at which tests begin; None if no parameter sets it."""
         fewest, told = self.min_train_eras, self.first_test_era
         if told is None and fewest is None:
             return None
@@ -239,15 +239,14 @@ class EraWalkForward(BaseEraSplitter):
         span = f"the era numbers go from {numbers[0]} to {numbers[-1]}"
         if first > numbers[-1]:
             raise ValueError(
-                f"{known[-1]} leaves no era to test: the first one would be number "
-                f"{first} (purge={purge}), and {span}. Lower it, or take more eras."
+                f"{known[-1]} leaves no era to test: tests would begin at number "
+                f"{first} (purge={purge}), but {span}. Lower it, or take more eras."
             )
         if first < earliest:
             raise ValueError(
                 f"Too few eras are left to train on with {' and '.join(known)}: "
-                f"{span}, so that with purge={purge} tests can begin at number "
-                f"{earliest}. Raise first_test_era, or lower the purge or "
-                "min_train_eras."
+                f"{span}, so with purge={purge} tests can begin at number {earliest}. "
+                "Raise first_test_era, or lower the purge or min_train_eras."
             )
         return first
 
@@ -267,10 +266,10 @@ class EraHoldout(FixedCountSplitter):
     Parameters
     ----------
     test_size : float or int, default=0.2
-        Eras to test: a share of them (rounded up), or how many.
+        Eras to test: a fraction of the eras (rounded up), or a number of eras.
     purge, embargo, target
-        As in `EraKFold`. An embargo has no effect here: nothing after the test eras is
-        trained on.
+        As in `EraKFold`. An embargo has no effect here, since no eras follow the test
+        eras.
 
     See Also
     --------

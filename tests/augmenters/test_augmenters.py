@@ -271,7 +271,7 @@ class TestBalance:
             BalanceAugmenter(target=1).fit_resample(X, np.c_[y, y * np.nan])
         with pytest.raises(ValueError, match="target=1, but y has 1 columns"):
             BalanceAugmenter(target=1).fit_resample(X, y)
-        with pytest.raises(ValueError, match="1200 values; expected bins"):
+        with pytest.raises(ValueError, match="1200 distinct values; expected"):
             BalanceAugmenter().fit_resample(X, np.arange(1200))
 
 

@@ -346,7 +346,7 @@ def test_discrete_latents_of_any_type_keep_their_values_apart(panel, dtype):
         (lambda X: pd.DataFrame({"a": X[:, 0].astype(str)}), "column 'a' holds text"),
         (
             lambda X: sparse.csr_array((len(X), 10**7)),
-            "takes 178.8 GiB once it is dense; .* up to 4 GiB.*sparse_output=False",
+            "takes 178.8 GiB as a dense array; .* up to 4 GiB.*sparse_output=False",
         ),
     ],
 )

@@ -290,9 +290,9 @@ class TestWholeFiles:
         more = self.file(rows, "pandas", prediction=rows["a"])
         for file in (more, more[:-2], pl.from_pandas(more[:-2].reset_index())):
             for score in (summarize, partial(era_scores, metric="bmc")):
-                with pytest.raises(ValueError, match="nothing tells which rows"):
+                with pytest.raises(ValueError, match="its rows cannot be matched"):
                     score(y, p, eras, benchmark=file)
-        with pytest.raises(ValueError, match="are scored: ids must tell which"):
+        with pytest.raises(ValueError, match="are scored: rows must be matched by id"):
             era_scores(y, p, eras, metric="bmc", benchmark=more["prediction"])
 
     def test_ids_may_be_numbers_in_an_index_called_so(self, rows):

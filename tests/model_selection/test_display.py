@@ -403,7 +403,7 @@ class TestErrors:
     @pytest.mark.parametrize("eras", [["X"], ["X", "X"]])
     @pytest.mark.parametrize("cv", [EraKFold(2), KFold(2)])
     def test_no_resolved_eras(self, cv, eras):
-        with pytest.raises(ValueError, match="none of a resolved era"):
+        with pytest.raises(ValueError, match="but none of a resolved era"):
             EraSplitDisplay.from_cv(cv, eras)
 
     def test_eras_of_other_rows(self):

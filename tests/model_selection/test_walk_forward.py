@@ -180,7 +180,7 @@ class TestWhereTestsBegin:
         cv.set_params(min_train_eras=52)
         match = (
             r"min_train_eras=52 and first_test_era=60: the era numbers go from 1 to "
-            r"80, so that with purge=8 tests can begin at number 61\. Raise first_test"
+            r"80, so with purge=8 tests can begin at number 61\. Raise first_test"
         )
         with pytest.raises(ValueError, match=match):
             ends(cv, range(1, 81))
