@@ -52,10 +52,12 @@ class CutoutAugmenter(InPlaceAugmenter):
     --------
     >>> import numpy as np
     >>> from numerai_features.augmenters import CutoutAugmenter
-    >>> X = np.array([[0, 4, 1, 3]], dtype=np.int8)
+    >>> X = np.array([[0, 4, 1, 3], [4, 0, 3, 1]], dtype=np.int8)
     >>> CutoutAugmenter(0.5, random_state=0).fit_resample(X).X
     array([[0, 4, 1, 3],
-           [2, 4, 2, 3]], dtype=int8)
+           [4, 0, 3, 1],
+           [2, 4, 2, 3],
+           [2, 0, 2, 1]], dtype=int8)
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
