@@ -63,8 +63,5 @@ def _redraw(bar: tqdm[Any], end: threading.Event) -> None:
         try:
             with bar.get_lock():  # tqdm's refresh would not release it after an error
                 bar.refresh(nolock=True)
-        except (
-            OSError,
-            ValueError,
-        ):  # the output is closed: the main thread reports it
-            return
+        except (OSError, ValueError):
+            return  # the output is closed: the main thread reports it

@@ -31,8 +31,8 @@ class CutoutAugmenter(InPlaceAugmenter):
     per : {"era", "row"}, default="era"
         Whether columns are drawn for each copy of an era, or for each row.
     value : "middle" or float, default="middle"
-        Value of the cells that are cut out. The middle is bin 2 for columns
-        of integers from 0 to 4, and the column's median otherwise.
+        Value of the cells that are cut out. The middle is bin 2 for columns of
+        integers from 0 to 4 around 2, and the column's median otherwise.
     random_state : int, RandomState or None, default=None
         Seed.
 

@@ -177,8 +177,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         ----------
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit. If these were whole numbers, floats are filled where
-            they are NaN (by 2 for int8 and columns from 0 to 4, else by the median of
-            fit) and cast, unless an embedder has ``missing="raise"``.
+            they are NaN (by 2 in columns of the bins 0 to 4, else by the median of fit)
+            and cast, unless an embedder has ``missing="raise"``.
         eras : array-like of shape (n_rows,), default=None
             Handed to the embedders that take them.
 

@@ -111,8 +111,8 @@ def era_scores(
     meta_model : array-like of shape (n_rows,) or frame, default=None
         Predictions of the meta model, for "mmc"; matched like `benchmark`.
     features : array-like of shape (n_rows, n_features), default=None
-        For "fnc" and "max_exposure". Missing cells count as the middle bin (2 in
-        integers, the column's median in floats); a frame's column ``era`` is ignored.
+        For "fnc" and "max_exposure". A missing cell counts as its column's median;
+        a frame's column ``era`` is ignored.
 
     Returns
     -------
