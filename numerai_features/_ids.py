@@ -60,7 +60,7 @@ def one_reference(table: Any, name: str) -> Any:
 
 
 def take_ids(table: Any, ids: Any, name: str, owner: str) -> Any:
-    """Return the rows of a Series or DataFrame that have some ids, as an array.
+    """Return the rows of a Series or DataFrame that have some ids, in their order.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def take_ids(table: Any, ids: Any, name: str, owner: str) -> Any:
             f"the same index: {name}.reindex({owner}.index) has NaN where it has no "
             "prediction."
         )
-    return table.iloc[positions].to_numpy()
+    return table.iloc[positions]
 
 
 def match_ids(reference: Any, name: str, **owners: Any) -> Any:

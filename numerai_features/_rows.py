@@ -102,7 +102,7 @@ class Rows:
             numeric.
         """
         table, index = validate_rows(estimator, X, eras, reset=reset, min_rows=min_rows)
-        check_same_rows(X=X, y=y, sample_weight=sample_weight)
+        check_same_rows(X=X, y=y, eras=eras, sample_weight=sample_weight)
         weights = check_weights(sample_weight, len(table))
         targets = _read_targets(y, len(table))
         names = getattr(estimator, "feature_names_in_", None)

@@ -409,9 +409,8 @@ def validate_rows(
     """
     from sklearn.utils.validation import check_array, validate_data
 
-    frame, given = X, eras
+    check_same_rows(X=X, eras=eras)
     X, eras = take_eras(X, eras)
-    check_same_rows(X=frame, eras=given)
     options = {
         "dtype": "numeric",
         "ensure_all_finite": "allow-nan",

@@ -680,6 +680,73 @@ def test_numbers_that_are_no_eras_are_refused(estimator, toy):
         read_eras(estimator, toy, 18_264 + 7 * toy.eras)
 
 
+def beside_rows(method):
+    """Return what a method takes beside X with an item for each of its rows."""
+    names = ("y", "eras", "groups", "sample_weight", "residual_to")
+    takes = inspect.signature(method).parameters
+    return [name for name in names if name in takes]
+
+
+def doors(estimator, X, beside):
+    """Yield all public methods that take rows, bound to what can run them."""
+    fresh, method = clone(estimator), None
+    if hasattr(fresh, "purge"):
+        fresh.set_params(purge=0)
+    for name in ("fit_resample", "fit_transform", "partial_fit", "fit", "split"):
+        if hasattr(fresh, name):
+            method = getattr(fresh, name)
+            yield method
+    if method.__name__ != "split":
+        method(X, **{name: beside[name] for name in beside_rows(method)[:2]})
+        yield from (found for found, _ in methods_for_rows(fresh))
+
+
+def run(method, *args, **kwargs):
+    """Call a method; of a generator, to the end."""
+    result = method(*args, **kwargs)
+    return list(result) if inspect.isgenerator(result) else result
+
+
+def is_ignored(method, name, X, given):
+    """Whether anything is taken there."""
+    try:
+        run(method, X, **given | {name: object()})
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["ids", "ids, X without", "counted"])
+@pytest.mark.parametrize("estimator", ALL, ids=repr)
+def test_rows_in_another_order_are_not_taken_by_position(estimator, kind, toy):
+    X = toy.to_frame(targets=[]).drop(columns="era")
+    if kind == "counted":
+        X = X.reset_index(drop=True)
+    beside = {
+        "y": (toy.y() > 0.5).astype(int),
+        "eras": toy.eras,
+        "groups": toy.eras,
+        "sample_weight": np.linspace(0.5, 1, toy.n_rows),
+        "residual_to": np.linspace(0, 1, toy.n_rows),
+    }
+    beside = {name: pd.Series(values, X.index) for name, values in beside.items()}
+    X = X.to_numpy() if kind == "ids, X without" else X
+    asked = []
+    for method in doors(estimator, X, beside):
+        given = {name: beside[name] for name in beside_rows(method)[:2]}
+        names = [n for n in beside_rows(method) if not is_ignored(method, n, X, given)]
+        indexed = len({*names} & {*given}) + (kind != "ids, X without")
+        for name in names if indexed > 1 else ():
+            mixed = beside[name].sample(frac=1, random_state=0)
+            asked.append(name)
+            if name == "residual_to" and kind != "counted":
+                continue  # is matched: TestResiduals
+            told = f"({name} and .*|.* and {name}) have different pandas indexes"
+            with pytest.raises(ValueError, match=told):
+                run(method, X, **given | {name: mixed})
+    assert asked or kind == "ids, X without"
+
+
 def foreign_tables(frame):
     """Return tables that are told, each with what is told of it."""
     of_text = frame.assign(data_type="train")

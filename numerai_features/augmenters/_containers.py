@@ -48,7 +48,12 @@ def append_targets(
         names = column_names(y)
         columns = [_append_column(y[name], new[:, j]) for j, name in enumerate(names)]
         out = _frame_of(y, dict(zip(names, columns, strict=True)))
-    if (index := index_of(y)) is not None:
+    return with_ids(out, y, source)
+
+
+def with_ids(out: Any, like: Any, source: NDArray[np.intp]) -> Any:
+    """Return rows that were made anew with the ids of others, and those of new rows."""
+    if (index := index_of(like)) is not None:
         out.index = append_ids(index, source)
     return out
 

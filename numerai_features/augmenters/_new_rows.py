@@ -18,6 +18,7 @@ from numerai_features.augmenters._containers import (
     append_targets,
     frame_like,
     labels_like,
+    with_ids,
 )
 
 
@@ -118,10 +119,11 @@ class CallersRows:
         new.write(table[n:])
         came = self.came
         weights = came.sample_weight
+        eras = None if came.eras is None else self._append_eras(came.eras, new)
         return Resampled(
             self._like_frame(table, new),
             None if came.y is None else append_targets(came.y, new.source, new.y),
-            None if came.eras is None else self._append_eras(came.eras, new),
+            None if eras is None else with_ids(eras, came.eras, new.source),
             None if weights is None else np.append(weights, weights[new.source]),
         )
 

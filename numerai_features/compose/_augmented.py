@@ -19,7 +19,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 
 from numerai_features._arguments import Methods
-from numerai_features._validation import check_columns, require_target, take_eras
+from numerai_features._validation import (
+    check_columns,
+    check_same_rows,
+    require_target,
+    take_eras,
+)
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import out_of_reach
 
@@ -186,6 +191,25 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
         self._fit(X, y, eras, sample_weight)
         return self
 
+    def score(self, X, y, sample_weight=None):
+        """Return the R^2 of `predict`.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Targets.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+        """
+        check_same_rows(X=X, y=y, sample_weight=sample_weight)
+        return super().score(X, y, sample_weight)
+
 
 class AugmentedClassifier(ClassifierMixin, _Augmented):
     """A classifier that is trained on its rows and those that an augmenter adds.
@@ -253,6 +277,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         self
         """
         require_target(y, self)
+        check_same_rows(X=X, y=y, eras=eras, sample_weight=sample_weight)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -304,6 +329,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         -------
         float
         """
+        check_same_rows(X=X, y=y, sample_weight=sample_weight)
         return super().score(X, y, sample_weight)
 
     @_can("predict_proba")

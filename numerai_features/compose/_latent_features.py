@@ -28,6 +28,7 @@ from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
     check_columns,
+    check_same_rows,
     check_spread,
     index_of,
     known_numbers,
@@ -293,6 +294,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         """Fit; return the table if `keep`."""
         frame, given = X, eras
         embedders = self._list_embedders()
+        check_same_rows(X=X, y=y, eras=eras, sample_weight=sample_weight)
         rows = Rows.read(self, X, None, eras, sample_weight)
         if self.quantize is None:  # whose bins count by weights
             _check_weights(embedders, rows.weights)

@@ -16,6 +16,7 @@ from numerai_features._fitted import has_prefitted, warn_of_prefitted
 from numerai_features._ids import one_reference, take_ids
 from numerai_features._validation import (
     as_frame,
+    check_same_rows,
     column_names,
     index_of,
     is_frame,
@@ -109,7 +110,8 @@ class EraScorer(BaseEstimator):
         Raises
         ------
         ValueError
-            If there are no eras, or the benchmark does not cover the rows.
+            If there are no eras, the benchmark does not cover the rows, or X, y and
+            eras are of rows in different orders.
         EraLeakageError
             If the predictions depend on the names of the eras: the column ``era``
             is a feature of the model.
@@ -120,6 +122,7 @@ class EraScorer(BaseEstimator):
             If an embedder in a FrozenEstimator was fitted on eras of X.
         """
         self._check()
+        check_same_rows(X=X, y=y, eras=eras)
         rows, labels = take_eras(X, eras)
         if labels is None:
             raise ValueError(
@@ -253,7 +256,7 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
             f"{name} is matched to the rows of X by their ids, and X is no pandas "
             f"frame but {type(X).__name__}. Pass X as a DataFrame indexed by id."
         )
-    return take_ids(table, ids, name, "X")
+    return _without_index(take_ids(table, ids, name, "X"), name)
 
 
 def _check_table(table: Any, name: str) -> None:

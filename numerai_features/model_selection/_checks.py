@@ -133,7 +133,7 @@ def check_splits(
     import pandas as pd
 
     span = resolve_horizon(horizon)
-    index = index_eras(X, eras)
+    index = index_eras(X, eras, y=y)
     if span > 1:  # else it is enough to tell the eras apart
         require_numbers(index)
     resolved, table = resolved_eras(index, y), []
