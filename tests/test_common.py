@@ -342,6 +342,51 @@ def test_an_augmenter_in_imbalanced_learns_pipeline_is_told(augmenter, toy):
             make_pipeline(*steps).fit(toy.X, toy.y())
 
 
+@pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
+def test_a_sampler_may_end_imbalanced_learns_pipelines(augmenter, toy):
+    make_pipeline = pytest.importorskip("imblearn.pipeline").make_pipeline
+    X, y = toy.to_frame(targets=[]), (toy.y() > 0.5).astype(int)
+    steps = LatentFeatures(keep_era=True), clone(augmenter).as_sampler()
+    found = make_pipeline(*steps).fit_resample(X, y)
+    for rows, expected in zip(found, augmenter.fit_resample(X, y)[:2], strict=True):
+        np.testing.assert_array_equal(rows, expected)
+    assert make_pipeline(*steps).fit(X, y)[-1].n_features_in_ == toy.X.shape[1]
+    with pytest.raises(ValueError, match="y must have a row for each of 240"):
+        steps[1].fit(X, y[:-1])
+
+
+@pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
+def test_names_that_augmenters_give_are_those_of_the_columns(augmenter, toy):
+    frame, y = toy.to_frame(targets=[]), (toy.y() > 0.5).astype(int)
+    sampler = clone(augmenter).as_sampler()
+    for X in (frame, frame[frame.columns[::-1]], frame.drop(columns="era")):
+        eras = None if "era" in X else toy.eras
+        for fit in (sampler.fit, sampler.fit_resample):
+            fit(X, y, eras=eras)
+            for names in (None, list(X.columns)):
+                assert list(sampler.get_feature_names_out(names)) == list(X.columns)
+        if hasattr(augmenter, "fit_transform"):
+            made = clone(augmenter)
+            for fit in (made.fit, made.fit_transform, made.fit_resample):
+                fit(X)
+                assert list(made.get_feature_names_out()) == list(X.columns)
+
+
+SAMPLER = "augmenter must be an augmenter of this package.* a sampler. "
+
+
+@pytest.mark.parametrize("estimator", AUGMENTED, ids=repr)
+def test_samplers_in_the_place_of_augmenters_are_told(estimator, toy):
+    y = (toy.y() > 0.5).astype(int)
+    made = clone(estimator).set_params(augmenter=CutoutAugmenter().as_sampler())
+    with pytest.raises(ValueError, match=SAMPLER + r"Pass.*=CutoutAugmenter\(\)\."):
+        made.fit(toy.X, y)
+    under_sampling = pytest.importorskip("imblearn.under_sampling")
+    made.set_params(augmenter=under_sampling.RandomUnderSampler())
+    with pytest.raises(ValueError, match=SAMPLER + "Put it into a pipeline of imbal"):
+        made.fit(toy.X, y)
+
+
 @pytest.mark.parametrize("scale", ["all", "every other column"])
 @pytest.mark.parametrize("kind", [float, "bins"])
 @pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
@@ -802,10 +847,11 @@ def test_augmenters_give_back_the_container_that_came(augmenter, toy):
     plain, y_plain = frame.reset_index(drop=True), y.reset_index(drop=True)
     narwhals = nw.from_native(frame), nw.from_native(y, series_only=True)
     arrow = pa.Table.from_pandas(plain), pa.chunked_array([y_plain])
+    in_one_piece = arrow[0], pa.array(y_plain)
     came = {
         pd.DataFrame: [narwhals, (KnownToNarwhals(frame), y)],
         pl.DataFrame: [(pl.from_pandas(plain), pl.from_pandas(y_plain))],
-        pa.Table: [arrow],
+        pa.Table: [arrow, in_one_piece],
     }
     for kind, tables in came.items():
         for X, target in tables:
@@ -813,6 +859,7 @@ def test_augmenters_give_back_the_container_that_came(augmenter, toy):
             assert type(found.X) is kind
             assert cells_of(found.X) == cells_of(expected.X)
             assert type(found.y) is not np.ndarray
+            assert isinstance(found.y, pa.Array) == isinstance(target, pa.Array)
             np.testing.assert_array_equal(found.y, expected.y)
             if kind is pd.DataFrame:
                 assert found.X.index.equals(expected.X.index)

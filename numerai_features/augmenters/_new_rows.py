@@ -17,6 +17,7 @@ from numerai_features.augmenters._containers import (
     append_rows,
     append_targets,
     frame_like,
+    is_arrow_array,
     labels_like,
     with_ids,
 )
@@ -153,7 +154,8 @@ class CallersRows:
 def _in_container(values: Any) -> Any:
     """Return a frame or series as it is, and all else as an array."""
     values = as_frame(values)
-    if values is None or is_frame(values) or is_into_series(values):
+    known = values is None or is_frame(values) or is_into_series(values)
+    if known or is_arrow_array(values):
         return values
     return np.asarray(values)
 

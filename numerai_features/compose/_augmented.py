@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
                 f"sample_weight came, but {type(self.estimator).__name__}.fit takes "
                 "none. Leave it out, or use another estimator."
             )
+        self._check_augmenter()
         self.augmenter_ = clone(self.augmenter)
         rows = self.augmenter_.fit_resample(
             X, y, eras=eras, sample_weight=sample_weight
@@ -69,6 +71,22 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         table = rows.X if self.keep_era else table
         self._check_targets(rows.y)
         self.estimator_ = clone(self.estimator).fit(table, rows.y, **options)
+
+    def _check_augmenter(self):
+        """Raise where it returns X and y alone, as a sampler of imblearn's does."""
+        if "eras" in signature(self.augmenter.fit_resample).parameters:
+            return
+        inside = getattr(self.augmenter, "augmenter", None)
+        advice = (
+            "Put it into a pipeline of imbalanced-learn's, before the estimator"
+            if inside is None
+            else f"Pass what is in it, augmenter={inside!r}"
+        )
+        raise ValueError(
+            "augmenter must be an augmenter of this package, whose fit_resample takes "
+            f"eras and returns those of new rows; got {self.augmenter!r}, a sampler. "
+            f"{advice}."
+        )
 
     def _check_reachable(self):
         """Raise if a part of the estimator takes eras, which would not get there."""
