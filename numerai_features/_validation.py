@@ -21,7 +21,7 @@ from narwhals.exceptions import DuplicateError
 from narwhals.stable.v2 import dependencies
 from numpy.typing import NDArray
 
-from numerai_features._arguments import ROWS
+from numerai_features._arguments import OF_TABLES, ROWS
 from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._blocks import BLOCK_BYTES, row_blocks
 from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
@@ -39,7 +39,6 @@ LEAST_SPREAD = 1e-35
 """Of a column that is not constant: the square of less is soon zero."""
 
 
-_OF_TABLES = ("columns", "column_names", "schema", "data_vars", "__dataframe__")
 _CONVERSIONS = (
     "compute", "collect", "read_all", "to_table", "to_pandas", "to_dataframe", "df"
 )  # fmt: skip
@@ -71,7 +70,7 @@ def as_frame(X: Any, name: str = "X") -> Any:
         return known.to_native()
     # of the class, for a lazy frame warns when it is asked for its columns
     kind = type(X)
-    if not any(hasattr(kind, part) for part in _OF_TABLES):
+    if not any(hasattr(kind, part) for part in OF_TABLES):
         return X
     conversions = [f".{way}()" for way in _CONVERSIONS if hasattr(kind, way)]
     if hasattr(kind, "__arrow_c_stream__") and not hasattr(kind, "read_all"):
@@ -95,6 +94,14 @@ def _known(X: Any) -> Any:
     )
     # of plain narwhals, for the caller's shell may be of another of its interfaces
     return shell if isinstance(shell, narwhals.DataFrame | narwhals.Series) else None
+
+
+def kind_of(X: Any) -> str:
+    """Return what a class is called, with its library: several have a DataFrame."""
+    kind = type(X)
+    library = kind.__module__.partition(".")[0]
+    named = "" if library == "builtins" else f"{library}."
+    return named + kind.__qualname__
 
 
 def is_frame(X: Any) -> bool:

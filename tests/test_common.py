@@ -1234,6 +1234,8 @@ ONLY_WITH_Y = [
     UMAPEmbedder(2, target_weight=0.5, **FAST),  # whose tag is of any parameters
     LatentFeatures(SUPERVISED[0], quantize="uint8"),
     LatentFeatures([("best", SelectKBest(k=1)), ("pca", PCA(1))]),
+    LatentFeatures(PLSRegression(1)),  # whose tags do not tell
+    LatentFeatures(make_pipeline(PCA(2), PLSRegression(1))),
     DreamAugmenter(SUPERVISED[0]),
     ComposeAugmenters([CutoutAugmenter(), BalanceAugmenter()], order="chain"),
     MIXED,

@@ -100,7 +100,8 @@ class CallersRows:
         cls, estimator: Any, X: Any, y: Any, eras: Any, sample_weight: Any
     ) -> CallersRows:
         """Check what came, as `Rows.read` does, and remember its containers."""
-        X, y, eras = as_frame(X), _in_container(y), _in_container(eras)
+        X, y = as_frame(X), _in_container(y, "y")
+        eras = _in_container(eras, "eras")
         rows = Rows.read(estimator, X, y, eras, sample_weight)
         return cls(rows, Resampled(X, y, eras, rows.weights))
 
@@ -151,9 +152,9 @@ class CallersRows:
         return labels_like(out, labels)
 
 
-def _in_container(values: Any) -> Any:
+def _in_container(values: Any, name: str) -> Any:
     """Return a frame or series as it is, and all else as an array."""
-    values = as_frame(values)
+    values = as_frame(values, name)
     known = values is None or is_frame(values) or is_into_series(values)
     if known or is_arrow_array(values):
         return values

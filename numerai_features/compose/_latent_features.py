@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -491,8 +492,33 @@ def _telling_whose(name: str, table: Any = None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _telling_of_y(embedder: Any, y: Any) -> Iterator[None]:
+    """Tell that y is None where a fit fails whose signature asks for it.
+
+    scikit-learn tags PLSRegression as one that needs no target, and Pipeline hands on
+    no such tag. A fit that asks for y and does not look at it is left alone.
+    """
+    try:
+        yield
+    except Exception:
+        parts = [embedder, *embedder.get_params(deep=True).values()]
+        for part in parts if y is None else ():
+            if _asks_for_y(part):
+                require_target(None, part, "Pass y to LatentFeatures, too.")
+        raise
+
+
+def _asks_for_y(part: Any) -> bool:
+    """Whether the fit of an estimator cannot be called without y."""
+    if isinstance(part, type) or not hasattr(part, "fit"):
+        return False
+    takes = signature(part.fit).parameters
+    return "y" in takes and takes["y"].default is Parameter.empty
+
+
 def _fit(name, embedder, X, y, extras):
-    with _telling_whose(name, X):
+    with _telling_whose(name, X), _telling_of_y(embedder, y):
         _check_fit(embedder, X, y)
         _call(embedder.fit, X, y, **extras)
 
@@ -503,7 +529,7 @@ def _fit_transform(name, embedder, X, y, extras):
     These may differ from what `transform` gives.
     """
     together = getattr(embedder, "fit_transform", None)
-    with _telling_whose(name, X):
+    with _telling_whose(name, X), _telling_of_y(embedder, y):
         _check_fit(embedder, X, y)
         if together is not None and extras_of(embedder.fit) <= extras_of(together):
             return embedder, _call(together, X, y, **extras)

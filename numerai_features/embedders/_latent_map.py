@@ -13,7 +13,7 @@ from numerai_features._arguments import (
     AXES,
     COUNT,
     DRAWS,
-    ROWS,
+    TABLE,
     Each,
     Methods,
     Text,
@@ -101,7 +101,7 @@ class LatentMapDisplay:
     @classmethod
     @checked(
         embedder=[Methods(["transform", "get_feature_names_out"])],
-        X=[ROWS],
+        X=[TABLE],
         n_rows=[COUNT],
         random_state=DRAWS,
         ax=AXES,

@@ -16,7 +16,7 @@ from numerai_features._arguments import (
     COUNT,
     CROSS_FIT,
     NOT_NEGATIVE,
-    ROWS,
+    TABLE,
     WIDTH,
     WIDTHS,
     Finite,
@@ -245,7 +245,7 @@ class UMAPEmbedder(NetworkEmbedder):
         """
         return self._fit_transform(self._read(X, y, eras, None))
 
-    @checked(X=[ROWS])
+    @checked(X=[TABLE])
     def inverse_transform(self, X):
         """Return rows from their latents.
 

@@ -231,6 +231,8 @@ def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]
         values = np.asarray(prediction)
         if values.ndim == 2:
             names = list(range(values.shape[1]))
+    if values.dtype == object:  # of decimals, say
+        values = as_floats(values, "prediction")
     if (
         values.ndim not in (1, 2)
         or not values.size
@@ -347,6 +349,8 @@ class _Features:
             array = frame_to_numbers(table, "features")
         else:
             array = np.asarray(table)
+        if array.dtype == object:
+            array = as_floats(table, "features")
         if array.ndim != 2 or len(array) != n_rows or array.dtype.kind not in "biuf":
             raise ValueError(
                 f"features must hold numbers, of shape ({n_rows}, n_features); got "

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 
-from numerai_features._arguments import ROWS, Methods, checked
+from numerai_features._arguments import ROWS, TABLE, Methods, checked
 from numerai_features._compat import consumes, routing_enabled
 from numerai_features._eras import encode_eras
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
@@ -20,6 +20,7 @@ from numerai_features._validation import (
     column_names,
     index_of,
     is_frame,
+    kind_of,
     known_numbers,
     take_columns,
     take_eras,
@@ -88,7 +89,7 @@ class EraScorer(BaseEstimator):
         """Return `score`: the signature that scikit-learn calls scorers by."""
         return self.score(estimator, X, y, eras=eras)
 
-    @checked(estimator=[Methods(["predict"])], X=[ROWS], y=[ROWS], eras=[ROWS, None])
+    @checked(estimator=[Methods(["predict"])], X=[TABLE], y=[TABLE], eras=[TABLE, None])
     def score(self, estimator: Any, X: Any, y: Any, *, eras: Any = None) -> float:
         """Score the predictions of a fitted estimator for X.
 
@@ -254,7 +255,7 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
     if ids is None:
         raise ValueError(
             f"{name} is matched to the rows of X by their ids, and X is no pandas "
-            f"frame but {type(X).__name__}. Pass X as a DataFrame indexed by id."
+            f"frame but {kind_of(X)}. Pass X as a DataFrame indexed by id."
         )
     return _without_index(take_ids(table, ids, name, "X"), name)
 
@@ -274,7 +275,7 @@ def _check_table(table: Any, name: str) -> None:
     if index_of(table) is None:
         raise ValueError(
             f"{name} must be pandas, indexed as X is (by id), so that each fold finds "
-            f"its rows; got {type(table).__name__}."
+            f"its rows; got {kind_of(table)}."
         )
 
 
