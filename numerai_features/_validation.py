@@ -161,11 +161,11 @@ def _check_order(name: str, rows: Any, other: str, known: Any) -> None:
     if not holds_ids(rows) and not np.array_equal(np.sort(labels), np.sort(expected)):
         return
     first = int((labels != expected).argmax())
+    mine, theirs = (table[[first]].tolist()[0] for table in (rows, known))
     raise ValueError(
         f"{name} and {other} have different pandas indexes, but rows are matched by "
-        f"position: row {first} is {labels[first]!r} in {name} and {expected[first]!r} "
-        f"in {other}. Reindex {name} like {other}, or pass to_numpy() if the order is "
-        "the same."
+        f"position: row {first} is {mine!r} in {name} and {theirs!r} in {other}. "
+        f"Reindex {name} like {other}, or pass to_numpy() if the order is the same."
     )
 
 

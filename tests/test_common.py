@@ -11,6 +11,7 @@ import random
 import sys
 import types
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,7 +32,7 @@ from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import ShuffleSplit
+from sklearn.model_selection import PredefinedSplit, ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -59,20 +60,29 @@ from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
     DAEEmbedder,
     FactorAnalysisEmbedder,
+    LatentMapDisplay,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.embedders._training_parameters import TrainingParameters
-from numerai_features.metrics import EraScorer, make_era_scorer
+from numerai_features.metrics import (
+    EraScorer,
+    era_scores,
+    make_era_scorer,
+    summarize,
+)
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
     EraHoldout,
     EraKFold,
+    EraSplitDisplay,
     EraWalkForward,
     RepeatedEraKFold,
     check_fitted_eras,
+    check_splits,
     cross_val_predict_eras,
+    measure_leakage,
 )
 from numerai_features.moments import EraMoments
 from numerai_features.trees import tree_table
@@ -103,7 +113,7 @@ SUPERVISED = [
 UMAPS = [
     UMAPEmbedder(2, n_neighbors=4, batch_size=64, **FAST),
     UMAPEmbedder(
-        3, n_neighbors=5, neighbors="era", metric="correlation", n_landmarks=60,
+        3, n_neighbors=5, neighbors="era", metric="correlation", n_landmarks=120,
         reduce=None, reconstruction_weight=1.0, batch_size=64, **FAST,
     ),
 ]  # fmt: skip
@@ -752,10 +762,10 @@ def run(method, *args, **kwargs):
     return list(result) if inspect.isgenerator(result) else result
 
 
-def is_ignored(method, name, X, given):
+def is_ignored(method, name, **given):
     """Whether anything is taken there."""
     try:
-        run(method, X, **given | {name: object()})
+        run(method, **given | {name: object()})
     except Exception:
         return False
     return True
@@ -779,8 +789,9 @@ def test_rows_in_another_order_are_not_taken_by_position(estimator, kind, toy):
     asked = []
     for method in doors(estimator, X, beside):
         given = {name: beside[name] for name in beside_rows(method)[:2]}
-        names = [n for n in beside_rows(method) if not is_ignored(method, n, X, given)]
-        indexed = len({*names} & {*given}) + (kind != "ids, X without")
+        given["X"] = X
+        names = [n for n in beside_rows(method) if not is_ignored(method, n, **given)]
+        indexed = len({*names} & {*given} - {"X"}) + (kind != "ids, X without")
         for name in names if indexed > 1 else ():
             mixed = beside[name].sample(frac=1, random_state=0)
             asked.append(name)
@@ -788,8 +799,73 @@ def test_rows_in_another_order_are_not_taken_by_position(estimator, kind, toy):
                 continue  # is matched: TestResiduals
             told = f"({name} and .*|.* and {name}) have different pandas indexes"
             with pytest.raises(ValueError, match=told):
-                run(method, X, **given | {name: mixed})
+                run(method, **given | {name: mixed})
     assert asked or kind == "ids, X without"
+
+
+def functions_of_rows(toy):
+    """Return public functions with what they take, a row for each of the same rows."""
+    pytest.importorskip("matplotlib").use("agg")
+    frame = toy.to_frame(targets=[])
+    X = frame.drop(columns="era")
+    y, eras = pd.Series(toy.y(), X.index), frame["era"]
+    model, cv = Ridge().fit(X, y), EraKFold(2, purge=0)
+    latents = FactorAnalysisEmbedder(2).fit(X)
+    table = {"X": X, "y": y, "eras": eras}
+    scored = {"y": y, "prediction": y + X.iloc[:, 0], "eras": eras}
+    yield tree_table, {"X": X}
+    yield partial(make_era_scorer().score, model), table
+    yield partial(cross_val_predict_eras, model, cv=cv, verbose=False), table
+    yield partial(measure_leakage, model, cv=EraKFold(2, purge=1)), table
+    yield partial(check_splits, cv, horizon=1), table
+    yield partial(EraSplitDisplay.from_cv, cv), table
+    yield partial(LatentMapDisplay.from_estimator, latents), table
+    yield partial(era_scores, metric="bmc"), scored | {"benchmark": y}
+    yield partial(era_scores, metric="fnc"), scored | {"features": X}
+    yield summarize, scored | {"meta_model": y}
+    yield partial(EraMoments.from_rows, toy.X), {"eras": eras, "sample_weight": y + 1}
+
+
+def test_functions_do_not_take_rows_in_another_order_by_position(toy):
+    asked = 0
+    for function, tables in functions_of_rows(toy):
+        for name in tables if len(tables) > 1 else ():
+            mixed = tables[name].sample(frac=1, random_state=0)
+            if name in ("benchmark", "meta_model"):  # are matched by id
+                pd.testing.assert_series_equal(
+                    np.squeeze(function(**tables)),
+                    np.squeeze(function(**tables | {name: mixed})),
+                )
+                continue
+            with pytest.raises(ValueError, match="have different pandas indexes"):
+                function(**tables | {name: mixed})
+            asked += 1
+    assert asked > 25
+
+
+def test_functions_tell_lazy_tables_alike(toy):
+    for function, tables in functions_of_rows(toy):
+        for name in tables:
+            told = rf"{name} is a polars.*LazyFrame; .* Pass {name}\.collect\(\)"
+            with pytest.raises(ValueError, match=told):
+                function(**tables | {name: pl.LazyFrame({"era": [1]})})
+
+
+@pytest.mark.parametrize("estimator", ALL, ids=repr)
+def test_methods_tell_lazy_tables_alike(estimator, toy):
+    X = toy.to_frame(targets=[]).drop(columns="era")
+    beside = {"y": (toy.y() > 0.5).astype(int)}
+    beside |= dict.fromkeys(("eras", "groups"), toy.eras)
+    beside |= dict.fromkeys(("sample_weight", "residual_to"), toy.y() + 1)
+    for method in doors(estimator, X, beside):
+        names = beside_rows(method)
+        given = {"X": X} | {name: beside[name] for name in names[:2]}
+        for name in ("X", *names):
+            if name != "X" and is_ignored(method, name, **given):
+                continue
+            told = rf"{name} is a polars.*LazyFrame; .* Pass {name}\.collect\(\)"
+            with pytest.raises(ValueError, match=told):
+                run(method, **given | {name: pl.LazyFrame({"era": [1]})})
 
 
 def foreign_tables(frame):
@@ -987,8 +1063,6 @@ class LastEras:
         self.kind = kind
 
     def split(self, X, y=None, groups=None):
-        if len(np.unique(groups)) == 1:  # of landmarks of a single era
-            groups = np.arange(len(groups))
         last = groups >= np.quantile(groups, 0.7)
         yield self.kind(~last), list(self.kind(last))
 
@@ -1026,6 +1100,17 @@ class TestSplittersThatArePassed:
             made = clone(estimator).set_params(**{name: LastEras(kind)})
             tables.append(made.fit_transform(toy.X, toy.y(), eras=toy.eras))
         np.testing.assert_array_equal(*tables)
+
+    def test_folds_are_of_all_rows(self, estimator, name, toy):
+        """Whichever of them are trained on; PredefinedSplit knows no others."""
+        fold = np.where(toy.eras >= toy.eras[-1] - 1, 0, -1)
+        fitted = []
+        for cv in (PredefinedSplit(fold), LastEras(np.flatnonzero)):
+            made = clone(estimator).set_params(**{name: cv})
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The groups parameter is ignored")
+                fitted.append(made.fit_transform(toy.X, toy.y(), eras=toy.eras))
+        np.testing.assert_array_equal(*fitted)
 
 
 def special_cases(cls, folder):
