@@ -1342,6 +1342,11 @@ def test_targets_that_are_needed_and_not_there(estimator, toy):
                     call(toy.X, y, eras=toy.eras)
 
 
+def test_another_error_of_an_embedder_without_y_stays_what_it_is(toy):
+    with pytest.raises(ValueError, match="'n_components' parameter of PLSRegression"):
+        LatentFeatures(PLSRegression(0)).fit(toy.X)
+
+
 def test_a_frozen_embedder_needs_no_target(toy):
     frozen = FrozenEstimator(PLSRegression(1).fit(toy.X, toy.y()))
     latents = LatentFeatures(frozen)

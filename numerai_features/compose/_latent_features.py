@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -497,13 +498,16 @@ def _telling_of_y(embedder: Any, y: Any) -> Iterator[None]:
     """Tell that y is None where a fit fails whose signature asks for it.
 
     scikit-learn tags PLSRegression as one that needs no target, and Pipeline hands on
-    no such tag. A fit that asks for y and does not look at it is left alone.
+    no such tag. A fit that asks for y and does not look at it is left alone, and so is
+    an error that is not about y.
     """
     try:
         yield
-    except Exception:
+    except Exception as error:
         parts = [embedder, *embedder.get_params(deep=True).values()]
-        for part in parts if y is None else ():
+        frozen = any(isinstance(part, FrozenEstimator) for part in parts)
+        about_y = y is None and not frozen and re.search(r"\by\b|None", str(error))
+        for part in parts if about_y else ():
             if _asks_for_y(part):
                 require_target(None, part, "Pass y to LatentFeatures, too.")
         raise
