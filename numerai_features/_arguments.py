@@ -28,6 +28,8 @@ from numerai_features._compat import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST = 2**31 - 1  # largest count in C libraries and in numpy's draws
+OF_TABLES = ("columns", "column_names", "schema", "data_vars", "__dataframe__")
+"""Attributes of which every library's class of tables has at least one."""
 _LARGEST = 1e15  # largest real number: beyond, sums of squares are unusable
 
 
@@ -175,6 +177,23 @@ class Rowed(HasMethods):
         return "an array, list or column"
 
 
+class Tabular(Rowed):
+    """What `Rowed` is, or any table, also one without rows yet, as a lazy frame.
+
+    For arguments whose reader tells tables that it does not take, and the way out.
+    """
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether it is one."""
+        # of the class, for a lazy frame warns when it is asked for its columns
+        if any(hasattr(type(val), part) for part in OF_TABLES):
+            return not isinstance(val, type)
+        return super().is_satisfied_by(val)
+
+    def __str__(self) -> str:
+        return "an array, list, column or frame"
+
+
 def checked(**constraints: list[Any]) -> Callable[[F], F]:
     """Decorate a public function or method, so that its arguments are checked.
 
@@ -222,6 +241,7 @@ MODEL = Methods(["fit", "predict"])
 CROSS_FIT: list[Any] = [Whole(2), SPLITTER, None]
 """Constraints of ``cross_fit``: a number of era blocks, or a splitter."""
 ROWS = Rowed()
+TABLE = Tabular()
 FOLDS = Folds()
 AXES: list[Any] = [Methods(["scatter", "set_xlabel"]), None]
 """Constraints of ``ax``: Axes of matplotlib."""

@@ -21,7 +21,7 @@ from narwhals.exceptions import DuplicateError
 from narwhals.stable.v2 import dependencies
 from numpy.typing import NDArray
 
-from numerai_features._arguments import ROWS
+from numerai_features._arguments import OF_TABLES, ROWS
 from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._blocks import BLOCK_BYTES, row_blocks
 from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
@@ -39,7 +39,6 @@ LEAST_SPREAD = 1e-35
 """Of a column that is not constant: the square of less is soon zero."""
 
 
-_OF_TABLES = ("columns", "column_names", "schema", "data_vars", "__dataframe__")
 _CONVERSIONS = (
     "compute", "collect", "read_all", "to_table", "to_pandas", "to_dataframe", "df"
 )  # fmt: skip
@@ -71,7 +70,7 @@ def as_frame(X: Any, name: str = "X") -> Any:
         return known.to_native()
     # of the class, for a lazy frame warns when it is asked for its columns
     kind = type(X)
-    if not any(hasattr(kind, part) for part in _OF_TABLES):
+    if not any(hasattr(kind, part) for part in OF_TABLES):
         return X
     conversions = [f".{way}()" for way in _CONVERSIONS if hasattr(kind, way)]
     if hasattr(kind, "__arrow_c_stream__") and not hasattr(kind, "read_all"):
@@ -97,6 +96,14 @@ def _known(X: Any) -> Any:
     return shell if isinstance(shell, narwhals.DataFrame | narwhals.Series) else None
 
 
+def kind_of(X: Any) -> str:
+    """Return what a class is called, with its library: several have a DataFrame."""
+    kind = type(X)
+    library = kind.__module__.partition(".")[0]
+    named = "" if library == "builtins" else f"{library}."
+    return named + kind.__qualname__
+
+
 def is_frame(X: Any) -> bool:
     """Whether X is a table of a library that is known (none of them is imported)."""
     return isinstance(X, narwhals.DataFrame) or dependencies.is_into_dataframe(X)
@@ -111,6 +118,55 @@ def index_of(X: Any) -> Any:
     """Return the index of a frame or series of pandas' kind, else None."""
     known = _known(X)
     return None if known is None else nw.maybe_get_index(known)
+
+
+def holds_ids(rows: Any) -> bool:
+    """Tell whether an index names rows, and does not count them."""
+    import pandas as pd
+
+    return not pd.api.types.is_numeric_dtype(rows.dtype) or rows.name == "id"
+
+
+def check_same_rows(**tables: Any) -> None:
+    """Raise where pandas' indexes say that two tables are not of the same rows.
+
+    Rows are taken by position. So ids must be equal; numbers that count rows must not
+    be those of another table in another order. Nothing is said of ids beside numbers.
+
+    Parameters
+    ----------
+    **tables : frame, Series, array-like or None
+        By the names that the messages call them.
+    """
+    named: dict[str, Any] = {}
+    counted: dict[str, Any] = {}
+    for name, table in tables.items():
+        rows = None if table is None else index_of(as_frame(table, name))
+        if rows is None:
+            continue
+        alike = named if holds_ids(rows) else counted
+        for other, known in alike.items():
+            _check_order(name, rows, other, known)
+        if not alike:
+            alike[name] = rows
+
+
+def _check_order(name: str, rows: Any, other: str, known: Any) -> None:
+    """Raise where two indexes of one length are not of the same rows."""
+    if rows is known or len(rows) != len(known) or rows.equals(known):
+        return
+    labels, expected = np.asarray(rows), np.asarray(known)
+    if np.array_equal(labels, expected):  # of another type, such as a category
+        return
+    if not holds_ids(rows) and not np.array_equal(np.sort(labels), np.sort(expected)):
+        return
+    first = int((labels != expected).argmax())
+    mine, theirs = (table[[first]].tolist()[0] for table in (rows, known))
+    raise ValueError(
+        f"{name} and {other} have different pandas indexes, but rows are matched by "
+        f"position: row {first} is {mine!r} in {name} and {theirs!r} in {other}. "
+        f"Reindex {name} like {other}, or pass to_numpy() if the order is the same."
+    )
 
 
 def take_columns(frame: Any, names: list[Any]) -> Any:
@@ -385,6 +441,7 @@ def validate_rows(
     """
     from sklearn.utils.validation import check_array, validate_data
 
+    check_same_rows(X=X, eras=eras)
     X, eras = take_eras(X, eras)
     options = {
         "dtype": "numeric",

@@ -18,6 +18,7 @@ from numerai_features._blocks import row_blocks
 from numerai_features._eras import encode_eras
 from numerai_features._validation import (
     as_floats,
+    check_same_rows,
     check_size,
     check_spread,
     check_weights,
@@ -281,6 +282,7 @@ class EraMoments:
         EraMoments
         """
         _check_table(X)
+        check_same_rows(eras=eras, sample_weight=sample_weight)
         index = encode_eras(eras, n_rows=len(X))
         if not 1 <= n_blocks <= index.n_eras:
             raise ValueError(

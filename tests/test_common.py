@@ -11,6 +11,7 @@ import random
 import sys
 import types
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,7 +32,7 @@ from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import ShuffleSplit
+from sklearn.model_selection import PredefinedSplit, ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -59,20 +60,29 @@ from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
     DAEEmbedder,
     FactorAnalysisEmbedder,
+    LatentMapDisplay,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.embedders._training_parameters import TrainingParameters
-from numerai_features.metrics import EraScorer, make_era_scorer
+from numerai_features.metrics import (
+    EraScorer,
+    era_scores,
+    make_era_scorer,
+    summarize,
+)
 from numerai_features.model_selection import (
     CombinatorialPurgedEraCV,
     EraHoldout,
     EraKFold,
+    EraSplitDisplay,
     EraWalkForward,
     RepeatedEraKFold,
     check_fitted_eras,
+    check_splits,
     cross_val_predict_eras,
+    measure_leakage,
 )
 from numerai_features.moments import EraMoments
 from numerai_features.trees import tree_table
@@ -103,7 +113,7 @@ SUPERVISED = [
 UMAPS = [
     UMAPEmbedder(2, n_neighbors=4, batch_size=64, **FAST),
     UMAPEmbedder(
-        3, n_neighbors=5, neighbors="era", metric="correlation", n_landmarks=60,
+        3, n_neighbors=5, neighbors="era", metric="correlation", n_landmarks=120,
         reduce=None, reconstruction_weight=1.0, batch_size=64, **FAST,
     ),
 ]  # fmt: skip
@@ -340,6 +350,51 @@ def test_an_augmenter_in_imbalanced_learns_pipeline_is_told(augmenter, toy):
     for steps in ([augmenter, Ridge()], [PCA(2), augmenter, Ridge()]):
         with pytest.raises(TypeError, match=r"is no step of .*as_sampler\(\)"):
             make_pipeline(*steps).fit(toy.X, toy.y())
+
+
+@pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
+def test_a_sampler_may_end_imbalanced_learns_pipelines(augmenter, toy):
+    make_pipeline = pytest.importorskip("imblearn.pipeline").make_pipeline
+    X, y = toy.to_frame(targets=[]), (toy.y() > 0.5).astype(int)
+    steps = LatentFeatures(keep_era=True), clone(augmenter).as_sampler()
+    found = make_pipeline(*steps).fit_resample(X, y)
+    for rows, expected in zip(found, augmenter.fit_resample(X, y)[:2], strict=True):
+        np.testing.assert_array_equal(rows, expected)
+    assert make_pipeline(*steps).fit(X, y)[-1].n_features_in_ == toy.X.shape[1]
+    with pytest.raises(ValueError, match="y must have a row for each of 240"):
+        steps[1].fit(X, y[:-1])
+
+
+@pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
+def test_names_that_augmenters_give_are_those_of_the_columns(augmenter, toy):
+    frame, y = toy.to_frame(targets=[]), (toy.y() > 0.5).astype(int)
+    sampler = clone(augmenter).as_sampler()
+    for X in (frame, frame[frame.columns[::-1]], frame.drop(columns="era")):
+        eras = None if "era" in X else toy.eras
+        for fit in (sampler.fit, sampler.fit_resample):
+            fit(X, y, eras=eras)
+            for names in (None, list(X.columns)):
+                assert list(sampler.get_feature_names_out(names)) == list(X.columns)
+        if hasattr(augmenter, "fit_transform"):
+            made = clone(augmenter)
+            for fit in (made.fit, made.fit_transform, made.fit_resample):
+                fit(X)
+                assert list(made.get_feature_names_out()) == list(X.columns)
+
+
+SAMPLER = "augmenter must be an augmenter of this package.* a sampler. "
+
+
+@pytest.mark.parametrize("estimator", AUGMENTED, ids=repr)
+def test_samplers_in_the_place_of_augmenters_are_told(estimator, toy):
+    y = (toy.y() > 0.5).astype(int)
+    made = clone(estimator).set_params(augmenter=CutoutAugmenter().as_sampler())
+    with pytest.raises(ValueError, match=SAMPLER + r"Pass.*=CutoutAugmenter\(\)\."):
+        made.fit(toy.X, y)
+    under_sampling = pytest.importorskip("imblearn.under_sampling")
+    made.set_params(augmenter=under_sampling.RandomUnderSampler())
+    with pytest.raises(ValueError, match=SAMPLER + "Put it into a pipeline of imbal"):
+        made.fit(toy.X, y)
 
 
 @pytest.mark.parametrize("scale", ["all", "every other column"])
@@ -680,6 +735,139 @@ def test_numbers_that_are_no_eras_are_refused(estimator, toy):
         read_eras(estimator, toy, 18_264 + 7 * toy.eras)
 
 
+def beside_rows(method):
+    """Return what a method takes beside X with an item for each of its rows."""
+    names = ("y", "eras", "groups", "sample_weight", "residual_to")
+    takes = inspect.signature(method).parameters
+    return [name for name in names if name in takes]
+
+
+def doors(estimator, X, beside):
+    """Yield all public methods that take rows, bound to what can run them."""
+    fresh, method = clone(estimator), None
+    if hasattr(fresh, "purge"):
+        fresh.set_params(purge=0)
+    for name in ("fit_resample", "fit_transform", "partial_fit", "fit", "split"):
+        if hasattr(fresh, name):
+            method = getattr(fresh, name)
+            yield method
+    if method.__name__ != "split":
+        method(X, **{name: beside[name] for name in beside_rows(method)[:2]})
+        yield from (found for found, _ in methods_for_rows(fresh))
+
+
+def run(method, *args, **kwargs):
+    """Call a method; of a generator, to the end."""
+    result = method(*args, **kwargs)
+    return list(result) if inspect.isgenerator(result) else result
+
+
+def is_ignored(method, name, **given):
+    """Whether anything is taken there."""
+    try:
+        run(method, **given | {name: object()})
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["ids", "ids, X without", "counted"])
+@pytest.mark.parametrize("estimator", ALL, ids=repr)
+def test_rows_in_another_order_are_not_taken_by_position(estimator, kind, toy):
+    X = toy.to_frame(targets=[]).drop(columns="era")
+    if kind == "counted":
+        X = X.reset_index(drop=True)
+    beside = {
+        "y": (toy.y() > 0.5).astype(int),
+        "eras": toy.eras,
+        "groups": toy.eras,
+        "sample_weight": np.linspace(0.5, 1, toy.n_rows),
+        "residual_to": np.linspace(0, 1, toy.n_rows),
+    }
+    beside = {name: pd.Series(values, X.index) for name, values in beside.items()}
+    X = X.to_numpy() if kind == "ids, X without" else X
+    asked = []
+    for method in doors(estimator, X, beside):
+        given = {name: beside[name] for name in beside_rows(method)[:2]}
+        given["X"] = X
+        names = [n for n in beside_rows(method) if not is_ignored(method, n, **given)]
+        indexed = len({*names} & {*given} - {"X"}) + (kind != "ids, X without")
+        for name in names if indexed > 1 else ():
+            mixed = beside[name].sample(frac=1, random_state=0)
+            asked.append(name)
+            if name == "residual_to" and kind != "counted":
+                continue  # is matched: TestResiduals
+            told = f"({name} and .*|.* and {name}) have different pandas indexes"
+            with pytest.raises(ValueError, match=told):
+                run(method, **given | {name: mixed})
+    assert asked or kind == "ids, X without"
+
+
+def functions_of_rows(toy):
+    """Return public functions with what they take, a row for each of the same rows."""
+    pytest.importorskip("matplotlib").use("agg")
+    frame = toy.to_frame(targets=[])
+    X = frame.drop(columns="era")
+    y, eras = pd.Series(toy.y(), X.index), frame["era"]
+    model, cv = Ridge().fit(X, y), EraKFold(2, purge=0)
+    latents = FactorAnalysisEmbedder(2).fit(X)
+    table = {"X": X, "y": y, "eras": eras}
+    scored = {"y": y, "prediction": y + X.iloc[:, 0], "eras": eras}
+    yield tree_table, {"X": X}
+    yield partial(make_era_scorer().score, model), table
+    yield partial(cross_val_predict_eras, model, cv=cv, verbose=False), table
+    yield partial(measure_leakage, model, cv=EraKFold(2, purge=1)), table
+    yield partial(check_splits, cv, horizon=1), table
+    yield partial(EraSplitDisplay.from_cv, cv), table
+    yield partial(LatentMapDisplay.from_estimator, latents), table
+    yield partial(era_scores, metric="bmc"), scored | {"benchmark": y}
+    yield partial(era_scores, metric="fnc"), scored | {"features": X}
+    yield summarize, scored | {"meta_model": y}
+    yield partial(EraMoments.from_rows, toy.X), {"eras": eras, "sample_weight": y + 1}
+
+
+def test_functions_do_not_take_rows_in_another_order_by_position(toy):
+    asked = 0
+    for function, tables in functions_of_rows(toy):
+        for name in tables if len(tables) > 1 else ():
+            mixed = tables[name].sample(frac=1, random_state=0)
+            if name in ("benchmark", "meta_model"):  # are matched by id
+                pd.testing.assert_series_equal(
+                    np.squeeze(function(**tables)),
+                    np.squeeze(function(**tables | {name: mixed})),
+                )
+                continue
+            with pytest.raises(ValueError, match="have different pandas indexes"):
+                function(**tables | {name: mixed})
+            asked += 1
+    assert asked > 25
+
+
+def test_functions_tell_lazy_tables_alike(toy):
+    for function, tables in functions_of_rows(toy):
+        for name in tables:
+            told = rf"{name} is a polars.*LazyFrame; .* Pass {name}\.collect\(\)"
+            with pytest.raises(ValueError, match=told):
+                function(**tables | {name: pl.LazyFrame({"era": [1]})})
+
+
+@pytest.mark.parametrize("estimator", ALL, ids=repr)
+def test_methods_tell_lazy_tables_alike(estimator, toy):
+    X = toy.to_frame(targets=[]).drop(columns="era")
+    beside = {"y": (toy.y() > 0.5).astype(int)}
+    beside |= dict.fromkeys(("eras", "groups"), toy.eras)
+    beside |= dict.fromkeys(("sample_weight", "residual_to"), toy.y() + 1)
+    for method in doors(estimator, X, beside):
+        names = beside_rows(method)
+        given = {"X": X} | {name: beside[name] for name in names[:2]}
+        for name in ("X", *names):
+            if name != "X" and is_ignored(method, name, **given):
+                continue
+            told = rf"{name} is a polars.*LazyFrame; .* Pass {name}\.collect\(\)"
+            with pytest.raises(ValueError, match=told):
+                run(method, **given | {name: pl.LazyFrame({"era": [1]})})
+
+
 def foreign_tables(frame):
     """Return tables that are told, each with what is told of it."""
     of_text = frame.assign(data_type="train")
@@ -735,10 +923,11 @@ def test_augmenters_give_back_the_container_that_came(augmenter, toy):
     plain, y_plain = frame.reset_index(drop=True), y.reset_index(drop=True)
     narwhals = nw.from_native(frame), nw.from_native(y, series_only=True)
     arrow = pa.Table.from_pandas(plain), pa.chunked_array([y_plain])
+    in_one_piece = arrow[0], pa.array(y_plain)
     came = {
         pd.DataFrame: [narwhals, (KnownToNarwhals(frame), y)],
         pl.DataFrame: [(pl.from_pandas(plain), pl.from_pandas(y_plain))],
-        pa.Table: [arrow],
+        pa.Table: [arrow, in_one_piece],
     }
     for kind, tables in came.items():
         for X, target in tables:
@@ -746,6 +935,7 @@ def test_augmenters_give_back_the_container_that_came(augmenter, toy):
             assert type(found.X) is kind
             assert cells_of(found.X) == cells_of(expected.X)
             assert type(found.y) is not np.ndarray
+            assert isinstance(found.y, pa.Array) == isinstance(target, pa.Array)
             np.testing.assert_array_equal(found.y, expected.y)
             if kind is pd.DataFrame:
                 assert found.X.index.equals(expected.X.index)
@@ -873,8 +1063,6 @@ class LastEras:
         self.kind = kind
 
     def split(self, X, y=None, groups=None):
-        if len(np.unique(groups)) == 1:  # of landmarks of a single era
-            groups = np.arange(len(groups))
         last = groups >= np.quantile(groups, 0.7)
         yield self.kind(~last), list(self.kind(last))
 
@@ -912,6 +1100,17 @@ class TestSplittersThatArePassed:
             made = clone(estimator).set_params(**{name: LastEras(kind)})
             tables.append(made.fit_transform(toy.X, toy.y(), eras=toy.eras))
         np.testing.assert_array_equal(*tables)
+
+    def test_folds_are_of_all_rows(self, estimator, name, toy):
+        """Whichever of them are trained on; PredefinedSplit knows no others."""
+        fold = np.where(toy.eras >= toy.eras[-1] - 1, 0, -1)
+        fitted = []
+        for cv in (PredefinedSplit(fold), LastEras(np.flatnonzero)):
+            made = clone(estimator).set_params(**{name: cv})
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The groups parameter is ignored")
+                fitted.append(made.fit_transform(toy.X, toy.y(), eras=toy.eras))
+        np.testing.assert_array_equal(*fitted)
 
 
 def special_cases(cls, folder):
@@ -1120,6 +1319,8 @@ ONLY_WITH_Y = [
     UMAPEmbedder(2, target_weight=0.5, **FAST),  # whose tag is of any parameters
     LatentFeatures(SUPERVISED[0], quantize="uint8"),
     LatentFeatures([("best", SelectKBest(k=1)), ("pca", PCA(1))]),
+    LatentFeatures(PLSRegression(1)),  # whose tags do not tell
+    LatentFeatures(make_pipeline(PCA(2), PLSRegression(1))),
     DreamAugmenter(SUPERVISED[0]),
     ComposeAugmenters([CutoutAugmenter(), BalanceAugmenter()], order="chain"),
     MIXED,
@@ -1139,6 +1340,11 @@ def test_targets_that_are_needed_and_not_there(estimator, toy):
                 call = getattr(clone(estimator), method)
                 with pytest.raises(ValueError, match=match):
                     call(toy.X, y, eras=toy.eras)
+
+
+def test_another_error_of_an_embedder_without_y_stays_what_it_is(toy):
+    with pytest.raises(ValueError, match="'n_components' parameter of PLSRegression"):
+        LatentFeatures(PLSRegression(0)).fit(toy.X)
 
 
 def test_a_frozen_embedder_needs_no_target(toy):

@@ -19,6 +19,7 @@ from numerai_features._rows import Rows
 from numerai_features._validation import (
     as_floats,
     as_frame,
+    check_same_rows,
     column_names,
     count_rows,
     fill_missing,
@@ -26,6 +27,7 @@ from numerai_features._validation import (
     frame_to_array,
     frame_to_numbers,
     index_of,
+    kind_of,
     known_numbers,
     missing_values,
     require_numbers,
@@ -37,7 +39,52 @@ from numerai_features._validation import (
     validate_target,
 )
 
+EMPTY = np.empty(0)
 FRAMES = [pd.DataFrame, pl.DataFrame, pa.table]
+
+
+class TestRowsInAnotherOrder:
+    ids = pd.Index([f"n{i}" for i in range(9)], name="id")
+    y = pd.Series(np.arange(9.0), ids)
+
+    def test_what_says_the_same_passes(self):
+        numbers = np.arange(9)
+        categories = pd.CategoricalIndex(self.ids)
+        for rows in (self.ids, self.ids.astype(object), categories, None, numbers + 5):
+            other = self.y.to_numpy() if rows is None else self.y.set_axis(rows)
+            check_same_rows(X=self.y.to_frame(), y=other, eras=None, weights=[1] * 9)
+        check_same_rows(X=self.y, y=self.y[:4], eras="0001")  # others tell lengths
+
+    def test_rows_that_were_counted_by_another_table_pass(self):
+        """Of a fold's rows one table may count them and another name them."""
+        counted = self.y.reset_index(drop=True)
+        for rows in (slice(0, 9), [4, 2, 7]):
+            check_same_rows(X=counted.iloc[rows], y=self.y.iloc[rows])
+            check_same_rows(X=counted.iloc[rows], y=counted.iloc[rows])
+        check_same_rows(X=counted, y=counted.set_axis(np.arange(9)[::-1] + 50))
+
+    @pytest.mark.parametrize("held", [lambda y: y, pd.Series.to_frame, nw.from_native])
+    def test_all_else_is_told(self, held):
+        counted = self.y.reset_index(drop=True)
+        of_others = self.y.set_axis([f"m{i}" for i in range(9)])
+        numbered = self.y.set_axis(pd.Index(np.arange(9) + 50, name="id"))
+        pairs = [
+            (self.y, self.y[::-1], "row 0 is 'n8' in y and 'n0' in X. Reindex y like"),
+            (self.y, of_others, "row 0 is 'm0' in y and 'n0' in X"),
+            (counted, counted[::-1], "y and X have different pandas indexes"),
+            (numbered, numbered[::-1], "row 0 is 58 in y and 50 in X"),
+            (self.y, numbered, "y and X have different"),
+        ]
+        for X, y, told in pairs:
+            options = {} if held is not nw.from_native else {"allow_series": True}
+            with pytest.raises(ValueError, match=told):
+                check_same_rows(X=X, y=held(y, **options))
+
+    def test_names_come_with_the_library(self):
+        kinds = {"polars.DataFrame": pl.DataFrame(), "list": [], "numpy.ndarray": EMPTY}
+        assert {name: kind_of(value) for name, value in kinds.items()} == {
+            name: name for name in kinds
+        }
 
 
 @pytest.mark.parametrize("make", FRAMES)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,7 +18,9 @@ from numerai_features._arguments import Methods
 from numerai_features._compat import check_feature_names_in
 from numerai_features._rows import Rows
 from numerai_features._validation import (
+    ERA_COLUMN,
     as_frame,
+    column_names,
     is_frame,
     require_target,
     resolve_seed,
@@ -117,8 +119,25 @@ class BaseAugmenter(BaseEstimator, ABC):
         """Return the new rows."""
 
 
+def find_era(X: Any) -> int | None:
+    """Return the place of a frame's column ``era``; None if it has none."""
+    X = as_frame(X)
+    names = column_names(X) if is_frame(X) else []
+    return names.index(ERA_COLUMN) if ERA_COLUMN in names else None
+
+
+def names_with_era(augmenter: Any, input_features: Any) -> NDArray[np.object_]:
+    """Return the names of the columns that came, the column ``era`` among them."""
+    if input_features is not None:  # from a step that hands the column on
+        input_features = [name for name in input_features if name != ERA_COLUMN]
+    names = list(check_feature_names_in(augmenter, input_features))
+    if augmenter._era_place is not None:
+        names.insert(augmenter._era_place, ERA_COLUMN)
+    return np.asarray(names, dtype=object)
+
+
 class InPlaceAugmenter(  # type: ignore[call-arg]
-    OneToOneFeatureMixin, TransformerMixin, BaseAugmenter, auto_wrap_output_keys=None
+    TransformerMixin, BaseAugmenter, auto_wrap_output_keys=None
 ):
     """An augmenter that may also change the rows themselves, and leaves y alone."""
 
@@ -139,6 +158,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
         self
         """
         validate_rows(self, X, eras, reset=True)
+        self._era_place = find_era(X)
         return self
 
     @whole_fit(prefer_skip_nested_validation=False)
@@ -156,8 +176,29 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
             In the container of X, with its column ``era``.
         """
         callers = CallersRows.read(self, X, None, eras, None)
+        self._era_place = find_era(X)
         every = np.arange(callers.rows.n_rows)
         return callers.replaced_by(self._change(callers.rows, every, self._rng()))
+
+    def _resample(self, X, y, eras, sample_weight):
+        self._era_place = find_era(X)
+        return super()._resample(X, y, eras, sample_weight)
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns, which are those that came.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names where X had none.
+
+        Returns
+        -------
+        ndarray of shape (n_columns,), object
+            With ``era`` where X has the column.
+        """
+        check_is_fitted(self)
+        return names_with_era(self, input_features)
 
     def transform(self, X, *, eras=None):
         """Return the rows as they are: what is predicted for is never augmented.
@@ -213,6 +254,27 @@ class Sampler(BaseEstimator):
         self.augmenter = augmenter
 
     @whole_fit(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, **params):
+        """Check the rows, as imblearn's samplers do; no row is made.
+
+        Parameters
+        ----------
+        X, y, **params
+            As in `fit_resample`.
+
+        Returns
+        -------
+        self
+        """
+        if get_tags(self.augmenter).target_tags.required:
+            require_target(y, self.augmenter)
+        if hasattr(self.augmenter, "_validate_params"):
+            self.augmenter._validate_params()
+        Rows.read(self, X, y, **params)
+        self._era_place = find_era(X)
+        return self
+
+    @whole_fit(prefer_skip_nested_validation=False)
     def fit_resample(self, X, y=None, **params):
         """Return the rows and the new ones.
 
@@ -234,6 +296,7 @@ class Sampler(BaseEstimator):
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.augmenter_, name):
                 setattr(self, name, getattr(self.augmenter_, name))
+        self._era_place = find_era(X)
         return _as_came(X, resampled.X), _as_came(y, resampled.y)
 
     def get_feature_names_out(self, input_features=None):
@@ -246,9 +309,10 @@ class Sampler(BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_features,), object
+        ndarray of shape (n_columns,), object
+            With ``era`` where X has the column.
         """
-        return check_feature_names_in(self, input_features)
+        return names_with_era(self, input_features)
 
     def __sklearn_tags__(self):
         tags, theirs = super().__sklearn_tags__(), get_tags(self.augmenter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -20,8 +21,16 @@ from numerai_features._validation import (
 )
 
 
+def is_arrow_array(values: Any) -> bool:
+    """Whether it is an array of pyarrow in one piece, which narwhals does not know."""
+    pyarrow = sys.modules.get("pyarrow")
+    return pyarrow is not None and isinstance(values, pyarrow.Array)
+
+
 def append_rows(values: Any, rows: NDArray[np.intp]) -> Any:
     """Append copies of some rows to values."""
+    if is_arrow_array(values):
+        return values.take(np.concatenate([np.arange(len(values)), rows]))
     return take_rows(values, np.concatenate([np.arange(count_rows(values)), rows]))
 
 
@@ -32,7 +41,7 @@ def append_targets(
 
     Parameters
     ----------
-    y : ndarray, or series or frame of pandas, polars or pyarrow
+    y : ndarray, array of pyarrow, or series or frame of pandas, polars or pyarrow
     source : ndarray of shape (n_new,)
         The row that each new row is made from.
     new : ndarray of shape (n_new, n_targets) or None
@@ -48,7 +57,12 @@ def append_targets(
         names = column_names(y)
         columns = [_append_column(y[name], new[:, j]) for j, name in enumerate(names)]
         out = _frame_of(y, dict(zip(names, columns, strict=True)))
-    if (index := index_of(y)) is not None:
+    return with_ids(out, y, source)
+
+
+def with_ids(out: Any, like: Any, source: NDArray[np.intp]) -> Any:
+    """Return rows that were made anew with the ids of others, and those of new rows."""
+    if (index := index_of(like)) is not None:
         out.index = append_ids(index, source)
     return out
 
@@ -64,6 +78,10 @@ def _append_column(column: Any, values: NDArray[np.float64]) -> Any:
     if isinstance(column, np.ndarray):
         dtype = column.dtype if _holds(column.dtype.kind, values) else np.float64
         return np.concatenate([column.astype(dtype), values.astype(dtype)])
+    if is_arrow_array(column):
+        import pyarrow as pa
+
+        return _append_column(pa.chunked_array([column]), values).combine_chunks()
     series = nw.from_native(column, series_only=True)
     if dependencies.is_pandas_like_series(column):
         # Without narwhals, which lacks some types of pandas.
@@ -169,6 +187,8 @@ def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
     if isinstance(index, pd.RangeIndex):
         stop = index.start + index.step * (len(index) + len(source))
         return pd.RangeIndex(index.start, stop, index.step, name=index.name)
+    if isinstance(index, pd.CategoricalIndex):  # which has no place for new ids
+        index = index.astype(index.categories.dtype)
     labels = index.take(source)
     texts = pd.api.types.is_string_dtype(index.dtype)
     if texts and not isinstance(index, pd.MultiIndex):

@@ -17,7 +17,9 @@ from numerai_features.augmenters._containers import (
     append_rows,
     append_targets,
     frame_like,
+    is_arrow_array,
     labels_like,
+    with_ids,
 )
 
 
@@ -98,7 +100,8 @@ class CallersRows:
         cls, estimator: Any, X: Any, y: Any, eras: Any, sample_weight: Any
     ) -> CallersRows:
         """Check what came, as `Rows.read` does, and remember its containers."""
-        X, y, eras = as_frame(X), _in_container(y), _in_container(eras)
+        X, y = as_frame(X), _in_container(y, "y")
+        eras = _in_container(eras, "eras")
         rows = Rows.read(estimator, X, y, eras, sample_weight)
         return cls(rows, Resampled(X, y, eras, rows.weights))
 
@@ -118,10 +121,11 @@ class CallersRows:
         new.write(table[n:])
         came = self.came
         weights = came.sample_weight
+        eras = None if came.eras is None else self._append_eras(came.eras, new)
         return Resampled(
             self._like_frame(table, new),
             None if came.y is None else append_targets(came.y, new.source, new.y),
-            None if came.eras is None else self._append_eras(came.eras, new),
+            None if eras is None else with_ids(eras, came.eras, new.source),
             None if weights is None else np.append(weights, weights[new.source]),
         )
 
@@ -148,10 +152,11 @@ class CallersRows:
         return labels_like(out, labels)
 
 
-def _in_container(values: Any) -> Any:
+def _in_container(values: Any, name: str) -> Any:
     """Return a frame or series as it is, and all else as an array."""
-    values = as_frame(values)
-    if values is None or is_frame(values) or is_into_series(values):
+    values = as_frame(values, name)
+    known = values is None or is_frame(values) or is_into_series(values)
+    if known or is_arrow_array(values):
         return values
     return np.asarray(values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 
 from numerai_features._arguments import Methods
-from numerai_features._validation import check_columns, require_target, take_eras
+from numerai_features._validation import (
+    check_columns,
+    check_same_rows,
+    require_target,
+    take_eras,
+)
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import out_of_reach
 
@@ -48,6 +54,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
                 f"sample_weight came, but {type(self.estimator).__name__}.fit takes "
                 "none. Leave it out, or use another estimator."
             )
+        self._check_augmenter()
         self.augmenter_ = clone(self.augmenter)
         rows = self.augmenter_.fit_resample(
             X, y, eras=eras, sample_weight=sample_weight
@@ -64,6 +71,22 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         table = rows.X if self.keep_era else table
         self._check_targets(rows.y)
         self.estimator_ = clone(self.estimator).fit(table, rows.y, **options)
+
+    def _check_augmenter(self):
+        """Raise where it returns X and y alone, as a sampler of imblearn's does."""
+        if "eras" in signature(self.augmenter.fit_resample).parameters:
+            return
+        inside = getattr(self.augmenter, "augmenter", None)
+        advice = (
+            "Put it into a pipeline of imbalanced-learn's, before the estimator"
+            if inside is None
+            else f"Pass what is in it, augmenter={inside!r}"
+        )
+        raise ValueError(
+            "augmenter must be an augmenter of this package, whose fit_resample takes "
+            f"eras and returns those of new rows; got {self.augmenter!r}, a sampler. "
+            f"{advice}."
+        )
 
     def _check_reachable(self):
         """Raise if a part of the estimator takes eras, which would not get there."""
@@ -186,6 +209,25 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
         self._fit(X, y, eras, sample_weight)
         return self
 
+    def score(self, X, y, sample_weight=None):
+        """Return the R^2 of `predict`.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Targets.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+        """
+        check_same_rows(X=X, y=y, sample_weight=sample_weight)
+        return super().score(X, y, sample_weight)
+
 
 class AugmentedClassifier(ClassifierMixin, _Augmented):
     """A classifier that is trained on its rows and those that an augmenter adds.
@@ -253,6 +295,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         self
         """
         require_target(y, self)
+        check_same_rows(X=X, y=y, eras=eras, sample_weight=sample_weight)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -304,6 +347,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         -------
         float
         """
+        check_same_rows(X=X, y=y, sample_weight=sample_weight)
         return super().score(X, y, sample_weight)
 
     @_can("predict_proba")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
     check_columns,
+    check_same_rows,
     check_spread,
     index_of,
     known_numbers,
@@ -293,6 +296,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         """Fit; return the table if `keep`."""
         frame, given = X, eras
         embedders = self._list_embedders()
+        check_same_rows(X=X, y=y, eras=eras, sample_weight=sample_weight)
         rows = Rows.read(self, X, None, eras, sample_weight)
         if self.quantize is None:  # whose bins count by weights
             _check_weights(embedders, rows.weights)
@@ -489,8 +493,36 @@ def _telling_whose(name: str, table: Any = None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _telling_of_y(embedder: Any, y: Any) -> Iterator[None]:
+    """Tell that y is None where a fit fails whose signature asks for it.
+
+    scikit-learn tags PLSRegression as one that needs no target, and Pipeline hands on
+    no such tag. A fit that asks for y and does not look at it is left alone, and so is
+    an error that is not about y.
+    """
+    try:
+        yield
+    except Exception as error:
+        parts = [embedder, *embedder.get_params(deep=True).values()]
+        frozen = any(isinstance(part, FrozenEstimator) for part in parts)
+        about_y = y is None and not frozen and re.search(r"\by\b|None", str(error))
+        for part in parts if about_y else ():
+            if _asks_for_y(part):
+                require_target(None, part, "Pass y to LatentFeatures, too.")
+        raise
+
+
+def _asks_for_y(part: Any) -> bool:
+    """Whether the fit of an estimator cannot be called without y."""
+    if isinstance(part, type) or not hasattr(part, "fit"):
+        return False
+    takes = signature(part.fit).parameters
+    return "y" in takes and takes["y"].default is Parameter.empty
+
+
 def _fit(name, embedder, X, y, extras):
-    with _telling_whose(name, X):
+    with _telling_whose(name, X), _telling_of_y(embedder, y):
         _check_fit(embedder, X, y)
         _call(embedder.fit, X, y, **extras)
 
@@ -501,7 +533,7 @@ def _fit_transform(name, embedder, X, y, extras):
     These may differ from what `transform` gives.
     """
     together = getattr(embedder, "fit_transform", None)
-    with _telling_whose(name, X):
+    with _telling_whose(name, X), _telling_of_y(embedder, y):
         _check_fit(embedder, X, y)
         if together is not None and extras_of(embedder.fit) <= extras_of(together):
             return embedder, _call(together, X, y, **extras)

@@ -13,7 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras, era_label
 from numerai_features._names import some_names
-from numerai_features._validation import read_only, require_numbers
+from numerai_features._validation import (
+    check_same_rows,
+    read_only,
+    require_numbers,
+)
 from numerai_features.datasets._arguments import PathLike, check_path, check_strings
 from numerai_features.datasets._metadata import check_known
 from numerai_features.datasets._panel_checks import (
@@ -129,6 +133,7 @@ class EraPanel:
         ids: Any = None,
         info: dict[str, Any] | None = None,
     ) -> None:
+        check_same_rows(X=X, eras=eras, targets=targets)
         X = check_bins(X)
         index = require_numbers(encode_eras(eras, n_rows=len(X)))
         numbers = to_int32(index.row_numbers)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numerai_features._validation import check_same_rows
 from numerai_features._whole import whole_folder
 from numerai_features.datasets._arguments import (
     PathLike,
@@ -197,6 +198,7 @@ class PanelWriter:
         """
         if not self._arrays:
             raise ValueError("write works inside the with block of a PanelWriter only.")
+        check_same_rows(X=X, eras=eras, targets=targets)
         X = check_bins(X, len(self.feature_names))
         rows = self._check_rows(rows, len(X))
         y: Any = np.nan

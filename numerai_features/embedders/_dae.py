@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._arguments import COUNT, ROWS, WIDTHS, Finite, checked
+from numerai_features._arguments import COUNT, TABLE, WIDTHS, Finite, checked
 from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex
@@ -195,7 +195,7 @@ class DAEEmbedder(NetworkEmbedder):
         X, _ = self._check_rows(X, eras)
         return self._decode(self.encoder_.transform(X))
 
-    @checked(X=[ROWS])
+    @checked(X=[TABLE])
     def inverse_transform(self, X):
         """Return rows from their latents.
 

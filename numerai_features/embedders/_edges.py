@@ -128,9 +128,13 @@ def _check_told_apart(
 
 
 def split_edges(
-    graph: FuzzyGraph, validation: Any, landmarks: Rows, seed: int
+    graph: FuzzyGraph,
+    validation: Any,
+    rows: Rows,
+    landmarks: NDArray[np.intp],
+    seed: int,
 ) -> tuple[FuzzyGraph, FuzzyGraph | None, NDArray[np.intp]]:
-    """Return the training edges, the held-out edges or None, and the training rows.
+    """Return the training edges, the held-out edges or None, and whose they are.
 
     Parameters
     ----------
@@ -138,22 +142,33 @@ def split_edges(
         Graph of the landmarks.
     validation : float, int, splitter or None
         As documented by `UMAPEmbedder`.
-    landmarks : Rows
+    rows : Rows
+        All rows, which a splitter counts.
+    landmarks : ndarray of shape (n_landmarks,), int
+        Which of them are in the graph, ascending.
     seed : int
         Seed of the random edges that are drawn without eras.
+
+    Returns
+    -------
+    train : FuzzyGraph
+    valid : FuzzyGraph or None
+    seen : ndarray of int
+        The landmarks, by their place, that training edges are of.
     """
-    n_rows = landmarks.n_rows
+    n_rows = len(landmarks)
     seen = np.arange(n_rows)
-    by_rows = hasattr(validation, "split") or holds_eras(landmarks.eras)
+    eras = None if rows.eras is None else rows.eras.take(landmarks)
+    by_rows = hasattr(validation, "split") or holds_eras(eras)
     if validation is None or (n_rows < FEWEST_ROWS and not by_rows):
         return graph, None, seen
     if by_rows:
-        rows: Any = hold_out(validation, landmarks, seen, seed)
-        mine, held = (np.isin(seen, part) for part in rows)
+        parts: Any = hold_out(validation, rows, landmarks, seed)
+        mine, held = (np.isin(landmarks, part) for part in parts)
         a, b = graph.heads, graph.tails
         train = mine[a] & mine[b]
         valid = (mine | held)[a] & (mine | held)[b] & ~train
-        seen = rows.train
+        seen = np.flatnonzero(mine)
     elif validation >= 1:
         raise ValueError(
             f"validation={validation} is a number of eras and needs {FEWEST_ERAS} "

@@ -13,7 +13,7 @@ from numerai_features._arguments import (
     AXES,
     COUNT,
     DRAWS,
-    ROWS,
+    TABLE,
     Each,
     Methods,
     Text,
@@ -24,6 +24,7 @@ from numerai_features._latents import as_latents
 from numerai_features._optional import import_optional
 from numerai_features._validation import (
     as_floats,
+    check_same_rows,
     column_names,
     count_rows,
     find_eras,
@@ -100,7 +101,7 @@ class LatentMapDisplay:
     @classmethod
     @checked(
         embedder=[Methods(["transform", "get_feature_names_out"])],
-        X=[ROWS],
+        X=[TABLE],
         n_rows=[COUNT],
         random_state=DRAWS,
         ax=AXES,
@@ -154,6 +155,7 @@ class LatentMapDisplay:
             If matplotlib is not installed.
         """
         n = count_rows(X)
+        check_same_rows(X=X, y=y, eras=eras, color=color)
         if y is not None:
             _one_a_row(y, n, "y")
         rows = resolve_generator(random_state).permutation(n)[:n_rows]

@@ -24,6 +24,7 @@ from numerai_features._cache import hash_rows
 from numerai_features._optional import import_optional
 from numerai_features._rows import Rows
 from numerai_features._validation import (
+    as_frame,
     check_missing,
     known_numbers,
     resolve_seed,
@@ -390,7 +391,7 @@ class NetworkEmbedder(
 
     def _check_latents(self, X):
         """Return checked latents, with as many columns as `transform` gives."""
-        Z = check_array(X, dtype=np.float32, input_name="X")
+        Z = check_array(as_frame(X), dtype=np.float32, input_name="X")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
                 f"X has {Z.shape[1]} latents, but {type(self).__name__} gives "

@@ -16,7 +16,7 @@ from numerai_features._arguments import (
     COUNT,
     CROSS_FIT,
     NOT_NEGATIVE,
-    ROWS,
+    TABLE,
     WIDTH,
     WIDTHS,
     Finite,
@@ -104,7 +104,7 @@ class UMAPEmbedder(NetworkEmbedder):
     validation : float, int, splitter or None, default=0.1
         Edges held out for early stopping: those of the last eras, held out and purged
         as in `SupervisedAEMLP`; without eras, or with fewer than 5 of them, a random
-        share of the edges. A splitter: those of its last fold of the landmarks.
+        share of the edges. A splitter, of all rows: those of its last fold.
     batch_size : int, default=512
         Edges per step.
     max_epochs : int, default=80
@@ -245,7 +245,7 @@ class UMAPEmbedder(NetworkEmbedder):
         """
         return self._fit_transform(self._read(X, y, eras, None))
 
-    @checked(X=[ROWS])
+    @checked(X=[TABLE])
     def inverse_transform(self, X):
         """Return rows from their latents.
 
@@ -309,7 +309,7 @@ class UMAPEmbedder(NetworkEmbedder):
             )  # fmt: skip
             graph = self._make_graph(index, distance, landmarks.y)
             laps.end("neighbours")
-        edges, held_out, seen = split_edges(graph, self.validation, landmarks, seed)
+        edges, held_out, seen = split_edges(graph, self.validation, rows, chosen, seed)
         n_rows, width = axes.rows.shape
         mean, scale = column_moments(axes.rows, np.arange(n_rows), None)
         # One scale for all axes: an axis of less variance matters less.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex, encode_eras, era_label
+from numerai_features._ids import check_as_many, match_ids
 from numerai_features._threads import blas_threads
 from numerai_features._validation import (
     as_floats,
@@ -25,7 +26,6 @@ from numerai_features._validation import (
     validate_target,
 )
 from numerai_features.metrics._corr import RefusedTarget, era_corr, normal_scores
-from numerai_features.metrics._references import one_reference, take_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,8 +168,8 @@ def scores_by_era(
     check_metric(metric, METRICS, given)
     needed = NEEDS.get(metric)
     if needed in _REFERENCES:
-        ids = _ids_of(y=y, prediction=prediction, eras=eras)
-        given |= {needed: _by_id(given[needed], needed, ids)}
+        column = match_ids(given[needed], needed, y=y, prediction=prediction, eras=eras)
+        given |= {needed: column}
     _check_same_rows(y=y, prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
@@ -231,6 +231,8 @@ def prediction_columns(prediction: Any) -> tuple[NDArray[Any], list[Any] | None]
         values = np.asarray(prediction)
         if values.ndim == 2:
             names = list(range(values.shape[1]))
+    if values.dtype == object:  # of decimals, say
+        values = as_floats(values, "prediction")
     if (
         values.ndim not in (1, 2)
         or not values.size
@@ -311,12 +313,7 @@ def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | Non
 def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
     """Return another model's predictions, NaN if missing."""
     n_rows = index.n_rows
-    if index_of(values) is not None and len(values) != n_rows:
-        raise ValueError(
-            f"{name} has {len(values)} rows, but {n_rows} are scored: rows must be "
-            f"matched by id. Pass {name} and y with an index of ids (text, or numbers "
-            "in an index named 'id'), or only the rows that are scored."
-        )
+    check_as_many(values, name, n_rows, "y")
     values = as_floats(values, name)
     if values.size and np.isnan(values).all():
         raise ValueError(
@@ -325,48 +322,6 @@ def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
             "eras, and test folds, that it covers (the meta model starts late)."
         )
     return validate_target(values, n_rows, name=name)
-
-
-def _ids_of(**tables: Any) -> tuple[str, Any]:
-    """Return the name and the index of the first table whose index identifies rows."""
-    import pandas as pd
-
-    for name, table in tables.items():
-        rows = index_of(table)
-        if isinstance(rows, pd.Index) and not isinstance(rows, pd.RangeIndex):
-            return name, rows
-    return "", None
-
-
-def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
-    """Return a reference's rows in the order of ids.
-
-    An index that only counts rows is not matched: it may count the rows of another
-    table.
-    """
-    owner, wanted = ids
-    column = one_reference(reference, name)
-    rows = index_of(column)
-    if rows is None or not _holds_ids(rows):
-        return column
-    if wanted is None:
-        if not is_frame(as_frame(reference, name)):
-            return column
-        raise ValueError(
-            f"{name} is indexed by id, but y, prediction and eras are not, so its rows "
-            "cannot be matched. Pass y or prediction as a Series indexed by id, or "
-            f"{name} as an array in the order of their rows."
-        )
-    if rows.equals(wanted) or not _holds_ids(wanted):
-        return column
-    return take_ids(column, wanted, name, owner)
-
-
-def _holds_ids(rows: Any) -> bool:
-    """Return whether an index holds ids, rather than counts of rows."""
-    import pandas as pd
-
-    return not pd.api.types.is_numeric_dtype(rows.dtype) or rows.name == "id"
 
 
 def _in_quarters(target: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
@@ -395,6 +350,8 @@ class _Features:
             array = frame_to_numbers(table, "features")
         else:
             array = np.asarray(table)
+        if array.dtype == object:
+            array = as_floats(table, "features")
         if array.ndim != 2 or len(array) != n_rows or array.dtype.kind not in "biuf":
             raise ValueError(
                 f"features must hold numbers, of shape ({n_rows}, n_features); got "

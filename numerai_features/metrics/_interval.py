@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._arguments import COUNT, ROWS, Finite, checked
-from numerai_features._validation import as_floats
+from numerai_features._arguments import COUNT, TABLE, Finite, checked
+from numerai_features._validation import as_floats, kind_of
 from numerai_features.metrics._era_order import numbers_in_order
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class MeanInterval:
     n_needed: int
 
 
-@checked(scores=[ROWS], overlap=[COUNT], confidence=[Finite(0, 1, "neither")])
+@checked(scores=[TABLE], overlap=[COUNT], confidence=[Finite(0, 1, "neither")])
 def mean_interval(
     scores: Any, *, overlap: int, confidence: float = 0.95
 ) -> MeanInterval:
@@ -166,8 +166,8 @@ def paired_differences(
 
     if not isinstance(scores, pd.DataFrame):
         raise ValueError(
-            "scores must be a DataFrame, one row per era and one column per arm, as "
-            f"era_scores returns it; got {type(scores).__name__}."
+            "scores must be a DataFrame of pandas, one row per era and one column per "
+            f"arm, as era_scores returns it; got {kind_of(scores)}."
         )
     if baseline not in list(scores.columns) or len(scores.columns) < 2:
         raise ValueError(

@@ -9,15 +9,18 @@ from typing import Any, ClassVar
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 
-from numerai_features._arguments import ROWS, Methods, checked
+from numerai_features._arguments import ROWS, TABLE, Methods, checked
 from numerai_features._compat import consumes, routing_enabled
 from numerai_features._eras import encode_eras
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
+from numerai_features._ids import one_reference, take_ids
 from numerai_features._validation import (
     as_frame,
+    check_same_rows,
     column_names,
     index_of,
     is_frame,
+    kind_of,
     known_numbers,
     take_columns,
     take_eras,
@@ -29,7 +32,6 @@ from numerai_features.metrics._era_scores import (
     era_scores,
     one_column,
 )
-from numerai_features.metrics._references import one_reference, take_ids
 from numerai_features.metrics._summary import sharpe
 
 SCORER_METRICS = ("corr", "sharpe", "mmc", "bmc", "fnc")
@@ -89,7 +91,7 @@ class EraScorer(BaseEstimator):
         """Return `score`, with the signature that scikit-learn requires of scorers."""
         return self.score(estimator, X, y, eras=eras)
 
-    @checked(estimator=[Methods(["predict"])], X=[ROWS], y=[ROWS], eras=[ROWS, None])
+    @checked(estimator=[Methods(["predict"])], X=[TABLE], y=[TABLE], eras=[TABLE, None])
     def score(self, estimator: Any, X: Any, y: Any, *, eras: Any = None) -> float:
         """Score the predictions of a fitted estimator for X.
 
@@ -111,7 +113,8 @@ class EraScorer(BaseEstimator):
         Raises
         ------
         ValueError
-            If there are no eras, or the benchmark does not cover the rows.
+            If there are no eras, the benchmark does not cover the rows, or X, y and
+            eras are of rows in different orders.
         EraLeakageError
             If the predictions depend on the era labels, because the column ``era`` is a
             feature of the model.
@@ -122,6 +125,7 @@ class EraScorer(BaseEstimator):
             If an embedder in a FrozenEstimator was fitted on eras of X.
         """
         self._check()
+        check_same_rows(X=X, y=y, eras=eras)
         rows, labels = take_eras(X, eras)
         if labels is None:
             raise ValueError(
@@ -256,9 +260,9 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
     if ids is None:
         raise ValueError(
             f"{name} is matched to the rows of X by id, but X is not a pandas frame; "
-            f"got {type(X).__name__}. Pass X as a DataFrame indexed by id."
+            f"got {kind_of(X)}. Pass X as a DataFrame indexed by id."
         )
-    return take_ids(table, ids, name, "X")
+    return _without_index(take_ids(table, ids, name, "X"), name)
 
 
 def _check_table(table: Any, name: str) -> None:
@@ -276,7 +280,7 @@ def _check_table(table: Any, name: str) -> None:
     if index_of(table) is None:
         raise ValueError(
             f"{name} must be a pandas object indexed like X (by id), so that each fold "
-            f"finds its rows; got {type(table).__name__}."
+            f"finds its rows; got {kind_of(table)}."
         )
 
 

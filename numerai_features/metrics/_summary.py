@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from numerai_features._arguments import COUNT, checked
-from numerai_features._validation import as_floats
+from numerai_features._validation import as_floats, kind_of
 from numerai_features.metrics._era_order import are_named, numbers_in_order
 from numerai_features.metrics._era_scores import (
     TooManyFeatures,
@@ -121,7 +121,7 @@ def summarize_scores(scores: Any, *, last: int = 200) -> pd.DataFrame:
     if not isinstance(scores, pd.Series | pd.DataFrame):
         raise ValueError(
             "scores must be a Series or a DataFrame with one row for each era, as "
-            f"era_scores returns; got {type(scores).__name__}."
+            f"era_scores returns; got {kind_of(scores)}."
         )
     table = _as_frame(scores)
     summary = _summary(table)

@@ -15,7 +15,12 @@ from numerai_features._arguments import Whole
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex, encode_eras, near_eras
 from numerai_features._horizon import resolve_purge
-from numerai_features._validation import count_rows, find_eras, require_numbers
+from numerai_features._validation import (
+    check_same_rows,
+    count_rows,
+    find_eras,
+    require_numbers,
+)
 
 Mask = NDArray[np.bool_]
 _FAR = np.iinfo(np.int64).max // 2
@@ -79,7 +84,7 @@ class BaseEraSplitter(BaseEstimator):
             If there are no eras, too few of them, or the purge leaves a fold without
             training eras.
         """
-        eras = self._eras(X, groups)
+        eras = self._eras(X, groups, y)
         for fold in self._era_folds(eras, y):
             yield eras.rows_of(fold.train), eras.rows_of(fold.test)
 
@@ -98,6 +103,7 @@ class BaseEraSplitter(BaseEstimator):
         train, test : ndarray of int
             Era numbers, ascending.
         """
+        check_same_rows(eras=eras, y=y)
         index = require_numbers(encode_eras(eras))
         for fold in self._era_folds(index, y):
             yield index.numbers[fold.train], index.numbers[fold.test]
@@ -175,7 +181,8 @@ class BaseEraSplitter(BaseEstimator):
             )
         return resolved, numbers
 
-    def _eras(self, X, groups) -> EraIndex:
+    def _eras(self, X, groups, y) -> EraIndex:
+        check_same_rows(X=X, groups=groups, y=y)
         groups = find_eras(X, groups)
         if groups is None:
             raise ValueError(
@@ -213,7 +220,7 @@ class FixedCountSplitter(BaseEraSplitter):
         self._validate_params()
         n_splits = self._n_splits
         if find_eras(X, groups) is not None:
-            self._check_possible(self._eras(X, groups), y)
+            self._check_possible(self._eras(X, groups, y), y)
         return n_splits
 
     def _check_possible(self, eras: EraIndex, y: Any) -> None:

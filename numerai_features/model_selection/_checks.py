@@ -140,7 +140,7 @@ def check_splits(
     import pandas as pd
 
     span = resolve_horizon(horizon)
-    index = index_eras(X, eras)
+    index = index_eras(X, eras, y=y)
     if span > 1:  # otherwise distinct labels are enough
         require_numbers(index)
     resolved, table = resolved_eras(index, y), []

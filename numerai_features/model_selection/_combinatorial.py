@@ -131,7 +131,7 @@ class CombinatorialPurgedEraCV(FixedCountSplitter):
         [[0. 0. 0. 0. 1. 1.]
          [1. 1. 2. 2. 2. 2.]]
         """
-        eras = self._eras(X, groups)
+        eras = self._eras(X, groups, y)
         paths = list(self._era_paths(eras, y))
         if len(predictions) != self._n_splits:
             raise ValueError(

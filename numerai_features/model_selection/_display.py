@@ -164,7 +164,7 @@ class EraSplitDisplay:
             If matplotlib is not installed.
         """
         span = 1 if horizon is None else resolve_horizon(horizon)
-        index = index_eras(X, eras)
+        index = index_eras(X, eras, y=y)
         drawn, numbers = index.resolved, index.numbers[index.resolved]
         if not drawn.any():
             raise ValueError(

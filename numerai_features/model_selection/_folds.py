@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numerai_features._blocks import as_slice
 from numerai_features._compat import consumes
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._validation import count_rows, find_eras
+from numerai_features._validation import check_same_rows, count_rows, find_eras
 from numerai_features.model_selection._base import BaseEraSplitter
 
 Counts = NDArray[np.int64]
@@ -39,14 +39,16 @@ class Fold(NamedTuple):
     test: Chosen
 
 
-def index_eras(X: Any, eras: Any) -> EraIndex:
+def index_eras(X: Any, eras: Any, **beside: Any) -> EraIndex:
     """Return the eras of rows, from labels or, without labels, from a frame's column.
 
     Raises
     ------
     ValueError
-        If there are no eras, or not one era for each row of X.
+        If there are no eras, not one era for each row of X, or if X, eras and what
+        came `beside` are rows in different orders.
     """
+    check_same_rows(X=X, eras=eras, **beside)
     labels = find_eras(X, eras)
     if labels is None:
         raise ValueError(

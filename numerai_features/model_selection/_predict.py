@@ -176,7 +176,7 @@ def cross_val_predict_eras(
 
     X = as_frame(X)
     check_era_is_spelled(X)
-    index = index_eras(X, eras)
+    index = index_eras(X, eras, y=y, **_tables(params))
     cv = EraKFold() if cv is None else read_cv(cv, y)
     target = validate_target(y, index.n_rows)[:, None]
     data = _Data(Rows(X, target, index), y, eras is not None, params or {})
@@ -292,6 +292,12 @@ def _of_rows(params: dict[str, Any], rows: Chosen, n_rows: int) -> dict[str, Any
         name: take_rows(value, rows) if _has_rows(value, n_rows) else value
         for name, value in params.items()
     }
+
+
+def _tables(params: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the parameters that may have a row for each of X."""
+    given = (params or {}).items()
+    return {f"params[{name!r}]": v for name, v in given if ROWS.is_satisfied_by(v)}
 
 
 def _has_rows(value: Any, n_rows: int) -> bool:

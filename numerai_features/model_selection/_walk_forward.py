@@ -163,7 +163,7 @@ class EraWalkForward(BaseEraSplitter):
         self._check_windows()
         if self.test_eras is None and find_eras(X, groups) is None:
             return self.n_splits
-        return sum(1 for _ in self._era_folds(self._eras(X, groups), y))
+        return sum(1 for _ in self._era_folds(self._eras(X, groups, y), y))
 
     def _check_windows(self):
         """Raise if the shortest training window is longer than the longest."""

@@ -9,7 +9,7 @@ import numpy as np
 from narwhals.stable.v2.dependencies import is_pandas_like_dataframe
 from numpy.typing import NDArray
 
-from numerai_features._arguments import ROWS, checked
+from numerai_features._arguments import ROWS, TABLE, checked
 from numerai_features._validation import (
     check_columns_of_numbers,
     column_names,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _COLUMNS_AT_ONCE = 64  # bytes of a cache line: each is read once
 
 
-@checked(X=[ROWS], feature_names=[ROWS, None])
+@checked(X=[TABLE], feature_names=[ROWS, None])
 def tree_table(X: Any, feature_names: Any = None) -> pa.Table:
     """Turn rows into a pyarrow table, column by column, each in its own type.
 

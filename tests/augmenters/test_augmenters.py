@@ -537,6 +537,9 @@ class TestContainers:
             "b+2",
             "c+2",
         ]
+        by_category = frame.set_axis(pd.CategoricalIndex(frame.index))
+        again = CutoutAugmenter(copies=2).fit_resample(by_category)
+        assert list(again.X.index) == list(out.X.index)
         counted = CutoutAugmenter().fit_resample(frame.reset_index(drop=True))
         assert isinstance(counted.X.index, pd.RangeIndex)
         assert len(counted.X.index) == 6

@@ -115,6 +115,13 @@ def test_wrong_parts(parts, change, match):
         EraPanel(**parts | change)
 
 
+def test_rows_in_another_order(parts):
+    eras = pd.Series(parts["eras"], index=parts["ids"])
+    targets = pd.DataFrame(parts["targets"], index=parts["ids"])[::-1]
+    with pytest.raises(ValueError, match="targets and eras have different pandas inde"):
+        EraPanel(**parts | {"eras": eras, "targets": targets})
+
+
 # Selecting
 
 

@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from panel_parts import FEATURES, N_ROWS, TARGETS, assert_same
 
@@ -125,6 +126,16 @@ def test_wrong_writes(rows, change, match):
         writer_to(None) as writer,
     ):
         writer.write(rows, **arguments)
+
+
+def test_rows_in_another_order(parts):
+    eras = pd.Series(parts["eras"], index=parts["ids"])
+    targets = pd.DataFrame(parts["targets"], index=parts["ids"])[::-1]
+    with (
+        pytest.raises(ValueError, match="targets and eras have different pandas index"),
+        writer_to(None) as writer,
+    ):
+        writer.write(slice(None), parts["X"], eras, targets)
 
 
 def test_writer_outside_its_with_block(parts):

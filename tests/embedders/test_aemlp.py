@@ -6,8 +6,10 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from cut_off import kill_in_training
 from joblib import Parallel, delayed
@@ -57,6 +59,11 @@ def rows():
         n_eras=40, rows_per_era=60, n_features=24, n_factors=4, random_state=2
     )
     return panel
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return make_era_panel(n_eras=6, rows_per_era=40, n_features=12, random_state=3)
 
 
 @pytest.fixture(scope="module")
@@ -374,6 +381,49 @@ class TestResiduals:
                 plain = np.polyval(np.polyfit(b, y[known, j], 1), b)
                 np.testing.assert_allclose(r, y[known, j] - plain, atol=1e-9)
 
+    def test_are_matched_by_id(self, toy):
+        """Numerai's files are in an order of their own, and have rows of live eras."""
+        X = toy.to_frame(targets=[])
+        y = pd.Series(toy.y(), X.index)
+        benchmark = pd.Series(np.linspace(0, 1, len(X)), X.index, name="v5")
+        benchmark[::3] = 0.5
+        mixed = benchmark.sample(frac=1, random_state=0)
+        more = pd.concat([mixed, pd.Series([0.5], pd.Index(["live"], name="id"))])
+        whole = more.to_frame("v5").assign(era="0001", data_type="validation")
+
+        def latents(X, y, given, **options):
+            net = make_net(max_epochs=1, **options)
+            return net.fit_transform(X, y, residual_to=given)
+
+        expected = latents(X, y, benchmark.to_numpy())
+        nullable = mixed.astype("Float64")
+        polars = pl.from_pandas(whole.reset_index())
+        narwhals = nw.from_native(whole)
+        for given in (mixed, nullable, mixed.to_frame(), more, whole, polars, narwhals):
+            np.testing.assert_array_equal(latents(X, y, given), expected)
+        by_y = latents(X.reset_index(drop=True), y, whole)
+        np.testing.assert_array_equal(by_y, expected)
+
+    def test_rows_that_nothing_matches_are_refused(self, toy):
+        X = toy.to_frame(targets=[])
+        y = pd.Series(toy.y(), X.index)
+        benchmark = pd.Series(np.linspace(0, 1, len(X)), X.index, name="v5")
+        whole = benchmark.to_frame().assign(era="0001")
+        fit = make_net(max_epochs=1).fit
+        with pytest.raises(ValueError, match="residual_to has no row for 3 of 240 ids"):
+            fit(X, y, residual_to=whole[3:])
+        with pytest.raises(ValueError, match="residual_to must be one column of pre"):
+            fit(X, y, residual_to=whole.assign(v6=0.5))
+        told = "residual_to is indexed by id, but X, y and eras are not, so its rows"
+        with pytest.raises(ValueError, match=told):
+            fit(toy.X, toy.y(), eras=toy.eras, residual_to=whole)
+        counted = X.set_axis(np.arange(len(X)) + 7)
+        with pytest.raises(ValueError, match=told):
+            fit(counted, toy.y(), residual_to=whole)
+        more = pd.Series(np.append(benchmark, 0.5))
+        with pytest.raises(ValueError, match="241 rows, but 240 are needed: rows must"):
+            fit(counted, toy.y(), residual_to=more)
+
     def test_predictions_turn_from_the_benchmark(self, rows, signal):
         benchmark = rows.X[:, 0].astype(float)
         plain = make_net(max_epochs=20).fit(rows.X, signal, eras=rows.eras)
@@ -464,7 +514,7 @@ class TestRefusals:
     @pytest.mark.parametrize("option", ["batching", "monitor"])
     def test_what_needs_eras(self, rows, signal, option):
         value = {"batching": "era", "monitor": "valid_corr"}[option]
-        with pytest.raises(ValueError, match="needs eras"):
+        with pytest.raises(ValueError, match=f"^{option}='{value}' needs eras, which"):
             make_net(**{option: value}).fit(rows.X, signal)
 
 

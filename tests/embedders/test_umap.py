@@ -83,7 +83,9 @@ class TestStatisticalContract:
         heads, tails = rng.integers(0, rows.n_rows, (2, 5000))
         graph = FuzzyGraph(heads, tails, rng.random(5000))
         table = Rows(rows.X, eras=encode_eras(rows.eras))
-        train, valid, seen = split_edges(graph, 4, table, seed=0)
+        train, valid, seen = split_edges(
+            graph, 4, table, np.arange(table.n_rows), seed=0
+        )
         eras = rows.eras.astype(int)
         assert eras[np.concatenate([train.heads, train.tails, seen])].max() == 16
         ends = np.stack([eras[valid.heads], eras[valid.tails]])

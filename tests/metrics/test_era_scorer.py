@@ -388,8 +388,14 @@ def test_benchmark_must_cover_the_rows(frame, y):
     with pytest.raises(ValueError, match="benchmark must be a pandas object"):
         make_era_scorer("bmc", benchmark=y.to_numpy())(model, frame, y)
     X = frame[FEATURES].to_numpy()
-    with pytest.raises(ValueError, match="X is not a pandas frame; got ndarray"):
+    with pytest.raises(ValueError, match=r"not a pandas frame; got numpy\.ndarray\."):
         make_era_scorer("bmc", benchmark=y)(model, X, y, eras=frame["era"])
+    polars = pl.from_pandas(frame)
+    with pytest.raises(ValueError, match=r"a pandas frame; got polars\.DataFrame\."):
+        make_era_scorer("bmc", benchmark=y)(model, polars, y)
+    of_polars = pl.DataFrame({"prediction": y.to_numpy()})
+    with pytest.raises(ValueError, match=r"finds its rows; got polars\.DataFrame\."):
+        make_era_scorer("fnc", features=of_polars)(model, frame, y)
 
 
 @pytest.mark.parametrize("as_file", [pd.DataFrame, pl.from_pandas, pa.table])

@@ -1,6 +1,7 @@
 """`era_scores` against numerai_tools, called era by era on pandas groups."""
 
 import warnings
+from decimal import Decimal
 from functools import partial
 
 import narwhals as nw
@@ -265,7 +266,7 @@ class TestWholeFiles:
         file = self.file(rows, library, v5_lgbm_ct_blend=p, v5_lgbm_ender20=y)
         match = (
             r"benchmark must be one column of predictions, .*; got 2: "
-            r"'v5_lgbm_ct_blend', 'v5_lgbm_ender20'\. Choose one of the frame, as in "
+            r"'v5_lgbm_ct_blend', 'v5_lgbm_ender20'\. Select one column, as in "
             r"benchmark=frame\[\['v5_lgbm_ct_blend'\]\]"
         )
         for score in (summarize, partial(era_scores, metric="bmc")):
@@ -292,7 +293,7 @@ class TestWholeFiles:
             for score in (summarize, partial(era_scores, metric="bmc")):
                 with pytest.raises(ValueError, match="its rows cannot be matched"):
                     score(y, p, eras, benchmark=file)
-        with pytest.raises(ValueError, match="are scored: rows must be matched by id"):
+        with pytest.raises(ValueError, match="are needed: rows must be matched by id"):
             era_scores(y, p, eras, metric="bmc", benchmark=more["prediction"])
 
     def test_ids_may_be_numbers_in_an_index_called_so(self, rows):
@@ -402,6 +403,28 @@ def test_containers_of_predictions(table):
     single = era_scores(given[0], two["a"], given[1])
     assert single.name == "corr"
     assert single.dtype == np.float64
+
+
+def test_decimals_are_numbers(table):
+    """As those of y are; None among them is missing."""
+    rng = np.random.default_rng(0)
+    plain = rng.integers(0, 1000, len(table)) / 1024
+    decimals = list(map(Decimal, plain))
+    y, eras = table["target"].to_numpy(), table["era"].to_numpy()
+    expected = era_scores(y, plain, eras)
+    for prediction in (decimals, pl.Series(decimals), pa.array(decimals)):
+        pd.testing.assert_series_equal(era_scores(y, prediction, eras), expected)
+    both = era_scores(y, pl.DataFrame({"a": decimals, "b": plain}), eras)
+    np.testing.assert_array_equal(both["a"], expected)
+    exposed = partial(era_scores, y, plain, eras, metric="max_exposure")
+    pd.testing.assert_series_equal(
+        exposed(features=pd.DataFrame({"a": decimals})),
+        exposed(features=pd.DataFrame({"a": plain})),
+    )
+    with pytest.raises(ValueError, match="prediction is NaN or infinite in 1 of"):
+        era_scores(y, [None, *decimals[1:]], eras)
+    with pytest.raises(ValueError, match="prediction must be numbers, or NaN"):
+        era_scores(y, np.array(["a", *plain[1:]], object), eras)
 
 
 def test_float32_predictions_score_as_their_values(table):

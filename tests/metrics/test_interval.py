@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import stats
 
@@ -183,6 +184,12 @@ def test_paired_differences_are_intervals_of_the_difference():
     found = table.loc["a"].tolist()
     assert found == [expected.mean, expected.low, expected.high, 80, 32]
     assert table.loc["b", "n_eras"] == 79
+
+
+def test_frames_of_other_libraries_are_told_by_name():
+    match = r"must be a DataFrame of pandas.*; got polars\.DataFrame\."
+    with pytest.raises(ValueError, match=match):
+        paired_differences(pl.DataFrame({"a": [0.1], "b": [0.2]}), "a", overlap=1)
 
 
 def test_only_common_eras_are_compared():
