@@ -292,7 +292,7 @@ def test_a_folder_whose_run_failed_before_a_result_takes_the_mended_file(
     assert (tmp_path / "out" / "folds").is_dir()
     mended = command(tmp_path, numerais_files.replace("'medium'", "'small'"))
     assert main([*mended, "--quiet"]) == 0
-    [experiment] = (tmp_path / "out").glob("experiment.toml")
+    [experiment] = (tmp_path / "out").glob("resolved.toml")
     assert Experiment.from_file(experiment)["features"]["set"] == "small"
 
 
