@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -191,24 +192,35 @@ def test_stopped_while_it_prints(tmp_path, number):
     ("old", "new", "message"),
     [
         ("purge = 3", "purge = 40", "Fold 0 .* has no training era left after a purge"),
-        ("n_components = 3", "n_components = 13", "n_components"),
-        (
-            "n_estimators = 8",
-            "num_leaves = 0",
-            "'num_leaves' .* must be an int .*Got 0",
-        ),
-        ("n_estimators = 8", "objective = 'x'", "LightGBM refuses model.params"),
+        ("n_splits = 2", "n_splits = 40", "n_splits=40 needs at least 41 resolved era"),
         ('device = "cpu"', 'device = "tpu"', "'device' .* must be .*Got 'tpu'"),
+        (
+            "[latents.fa]",
+            "[latents.net]\nembedder = 'DAEEmbedder'\nn_components = 2\n"
+            "device = 'tpu'\n[latents.fa]",
+            "device must be 'auto', .*got 'tpu'",
+        ),
     ],
 )
-def test_errors_of_the_library_are_one_message(tmp_path, capsys, old, new, message):
-    arguments = command(tmp_path, EXPERIMENT.replace(old, new))
-    assert main([*arguments, "--quiet"]) == 1
+@pytest.mark.parametrize("files", [False, True])
+def test_what_cannot_run_is_told_before_anything_is_written(
+    tmp_path, capsys, request, old, new, message, files
+):
+    text = request.getfixturevalue("numerais_files") if files else EXPERIMENT
+    assert main([*command(tmp_path, text.replace(old, new)), "--quiet"]) == 1
     told = capsys.readouterr()
     assert told.out == ""
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(told.err)
-    assert told.err.startswith("Error: ")
+    assert re.match(f"Error: .*{message}", told.err), told.err
+    assert "Traceback" not in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_of_the_library_is_one_message(tmp_path, capsys):
+    text = EXPERIMENT.replace("n_estimators = 8", "objective = 'x'")
+    assert main([*command(tmp_path, text), "--quiet"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("Error: LightGBM refuses model.params")
     assert "Traceback" not in told.err
 
 
@@ -247,6 +259,10 @@ TYPOS = [
     ("['train.parquet']", "['.']", r"line 4: data\.files: .* is a folder; .*'train\.p"),
     ("[features]", "metadata = 'feature.json'\n[features]", r"line 5: data\.metadata: "
      r".*Did you mean 'features\.json'"),
+    ("[features]", "metadata = '.'\n[features]", r"line 5: data\.metadata: .* a folde"
+     r"r; expected the path of a features\.json\. Pass .*/features\.json\."),
+    ("n_components = 3", "n_components = 9", r"latents\.fa\.n_components: .* most n_"
+     "features=8"),
     ("['train.parquet']", "['features.json']", r"line 4: .* no parquet file, or cut s"),
     ("['train.parquet']", "['train.parquet', './train.parquet']", "line 4: .* twice"),
 ]  # fmt: skip
@@ -275,6 +291,18 @@ def test_a_slip_is_told_with_its_line_and_nothing_is_written(
             "[features]\nset = ['feature_001']\n[cv]",
             "line 10: .*mean .*'feature_0001'",
         ),
+        (
+            "n_components = 3",
+            "n_components = 13",
+            "line 14: latents.fa.n_components: .* must be at most n_features=12",
+        ),
+        ("n_estimators = 8", "num_leaves = 0", "line 18: .*num_leaves.*int in.*Got 0"),
+        (
+            "n_estimators = 8",
+            "learning_rate = inf",
+            "line 18: .*learning_rate.*Got in",
+        ),
+        ("n_estimators = 8", "max_delta_step = nan", "line 18: .*NaN; expected a numb"),
     ],
 )
 def test_a_slip_of_synthetic_data(tmp_path, capsys, old, new, message):
@@ -287,13 +315,32 @@ def test_a_slip_of_synthetic_data(tmp_path, capsys, old, new, message):
 def test_a_folder_whose_run_failed_before_a_result_takes_the_mended_file(
     tmp_path, numerais_files
 ):
-    wrong = numerais_files.replace("purge = 3", "purge = 40")  # told when rows are read
-    assert main([*command(tmp_path, wrong), "--quiet"]) == 1
+    good = pd.read_parquet(tmp_path / "train.parquet")
+    bad = good.assign(feature_0001=np.int8(7))  # told when rows are read
+    bad.to_parquet(tmp_path / "train.parquet")
+    assert main([*command(tmp_path, numerais_files), "--quiet"]) == 1
     assert (tmp_path / "out" / "folds").is_dir()
+    good.to_parquet(tmp_path / "train.parquet")
     mended = command(tmp_path, numerais_files.replace("'medium'", "'small'"))
     assert main([*mended, "--quiet"]) == 0
     [experiment] = (tmp_path / "out").glob("resolved.toml")
     assert Experiment.from_file(experiment)["features"]["set"] == "small"
+
+
+def test_a_target_of_the_users_own_is_taken(tmp_path, numerais_files):
+    """features.json does not list it."""
+    rows = pd.read_parquet(tmp_path / "train.parquet")
+    rows["mine"] = rows["target_alpha_10"]
+    rows.to_parquet(tmp_path / "train.parquet")
+    experiments = [
+        Experiment.from_file(command(tmp_path, text)[1], tmp_path / name)
+        for name, text in {
+            "mine": numerais_files.replace("'target_alpha_10'", "'mine'"),
+            "theirs": numerais_files,
+        }.items()
+    ]
+    mine, theirs = (e.run(verbose=False).predictions for e in experiments)
+    pd.testing.assert_frame_equal(mine, theirs)
 
 
 def test_demo_runs_the_packaged_file(monkeypatch, tmp_path, capsys):

@@ -17,8 +17,9 @@ from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import EraPanel, make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
 from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.experiment._eras import make_folds
 from numerai_features.experiment._figure import draw_cumulative
-from numerai_features.experiment._fits import FoldFits, make_folds
+from numerai_features.experiment._fits import FoldFits
 from numerai_features.metrics import paired_differences
 from numerai_features.model_selection import EraWalkForward
 
@@ -87,7 +88,7 @@ def test_latents_have_other_names_than_features(tmp_path, library):
         panel.X, panel.eras, panel.y(), feature_names=names,
         target_names=[experiment["targets"]["main"]],
     )  # fmt: skip
-    [fold, _] = make_folds(experiment, panel)
+    [fold, _] = make_folds(experiment.tables, panel)
     fits = FoldFits(experiment, panel, fold)
     for arm in ("fa", "turned", "random"):
         result = fits.run(arm, n_random=3, tell=lambda what: None)
@@ -406,8 +407,8 @@ class TestGoingOn:
             r"  latents\.other: .* then, not set now\n"
             r"  latents\.turned: not set then, .* now\n"
             r"  model\.params\.n_estimators: 8 then, 9 now\n"
-            r"Choose another output folder \(output=, or --output .*delete in it folds, "
-            r"predictions\.parquet, scores\.parquet, summary\.parquet, "
+            r"Choose another output folder \(output=, or --output .*delete in it "
+            r"folds, predictions\.parquet, scores\.parquet, summary\.parquet, "
             r"cumulative\.png\. The panel can stay\."
         )
         with pytest.raises(ExperimentError, match=message):
