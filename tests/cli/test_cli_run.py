@@ -34,6 +34,7 @@ n_jobs = 1
 device = "cpu"
 params = { n_estimators = 8 }
 """
+HEAVY = "{'numpy', 'pandas', 'sklearn', 'torch', 'pyarrow', 'matplotlib', 'scipy'}"
 # The handler is set because a shell may start its background jobs, and all that these
 # start, with SIGINT ignored.
 PROGRAM = """
@@ -63,9 +64,10 @@ def test_it_prints_what_there_is_to_do_and_the_result(tmp_path, capsys):
     assert main(command(tmp_path)) == 0
     told = capsys.readouterr()
     result = Experiment.from_file(tmp_path / "tiny.toml", tmp_path / "out").run()
-    first, second, *_ = told.out.splitlines()
-    assert first.startswith("EraPanel(n_rows=1200, ")
-    assert second == "3 arms, 2 folds."
+    first, second, third, *_ = told.out.splitlines()
+    assert first == f"Reading {tmp_path / 'tiny.toml'}"
+    assert second.startswith("EraPanel(n_rows=1200, ")
+    assert third == "3 arms, 2 folds."
     assert f"\n\n{result}\n\nEverything is in {tmp_path / 'out'}\n" in told.out
     assert told.out.endswith(" seconds.\n")
     words = [
@@ -74,6 +76,25 @@ def test_it_prints_what_there_is_to_do_and_the_result(tmp_path, capsys):
     ]  # fmt: skip
     places = [told.err.index(word) for word in words]
     assert places == sorted(places)
+
+
+def test_the_first_line_comes_before_libraries_are_imported(tmp_path):
+    code = f"""
+import sys
+class Out:
+    def write(self, text):
+        sys.__stdout__.write(text + str(sorted(set(sys.modules) & {HEAVY})) + chr(10))
+        raise SystemExit
+    def flush(self):
+        pass
+sys.stdout = Out()
+from numerai_features.cli import main
+main({command(tmp_path)})
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == f"Reading {tmp_path / 'tiny.toml'}[]\n"
 
 
 def test_quiet_prints_nothing(tmp_path, capsys):
@@ -259,8 +280,8 @@ TYPOS = [
     ("['train.parquet']", "['.']", r"line 4: data\.files: .* is a folder; .*'train\.p"),
     ("[features]", "metadata = 'feature.json'\n[features]", r"line 5: data\.metadata: "
      r".*Did you mean 'features\.json'"),
-    ("[features]", "metadata = '.'\n[features]", r"line 5: data\.metadata: .* a folde"
-     r"r; expected the path of a features\.json\. Pass .*/features\.json\."),
+    ("[features]", "metadata = '.'\n[features]", r"line 5: data\.metadata: .* a "
+     r"folder; expected the path of a features\.json\. Pass .*/features\.json\."),
     ("n_components = 3", "n_components = 9", r"latents\.fa\.n_components: .* most n_"
      "features=8"),
     ("['train.parquet']", "['features.json']", r"line 4: .* no parquet file, or cut s"),
@@ -276,7 +297,7 @@ def test_a_slip_is_told_with_its_line_and_nothing_is_written(
     arguments = command(tmp_path, numerais_files.replace(old, new))
     assert main(arguments) == 2
     told = capsys.readouterr()
-    assert told.out == ""
+    assert told.out == f"Reading {tmp_path / 'tiny.toml'}\n"
     assert re.search(message, told.err), told.err
     assert "1 problem\n" in told.err
     assert set(tmp_path.iterdir()) == before | {tmp_path / "tiny.toml"}
@@ -359,4 +380,6 @@ def test_demo_runs_the_packaged_file(monkeypatch, tmp_path, capsys):
     }  # fmt: skip
     assert expected.items() <= experiment["data"]["synthetic"].items()
     told = capsys.readouterr().out
+    file, told = told.split("\n", 1)
+    assert file.endswith("_demo.toml")
     assert told.startswith(f"\ntables\n\nEverything is in {tmp_path / 'runs' / 'demo'}")
