@@ -59,9 +59,8 @@ def era_corr(
 
 
 def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a vector ranked, ties sharing their mean rank, and made normal."""
-    scores: NDArray[np.float64] = _normal_scores(values[:, None], power=False)[0]
-    return scores
+    """Return each column ranked, ties sharing their mean rank, and made normal."""
+    return _normal_scores(values, power=False).T
 
 
 def _normal_scores(values: NDArray[np.float64], *, power: bool) -> NDArray[np.float64]:
