@@ -36,7 +36,11 @@ from numerai_features.embedders._columns import (
     measure_columns,
 )
 from numerai_features.embedders._course import Course, Fitted
-from numerai_features.embedders._cross_fit import cross_fit_folds, cross_fit_latents
+from numerai_features.embedders._cross_fit import (
+    check_divisions,
+    cross_fit_folds,
+    cross_fit_latents,
+)
 from numerai_features.embedders._holdout import hold_out
 from numerai_features.embedders._training_parameters import TrainingParameters
 from numerai_features.encoders import Concatenate, Encoder, Fill
@@ -119,10 +123,14 @@ class NetworkEmbedder(
         return self.encoder_.transform(X)
 
     def _check_device(self) -> None:
-        """Raise if this machine has not what the networks are trained on."""
+        """Raise if this machine lacks the device; an experiment calls it, too."""
         from numerai_features.nn._device import resolve_device
 
         resolve_device(self.device)
+
+    def _check_divisions(self, rows: Rows) -> None:
+        """Raise if eras cannot be divided so; an experiment calls it, too."""
+        check_divisions(self, rows)
 
     # --- what a subclass defines -----------------------------------------------------
 

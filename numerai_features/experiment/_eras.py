@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numerai_features.experiment._arms import (
+    embedders_of,
+    make_estimator,
+    models_of,
+)
 from numerai_features.experiment._schema import WINDOW
 
 if TYPE_CHECKING:
@@ -22,12 +27,36 @@ def make_folds(tables: dict[str, Any], panel: EraPanel) -> list[Fold]:
 def check_folds(tables: dict[str, Any]) -> None:
     """Raise if the eras of the data cannot be divided so; no features are read.
 
+    They are divided into folds, and within each fold by the networks, which hold some
+    out, or cross-fit.
+
     Parameters
     ----------
     tables : dict
         The tables of an experiment.
     """
-    _folds(tables["cv"], *_eras_of(tables))
+    import numpy as np
+
+    from numerai_features._eras import encode_eras
+    from numerai_features._rows import Rows
+
+    eras, target = _eras_of(tables)
+    folds = _folds(tables["cv"], eras, target)
+    rows = Rows(
+        np.zeros((len(eras), 1), np.int8),
+        target[:, None].astype(np.float64),
+        encode_eras(eras),
+        target_names=[tables["targets"]["main"]],
+    )
+    for name, arm in (embedders_of(tables) | models_of(tables)).items():
+        estimator = make_estimator(arm)
+        if not hasattr(estimator, "_check_divisions"):
+            continue
+        for fold in folds:
+            try:
+                estimator._check_divisions(rows.take(fold.train))
+            except ValueError as error:
+                raise ValueError(f"{name}, fold {fold.number}: {error}") from error
 
 
 def _folds(cv: dict[str, Any], eras: Any, target: NDArray[Any]) -> list[Fold]:

@@ -185,7 +185,7 @@ SLOW = """
 import pathlib, sys, time
 class Slow:
     def write(self, text):
-        pathlib.Path(sys.argv[-1], "printing").touch()
+        pathlib.Path(sys.argv[-1]).with_name("printing").touch()
         time.sleep(60)
     def flush(self):
         pass
@@ -199,7 +199,7 @@ def test_stopped_while_it_prints(tmp_path, number):
         [sys.executable, "-c", SLOW + PROGRAM, *command(tmp_path)],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    printing = tmp_path / "out" / "printing"
+    printing = tmp_path / "printing"
     while not printing.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
@@ -220,6 +220,18 @@ def test_stopped_while_it_prints(tmp_path, number):
             "[latents.net]\nembedder = 'DAEEmbedder'\nn_components = 2\n"
             "device = 'tpu'\n[latents.fa]",
             "device must be 'auto', .*got 'tpu'",
+        ),
+        (
+            "[latents.fa]",
+            "[latents.net]\nembedder = 'DAEEmbedder'\nn_components = 2\n"
+            "validation = 7\n[latents.fa]",
+            "net, fold 1: validation=7 holds out 7 of 7 eras and leaves none",
+        ),
+        (
+            "[latents.fa]",
+            "[latents.net]\nembedder = 'SupervisedAEMLP'\ncross_fit = 3\n"
+            "n_components = 2\n[latents.fa]",
+            "net, fold 1: cross_fit=3: Fold 0 .* has no training era left after a p",
         ),
     ],
 )
