@@ -58,6 +58,8 @@ def _run_file(
     file: str | os.PathLike[str], arguments: argparse.Namespace, *, trusted: bool
 ) -> None:
     start = time.perf_counter()
+    if not arguments.quiet:  # what follows imports libraries, which takes seconds
+        print(f"Reading {os.fspath(file)}", flush=True)
     experiment = Experiment.from_file(file, arguments.output, trusted=trusted)
     result = experiment.run(verbose=not arguments.quiet)
     if not arguments.quiet:

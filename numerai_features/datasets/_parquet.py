@@ -37,6 +37,7 @@ from numerai_features.datasets._parquet_names import (
     find_metadata,
     open_parquet,
     read_columns,
+    tell_lost_ids,
 )
 
 _MOST_RUNS = 16  # above it, one copy by row index beats a copy for each run of rows
@@ -70,7 +71,7 @@ def read_numerai(
     files : path or sequence of paths
         ``train.parquet``, ``validation.parquet``, ``live.parquet`` of any v5
         release, in any combination. Ids are the column ``id``, else the index that
-        pandas wrote, whatever its name.
+        pandas wrote, whatever its name, else ``ID`` or ``Id``.
     path : path, default=None
         Folder to write the panel to; None keeps it in memory.
     metadata : path or NumeraiMetadata, default=None
@@ -80,8 +81,9 @@ def read_numerai(
         Name of a feature set (``"small"``, ``"medium"``, ``"all"``, ...), or
         feature names, in the order that the panel shall have.
     targets : sequence of str, default=None
-        Target names; None is those in the metadata that the files have. A target
-        that a file lacks is NaN in its rows.
+        Target names; None is those in the metadata that the files have. Any column
+        of numbers that is no feature may be named. A target that a file lacks is NaN
+        in its rows.
     eras : iterable of labels or numbers, default=None
         Eras to keep; None is all.
     every : int, default=1
@@ -223,7 +225,9 @@ def _read_keys(file: Path) -> _Keys:
         table = parquet.read(columns=wanted)
         table.validate(full=True)  # texts of damaged bytes are told here
         ids = None
-        if id_column is not None:
+        if id_column is None:
+            tell_lost_ids(parquet, file)
+        else:
             ids = table.column(id_column).cast(pa.string()).combine_chunks()
     eras = encode_eras(table.column(ERA_COLUMN), name=f"the era column of {file}")
     if ids is not None and ids.null_count:
@@ -280,7 +284,7 @@ def _check_duplicates(keys: list[_Keys], rows: NDArray[np.intp]) -> None:
     if len(repeated):
         places = " and ".join(_row_name(keys, int(rows[row])) for row in repeated)
         own = keys[0].id_column
-        told = "" if own == "id" else f" Ids are read from the index {own!r}."
+        told = "" if own == "id" else f" Ids are read from the column {own!r}."
         raise ValueError(
             f"The id {ids[int(repeated[0])].as_py()!r} is there twice: in {places}."
             f"{told} Pass each file once, and files of one release."

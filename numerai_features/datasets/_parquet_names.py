@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from numerai_features.datasets._arguments import (
 from numerai_features.datasets._metadata import NumeraiMetadata, check_known
 
 _ID, _UNNAMED = "id", "__index_level_0__"
+_NOT_NUMBERS = (ERA_COLUMN, "data_type")  # what else Numerai's files have
 _OF_TABLES = ("columns", "column_names", "collect_schema")
 
 
@@ -61,7 +63,10 @@ def check_file(path: Path) -> None:
 
 
 def find_id_column(schema: Any, file: Path) -> str | None:
-    """Return the column of ids: ``id``, else the index that pandas wrote, if any."""
+    """Return the column of ids: ``id``, else the index that pandas wrote, if any.
+
+    Last comes ``id`` in other letters, as in ``ID``.
+    """
     import pyarrow.types as kinds
 
     if _ID in schema.names:
@@ -78,12 +83,38 @@ def find_id_column(schema: Any, file: Path) -> str | None:
         if name.lower() == _ID
         or not any(is_a(schema.field(name).type) for is_a in counts)
     ]
-    if len(index) > 1:
+    found = index or [name for name in schema.names if name.lower() == _ID]
+    if len(found) > 1:
+        what = "an index of " if index else ""
         raise ValueError(
-            f"{file} has an index of {len(index)} columns, {some_names(index)}, and "
+            f"{file} has {what}{len(found)} columns, {some_names(found)}, and "
             f"nobody knows which of them is the id. Name it {_ID!r}."
         )
-    return index[0] if index else None
+    return found[0] if found else None
+
+
+def tell_lost_ids(parquet: Any, file: Path) -> None:
+    """Warn of a column that may be ids, in a file that has no others.
+
+    A column of which each text is another one is not taken for ids by any name, and
+    it is not lost without a word.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.types as kinds
+
+    texts = (kinds.is_string, kinds.is_large_string, kinds.is_string_view)
+    for field in parquet.schema_arrow:
+        if field.name in _NOT_NUMBERS or not any(is_a(field.type) for is_a in texts):
+            continue
+        column = parquet.read(columns=[field.name]).column(0)
+        n_rows = len(column) - column.null_count
+        if n_rows == len(column) > 1 and pc.count_distinct(column).as_py() == n_rows:
+            warnings.warn(
+                f"{file} has no ids: its column {field.name!r}, of which each text is "
+                f"another one, is not read. Rename it {_ID!r} if it holds ids.",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
 @contextmanager
@@ -155,12 +186,41 @@ def choose_targets(
     columns: dict[Path, list[str]],
 ) -> list[str]:
     """Return all targets, or those named, if one of the files has them."""
-    there = list(dict.fromkeys(name for names in columns.values() for name in names))
-    found = [name for name in there if name.split("_")[0] == "target"]
-    if metadata is not None:
-        found = [name for name in metadata.targets if name in set(there)]
     if targets is None:
-        return found
+        return _own_targets(metadata, columns)
     targets = check_strings(targets, "targets")
-    check_known(targets, found, what="is no target of these files")
+    possible = possible_targets(metadata, columns)
+    check_known(targets, possible, what="is no target of these files")
     return targets
+
+
+def possible_targets(
+    metadata: NumeraiMetadata | None, columns: dict[Path, list[str]]
+) -> list[str]:
+    """Return the columns that may be named as targets: Numerai's, then the user's."""
+    features = set()
+    if metadata is not None:
+        features = {name for names in metadata.feature_sets.values() for name in names}
+    theirs = [
+        name
+        for name in _all_columns(columns)
+        if name not in features
+        and name not in _NOT_NUMBERS
+        and name.lower() != _ID
+        and not name.startswith(("feature_", "__index_level_"))
+    ]
+    return list(dict.fromkeys([*_own_targets(metadata, columns), *theirs]))
+
+
+def _own_targets(
+    metadata: NumeraiMetadata | None, columns: dict[Path, list[str]]
+) -> list[str]:
+    """Return the targets of Numerai's that the files have."""
+    there = _all_columns(columns)
+    if metadata is not None:
+        return [name for name in metadata.targets if name in set(there)]
+    return [name for name in there if name.split("_")[0] == "target"]
+
+
+def _all_columns(columns: dict[Path, list[str]]) -> list[str]:
+    return list(dict.fromkeys(name for names in columns.values() for name in names))

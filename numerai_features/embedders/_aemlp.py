@@ -291,7 +291,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
                 DataConversionWarning,
                 stacklevel=3,
             )
-        self._check_parameters(rows)
+        self._check_parameters(rows.X.shape[1], rows.y.shape[1])
         self._check_targets(rows.y)
         self._check_eras(rows.eras)
         targets = np.where(rows.counted[:, None], rows.y, np.nan)
@@ -338,17 +338,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
                 f"loss='bce' needs targets in [0, 1]; got from {np.nanmin(y)} to "
                 f"{np.nanmax(y)}. Scale them, or use loss='mse'."
             )
-        if self.target_weights is not None:
-            shares = as_floats(self.target_weights, "target_weights")
-            known = shares.shape == (y.shape[1],) and np.isfinite(shares).all()
-            if not known or not shares.sum() > 0:
-                raise ValueError(
-                    f"target_weights must be a finite weight for each of {y.shape[1]} "
-                    "targets, with a positive sum; got "
-                    f"{self.target_weights!r}."
-                )
 
-    def _check_parameters(self, rows):
+    def _check_parameters(self, n_features, n_targets):
         hidden = self.hidden
         shares = as_floats(self.dropout, "dropout")
         if (
@@ -367,6 +358,14 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
                 "loss_weights must be three finite numbers, not negative and the last "
                 f"of them positive; got {self.loss_weights!r}."
             )
+        if self.target_weights is not None:
+            shares = as_floats(self.target_weights, "target_weights")
+            known = shares.shape == (n_targets,) and np.isfinite(shares).all()
+            if not known or not shares.sum() > 0:
+                raise ValueError(
+                    f"target_weights must be a finite weight for each of {n_targets} "
+                    f"targets, with a positive sum; got {self.target_weights!r}."
+                )
         if self.loss in ("corr", "numerai_corr") and self.batching != "era":
             raise ValueError(
                 f"loss={self.loss!r} is a correlation within an era: it needs "

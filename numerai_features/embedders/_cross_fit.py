@@ -17,7 +17,7 @@ from numerai_features._horizon import purge_of_targets
 from numerai_features._rows import Rows
 from numerai_features.embedders._columns import blocks_of
 from numerai_features.embedders._course import Fitted
-from numerai_features.embedders._holdout import split_groups
+from numerai_features.embedders._holdout import hold_out, split_groups
 
 _ALIGNED_ROWS = 20_000
 _FEWEST_ALIGNED = 5  # rows per latent; with fewer, the alignment uses all rows
@@ -50,13 +50,20 @@ def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[
         raise ValueError(
             "cross_fit needs eras: pass eras=, or a frame with a column 'era'."
         )
-    if isinstance(splitter, Integral):
-        splitter = EraKFold(splitter, purge=purge_of_targets(rows.target_names))
+    n_folds = splitter if isinstance(splitter, Integral) else None
+    if n_folds is not None:
+        splitter = EraKFold(n_folds, purge=purge_of_targets(rows.target_names))
     codes = rows.eras.codes
     X = np.empty((rows.n_rows, 1), np.int8)
     folds = []
     yielded = splitter.split(X, groups=split_groups(rows))
-    for i, fold in enumerate(read_folds(yielded, rows.n_rows, "cross_fit")):
+    try:
+        pairs = list(read_folds(yielded, rows.n_rows, "cross_fit"))
+    except ValueError as error:
+        if n_folds is None:
+            raise
+        raise ValueError(f"cross_fit={n_folds}: {error}") from error
+    for i, fold in enumerate(pairs):
         train, test = fold
         if np.isin(codes[test], codes[train]).any():
             raise ValueError(
@@ -73,6 +80,23 @@ def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[
     if not folds:
         raise no_folds(splitter, "cross_fit")
     return folds
+
+
+def check_divisions(embedder: Any, rows: Rows) -> None:
+    """Raise if eras cannot be held out and cross-fitted as an embedder says.
+
+    Parameters
+    ----------
+    embedder : estimator
+        With a parameter ``validation``; ``cross_fit`` need not be there.
+    rows : Rows
+        One row of each era is enough.
+    """
+    every = np.arange(rows.n_rows)
+    hold_out(embedder.validation, rows, every, 0)
+    splitter = getattr(embedder, "cross_fit", None)
+    for train, _ in () if splitter is None else cross_fit_folds(splitter, rows, every):
+        hold_out(embedder.validation, rows, train, 0)
 
 
 def cross_fit_latents(

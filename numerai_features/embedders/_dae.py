@@ -165,7 +165,7 @@ class DAEEmbedder(NetworkEmbedder):
             return self.fit(X, y, eras=eras, sample_weight=sample_weight)
         rows = Rows.read(self, X, None, eras, sample_weight, reset=False, min_rows=2)
         check_missing(rows.X, self.missing)
-        self._check_parameters(rows)
+        self._check_parameters(rows.X.shape[1], 0)
         columns = Columns(self.mean_, self.scale_, self.missing_values_, self._dtype)
         check_later(rows.X, columns)
         start = {"states": self.states_, "n_fits": self._n_fits + 1}
@@ -284,8 +284,7 @@ class DAEEmbedder(NetworkEmbedder):
         index = pd.Index(eras.labels, name="era")
         return pd.Series(familiarity, index, name="familiarity")
 
-    def _check_parameters(self, rows):
-        n_features = rows.X.shape[1]
+    def _check_parameters(self, n_features, n_targets):
         if self.n_components is not None and self.n_components > n_features:
             raise ValueError(
                 f"n_components={self.n_components} must be at most n_features="

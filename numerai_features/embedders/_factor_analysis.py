@@ -303,7 +303,12 @@ class FactorAnalysisEmbedder(
         self._fit(rows)
         return self._transform(rows)
 
+    def _check_parameters(self, n_features, n_targets):
+        """Raise if parameters do not fit such a table; an experiment calls it, too."""
+        ml.check_n_factors(self.n_components, n_features)
+
     def _fit(self, rows):
+        self._check_parameters(rows.X.shape[1], 0)
         self.missing_values_ = missing_values(rows.X, self.missing, rows.counted)
         self._solve(self._gather(rows), known_numbers(rows.eras))
 

@@ -121,10 +121,15 @@ def _last_eras(validation: float, eras: Any, rows: Rows) -> Any:
         )
     numbers = eras.numbers[eras.resolved]
     n_held = int(validation if validation >= 1 else np.ceil(validation * len(numbers)))
+    if n_held >= len(numbers):
+        raise ValueError(
+            f"validation={validation} holds out {n_held} of {len(numbers)} eras and "
+            "leaves none to train on. Hold out fewer, or pass validation=None."
+        )
     purge = purge_of_targets(rows.target_names)
     if rows.y is None:
         purge = min(purge, n_held)
-    elif n_held < len(numbers):
+    else:
         first = numbers[-n_held]
         while purge and 2 * (numbers < first - purge).sum() < len(numbers):
             purge -= 1

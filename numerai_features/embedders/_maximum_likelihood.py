@@ -269,6 +269,15 @@ def row_likelihood(W: Array, psi: Array) -> Callable[[Array], Array]:
     return score
 
 
+def check_n_factors(n_components: int | None, n_features: int) -> None:
+    """Raise if so many features have fewer factors."""
+    if n_components is not None and n_components > n_features:
+        raise ValueError(
+            f"n_components={n_components} must be at most n_features={n_features}. Ask "
+            "for fewer factors, or leave it None."
+        )
+
+
 def n_factors(n_components: int | None, covariance: Array) -> int:
     """Return the number of factors to fit; raise if there cannot be as many."""
     n_features = len(covariance)
@@ -277,13 +286,9 @@ def n_factors(n_components: int | None, covariance: Array) -> int:
             f"X is constant in all {n_features} columns, or within eras where rows are "
             "centred by era: there are no factors. Pass rows that vary."
         )
+    check_n_factors(n_components, n_features)
     if n_components is None:
         return min(30, n_features)
-    if n_components > n_features:
-        raise ValueError(
-            f"n_components={n_components} must be at most n_features={n_features}. Ask "
-            "for fewer factors, or leave it None."
-        )
     most = rank(covariance)
     if n_components > most:
         raise ValueError(

@@ -37,7 +37,11 @@ from numerai_features.embedders._columns import (
     measure_columns,
 )
 from numerai_features.embedders._course import Course, Fitted
-from numerai_features.embedders._cross_fit import cross_fit_folds, cross_fit_latents
+from numerai_features.embedders._cross_fit import (
+    check_divisions,
+    cross_fit_folds,
+    cross_fit_latents,
+)
 from numerai_features.embedders._holdout import hold_out
 from numerai_features.embedders._training_parameters import TrainingParameters
 from numerai_features.encoders import Concatenate, Encoder, Fill
@@ -119,10 +123,23 @@ class NetworkEmbedder(
         X, _ = self._check_rows(X, eras)
         return self.encoder_.transform(X)
 
+    def _check_device(self) -> None:
+        """Raise if this machine lacks the device; an experiment calls it, too."""
+        from numerai_features.nn._device import resolve_device
+
+        resolve_device(self.device)
+
+    def _check_divisions(self, rows: Rows) -> None:
+        """Raise if eras cannot be divided so; an experiment calls it, too."""
+        check_divisions(self, rows)
+
     # --- what a subclass defines -----------------------------------------------------
 
-    def _check_parameters(self, rows: Rows) -> None:
-        """Raise if parameters contradict each other or do not fit the rows."""
+    def _check_parameters(self, n_features: int, n_targets: int) -> None:
+        """Raise if parameters contradict each other or do not fit such a table.
+
+        An experiment calls it, too, before anything is fitted.
+        """
 
     def _learnable(self, rows: Rows) -> NDArray[np.bool_]:
         """Return a mask of the rows that can be trained on."""
@@ -141,7 +158,7 @@ class NetworkEmbedder(
     def _read(self, X, y, eras, sample_weight) -> Rows:
         """Return the checked rows; a subclass that uses labels also reads y."""
         rows = Rows.read(self, X, None, eras, sample_weight, min_rows=2)
-        self._check_parameters(rows)
+        self._check_parameters(rows.X.shape[1], 0)
         return rows
 
     def _fit(self, rows: Rows):

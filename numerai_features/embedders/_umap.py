@@ -271,10 +271,7 @@ class UMAPEmbedder(NetworkEmbedder):
     def _read(self, X, y, eras, sample_weight):
         y = y if self.target_weight else None
         rows = Rows.read(self, X, y, eras, sample_weight, min_rows=2)
-        if self.min_dist > self.spread:
-            raise ValueError(
-                f"min_dist={self.min_dist} must be at most spread={self.spread}."
-            )
+        self._check_parameters(rows.X.shape[1], 1)
         if self.target_weight:
             why = f"target_weight={self.target_weight} is for one; else pass 0."
             require_target(rows.y, self, why)
@@ -287,6 +284,11 @@ class UMAPEmbedder(NetworkEmbedder):
             return rows
         # Bins are cut from all rows: few landmarks might each get a bin of their own.
         return replace(rows, y=label_bins(rows.y[:, 0])[:, None].astype(float))
+
+    def _check_parameters(self, n_features, n_targets):
+        if self.min_dist > self.spread:
+            told = f"min_dist={self.min_dist} must be at most spread={self.spread}."
+            raise ValueError(told)
 
     def _prepare(self, rows, among, seed, device, columns=None):
         from numerai_features.nn._batches import Table

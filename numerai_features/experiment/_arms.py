@@ -54,7 +54,21 @@ def make_estimator(arm: Arm) -> Any:
     return getattr(embedders, chosen)(**parameters)
 
 
-def resolve_arms(tables: dict[str, Any], problems: Problems, *, trusted: bool) -> None:
+def check_devices(tables: dict[str, Any]) -> None:
+    """Raise if an arm's network is to be trained on what this machine has not."""
+    for arm in (embedders_of(tables) | models_of(tables)).values():
+        estimator = make_estimator(arm)
+        if hasattr(estimator, "_check_device"):
+            estimator._check_device()
+
+
+def resolve_arms(
+    tables: dict[str, Any],
+    problems: Problems,
+    *,
+    n_features: int | None,
+    trusted: bool,
+) -> None:
     """Check all arms, and fill in all parameters of their classes.
 
     Parameters
@@ -63,6 +77,8 @@ def resolve_arms(tables: dict[str, Any], problems: Problems, *, trusted: bool) -
         The tables of an experiment, checked by `validate`; arms are replaced.
     problems : list of (path, message)
         New problems are appended.
+    n_features : int or None
+        How many features there are; None where nobody knows.
     trusted : bool
         Whether arms may write files to paths of their choice.
     """
@@ -76,7 +92,11 @@ def resolve_arms(tables: dict[str, Any], problems: Problems, *, trusted: bool) -
             path = (table, name)
             for parameter, message in () if trusted else untrusted_parameters(arm):
                 problems.append(((*path, parameter), message))
-            tables[table][name] = _resolve_arm(arm, key, tables["seed"], problems, path)
+            n_before = len(problems)
+            arm = _resolve_arm(arm, key, tables["seed"], problems, path)
+            tables[table][name] = arm
+            if len(problems) == n_before and n_features is not None:
+                problems.extend(_misfits(arm, n_features, path))
 
 
 def _name_problem(name: str, taken: Any) -> str | None:
@@ -121,6 +141,16 @@ def _resolve_arm(
     # default.
     filled = {k: v for k, v in (defaults | given).items() if v is not None}
     return {key: chosen, **filled}
+
+
+def _misfits(arm: Arm, n_features: int, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Yield what parameters say together that no table of so many features allows."""
+    try:
+        make_estimator(arm)._check_parameters(n_features, 1)
+    except ValueError as error:
+        message = str(error)
+        named = [name for name in arm if message.startswith((f"{name}=", f"{name} "))]
+        yield (*path, *named), message
 
 
 def _parameter_problems(

@@ -15,7 +15,7 @@ _MAIN = ("targets", "main")
 _SET = ("features", "set")
 
 
-def check_columns(tables: dict[str, Any], base: Path, problems: Problems) -> None:
+def check_columns(tables: dict[str, Any], base: Path, problems: Problems) -> int | None:
     """Check that features and target are there, before anything is read or written.
 
     Of several targets the first one that is there becomes the target.
@@ -28,20 +28,25 @@ def check_columns(tables: dict[str, Any], base: Path, problems: Problems) -> Non
         Absolute; what paths of data are relative to.
     problems : list of (path, message)
         Grows by whatever is wrong.
+
+    Returns
+    -------
+    int or None
+        How many features there are; None where nobody knows.
     """
     if tables["data"]["files"] is None:
-        _check_synthetic(tables, problems)
-    else:
-        _check_files(tables, base, problems)
+        return _check_synthetic(tables, problems)
+    return _check_files(tables, base, problems)
 
 
-def _check_files(tables: dict[str, Any], base: Path, problems: Problems) -> None:
+def _check_files(tables: dict[str, Any], base: Path, problems: Problems) -> int | None:
+    from numerai_features.datasets import NumeraiMetadata
     from numerai_features.datasets._parquet_names import (
         check_file,
         check_files,
         choose_features,
-        choose_targets,
         find_metadata,
+        possible_targets,
         read_columns,
     )
 
@@ -60,29 +65,30 @@ def _check_files(tables: dict[str, Any], base: Path, problems: Problems) -> None
     for file in files:
         tell(_FILES, check_file, file)
     if given is not None:
-        tell(_METADATA, check_file, given)
+        tell(_METADATA, NumeraiMetadata.read if given.is_dir() else check_file, given)
     if len(problems) == n_before:
         tell(_FILES, check_files, files)
     if len(problems) > n_before:
-        return
+        return None
     columns = {file: tell(_FILES, read_columns, file) for file in files}
     find = partial(find_metadata, needed=isinstance(chosen, str))
     metadata = tell(_METADATA, find, given, files[0])
     if len(problems) > n_before:
-        return
-    tell(_SET, choose_features, chosen, metadata, columns)
-    there = choose_targets(None, metadata, columns)
+        return None
+    features = tell(_SET, choose_features, chosen, metadata, columns)
+    there = possible_targets(metadata, columns)
     _choose_target(tables, there, "of these files", problems)
+    return None if features is None else len(features)
 
 
-def _check_synthetic(tables: dict[str, Any], problems: Problems) -> None:
+def _check_synthetic(tables: dict[str, Any], problems: Problems) -> int:
     from numerai_features.datasets._synthetic import feature_names, target_horizons
 
     synthetic, chosen = tables["data"]["synthetic"], tables["features"]["set"]
     there = list(target_horizons(synthetic["n_targets"], synthetic["horizon"]))
     _choose_target(tables, there, "of these synthetic data", problems)
     if not isinstance(chosen, list):
-        return
+        return int(synthetic["n_features"])
     known = feature_names(synthetic["n_features"])
     strange = [name for name in chosen if name not in set(known)]
     if strange:
@@ -91,6 +97,7 @@ def _check_synthetic(tables: dict[str, Any], problems: Problems) -> None:
         problems.append(
             (_SET, f"{message} There are {len(known)}: {some_names(known)}.")
         )
+    return len(chosen)
 
 
 def _choose_target(

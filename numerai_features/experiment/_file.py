@@ -132,8 +132,8 @@ def check_and_resolve(
     """
     problems: Problems = []
     tables = deepcopy(validate(EXPERIMENT, given, problems))
-    check_tables(tables, base, problems, trusted=trusted)
-    resolve_arms(tables, problems, trusted=trusted)
+    n_features = check_tables(tables, base, problems, trusted=trusted)
+    resolve_arms(tables, problems, n_features=n_features, trusted=trusted)
     if problems:
         raise ExperimentError(_message(told_as, problems, text))
     resolve_tables(tables, name, base, output)

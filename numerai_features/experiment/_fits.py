@@ -1,4 +1,4 @@
-"""What an experiment fits: its folds, its model, and each arm of a fold."""
+"""What an experiment fits: each arm of a fold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.preprocessing import FunctionTransformer
 
-from numerai_features._eras import encode_eras
 from numerai_features._names import unlike
 from numerai_features.compose import LatentFeatures
 from numerai_features.experiment._arms import (
@@ -24,12 +23,11 @@ from numerai_features.experiment._arms import (
     make_estimator,
     models_of,
 )
-from numerai_features.experiment._schema import WINDOW
+from numerai_features.experiment._model import make_model
 from numerai_features.experiment._store import ArmResult
-from numerai_features.model_selection import EraKFold, EraWalkForward
-from numerai_features.model_selection._folds import Chosen, Fold, folds_to_run
+from numerai_features.model_selection._folds import Chosen, Fold
 from numerai_features.model_selection._runner import Tell
-from numerai_features.trees import make_lightgbm, make_xgboost, tree_table
+from numerai_features.trees import tree_table
 
 if TYPE_CHECKING:
     from numerai_features.datasets import EraPanel
@@ -38,26 +36,6 @@ if TYPE_CHECKING:
 # Keeps the random columns' seeds apart from everything else drawn from the seed.
 _RANDOM_COLUMNS = 0x72616E64
 _LIGHTGBM_WITH_ARROW = (4, 7)
-
-
-def make_folds(experiment: Experiment, panel: EraPanel) -> list[Fold]:
-    """Return the folds, from 1; none trains within the purge of its test eras."""
-    y = panel.y(experiment["targets"]["main"])
-    splitter = _make_splitter(experiment["cv"])
-    return list(folds_to_run(splitter, encode_eras(panel.eras), y, first=1))
-
-
-def make_model(experiment: Experiment) -> Any:
-    """Return the unfitted model that every arm of latents trains."""
-    settings = experiment["model"]
-    make = make_lightgbm if settings["library"] == "lightgbm" else make_xgboost
-    return make(
-        settings["preset"],
-        device=settings["device"],
-        n_jobs=settings["n_jobs"],
-        random_state=experiment["seed"],
-        **settings["params"],
-    )
 
 
 class FoldFits:
@@ -157,7 +135,7 @@ class FoldFits:
         return LatentFeatures(embedder, passthrough=False, quantize=quantize)
 
     def _predict(self, train: pa.Table, test: pa.Table) -> NDArray[np.float32]:
-        model = make_model(self.experiment)
+        model = make_model(self.experiment.tables)
         as_input = _model_input(self.experiment["model"]["library"])
         _fit(model, as_input(train), self.y[self.fold.train])
         prediction = model.predict(as_input(test))
@@ -178,14 +156,6 @@ def _random_columns(
         rng = np.random.default_rng([_RANDOM_COLUMNS, seed, j])
         out[:, j] = rng.standard_normal(n_rows, dtype=np.float32)[rows]
     return out
-
-
-def _make_splitter(cv: dict[str, Any]) -> Any:
-    apart = {"purge": cv["purge"], "embargo": cv["embargo"]}
-    if cv["scheme"] == "k-fold":
-        return EraKFold(cv["n_splits"], **apart)
-    window = {name: cv[name] for name in WINDOW}
-    return EraWalkForward(cv["n_splits"], **window, **apart)
 
 
 def _beside(

@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from numerai_features.experiment._columns import check_columns
+from numerai_features.experiment._model import check_model
 from numerai_features.experiment._schema import WINDOW, Problems, got
-from numerai_features.experiment._trust import untrusted_params
-
-_MODEL_KEYS = {
-    "n_jobs": "model.n_jobs",
-    "device": "model.device",
-    "random_state": "seed",
-}
 
 
 def check_tables(
     tables: dict[str, Any], base: Path, problems: Problems, *, trusted: bool
-) -> None:
+) -> int | None:
     """Check what depends on several fields, or on the files and what is in them.
 
     Of several targets the one that is there is chosen.
@@ -34,19 +28,16 @@ def check_tables(
         Grows by whatever is wrong.
     trusted : bool
         Whether the model's parameters may reach files and other machines.
+
+    Returns
+    -------
+    int or None
+        How many features there are; None where nobody knows.
     """
-    _check_data(tables, base, problems)
+    n_features = _check_data(tables, base, problems)
     _check_folds(tables["cv"], problems)
-    params = tables["model"]["params"]
-    _check_model(params, problems)
-    told = {path for path, _ in problems}
-    for name, message in () if trusted else untrusted_params(params):
-        if ("model", "params", name) not in told:
-            problems.append((("model", "params", name), message))
-    told = {path for path, _ in problems}
-    for name, message in _unknown(tables["model"]["library"], params).items():
-        if ("model", "params", name) not in told:
-            problems.append((("model", "params", name), message))
+    check_model(tables["model"], problems, trusted=trusted)
+    return n_features
 
 
 def resolve_tables(
@@ -84,11 +75,11 @@ def resolve_tables(
         cv["purge"] = purge_of_targets([tables["targets"]["main"]])
 
 
-def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> None:
+def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> int | None:
     data, chosen = tables["data"], tables["features"]["set"]
     told = {path for path, _ in problems}
     if ("data", "files") in told:
-        return
+        return None
     if (data["files"] is None) == ("synthetic" not in data):
         came = "neither" if data["files"] is None else "both"
         message = f"expected either files = [...] or [data.synthetic]; got {came}."
@@ -105,7 +96,8 @@ def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> None:
             message = f'got {got(chosen)}; expected "all" or names with synthetic data.'
             problems.append((("features", "set"), message))
     if (data["files"] is None) != ("synthetic" not in data):
-        check_columns(tables, base, problems)
+        return check_columns(tables, base, problems)
+    return None
 
 
 def _check_folds(cv: dict[str, Any], problems: Problems) -> None:
@@ -121,35 +113,6 @@ def _check_folds(cv: dict[str, Any], problems: Problems) -> None:
         if cv["n_splits"] < 2:
             message = f"got {cv['n_splits']}; expected a whole number >= 2 for k-fold."
             problems.append((("cv", "n_splits"), message))
-
-
-def _check_model(params: dict[str, Any], problems: Problems) -> None:
-    for name, value in params.items():
-        if name in _MODEL_KEYS:
-            message = f"is set elsewhere: use {_MODEL_KEYS[name]}."
-            problems.append((("model", "params", name), message))
-        elif not isinstance(value, bool | int | float | str | list):
-            message = f"got {got(value)}; expected a number, string, boolean or list."
-            problems.append((("model", "params", name), message))
-
-
-def _unknown(library: str, params: dict[str, Any]) -> dict[str, str]:
-    """Return what the library does not know, or what is set elsewhere by another name.
-
-    Nothing if the library is not there yet.
-    """
-    from numerai_features.trees._names import other_names, parameter_problems
-
-    if not params:
-        return {}
-    try:
-        elsewhere = {
-            name: f"is {key!r}, which is set elsewhere: use {_MODEL_KEYS[key]}."
-            for name, key in other_names(library, params, _MODEL_KEYS).items()
-        }
-        return elsewhere | parameter_problems(library, params)
-    except ImportError:  # it is told by the run, which needs the library
-        return {}
 
 
 def _metadata(data: dict[str, Any], chosen: Any, base: Path) -> str | None:

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from numerai_features._progress import stage
-from numerai_features._whole import whole_file
-from numerai_features.experiment._arms import RANDOM, embedders_of
+from numerai_features.experiment._arms import RANDOM, check_devices, embedders_of
+from numerai_features.experiment._eras import check_folds, make_folds
 from numerai_features.experiment._figure import draw_cumulative
-from numerai_features.experiment._fits import FoldFits, make_folds, make_model
+from numerai_features.experiment._fits import FoldFits
+from numerai_features.experiment._folder import (
+    check_resolved,
+    look_for_results,
+    write_resolved,
+)
+from numerai_features.experiment._identity import identity_of, key_of
 from numerai_features.experiment._judge import judge
+from numerai_features.experiment._model import make_model
 from numerai_features.experiment._panel import data_signature, load_panel
 from numerai_features.experiment._result import ExperimentResult, write_frames
-from numerai_features.experiment._store import ArmResult, FoldStore, identity_of
+from numerai_features.experiment._store import ArmResult, FoldStore
 from numerai_features.model_selection._runner import Task, Tell, run_folds
 
 if TYPE_CHECKING:
@@ -31,13 +38,18 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
 
     See `Experiment.run`.
     """
-    make_model(experiment)  # a wrong model shall not be told after hours of reading
-    identity = identity_of(experiment.tables, data_signature(experiment))
-    store = FoldStore(experiment.folder / "folds", identity)
-    with whole_file(experiment.folder / "experiment.toml") as temporary:
-        temporary.write_text(experiment.to_toml(), encoding="utf-8")
+    tables = experiment.tables
+    make_model(tables)  # a wrong model shall not be told after hours of reading
+    check_devices(tables)
+    with stage("eras", hidden=not verbose):
+        check_folds(tables)
+    folder, text = experiment.folder, experiment.to_toml()
+    check_resolved(folder, text)
+    identity = identity_of(tables, data_signature(experiment))
+    store = FoldStore(folder / "folds", identity, look_for_results(folder))
+    write_resolved(folder, text, key_of(identity["settings"]))
     panel = load_panel(experiment, verbose=verbose)
-    folds = make_folds(experiment, panel)
+    folds = make_folds(tables, panel)
     if verbose:
         _tell_work(experiment, panel, folds, store)
     run_folds(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,8 +12,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features import __version__
-from numerai_features._cache import versions
 from numerai_features._sealed import (
     SealError,
     SetAsideWarning,
@@ -26,19 +20,26 @@ from numerai_features._sealed import (
     write_sealed,
 )
 from numerai_features._whole import sweep_all
+from numerai_features.experiment._arms import RANDOM
 from numerai_features.experiment._file import ExperimentError
-from numerai_features.experiment._schema import EXPERIMENT, neutral_paths
+from numerai_features.experiment._folder import Finished
+from numerai_features.experiment._identity import (
+    are_same,
+    differences,
+    has_random,
+    key_of,
+    own_settings,
+    settings_of_arm,
+    shared_settings,
+)
 
 Key = tuple[str, int]
 """An arm's name and a fold's number."""
 
 _RECORD = "experiment.json"
 _NAME = re.compile(r"(\d{3,})\.([A-Za-z0-9_-]+)\.fold")
-_LIBRARIES = ("lightgbm", "xgboost")
-_WAY_OUT = (
-    "Choose another output folder (output=, or --output in the command line), or "
-    "delete that one."
-)
+_NOTHING = Finished()
+_WAY_OUT = "Choose another output folder (output=, or --output in the command line), or"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class FoldStore:
     """A folder with a sealed file for each finished arm and fold.
 
     It is the store of `run_folds`, a mapping from arm and fold to results. A file is
-    valid if its checksum is right and this experiment made it with these library
-    versions. Any other file is set aside with a warning, and made again.
+    valid if its checksum is right and an experiment made it with these library
+    versions, in which all that the arm depends on was the same. Any other file is set
+    aside with a warning, and made again.
 
     Parameters
     ----------
@@ -74,31 +76,39 @@ class FoldStore:
         The folder ``folds`` of an output folder.
     identity : dict
         Everything that the results depend on, as `identity_of` returns it.
+    finished : Finished, default=Finished()
+        The finished results of the output folder.
 
     Raises
     ------
     ExperimentError
-        If the folder holds results of another experiment, or its record cannot be used
-        and none of its results can be attributed to this experiment.
+        If it would cost results of another experiment, or its record cannot be used
+        and none of its results can be attributed to this experiment. Nothing is
+        changed then.
 
     Warns
     -----
     SetAsideWarning
-        If its results are damaged, or were made by other versions.
+        If its results are damaged, or were made by other versions; if there are random
+        columns, and other latents.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], finished: Finished = _NOTHING
+    ) -> None:
         self.folder = folder
         self._identity = identity
+        self._finished = finished
         self._checked: dict[Key, bool] = {}
+        before = self._read_record()
+        if before is not None:
+            self._check_same(before["settings"])
         folder.mkdir(parents=True, exist_ok=True)
         sweep_all(folder)
-        before = self._read_record()
-        if before is not None and _told(before) == _told(identity):
-            return
-        if before is not None and self._files():
-            self._check_same(before, identity)
-            self._put_all_aside(before["versions"])
+        if before is not None:
+            if are_same(before, identity):
+                return
+            self._put_aside(before)
         write_sealed(folder / _RECORD, identity, kind="experiment")
 
     def __len__(self) -> int:
@@ -132,14 +142,15 @@ class FoldStore:
 
     def _files(self) -> list[Key]:
         """Return the arms and folds that have a file, valid or not."""
-        names = map(_NAME.fullmatch, sorted(os.listdir(self.folder)))
+        there = sorted(os.listdir(self.folder)) if self.folder.is_dir() else ()
+        names = map(_NAME.fullmatch, there)
         keys = [(name[2], int(name[1])) for name in names if name]
         return [key for key in keys if self._file(key).is_file()]
 
     def _seal(self, key: Key) -> str:
         """Return the key of a file: a hash of everything its result depends on."""
-        told = json.dumps([self._identity, *key], sort_keys=True)
-        return hashlib.blake2b(told.encode(), digest_size=32).hexdigest()
+        settings = settings_of_arm(self._identity["settings"], key[0])
+        return key_of(settings, self._identity["versions"], *key)
 
     def _read(self, key: Key) -> tuple[Any, NDArray[np.float32]]:
         return read_sealed(
@@ -174,12 +185,14 @@ class FoldStore:
 
     def _check_known(self, problem: str) -> None:
         """Raise if there are results, but none of this experiment."""
-        files = self._files()
-        if files and not any(map(self._is_known, files)):
-            raise ExperimentError(
-                f"{problem} None of the results in {self.folder} can be attributed to "
-                f"this experiment. {_WAY_OUT}"
-            )
+        files, finished = self._files(), self._finished
+        known = finished.key == key_of(self._identity["settings"])
+        if known or not (files or finished.files) or any(map(self._is_known, files)):
+            return
+        raise ExperimentError(
+            f"{problem} None of the results in {self.folder.parent} can be attributed "
+            f"to this experiment. {self._way_out()}"
+        )
 
     def _is_known(self, key: Key) -> bool:
         try:
@@ -188,78 +201,71 @@ class FoldStore:
             return False
         return True
 
-    def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        """Raise if settings or data differ; versions may differ."""
-        changes = list(_differences(before["settings"], now["settings"]))
-        if changes:
-            raise ExperimentError(
-                f"{self.folder} holds results of another experiment:\n"
-                + "\n".join(f"  {change}" for change in changes)
-                + f"\n{_WAY_OUT}"
-            )
+    def _check_same(self, before: dict[str, Any]) -> None:
+        """Raise if results would be lost because settings or data differ.
 
-    def _put_all_aside(self, before: dict[str, str]) -> None:
-        """Rename all results, because other versions made them."""
-        for key in self._files():
-            file = self._file(key)
-            os.replace(file, file.with_name(file.name + ".unusable"))
-        changes = _differences(before, self._identity["versions"])
-        warnings.warn(
-            f"The fits in {self.folder} were made by other versions, which may change "
-            f"results: {'; '.join(changes)}. They are kept as *.unusable, and made "
-            "again.",
-            SetAsideWarning,
-            stacklevel=4,
+        Versions may differ, and arms of which there is no result. Random columns
+        follow from the other arms: they are made again.
+        """
+        now = self._identity["settings"]
+        arms = {arm for arm, _ in self._files()} | self._finished.arms
+        if arms and not are_same(shared_settings(before), shared_settings(now)):
+            changes = list(differences(before, now))
+            raise self._another(changes, self._way_out())
+        if has_random(now):
+            arms.discard(RANDOM)
+        changed = {
+            arm: list(differences(own_settings(before, arm), own_settings(now, arm)))
+            for arm in sorted(arms)
+        }
+        changed = {arm: told for arm, told in changed.items() if told}
+        if changed:
+            changes = [change for told in changed.values() for change in told]
+            raise self._another(list(dict.fromkeys(changes)), self._way_out(*changed))
+
+    def _another(self, changes: list[str], way_out: str) -> ExperimentError:
+        told = "\n".join(f"  {change}" for change in changes)
+        return ExperimentError(
+            f"{self.folder.parent} holds results of another experiment:\n{told}\n"
+            f"{way_out}"
         )
 
+    def _way_out(self, *arms: str) -> str:
+        """Say what to delete: the fits of some arms, or all, and finished results."""
+        fits = [f"{self.folder.name}{os.sep}*.{arm}.fold" for arm in arms]
+        if not arms and self._files():
+            fits = [self.folder.name]
+        what = [*fits, *self._finished.files]
+        kept = "Fits of other arms, and the panel, can stay."
+        return (
+            f"{_WAY_OUT} delete in it {', '.join(what)}. "
+            f"{kept if arms else 'The panel can stay.'}"
+        )
 
-def identity_of(tables: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
-    """Return everything that an experiment's results depend on, in JSON's types.
-
-    Parameters
-    ----------
-    tables : dict
-        The tables of an experiment.
-    signature : dict
-        Everything that its panel depends on.
-
-    Returns
-    -------
-    dict
-        ``settings`` are the user's choices and the panel's signature; ``versions`` are
-        those of this package and of the libraries that fit.
-    """
-    tables = deepcopy(tables)
-    for *path, name in neutral_paths(EXPERIMENT):
-        table = tables
-        for key in path:
-            table = table.get(key, {})
-        table.pop(name, None)
-    signature = {k: v for k, v in signature.items() if k != "version"}
-    others = {name for name in _LIBRARIES if name != tables["model"]["library"]}
-    used = {k: v for k, v in versions().items() if k not in others}
-    identity: dict[str, Any] = {
-        "settings": tables | {"signature": signature},
-        "versions": {"numerai-features": __version__, **used},
-    }
-    return json.loads(json.dumps(identity))  # type: ignore[no-any-return]
+    def _put_aside(self, before: dict[str, Any]) -> None:
+        """Rename results that other versions made, or that other latents made."""
+        changes = list(differences(before["versions"], self._identity["versions"]))
+        files = self._files()
+        if changes:
+            what = f"The fits in {self.folder} were made by other versions, which may "
+            what += f"change results: {'; '.join(changes)}."
+        else:
+            files = [
+                key for key in files if key[0] == RANDOM and not self._is_known(key)
+            ]
+            what = f"The fits of random columns in {self.folder} were made for other "
+            what += "latents, and there may be more or fewer of these now."
+        for key in files:
+            file = self._file(key)
+            os.replace(file, file.with_name(file.name + ".unusable"))
+        if files:
+            warnings.warn(
+                f"{what} They are kept as *.unusable, and made again.",
+                SetAsideWarning,
+                stacklevel=4,
+            )
 
 
 def _load(stream: IO[bytes]) -> NDArray[np.float32]:
     array: NDArray[np.float32] = np.load(stream, allow_pickle=False)
     return array
-
-
-def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    """Yield a message for each changed value, by its dotted name."""
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        if _told(before) != _told(now):  # as text: NaN is not equal to itself
-            yield f"{path}: {_told(before)} then, {_told(now)} now"
-        return
-    for name in dict.fromkeys([*before, *now]):
-        inner = f"{path}.{name}" if path else name
-        yield from _differences(before.get(name), now.get(name), inner)
-
-
-def _told(value: Any) -> str:
-    return "not set" if value is None else json.dumps(value, sort_keys=True)

@@ -64,7 +64,7 @@ def untrusted_params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
         Parameters of a tree library.
     """
     for name, value in params.items():
-        single = list(_flat(value))
+        single = list(flat(value))
         texts = [item for item in single if isinstance(item, str)]
         others = [item for item in single if not isinstance(item, _SAFE)]
         if name in _REACHING:
@@ -96,10 +96,10 @@ def untrusted_parameters(arm: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f"writes files to any path. {REMEDY}"
 
 
-def _flat(value: Any) -> Iterator[Any]:
+def flat(value: Any) -> Iterator[Any]:
     """Yield a value, or the values in its nested lists."""
     if isinstance(value, list | tuple):
         for item in value:
-            yield from _flat(item)
+            yield from flat(item)
     else:
         yield value

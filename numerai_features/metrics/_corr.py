@@ -60,9 +60,8 @@ def era_corr(
 
 
 def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank a vector (ties share their mean rank), and gaussianise it."""
-    scores: NDArray[np.float64] = _normal_scores(values[:, None], power=False)[0]
-    return scores
+    """Rank each column (ties share their mean rank), and gaussianise it."""
+    return _normal_scores(values, power=False).T
 
 
 def _normal_scores(values: NDArray[np.float64], *, power: bool) -> NDArray[np.float64]:

@@ -26,6 +26,7 @@ from numerai_features._validation import (
     validate_target,
 )
 from numerai_features.metrics._corr import RefusedTarget, era_corr, normal_scores
+from numerai_features.metrics._fnc import era_fnc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +74,8 @@ def era_scores(
 ) -> pd.Series[float] | pd.DataFrame:
     """Score predictions era by era.
 
-    The formulas are those of `numerai_tools.scoring`, applied to each era. CORR, the
-    most used score, is reimplemented here and gives the same numbers:
+    The formulas are those of `numerai_tools.scoring`, applied to each era. CORR and
+    FNC, the slowest of them, are reimplemented here and give the same numbers:
 
     - ``"corr"``: `numerai_corr`, the score that Numerai pays on;
     - ``"mmc"`` and ``"bmc"``: `correlation_contribution` to the meta model, and to a
@@ -475,21 +476,17 @@ def _contribution(target: Any, predictions: _Array, other: Any) -> _Array:
 
 
 def _neutral_corr(target: Any, predictions: _Array, other: Any) -> _Array:
-    import pandas as pd
-    from numerai_tools.scoring import feature_neutral_corr
-
     if other.shape[1] + 1 >= len(predictions):
         raise TooManyFeatures(
             "metric='fnc' needs more rows in an era than features, else nothing is "
             f"left of the prediction; got {len(predictions)} rows and "
             f"{other.shape[1]} features. Pass fewer features."
         )
-    frame, truth = pd.DataFrame(predictions), pd.Series(target, name="target")
-    return np.asarray(feature_neutral_corr(frame, pd.DataFrame(other), truth))
+    return era_fnc(target, predictions, other)
 
 
 def _reference_corr(_: Any, predictions: _Array, other: Any) -> _Array:
-    return era_corr(normal_scores(other), predictions)
+    return era_corr(normal_scores(other[:, None])[:, 0], predictions)
 
 
 def _max_exposure(_: Any, predictions: _Array, other: Any) -> _Array:

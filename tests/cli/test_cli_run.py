@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -33,6 +34,7 @@ n_jobs = 1
 device = "cpu"
 params = { n_estimators = 8 }
 """
+HEAVY = "{'numpy', 'pandas', 'sklearn', 'torch', 'pyarrow', 'matplotlib', 'scipy'}"
 # The handler is set because a shell may start its background jobs, and all that these
 # start, with SIGINT ignored.
 PROGRAM = """
@@ -62,9 +64,10 @@ def test_it_prints_what_there_is_to_do_and_the_result(tmp_path, capsys):
     assert main(command(tmp_path)) == 0
     told = capsys.readouterr()
     result = Experiment.from_file(tmp_path / "tiny.toml", tmp_path / "out").run()
-    first, second, *_ = told.out.splitlines()
-    assert first.startswith("EraPanel(n_rows=1200, ")
-    assert second == "3 arms, 2 folds."
+    first, second, third, *_ = told.out.splitlines()
+    assert first == f"Reading {tmp_path / 'tiny.toml'}"
+    assert second.startswith("EraPanel(n_rows=1200, ")
+    assert third == "3 arms, 2 folds."
     assert f"\n\n{result}\n\nEverything is in {tmp_path / 'out'}\n" in told.out
     assert told.out.endswith(" seconds.\n")
     words = [
@@ -73,6 +76,25 @@ def test_it_prints_what_there_is_to_do_and_the_result(tmp_path, capsys):
     ]  # fmt: skip
     places = [told.err.index(word) for word in words]
     assert places == sorted(places)
+
+
+def test_the_first_line_comes_before_libraries_are_imported(tmp_path):
+    code = f"""
+import sys
+class Out:
+    def write(self, text):
+        sys.__stdout__.write(text + str(sorted(set(sys.modules) & {HEAVY})) + chr(10))
+        raise SystemExit
+    def flush(self):
+        pass
+sys.stdout = Out()
+from numerai_features.cli import main
+main({command(tmp_path)})
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == f"Reading {tmp_path / 'tiny.toml'}[]\n"
 
 
 def test_quiet_prints_nothing(tmp_path, capsys):
@@ -163,7 +185,7 @@ SLOW = """
 import pathlib, sys, time
 class Slow:
     def write(self, text):
-        pathlib.Path(sys.argv[-1], "printing").touch()
+        pathlib.Path(sys.argv[-1]).with_name("printing").touch()
         time.sleep(60)
     def flush(self):
         pass
@@ -177,7 +199,7 @@ def test_stopped_while_it_prints(tmp_path, number):
         [sys.executable, "-c", SLOW + PROGRAM, *command(tmp_path)],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    printing = tmp_path / "out" / "printing"
+    printing = tmp_path / "printing"
     while not printing.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
@@ -191,24 +213,47 @@ def test_stopped_while_it_prints(tmp_path, number):
     ("old", "new", "message"),
     [
         ("purge = 3", "purge = 40", "Fold 0 .* has no training era left after a purge"),
-        ("n_components = 3", "n_components = 13", "n_components"),
-        (
-            "n_estimators = 8",
-            "num_leaves = 0",
-            "'num_leaves' .* must be an int .*Got 0",
-        ),
-        ("n_estimators = 8", "objective = 'x'", "LightGBM refuses model.params"),
+        ("n_splits = 2", "n_splits = 40", "n_splits=40 needs at least 41 resolved era"),
         ('device = "cpu"', 'device = "tpu"', "'device' .* must be .*Got 'tpu'"),
+        (
+            "[latents.fa]",
+            "[latents.net]\nembedder = 'DAEEmbedder'\nn_components = 2\n"
+            "device = 'tpu'\n[latents.fa]",
+            "device must be 'auto', .*got 'tpu'",
+        ),
+        (
+            "[latents.fa]",
+            "[latents.net]\nembedder = 'DAEEmbedder'\nn_components = 2\n"
+            "validation = 7\n[latents.fa]",
+            "net, fold 1: validation=7 holds out 7 of 7 eras and leaves none",
+        ),
+        (
+            "[latents.fa]",
+            "[latents.net]\nembedder = 'SupervisedAEMLP'\ncross_fit = 3\n"
+            "n_components = 2\n[latents.fa]",
+            "net, fold 1: cross_fit=3: Fold 0 .* has no training era left after a p",
+        ),
     ],
 )
-def test_errors_of_the_library_are_one_message(tmp_path, capsys, old, new, message):
-    arguments = command(tmp_path, EXPERIMENT.replace(old, new))
-    assert main([*arguments, "--quiet"]) == 1
+@pytest.mark.parametrize("files", [False, True])
+def test_what_cannot_run_is_told_before_anything_is_written(
+    tmp_path, capsys, request, old, new, message, files
+):
+    text = request.getfixturevalue("numerais_files") if files else EXPERIMENT
+    assert main([*command(tmp_path, text.replace(old, new)), "--quiet"]) == 1
     told = capsys.readouterr()
     assert told.out == ""
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(told.err)
-    assert told.err.startswith("Error: ")
+    assert re.match(f"Error: .*{message}", told.err), told.err
+    assert "Traceback" not in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_of_the_library_is_one_message(tmp_path, capsys):
+    text = EXPERIMENT.replace("n_estimators = 8", "objective = 'x'")
+    assert main([*command(tmp_path, text), "--quiet"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("Error: LightGBM refuses model.params")
     assert "Traceback" not in told.err
 
 
@@ -247,6 +292,10 @@ TYPOS = [
     ("['train.parquet']", "['.']", r"line 4: data\.files: .* is a folder; .*'train\.p"),
     ("[features]", "metadata = 'feature.json'\n[features]", r"line 5: data\.metadata: "
      r".*Did you mean 'features\.json'"),
+    ("[features]", "metadata = '.'\n[features]", r"line 5: data\.metadata: .* a "
+     r"folder; expected the path of a features\.json\. Pass .*/features\.json\."),
+    ("n_components = 3", "n_components = 9", r"latents\.fa\.n_components: .* most n_"
+     "features=8"),
     ("['train.parquet']", "['features.json']", r"line 4: .* no parquet file, or cut s"),
     ("['train.parquet']", "['train.parquet', './train.parquet']", "line 4: .* twice"),
 ]  # fmt: skip
@@ -260,7 +309,7 @@ def test_a_slip_is_told_with_its_line_and_nothing_is_written(
     arguments = command(tmp_path, numerais_files.replace(old, new))
     assert main(arguments) == 2
     told = capsys.readouterr()
-    assert told.out == ""
+    assert told.out == f"Reading {tmp_path / 'tiny.toml'}\n"
     assert re.search(message, told.err), told.err
     assert "1 problem\n" in told.err
     assert set(tmp_path.iterdir()) == before | {tmp_path / "tiny.toml"}
@@ -275,6 +324,18 @@ def test_a_slip_is_told_with_its_line_and_nothing_is_written(
             "[features]\nset = ['feature_001']\n[cv]",
             "line 10: .*mean .*'feature_0001'",
         ),
+        (
+            "n_components = 3",
+            "n_components = 13",
+            "line 14: latents.fa.n_components: .* must be at most n_features=12",
+        ),
+        ("n_estimators = 8", "num_leaves = 0", "line 18: .*num_leaves.*int in.*Got 0"),
+        (
+            "n_estimators = 8",
+            "learning_rate = inf",
+            "line 18: .*learning_rate.*Got in",
+        ),
+        ("n_estimators = 8", "max_delta_step = nan", "line 18: .*NaN; expected a numb"),
     ],
 )
 def test_a_slip_of_synthetic_data(tmp_path, capsys, old, new, message):
@@ -287,13 +348,32 @@ def test_a_slip_of_synthetic_data(tmp_path, capsys, old, new, message):
 def test_a_folder_whose_run_failed_before_a_result_takes_the_mended_file(
     tmp_path, numerais_files
 ):
-    wrong = numerais_files.replace("purge = 3", "purge = 40")  # told when rows are read
-    assert main([*command(tmp_path, wrong), "--quiet"]) == 1
+    good = pd.read_parquet(tmp_path / "train.parquet")
+    bad = good.assign(feature_0001=np.int8(7))  # told when rows are read
+    bad.to_parquet(tmp_path / "train.parquet")
+    assert main([*command(tmp_path, numerais_files), "--quiet"]) == 1
     assert (tmp_path / "out" / "folds").is_dir()
+    good.to_parquet(tmp_path / "train.parquet")
     mended = command(tmp_path, numerais_files.replace("'medium'", "'small'"))
     assert main([*mended, "--quiet"]) == 0
-    [experiment] = (tmp_path / "out").glob("experiment.toml")
+    [experiment] = (tmp_path / "out").glob("resolved.toml")
     assert Experiment.from_file(experiment)["features"]["set"] == "small"
+
+
+def test_a_target_of_the_users_own_is_taken(tmp_path, numerais_files):
+    """features.json does not list it."""
+    rows = pd.read_parquet(tmp_path / "train.parquet")
+    rows["mine"] = rows["target_alpha_10"]
+    rows.to_parquet(tmp_path / "train.parquet")
+    experiments = [
+        Experiment.from_file(command(tmp_path, text)[1], tmp_path / name)
+        for name, text in {
+            "mine": numerais_files.replace("'target_alpha_10'", "'mine'"),
+            "theirs": numerais_files,
+        }.items()
+    ]
+    mine, theirs = (e.run(verbose=False).predictions for e in experiments)
+    pd.testing.assert_frame_equal(mine, theirs)
 
 
 def test_demo_runs_the_packaged_file(monkeypatch, tmp_path, capsys):
@@ -312,4 +392,6 @@ def test_demo_runs_the_packaged_file(monkeypatch, tmp_path, capsys):
     }  # fmt: skip
     assert expected.items() <= experiment["data"]["synthetic"].items()
     told = capsys.readouterr().out
+    file, told = told.split("\n", 1)
+    assert file.endswith("_demo.toml")
     assert told.startswith(f"\ntables\n\nEverything is in {tmp_path / 'runs' / 'demo'}")

@@ -230,7 +230,9 @@ def test_an_index_of_which_nobody_knows_the_ids(folder, frame):
 def test_an_index_that_repeats_itself_names_it(folder, frame):
     frame.index = pd.Index([f"n{i // 2}" for i in range(len(frame))], name="stock")
     frame.to_parquet(folder / "train.parquet")
-    with pytest.raises(ValueError, match=r"twice.*Ids are read from the index 'stock'"):
+    with pytest.raises(
+        ValueError, match=r"twice.*Ids are read from the column 'stock'"
+    ):
         read(folder / "train.parquet")
 
 
@@ -239,6 +241,43 @@ def test_file_without_ids(folder, frame):
     panel = read(folder / "train.parquet")
     assert panel.ids is None
     np.testing.assert_array_equal(panel.X, frame[FEATURES])
+
+
+@pytest.mark.parametrize("name", ["ID", "Id"])
+def test_ids_of_a_column_in_other_letters(folder, frame, name):
+    """polars writes no index."""
+    rows = pl.from_pandas(frame.reset_index(names=name))
+    rows.write_parquet(folder / "train.parquet")
+    assert list(read(folder / "train.parquet").ids) == list(frame.index)
+    assert_reads(read(folder / "train.parquet"), expected(frame))
+    both = rows.with_columns(iD=pl.col(name))
+    both.write_parquet(folder / "train.parquet")
+    with pytest.raises(ValueError, match=f"has 2 columns, '{name}', 'iD', and nobody"):
+        read(folder / "train.parquet")
+
+
+def test_a_column_that_may_be_ids_is_not_lost_without_a_word(folder, frame):
+    """By another name it is not taken for ids, for it may be anything."""
+    file = folder / "train.parquet"
+    frame = frame.assign(source="mine")
+    pl.from_pandas(frame.reset_index(names="row_id")).write_parquet(file)
+    with pytest.warns(UserWarning, match=r"has no ids: its column 'row_id', .*'id' if"):
+        panel = read(file)
+    assert panel.ids is None
+    np.testing.assert_array_equal(panel.X, frame[FEATURES])
+
+
+@pytest.mark.parametrize("name", ["target_mine_20", "mine"])
+def test_a_target_that_the_user_has_added(folder, frame, name):
+    """features.json lists what Numerai has made."""
+    frame[name] = np.linspace(0, 1, len(frame), dtype=np.float32)
+    frame.to_parquet(folder / "train.parquet")
+    panel = read(folder / "train.parquet", targets=[name, "target"])
+    np.testing.assert_array_equal(panel.y(name), frame[name])
+    assert read(folder / "train.parquet").target_names == TARGETS
+    for no_target in ("data_type", "feature_ab", "era", "id"):
+        with pytest.raises(ValueError, match=f"'{no_target}' is no target of these"):
+            read(folder / "train.parquet", targets=[no_target])
 
 
 @pytest.mark.parametrize("kind", ["category", "int64", "float64"])

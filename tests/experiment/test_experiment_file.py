@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from numerai_features import embedders
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder
 from numerai_features.experiment import Experiment, ExperimentError
@@ -26,17 +27,18 @@ SYNTHETIC = "[data.synthetic]\nn_eras = 30\n"
 FA = '[latents.fa]\nembedder = "FactorAnalysisEmbedder"\n'
 
 
-def write_files(folder, targets, names):
+def write_files(folder, targets, names, n_more=0):
     """Write files with the columns, if without the rows, of Numerai's."""
     features = [f"feature_{letter}" for letter in "abcd"]
+    more = [f"feature_{number}" for number in range(n_more)]
     targets = ["target", *(f"target_{name}" for name in targets)]
     text = pa.array([], pa.string())
     table = {"id": text, "era": text}
-    table |= dict.fromkeys(features, pa.array([], pa.int8()))
+    table |= dict.fromkeys([*features, *more], pa.array([], pa.int8()))
     table |= dict.fromkeys(targets, pa.array([], pa.float32()))
     for name in names:
         pq.write_table(pa.table(table), folder / f"{name}.parquet")
-    sets = {"small": features[:2], "medium": features[:3], "all": features}
+    sets = {"small": features[:2], "medium": [*features[:3], *more], "all": features}
     metadata = json.dumps({"feature_sets": sets, "targets": targets})
     (folder / "features.json").write_text(metadata)
 
@@ -311,6 +313,72 @@ def test_misspelt_parameters_of_trees(write, library, params, told, trusted):
         Experiment.from_file(write(text), trusted=trusted)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([None, 1], r"got \[null, 1\]; a list cannot hold None"),
+        ([[1], [0, None]], "a list cannot hold None"),
+        (float("nan"), "got NaN; expected a number, and NaN is none"),
+        ([0.0, float("nan")], "expected a number, and NaN is none"),
+    ],
+)
+def test_what_toml_or_trees_cannot_hold(value, told):
+    model = {"params": {"monotone_constraints": value}}
+    tables = {"data": {"synthetic": {}}, "model": model}
+    for trusted in (False, True):
+        with pytest.raises(ExperimentError, match=rf"params\.monotone_cons.*{told}"):
+            Experiment.from_dict(tables, trusted=trusted)
+
+
+def test_xgboosts_missing_may_be_nan():
+    model = {"library": "xgboost", "params": {"missing": float("nan")}}
+    experiment = Experiment.from_dict({"data": {"synthetic": {}}, "model": model})
+    assert np.isnan(experiment["model"]["params"]["missing"])
+
+
+# Each is wrong by itself for some embedder, or with others, or for five features.
+MISFITS = {
+    "n_components": 6, "dropout": (0.1,), "min_dist": 9.0, "target_weights": (1.0, 2.0),
+    "loss": "corr", "loss_weights": (1.0,), "noise_level": 2.0, "mask_head": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", embedders.__all__)
+def test_what_fit_would_refuse_is_told_when_the_experiment_is_read(name):
+    """In the same words, whatever the embedder, as far as no row need be known."""
+    cls = getattr(embedders, name)
+    if not hasattr(cls, "transform"):
+        return
+    panel = make_era_panel(10, 20, n_features=5, random_state=0)
+    small = {"max_epochs": 1, "hidden": (4,), "n_neighbors": 3, "dropout": (0.1,) * 4}
+    known = cls().get_params()
+    small = {k: v for k, v in small.items() if k in known}
+    n_told = 0
+    for parameter in MISFITS.keys() & known.keys():
+        arm = {**small, parameter: MISFITS[parameter]}
+        tables = {
+            "data": {"synthetic": {"n_features": 5}},
+            "latents": {"arm": {"embedder": name, **arm}},
+        }
+        told = told_by_fit(cls(**arm), panel)
+        if told is None:
+            Experiment.from_dict(tables)
+            continue
+        n_told += 1
+        with pytest.raises(ExperimentError, match=re.escape(told)):
+            Experiment.from_dict(tables)
+    assert n_told
+
+
+def told_by_fit(embedder, panel):
+    """Return the error of a fit, None if there is none."""
+    try:
+        embedder.fit(panel.X, panel.y("target_alpha_20"), eras=panel.eras)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def test_parameters_by_other_names_are_fine(write):
     text = f"{SYNTHETIC}[model.params]\neta = 0.1\nmax_leaf = 7\nlambda_l2 = 1\n"
     params = Experiment.from_file(write(text))["model"]["params"]
@@ -390,7 +458,7 @@ def test_synthetic_data_are_those_of_make_era_panel():
     ids=["v5.0", "v5.2", "v5.3"],
 )
 def test_the_example_is_right(write, tmp_path, names, main, purge):
-    write_files(tmp_path, names, ["train", "validation"])
+    write_files(tmp_path, names, ["train", "validation"], n_more=30)
     text = (EXAMPLES / "experiment.toml").read_text(encoding="utf-8")
     experiment = Experiment.from_file(write(text))
     assert experiment["targets"]["main"] == main
@@ -416,7 +484,9 @@ class TestMapping:
         "seed": 3,
         "data": {"synthetic": {"n_eras": 30, "rows_per_era": [20, 30]}},
         "latents": {"fa": {"embedder": "FactorAnalysisEmbedder", "n_components": 3}},
-        "models": {"net": {"model": "SupervisedAEMLP", "hidden": [8, 4]}},
+        "models": {
+            "net": {"model": "SupervisedAEMLP", "hidden": [8], "dropout": [0.1] * 4}
+        },
     }
 
     def test_it_is_what_a_file_would_be(self, write, tmp_path, monkeypatch):
@@ -431,7 +501,8 @@ class TestMapping:
             n_components = 3
             [models.net]
             model = "SupervisedAEMLP"
-            hidden = [8, 4]
+            hidden = [8]
+            dropout = [0.1, 0.1, 0.1, 0.1]
             """
         ours = Experiment.from_dict(self.MAPPING)
         assert ours.name == "experiment"
@@ -440,12 +511,13 @@ class TestMapping:
         assert ours.tables == theirs.tables
 
     def test_pythons_types_are_taken(self, parquet, tmp_path):
+        rest = {"dropout": (0.1,) * 5}
         mapping = {
             "data": {"files": (tmp_path / "train.parquet",)},
             "features": {"set": np.array(["feature_a", "feature_b"])},
             "targets": {"main": "target_ender_20"},
             "cv": {"n_splits": np.int64(3), "test_eras": None},
-            "models": {"net": {"model": "SupervisedAEMLP", "hidden": (8, 4)}},
+            "models": {"net": {"model": "SupervisedAEMLP", "hidden": (8, 4), **rest}},
         }
         experiment = Experiment.from_dict(mapping)
         assert experiment["data"]["files"] == [str(tmp_path / "train.parquet")]
@@ -546,7 +618,7 @@ class TestTrust:
             ("'n=1 machines' = 3", "n=1 machines: is not a parameter's name"),
             ("metric = ['l2', {k = 'v num_leaves=4 x'}]", "metric: holds a dict"),
             ("metric = [['l2', [{}]]]", "metric: holds a dict"),
-            ("num_leaves = [1979-05-27]", "num_leaves: holds a date"),
+            ("max_delta_step = [1979-05-27]", "max_delta_step: holds a date"),
         ],
     )
     def test_params_that_reach_further(self, write, library, param, message):

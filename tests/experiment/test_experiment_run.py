@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 
 import lightgbm
 import numpy as np
@@ -16,8 +17,9 @@ from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import EraPanel, make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
 from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.experiment._eras import make_folds
 from numerai_features.experiment._figure import draw_cumulative
-from numerai_features.experiment._fits import FoldFits, make_folds
+from numerai_features.experiment._fits import FoldFits
 from numerai_features.metrics import paired_differences
 from numerai_features.model_selection import EraWalkForward
 
@@ -62,6 +64,16 @@ def finished(folder):
     return {file.stem: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
 
 
+def contents(folder):
+    """Return the files of a folder, but for the panel, and what they hold."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
+    return {
+        name: path.read_bytes()
+        for name, path in files.items()
+        if path.is_file() and not name.startswith("panel")
+    }
+
+
 @pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
 def test_latents_have_other_names_than_features(tmp_path, library):
     """Trees refuse a name that comes twice."""
@@ -76,7 +88,7 @@ def test_latents_have_other_names_than_features(tmp_path, library):
         panel.X, panel.eras, panel.y(), feature_names=names,
         target_names=[experiment["targets"]["main"]],
     )  # fmt: skip
-    [fold, _] = make_folds(experiment, panel)
+    [fold, _] = make_folds(experiment.tables, panel)
     fits = FoldFits(experiment, panel, fold)
     for arm in ("fa", "turned", "random"):
         result = fits.run(arm, n_random=3, tell=lambda what: None)
@@ -126,11 +138,11 @@ class TestResult:
         folder = done.experiment.folder
         names = {path.name for path in folder.iterdir()}
         parquet = {"predictions.parquet", "scores.parquet", "summary.parquet"}
-        others = {"cumulative.png", "experiment.toml", "folds", "panel"}
+        others = {"cumulative.png", "folds", "resolved.toml", "panel"}
         assert names == parquet | others
         assert len(list((folder / "folds").glob("*.fold"))) == 8
         assert (folder / "cumulative.png").read_bytes().startswith(b"\x89PNG")
-        again = Experiment.from_file(folder / "experiment.toml")
+        again = Experiment.from_file(folder / "resolved.toml")
         assert again.tables == done.experiment.tables
 
     def test_the_figure_is_written_whole(self, done, tmp_path):
@@ -395,10 +407,130 @@ class TestGoingOn:
             r"  latents\.other: .* then, not set now\n"
             r"  latents\.turned: not set then, .* now\n"
             r"  model\.params\.n_estimators: 8 then, 9 now\n"
-            r"Choose another output folder \(output=, or --output .*delete that one"
+            r"Choose another output folder \(output=, or --output .*delete in it "
+            r"folds, predictions\.parquet, scores\.parquet, summary\.parquet, "
+            r"cumulative\.png\. The panel can stay\."
         )
         with pytest.raises(ExperimentError, match=message):
             run(tmp_path, EXPERIMENT.replace("n_estimators = 8", "n_estimators = 9"))
+
+    @pytest.mark.parametrize("how", ["removed", "set aside", "with their folder"])
+    def test_finished_results_without_their_fits_are_not_replaced(
+        self, done, tmp_path, how
+    ):
+        run(tmp_path)
+        out = tmp_path / "out"
+        for file in (out / "folds").glob("*.fold"):
+            file.rename(f"{file}.unusable") if how == "set aside" else file.unlink()
+        if how == "with their folder":
+            shutil.rmtree(out / "folds")
+        before = contents(out)
+        told = "None of the results" if how == "with their folder" else "n_estimators"
+        told += r".*\n?.* delete in it predictions\.parquet, scores\.parquet, summary\."
+        other = EXPERIMENT.replace("n_estimators = 8", "n_estimators = 9")
+        with pytest.raises(ExperimentError, match=told):
+            run(tmp_path, other)
+        assert contents(out) == before
+        result = run(tmp_path)  # the same again
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+        assert len(finished(tmp_path)) == 8
+
+    def test_results_that_no_run_has_made_are_not_replaced(self, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "predictions.parquet").write_bytes(b"mine")
+        told = (
+            r"None of the results in .*out can .* delete in it predictions\.parquet\."
+        )
+        with pytest.raises(ExperimentError, match=told):
+            run(tmp_path)
+        assert contents(tmp_path / "out") == {"predictions.parquet": b"mine"}
+
+    def test_an_arm_that_failed_is_corrected_and_the_others_are_kept(
+        self, done, tmp_path, stopping, monkeypatch
+    ):
+        monkeypatch.setattr(Stopping, "n_done", 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Stopping, "last", 0)
+            patch.setattr(Stopping, "stop", ValueError("too many"))
+            wrong = stopping.replace("n_components = 2", "n_components = 12")
+            with pytest.raises(ValueError, match="too many"):
+                run(tmp_path, wrong)
+        kept = finished(tmp_path)
+        assert set(kept) == {"001.originals", "001.fa"}
+        result = run(tmp_path)
+        assert kept.items() <= finished(tmp_path).items()
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_an_arm_of_which_there_are_results_is_not_changed(self, tmp_path):
+        run(tmp_path)
+        before = contents(tmp_path / "out")
+        told = (
+            r"another experiment:\n  latents\.turned\.n_components: 2 then, 1 now\n"
+            r"Choose .* delete in it folds/\*\.turned\.fold, predictions\.parquet, "
+            r".*cumulative\.png\. Fits of other arms, and the panel, can stay\."
+        )
+        other = EXPERIMENT.replace("n_components = 2", "n_components = 1")
+        with pytest.raises(ExperimentError, match=told):
+            run(tmp_path, other)
+        fewer = EXPERIMENT.replace("[latents.fa]", "[latents]\nrandom_columns=false\n"
+                                   "[latents.fa]")  # fmt: skip
+        with pytest.raises(ExperimentError, match=r"random_columns: true then, false"):
+            run(tmp_path, fewer)
+        assert contents(tmp_path / "out") == before
+        out = tmp_path / "out"
+        for file in [*out.glob("*.p*"), *(out / "folds").glob("*.turned.fold")]:
+            file.unlink()
+        kept = finished(tmp_path)
+        with pytest.warns(SetAsideWarning, match="random columns"):
+            run(tmp_path, other)
+        same = {
+            name for name, file in finished(tmp_path).items() if kept.get(name) == file
+        }
+        assert same == {f"00{n}.{arm}" for n in (1, 2) for arm in ("originals", "fa")}
+
+    def test_an_arm_more_leaves_the_others(self, done, tmp_path):
+        text = EXPERIMENT[: EXPERIMENT.index("[latents.turned]")]
+        run(tmp_path, text + EXPERIMENT[EXPERIMENT.index("[model]") :])
+        kept = finished(tmp_path)
+        told = (
+            r"random columns in .* other latents.* kept as \*\.unusable, and made again"
+        )
+        with pytest.warns(SetAsideWarning, match=told) as warned:
+            result = run(tmp_path)
+        assert len(warned) == 1
+        now = finished(tmp_path)
+        same = {name for name in kept if now[name] == kept[name]}
+        assert same == {f"00{n}.{arm}" for n in (1, 2) for arm in ("originals", "fa")}
+        assert len(list((tmp_path / "out" / "folds").glob("*.random.fold.unus*"))) == 2
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_the_file_that_was_read_stays_as_it_was(self, done, tmp_path):
+        """Though results go where it is, and whatever it is called."""
+        for name in ("experiment.toml", "resolved.toml"):
+            folder = tmp_path / name.partition(".")[0]
+            folder.mkdir()
+            (folder / name).write_text(f"# mine\n{EXPERIMENT}", encoding="utf-8")
+            experiment = Experiment.from_file(folder / name, output=folder)
+            if name == "experiment.toml":
+                result = experiment.run(verbose=False)
+                pd.testing.assert_frame_equal(result.predictions, done.predictions)
+            else:
+                with pytest.raises(ExperimentError, match="is not replaced"):
+                    experiment.run(verbose=False)
+                assert list(contents(folder)) == [name]
+            assert (folder / name).read_text() == f"# mine\n{EXPERIMENT}"
+
+    def test_the_resolved_file_can_be_run_where_it_is(self, done, tmp_path):
+        run(tmp_path)
+        before = finished(tmp_path)
+        resolved = tmp_path / "out" / "resolved.toml"
+        for edit in ("", "# mine\n"):
+            resolved.write_text(edit + resolved.read_text())
+            text = resolved.read_text()
+            result = Experiment.from_file(resolved).run(verbose=False)
+            pd.testing.assert_frame_equal(result.predictions, done.predictions)
+            assert resolved.read_text() == text
+        assert finished(tmp_path) == before
 
     def test_a_typo_that_is_corrected_is_not_refused(self, done, tmp_path):
         typo = "[features]\nset = ['feature_0003', 'featur_0001']\n[cv]"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from numerai_features._sealed import SealError, SetAsideWarning, write_sealed
-from numerai_features.experiment import ExperimentError, _store
+from numerai_features.experiment import ExperimentError
+from numerai_features.experiment._identity import identity_of
 from numerai_features.experiment._store import ArmResult, FoldStore
 
 IDENTITY = {"settings": {"seed": 3}, "versions": {"numpy": "2.0"}}
@@ -183,7 +184,7 @@ def test_the_identity_has_what_results_depend_on():
     def identity(library="lightgbm", **output):
         tables = {"data": {"synthetic": {}}, "model": {"library": library}}
         experiment = Experiment.from_dict(tables, **output)
-        return _store.identity_of(experiment.tables, {"version": "1", "data": 5})
+        return identity_of(experiment.tables, {"version": "1", "data": 5})
 
     mine = identity(output="here")
     assert mine == identity(output="there")

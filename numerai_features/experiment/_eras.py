@@ -1,0 +1,93 @@
+"""The folds of an experiment, and a look at the eras before any row is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numerai_features.experiment._arms import (
+    embedders_of,
+    make_estimator,
+    models_of,
+)
+from numerai_features.experiment._schema import WINDOW
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from numerai_features.datasets import EraPanel
+    from numerai_features.model_selection._folds import Fold
+
+
+def make_folds(tables: dict[str, Any], panel: EraPanel) -> list[Fold]:
+    """Return the folds, from 1; none trains within the purge of its test eras."""
+    return _folds(tables["cv"], panel.eras, panel.y(tables["targets"]["main"]))
+
+
+def check_folds(tables: dict[str, Any]) -> None:
+    """Raise if the eras of the data cannot be divided so; no features are read.
+
+    They are divided into folds, and within each fold by the networks, which hold some
+    out, or cross-fit.
+
+    Parameters
+    ----------
+    tables : dict
+        The tables of an experiment.
+    """
+    import numpy as np
+
+    from numerai_features._eras import encode_eras
+    from numerai_features._rows import Rows
+
+    eras, target = _eras_of(tables)
+    folds = _folds(tables["cv"], eras, target)
+    rows = Rows(
+        np.zeros((len(eras), 1), np.int8),
+        target[:, None].astype(np.float64),
+        encode_eras(eras),
+        target_names=[tables["targets"]["main"]],
+    )
+    for name, arm in (embedders_of(tables) | models_of(tables)).items():
+        estimator = make_estimator(arm)
+        if not hasattr(estimator, "_check_divisions"):
+            continue
+        for fold in folds:
+            try:
+                estimator._check_divisions(rows.take(fold.train))
+            except ValueError as error:
+                raise ValueError(f"{name}, fold {fold.number}: {error}") from error
+
+
+def _folds(cv: dict[str, Any], eras: Any, target: NDArray[Any]) -> list[Fold]:
+    from numerai_features._eras import encode_eras
+    from numerai_features.model_selection._folds import folds_to_run
+
+    return list(folds_to_run(_splitter(cv), encode_eras(eras), target, first=1))
+
+
+def _splitter(cv: dict[str, Any]) -> Any:
+    from numerai_features.model_selection import EraKFold, EraWalkForward
+
+    splitters: Any = EraKFold, EraWalkForward  # whose constructors have no types
+    k_fold, walk_forward = splitters
+    apart = {"purge": cv["purge"], "embargo": cv["embargo"]}
+    if cv["scheme"] == "k-fold":
+        return k_fold(cv["n_splits"], **apart)
+    window = {name: cv[name] for name in WINDOW}
+    return walk_forward(cv["n_splits"], **window, **apart)
+
+
+def _eras_of(tables: dict[str, Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Return the eras that are kept, and for each a target: NaN if none is known."""
+    import numpy as np
+
+    from numerai_features.datasets._panel_select import select_eras
+    from numerai_features.datasets._parquet_eras import read_eras
+
+    data = tables["data"]
+    if data["files"] is not None:
+        return read_eras(data["files"], tables["targets"]["main"], data["every"])
+    eras = np.arange(1, data["synthetic"]["n_eras"] + 1)
+    eras = eras[select_eras(eras, None, every=data["every"])]
+    return eras, np.zeros(len(eras), np.float32)

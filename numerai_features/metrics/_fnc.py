@@ -1,0 +1,88 @@
+"""FNC of an era, all predictions at once, where numerai_tools would find the same.
+
+`numerai_tools.scoring.feature_neutral_corr` takes the singular values of the features,
+most of its time, to leave out those that are nearly zero. Here a Cholesky factor tells
+that there are none of these. Where there may be some, and where rounding decides which
+of two rows is the higher one, numerai_tools is asked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
+
+from numerai_features.metrics._corr import era_corr, normal_scores
+
+_CUT = 1e-6  # numerai_tools leaves out singular values of less than this of the largest
+_LEAST_RECIPROCAL = 1e-9  # of the condition of the features' products
+_MARGIN = 100  # LAPACK's estimate of the condition is hardly ever off by ten
+_N_REFINED = 2  # each time the error is multiplied by at most some 1e-7
+_LEAST_GAP = 1e-10  # between two rows, of the largest; rounding is some 1e-15
+
+_Array = NDArray[np.float64]
+
+
+def era_fnc(
+    target: _Array, predictions: _Array, features: NDArray[np.generic]
+) -> _Array:
+    """Return FNC of each prediction of one era.
+
+    The predictions are ranked and made normal; what a least-squares fit on the features
+    and a constant explains of them is subtracted; what is left is scored by CORR.
+
+    Parameters
+    ----------
+    target : ndarray of shape (n_rows,)
+        Finite and not constant.
+    predictions : ndarray of shape (n_rows, n_predictions)
+        Finite; none of them constant.
+    features : ndarray of shape (n_rows, n_features)
+        Finite, fewer than rows.
+
+    Returns
+    -------
+    ndarray of shape (n_predictions,)
+    """
+    neutral = _neutral(normal_scores(predictions), features)
+    if neutral is None or _least_gap(neutral) < _LEAST_GAP:
+        return _by_numerai_tools(target, predictions, features)
+    return era_corr(target, neutral)
+
+
+def _neutral(values: _Array, features: NDArray[np.generic]) -> _Array | None:
+    """Return what features and a constant leave of values; None if it is not sure."""
+    table = np.column_stack([features, np.ones(len(features))]).astype(np.float64)
+    varies = table.max(axis=0) > table.min(axis=0)
+    varies[-1] = True
+    with np.errstate(all="ignore"):  # of numbers too large for their squares
+        total = np.square(table).sum()
+        table = table if varies.all() else table[:, varies]
+        products = table.T @ table
+        size = np.linalg.norm(products, 1)
+        factor, failed = dpotrf(products)
+        reciprocal = 0.0 if failed else dpocon(factor, size)[0]
+        smallest = reciprocal * size
+    if not (reciprocal > _LEAST_RECIPROCAL and smallest > _MARGIN * _CUT**2 * total):
+        return None
+    found = dpotrs(factor, table.T @ values)[0]
+    for _ in range(_N_REFINED):
+        found += dpotrs(factor, table.T @ (values - table @ found))[0]
+    return np.asarray(values - table @ found)
+
+
+def _least_gap(values: _Array) -> float:
+    """Return the least difference of two rows, as a share of the largest value."""
+    gaps = np.diff(np.sort(values, axis=0), axis=0).min(axis=0)
+    largest = np.abs(values).max(axis=0) + np.finfo(float).tiny
+    return float((gaps / largest).min())
+
+
+def _by_numerai_tools(
+    target: _Array, predictions: _Array, features: NDArray[np.generic]
+) -> _Array:
+    import pandas as pd
+    from numerai_tools.scoring import feature_neutral_corr
+
+    frame, truth = pd.DataFrame(predictions), pd.Series(target, name="target")
+    return np.asarray(feature_neutral_corr(frame, pd.DataFrame(features), truth))
