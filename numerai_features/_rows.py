@@ -19,6 +19,7 @@ from numerai_features._eras import EraIndex
 from numerai_features._validation import (
     as_floats,
     as_frame,
+    check_same_rows,
     check_size,
     check_spread,
     check_weights,
@@ -97,9 +98,11 @@ class Rows:
         Raises
         ------
         ValueError
-            If rows, targets, eras or weights differ in number, or are not numeric.
+            If rows, targets, eras or weights differ in number or ids, or are not
+            numeric.
         """
         table, index = validate_rows(estimator, X, eras, reset=reset, min_rows=min_rows)
+        check_same_rows(X=X, y=y, sample_weight=sample_weight)
         weights = check_weights(sample_weight, len(table))
         targets = _read_targets(y, len(table))
         names = getattr(estimator, "feature_names_in_", None)

@@ -113,6 +113,55 @@ def index_of(X: Any) -> Any:
     return None if known is None else nw.maybe_get_index(known)
 
 
+def holds_ids(rows: Any) -> bool:
+    """Tell whether an index names rows, and does not count them."""
+    import pandas as pd
+
+    return not pd.api.types.is_numeric_dtype(rows.dtype) or rows.name == "id"
+
+
+def check_same_rows(**tables: Any) -> None:
+    """Raise where pandas' indexes say that two tables are not of the same rows.
+
+    Rows are taken by position. So ids must be equal; numbers that count rows must not
+    be those of another table in another order. Nothing is said of ids beside numbers.
+
+    Parameters
+    ----------
+    **tables : frame, Series, array-like or None
+        By the names that the messages call them.
+    """
+    named: dict[str, Any] = {}
+    counted: dict[str, Any] = {}
+    for name, table in tables.items():
+        rows = None if table is None else index_of(as_frame(table, name))
+        if rows is None:
+            continue
+        alike = named if holds_ids(rows) else counted
+        for other, known in alike.items():
+            _check_order(name, rows, other, known)
+        if not alike:
+            alike[name] = rows
+
+
+def _check_order(name: str, rows: Any, other: str, known: Any) -> None:
+    """Raise where two indexes of one length are not of the same rows."""
+    if rows is known or len(rows) != len(known) or rows.equals(known):
+        return
+    labels, expected = np.asarray(rows), np.asarray(known)
+    if np.array_equal(labels, expected):  # of another type, such as a category
+        return
+    if not holds_ids(rows) and not np.array_equal(np.sort(labels), np.sort(expected)):
+        return
+    first = int((labels != expected).argmax())
+    raise ValueError(
+        f"{name} and {other} have different pandas indexes, but rows are matched by "
+        f"position: row {first} is {labels[first]!r} in {name} and {expected[first]!r} "
+        f"in {other}. Reindex {name} like {other}, or pass to_numpy() if the order is "
+        "the same."
+    )
+
+
 def take_columns(frame: Any, names: list[Any]) -> Any:
     """Return columns of a table, in this order."""
     known = _known(frame)
@@ -385,7 +434,9 @@ def validate_rows(
     """
     from sklearn.utils.validation import check_array, validate_data
 
+    frame, given = X, eras
     X, eras = take_eras(X, eras)
+    check_same_rows(X=frame, eras=given)
     options = {
         "dtype": "numeric",
         "ensure_all_finite": "allow-nan",

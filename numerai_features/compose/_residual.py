@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex
+from numerai_features._ids import check_as_many
 from numerai_features._validation import as_floats
 
 
@@ -23,7 +24,7 @@ def residual_targets(
     ----------
     y : ndarray of shape (n_rows, n_targets)
     benchmark : array-like of shape (n_rows,)
-        Predictions; a row without one (NaN) has no residual.
+        Predictions in the order of the rows; one that is NaN leaves no residual.
     eras : EraIndex or None
     weights : ndarray of shape (n_rows,) or None
         Weights of the rows in the least-squares fits.
@@ -42,11 +43,12 @@ def residual_targets(
         raise ValueError(
             "residual_to needs eras: pass eras=, or a frame with a column 'era'."
         )
+    check_as_many(benchmark, "residual_to", len(y), "X")
     b = as_floats(benchmark, "residual_to")
     if b.shape != (len(y),):
         raise ValueError(
             f"residual_to must have shape ({len(y)},), one prediction per row; got "
-            f"{b.shape}."
+            f"{b.shape}. Pass one prediction for each row of X, in their order."
         )
     if np.isinf(b).any():
         raise ValueError(f"residual_to is infinite in row {int(np.isinf(b).argmax())}.")

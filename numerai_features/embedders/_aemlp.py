@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._arguments import CROSS_FIT, ROWS, WIDTH, Each, Finite
 from numerai_features._compat import StrOptions
+from numerai_features._ids import match_ids
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing, require_target
 from numerai_features._whole_fit import whole_fit
@@ -173,10 +174,11 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
             Era labels; `validation` holds out the last eras.
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows in all losses; rows of weight zero are left out.
-        residual_to : array-like of shape (n_rows,), default=None
+        residual_to : array-like of shape (n_rows,) or frame, default=None
             Predictions of a benchmark. The network is trained on the residuals of the
             targets: in each era, a constant and the benchmark are fitted to them by
             least squares and subtracted. Rows without a benchmark (NaN) are left out.
+            A Series or Numerai's whole file is matched by id where `X` or `y` is.
 
         Returns
         -------
@@ -280,6 +282,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
     def _read(self, X, y, eras, sample_weight, residual_to=None):
         require_target(y, self)
         rows: Any = Rows.read(self, X, y, eras, sample_weight, min_rows=2)
+        if residual_to is not None:
+            residual_to = match_ids(residual_to, "residual_to", X=X, y=y, eras=eras)
         if np.asarray(y).ndim == 2 and rows.y.shape[1] == 1:
             warnings.warn(
                 "A column-vector y was passed when a 1d array was expected. Please "
@@ -370,14 +374,12 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
             )
 
     def _check_eras(self, eras):
-        if eras is not None:
-            return
-        if self.batching == "era" or self.monitor == "valid_corr":
-            raise ValueError(
-                f"batching={self.batching!r} with monitor={self.monitor!r} needs eras: "
-                "pass eras=, or a frame with a column 'era'."
-            )
-        if self.validation is not None and not hasattr(self.validation, "split"):
+        for name, value in (("batching", "era"), ("monitor", "valid_corr")):
+            if eras is None and getattr(self, name) == value:
+                told = f"{name}={value!r} needs eras, which did not come."
+                raise ValueError(f"{told} Pass eras=, or a frame with a column 'era'.")
+        told = self.validation is None or hasattr(self.validation, "split")
+        if eras is None and not told:
             warnings.warn(
                 "No eras were passed: rows held out for early stopping may share eras "
                 "with training rows, and then training stops too late. Pass eras=, or "

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex, encode_eras, era_label
+from numerai_features._ids import check_as_many, match_ids
 from numerai_features._threads import blas_threads
 from numerai_features._validation import (
     as_floats,
@@ -25,7 +26,6 @@ from numerai_features._validation import (
     validate_target,
 )
 from numerai_features.metrics._corr import RefusedTarget, era_corr, normal_scores
-from numerai_features.metrics._references import one_reference, take_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,8 +169,8 @@ def scores_by_era(
     check_metric(metric, METRICS, given)
     needed = NEEDS.get(metric)
     if needed in _REFERENCES:
-        ids = _ids_of(y=y, prediction=prediction, eras=eras)
-        given |= {needed: _by_id(given[needed], needed, ids)}
+        column = match_ids(given[needed], needed, y=y, prediction=prediction, eras=eras)
+        given |= {needed: column}
     _check_same_rows(y=y, prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
@@ -310,12 +310,7 @@ def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | Non
 def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
     """Return another model's predictions, NaN where there are none."""
     n_rows = index.n_rows
-    if index_of(values) is not None and len(values) != n_rows:
-        raise ValueError(
-            f"{name} has {len(values)} rows, and {n_rows} are scored: ids must tell "
-            f"which. Pass {name} and y with an index of ids (texts, or numbers in an "
-            "index called 'id'), or only the rows that are scored."
-        )
+    check_as_many(values, name, n_rows, "y")
     values = as_floats(values, name)
     if values.size and np.isnan(values).all():
         raise ValueError(
@@ -324,47 +319,6 @@ def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
             "eras, and test folds, that it covers (the meta model starts late)."
         )
     return validate_target(values, n_rows, name=name)
-
-
-def _ids_of(**tables: Any) -> tuple[str, Any]:
-    """Return the first index that tells rows apart, and whose it is."""
-    import pandas as pd
-
-    for name, table in tables.items():
-        rows = index_of(table)
-        if isinstance(rows, pd.Index) and not isinstance(rows, pd.RangeIndex):
-            return name, rows
-    return "", None
-
-
-def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
-    """Return a reference's rows in the order of ids.
-
-    Rows that were counted are not matched: they may be those of another table.
-    """
-    owner, wanted = ids
-    column = one_reference(reference, name)
-    rows = index_of(column)
-    if rows is None or not _holds_ids(rows):
-        return column
-    if wanted is None:
-        if not is_frame(as_frame(reference, name)):
-            return column
-        raise ValueError(
-            f"{name} has rows with ids, but y, prediction and eras have none, so "
-            "nothing tells which rows are meant. Pass y or prediction as a Series "
-            f"indexed by id, or {name} as an array in their order."
-        )
-    if rows.equals(wanted) or not _holds_ids(wanted):
-        return column
-    return take_ids(column, wanted, name, owner)
-
-
-def _holds_ids(rows: Any) -> bool:
-    """Tell whether an index names rows, and does not count them."""
-    import pandas as pd
-
-    return not pd.api.types.is_numeric_dtype(rows.dtype) or rows.name == "id"
 
 
 def _in_quarters(target: NDArray[np.float64], metric: str) -> NDArray[np.float64]:

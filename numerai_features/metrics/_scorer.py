@@ -13,6 +13,7 @@ from numerai_features._arguments import ROWS, Methods, checked
 from numerai_features._compat import consumes, routing_enabled
 from numerai_features._eras import encode_eras
 from numerai_features._fitted import has_prefitted, warn_of_prefitted
+from numerai_features._ids import one_reference, take_ids
 from numerai_features._validation import (
     as_frame,
     column_names,
@@ -29,7 +30,6 @@ from numerai_features.metrics._era_scores import (
     era_scores,
     one_column,
 )
-from numerai_features.metrics._references import one_reference, take_ids
 from numerai_features.metrics._summary import sharpe
 
 SCORER_METRICS = ("corr", "sharpe", "mmc", "bmc", "fnc")

@@ -292,7 +292,7 @@ class TestWholeFiles:
             for score in (summarize, partial(era_scores, metric="bmc")):
                 with pytest.raises(ValueError, match="nothing tells which rows"):
                     score(y, p, eras, benchmark=file)
-        with pytest.raises(ValueError, match="are scored: ids must tell which"):
+        with pytest.raises(ValueError, match="are needed: ids must tell which"):
             era_scores(y, p, eras, metric="bmc", benchmark=more["prediction"])
 
     def test_ids_may_be_numbers_in_an_index_called_so(self, rows):
