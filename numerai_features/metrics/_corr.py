@@ -58,10 +58,26 @@ def era_corr(
     return np.clip(scores, -1, 1)
 
 
+def corr_target(target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return one era's target as CORR takes it: to the power 1.5, standardised."""
+    centred = _centred(target)
+    return _unit(_power(centred / np.abs(centred).max())) * np.sqrt(len(target))
+
+
 def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a vector ranked, ties sharing their mean rank, and made normal."""
-    scores: NDArray[np.float64] = _normal_scores(values[:, None], power=False)[0]
-    return scores
+    """Return one era's values ranked, ties sharing their mean rank, and made normal.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows,) or (n_rows, n_columns)
+
+    Returns
+    -------
+    ndarray of the shape of `values`
+        Zero where a column is constant.
+    """
+    columns = values.reshape(len(values), -1)
+    return _normal_scores(columns, power=False).T.reshape(values.shape)
 
 
 def _normal_scores(values: NDArray[np.float64], *, power: bool) -> NDArray[np.float64]:
