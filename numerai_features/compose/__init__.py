@@ -4,6 +4,13 @@ from numerai_features.compose._augmented import (
     AugmentedClassifier,
     AugmentedRegressor,
 )
+from numerai_features.compose._era_ranker import EraRanker, rank_by_era
 from numerai_features.compose._latent_features import LatentFeatures
 
-__all__ = ["AugmentedClassifier", "AugmentedRegressor", "LatentFeatures"]
+__all__ = [
+    "AugmentedClassifier",
+    "AugmentedRegressor",
+    "EraRanker",
+    "LatentFeatures",
+    "rank_by_era",
+]
