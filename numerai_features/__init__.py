@@ -34,6 +34,7 @@ _PUBLIC = {
     "EraLeakageWarning": "model_selection",
     "EraMixupAugmenter": "augmenters",
     "EraPanel": "datasets",
+    "EraRanker": "compose",
     "EraSplitDisplay": "model_selection",
     "EraWalkForward": "model_selection",
     "Experiment": "experiment",

@@ -26,6 +26,7 @@ from numerai_features import (
     EraHoldout,
     EraKFold,
     EraMixupAugmenter,
+    EraRanker,
     EraSplitDisplay,
     EraWalkForward,
     FactorAnalysisEmbedder,
@@ -37,6 +38,7 @@ from numerai_features import (
     SupervisedAEMLP,
     UMAPEmbedder,
     augmenters,
+    compose,
     encoders,
     make_era_panel,
     metrics,
@@ -176,6 +178,7 @@ CALLS = {
         },
         y=np.asarray(Y > 0.5),
     ),
+    "EraRanker": made(EraRanker, "fit", {"regressor": Ridge()}),
     "LatentFeatures": made(LatentFeatures, "fit", {}),
     "FactorAnalysisEmbedder": made(FactorAnalysisEmbedder, "fit", {}),
     "DAEEmbedder": made(DAEEmbedder, "fit", NET),
@@ -228,6 +231,8 @@ CALLS = {
     "AugmentedRegressor.fit": called(
         AugmentedRegressor(Ridge(), CutoutAugmenter()).fit
     ),
+    "EraRanker.fit": called(EraRanker(Ridge()).fit),
+    "EraRanker.predict": called(EraRanker(Ridge()).fit(X, Y, eras=ERAS).predict),
     "FactorAnalysisEmbedder.fit": called(FactorAnalysisEmbedder(2).fit),
     "FactorAnalysisEmbedder.partial_fit": called(FactorAnalysisEmbedder(2).partial_fit),
     "FactorAnalysisEmbedder.from_moments": called(
@@ -241,7 +246,7 @@ CALLS = {
     "DAEEmbedder.reconstruct": called(DAE.reconstruct),
     "DAEEmbedder.inverse_transform": called(DAE.inverse_transform, X=DAE.transform(X)),
     "SupervisedAEMLP.fit": called(
-        SupervisedAEMLP(**NARROW, **NET).fit, residual_to=np.asarray(X[:, 0], float)
+        SupervisedAEMLP(**NARROW, **NET).fit, benchmark=np.asarray(X[:, 0], float)
     ),
     "SupervisedAEMLP.predict": called(AEMLP.predict),
     "SupervisedAEMLP.score": called(AEMLP.score),
@@ -278,6 +283,7 @@ CALLS = {
         FITTED.encoder_.transform, eras=np.zeros(len(X), int), out=None
     ),
     # --- functions
+    "rank_by_era": called(compose.rank_by_era, predictions=X[:, 0]),
     "check_augmenter": called(
         augmenters.check_augmenter, augmenter=CutoutAugmenter(random_state=0)
     ),

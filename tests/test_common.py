@@ -53,8 +53,10 @@ from numerai_features.augmenters import (
 from numerai_features.compose import (
     AugmentedClassifier,
     AugmentedRegressor,
+    EraRanker,
     LatentFeatures,
 )
+from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
     DAEEmbedder,
@@ -153,6 +155,8 @@ AUGMENTED = [
     ),
     AugmentedRegressor(Ridge(), CutoutAugmenter(value=0, random_state=0)),
 ]
+# Regressors around others, that know the eras of their rows.
+ERA_REGRESSORS = [EraRanker(Ridge())]
 SPLITTERS = [
     CombinatorialPurgedEraCV(),
     EraHoldout(),
@@ -169,6 +173,10 @@ MIXED = AugmentedRegressor(
 PIPELINE = AugmentedRegressor(
     make_pipeline(LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)),
     GaussianNoiseAugmenter(0.1, random_state=0),
+)
+RANKED_PIPELINE = EraRanker(
+    make_pipeline(LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)),
+    keep_era=True,
 )
 # Two further sets of parameters, which take other branches, for scikit-learn's checks.
 FURTHER = [
@@ -215,6 +223,8 @@ FURTHER = [
     ),
     MIXED,
     PIPELINE,
+    EraRanker(DecisionTreeRegressor(random_state=0), output="gauss"),
+    RANKED_PIPELINE,
 ]  # fmt: skip
 
 AUGMENTS = (
@@ -272,11 +282,20 @@ EXCUSED = {
             "PCA takes no weights, the bins alone count by them"
         ),
     },
-    repr(PIPELINE): {
-        **dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
-        "check_all_zero_sample_weights_error": REFUSES_WEIGHTS,
+    **{
+        repr(around): {
+            **dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
+            "check_all_zero_sample_weights_error": REFUSES_WEIGHTS,
+        }
+        for around in (PIPELINE, RANKED_PIPELINE)
     },
 }
+for by_era in [*ERA_REGRESSORS, *FURTHER]:
+    if getattr(by_era, "_predicts_by_era", False):
+        EXCUSED.setdefault(repr(by_era), {})["check_methods_subset_invariance"] = (
+            "a prediction depends on the others of its era, and without eras all rows "
+            "of a call are one; tests/compose covers the property per era"
+        )
 
 
 def public_classes():
@@ -291,7 +310,7 @@ def public_classes():
 
 
 def test_every_public_estimator_is_in_the_lists():
-    lists = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
+    lists = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED + ERA_REGRESSORS
     listed = {type(e).__name__ for e in lists} | {"EraScorer"}
     assert set(public_classes()) == listed - {"MaskedAutoencoder"}
 
@@ -358,7 +377,7 @@ def test_augmenters_do_as_much_on_any_scale(augmenter, kind, scale):
     assert np.quantile(off, 0.99) < 0.01 * X.std()
 
 
-CHECKED = TRANSFORMERS + AUGMENTED + FURTHER
+CHECKED = TRANSFORMERS + AUGMENTED + ERA_REGRESSORS + FURTHER
 CHECKED += [a for a in AUGMENTERS if hasattr(a, "transform")]
 
 
@@ -659,8 +678,8 @@ def test_one_missing_live_cell_of_what_was_fitted_to_bytes(estimator, toy):
         np.testing.assert_allclose(each, expected, **(off or {"rtol": 0}))
 
 
-ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
-FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS
+ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED + ERA_REGRESSORS
+FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS + ERA_REGRESSORS
 
 
 def read_eras(estimator, panel, eras):
@@ -702,7 +721,7 @@ def foreign_tables(frame):
     return tables
 
 
-@pytest.mark.parametrize("estimator", TRANSFORMERS + AUGMENTERS + AUGMENTED, ids=repr)
+@pytest.mark.parametrize("estimator", FITTED, ids=repr)
 def test_tables_and_columns_that_are_no_numbers_are_told(estimator, toy):
     frame = toy.to_frame(targets=[]).reset_index(drop=True)
     y = (toy.y() > 0.5).astype(int)
@@ -752,7 +771,7 @@ def test_augmenters_give_back_the_container_that_came(augmenter, toy):
                 assert found.y.index.equals(expected.y.index)
 
 
-@pytest.mark.parametrize("estimator", AUGMENTERS + AUGMENTED, ids=repr)
+@pytest.mark.parametrize("estimator", AUGMENTERS + AUGMENTED + ERA_REGRESSORS, ids=repr)
 def test_sparse_columns_of_pandas_become_dense(estimator, toy):
     """Of transformers this is asked of every container."""
     frame = toy.to_frame(targets=[])
@@ -935,6 +954,8 @@ def work(estimator, toy):
         estimator.fit_resample(toy.X, y, eras=toy.eras)
     elif isinstance(estimator, AugmentedClassifier | AugmentedRegressor):
         estimator.fit(toy.X, (y > 0.5).astype(int)).predict(toy.X)
+    elif isinstance(estimator, EraRegressor):
+        estimator.fit(toy.X, y, eras=toy.eras).predict(toy.X, eras=toy.eras)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of tensorboard's own
@@ -1009,6 +1030,9 @@ class TestClasses:
             labels = (panel.y() > 0.5).astype(int)
             made = cls(DecisionTreeClassifier(), CutoutAugmenter())
             assert set(made.fit(panel.X, labels).predict(panel.X)) == {0, 1}
+        elif issubclass(cls, EraRegressor):
+            made = cls(Ridge()).fit(panel.X, panel.y(), eras=panel.eras)
+            assert np.isfinite(made.predict(panel.X, eras=panel.eras)).all()
         else:
             quick = (
                 {"max_epochs": 1}
@@ -1178,7 +1202,7 @@ class TestTags:
             call(toy.X, None, eras=toy.eras)
         if hasattr(estimator, "predict"):
             both = accepts(estimator, toy.X, toy, np.column_stack([toy.y()] * 2))
-            several = both is not None and both.predict(toy.X).ndim == 2
+            several = both is not None and outputs_of(both, toy)["predict"].ndim == 2
             assert tags.multi_output == several
 
 
@@ -1212,7 +1236,11 @@ def calls_of(run, at=None, error=None):
 
 PLACES = 25
 # Whose tags scikit-learn looks at, whatever is fitted.
-OTHERS = {"embedders": None, "estimator": DecisionTreeClassifier()}
+OTHERS = {
+    "embedders": None,
+    "estimator": DecisionTreeClassifier(),
+    "regressor": DecisionTreeRegressor(),
+}
 
 
 def fit_on(estimator, rows, method="fit"):

@@ -5,11 +5,14 @@ from numerai_features.compose._augmented import (
     AugmentedRegressor,
 )
 from numerai_features.compose._blend_weights import fit_blend_weights
+from numerai_features.compose._era_ranker import EraRanker, rank_by_era
 from numerai_features.compose._latent_features import LatentFeatures
 
 __all__ = [
     "AugmentedClassifier",
     "AugmentedRegressor",
+    "EraRanker",
     "LatentFeatures",
     "fit_blend_weights",
+    "rank_by_era",
 ]

@@ -28,8 +28,8 @@ from numerai_features import (
     read_numerai,
 )
 from numerai_features._eras import encode_eras
+from numerai_features._residual import residual_targets
 from numerai_features._rows import Rows
-from numerai_features.compose._residual import residual_targets
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import SupervisedAEMLP
 from numerai_features.embedders._cross_fit import _procrustes, cross_fit_folds
@@ -378,7 +378,7 @@ class TestResiduals:
         benchmark = rows.X[:, 0].astype(float)
         plain = make_net(max_epochs=20).fit(rows.X, signal, eras=rows.eras)
         other = make_net(max_epochs=20).fit(
-            rows.X, signal, eras=rows.eras, residual_to=benchmark
+            rows.X, signal, eras=rows.eras, benchmark=benchmark
         )
         a, b = (
             abs(np.corrcoef(net.predict(rows.X), benchmark)[0, 1])
@@ -387,20 +387,20 @@ class TestResiduals:
         assert b < a / 2
 
     def test_refusals(self, rows, signal):
-        with pytest.raises(ValueError, match="residual_to needs eras"):
-            make_net(validation=None).fit(rows.X, signal, residual_to=signal)
-        with pytest.raises(ValueError, match=r"residual_to must have shape \(2400,\)"):
-            make_net().fit(rows.X, signal, eras=rows.eras, residual_to=[1.0])
+        with pytest.raises(ValueError, match="benchmark needs eras"):
+            make_net(validation=None).fit(rows.X, signal, benchmark=signal)
+        with pytest.raises(ValueError, match=r"benchmark must have shape \(2400,\)"):
+            make_net().fit(rows.X, signal, eras=rows.eras, benchmark=[1.0])
         infinite = np.where(rows.eras == 3, np.inf, signal)
-        with pytest.raises(ValueError, match="residual_to is infinite in row"):
-            make_net().fit(rows.X, signal, eras=rows.eras, residual_to=infinite)
+        with pytest.raises(ValueError, match="benchmark is infinite in row"):
+            make_net().fit(rows.X, signal, eras=rows.eras, benchmark=infinite)
         with pytest.raises(ValueError, match="loss='bce' needs them in"):
-            make_net(loss="bce").fit(rows.X, signal, eras=rows.eras, residual_to=signal)
+            make_net(loss="bce").fit(rows.X, signal, eras=rows.eras, benchmark=signal)
         known = rows.eras > 3
         late, early = np.where(known, signal, np.nan), np.where(known, np.nan, signal)
-        match = rf"residual_to is NaN in all {known.sum()} rows whose target is known"
+        match = rf"benchmark is NaN in all {known.sum()} rows whose target is known"
         with pytest.raises(ValueError, match=match):
-            make_net().fit(rows.X, late, eras=rows.eras, residual_to=early)
+            make_net().fit(rows.X, late, eras=rows.eras, benchmark=early)
 
 
 class TestRefusals:
@@ -447,8 +447,8 @@ class TestRefusals:
             fit(rows.X, np.zeros((rows.n_rows, 1, 1)), eras=rows.eras)
         with pytest.raises(ValueError, match="y must be numbers, or NaN"):
             fit(rows.X, signal.astype(str) + "?", eras=rows.eras)
-        with pytest.raises(ValueError, match="residual_to must be numbers"):
-            fit(rows.X, signal, eras=rows.eras, residual_to=["a"] * rows.n_rows)
+        with pytest.raises(ValueError, match="benchmark must be numbers"):
+            fit(rows.X, signal, eras=rows.eras, benchmark=["a"] * rows.n_rows)
         with pytest.raises(ValueError, match=r"targets in \[0, 1\]"):
             make_net(loss="bce").fit(rows.X, signal - 1, eras=rows.eras)
         with pytest.warns(DataConversionWarning):
