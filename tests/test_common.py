@@ -28,11 +28,13 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils import estimator_checks, get_tags
@@ -53,7 +55,10 @@ from numerai_features.augmenters import (
 from numerai_features.compose import (
     AugmentedClassifier,
     AugmentedRegressor,
+    EraBlend,
+    EraBoostedRegressor,
     EraRanker,
+    FamiliarityShrinker,
     LatentFeatures,
 )
 from numerai_features.compose._era_regressor import EraRegressor
@@ -91,6 +96,7 @@ def own_embedder():
 
 MaskedAutoencoder = own_embedder()
 FAST = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
+SMALL = {"hidden": (4,), "max_epochs": 1, "random_state": 0}
 DAES = [
     DAEEmbedder(**FAST),
     DAEEmbedder(output="deep", n_models=2, batching="era", mask_head=True, **FAST),
@@ -156,7 +162,15 @@ AUGMENTED = [
     AugmentedRegressor(Ridge(), CutoutAugmenter(value=0, random_state=0)),
 ]
 # Regressors around others, that know the eras of their rows.
-ERA_REGRESSORS = [EraRanker(Ridge())]
+BLENDED = [("ridge", Ridge()), ("tree", DecisionTreeRegressor(random_state=0))]
+DENSITY = KernelDensity(bandwidth=3)
+FEW_TREES = GradientBoostingRegressor(n_estimators=3, random_state=0)
+ERA_REGRESSORS = [
+    EraRanker(Ridge()),
+    EraBlend(BLENDED),
+    EraBoostedRegressor(FEW_TREES, n_rounds=3),
+    FamiliarityShrinker(Ridge(), DAEEmbedder(1, **SMALL)),
+]
 SPLITTERS = [
     CombinatorialPurgedEraCV(),
     EraHoldout(),
@@ -164,7 +178,6 @@ SPLITTERS = [
     EraWalkForward(),
     RepeatedEraKFold(),
 ]
-SMALL = {"hidden": (4,), "max_epochs": 1, "random_state": 0}
 BINNED = LatentFeatures(PCA(1), quantize="uint8", n_bins=2, passthrough=False)
 BESIDE_A_NETWORK = LatentFeatures([("pca", PCA(1)), ("dae", DAEEmbedder(1, **SMALL))])
 MIXED = AugmentedRegressor(
@@ -225,6 +238,12 @@ FURTHER = [
     PIPELINE,
     EraRanker(DecisionTreeRegressor(random_state=0), output="gauss"),
     RANKED_PIPELINE,
+    EraBlend(BLENDED, weights=[0.4, 0.6]),
+    EraBlend([*BLENDED, ("none", "drop")], weights=np.array([2, -1, 0])),
+    EraBoostedRegressor(FEW_TREES, n_rounds=2, proportion=1.0),
+    EraBoostedRegressor(FEW_TREES, n_rounds=3, proportion=0.3, other_weight=0.5),
+    FamiliarityShrinker(DecisionTreeRegressor(random_state=0), DENSITY, strength=2),
+    FamiliarityShrinker(Ridge(), DAEEmbedder(1, **SMALL), strength=3, keep_era=True),
 ]  # fmt: skip
 
 AUGMENTS = (
@@ -268,14 +287,24 @@ EXCUSED = {
                 "estimators alike"
             ),
         }
-        for net in [*TRANSFORMERS, *FURTHER]
+        for net in [*TRANSFORMERS, *ERA_REGRESSORS, *FURTHER]
         if isinstance(net, DAEEmbedder | SupervisedAEMLP | MaskedAutoencoder)
         or net is BESIDE_A_NETWORK
+        or isinstance(getattr(net, "autoencoder", None), DAEEmbedder)
     },
     repr(MIXED): {
         "check_sample_weight_equivalence_on_dense_data": (
             "rows are mixed with others at random, copies of a row with others each"
         ),
+    },
+    **{
+        repr(boosted): {
+            "check_sample_weight_equivalence_on_dense_data": (
+                "scikit-learn's GradientBoostingRegressor does not pass it itself"
+            ),
+        }
+        for boosted in [*ERA_REGRESSORS, *FURTHER]
+        if isinstance(boosted, EraBoostedRegressor)
     },
     repr(BINNED): {
         "check_sample_weight_equivalence_on_dense_data": (
@@ -940,6 +969,9 @@ def special_cases(cls, folder):
         narrow = NARROW if cls is SupervisedAEMLP else {}
         kept = {"checkpoint": folder / "kept", "log_dir": folder / "told"}
         return [cls(**quick, **narrow, **kept)]
+    if cls is EraBlend:
+        fitted = {"weights": "fit", "positive": False, "cv": EraKFold(2, purge=1)}
+        return [cls(BLENDED, **fitted)]
     if cls is EraKFold:
         return [cls(shuffle=True, random_state=0)]
     return []
@@ -1031,7 +1063,13 @@ class TestClasses:
             made = cls(DecisionTreeClassifier(), CutoutAugmenter())
             assert set(made.fit(panel.X, labels).predict(panel.X)) == {0, 1}
         elif issubclass(cls, EraRegressor):
-            made = cls(Ridge()).fit(panel.X, panel.y(), eras=panel.eras)
+            needed = {
+                EraBlend: [BLENDED],
+                EraBoostedRegressor: [FEW_TREES],
+                FamiliarityShrinker: [Ridge(), DAEEmbedder(1, **SMALL)],
+            }
+            made = cls(*needed.get(cls, [Ridge()]))
+            made.fit(panel.X, panel.y(), eras=panel.eras)
             assert np.isfinite(made.predict(panel.X, eras=panel.eras)).all()
         else:
             quick = (

@@ -5,13 +5,19 @@ from numerai_features.compose._augmented import (
     AugmentedRegressor,
 )
 from numerai_features.compose._blend_weights import fit_blend_weights
+from numerai_features.compose._era_blend import EraBlend
+from numerai_features.compose._era_boosted import EraBoostedRegressor
 from numerai_features.compose._era_ranker import EraRanker, rank_by_era
+from numerai_features.compose._familiarity import FamiliarityShrinker
 from numerai_features.compose._latent_features import LatentFeatures
 
 __all__ = [
     "AugmentedClassifier",
     "AugmentedRegressor",
+    "EraBlend",
+    "EraBoostedRegressor",
     "EraRanker",
+    "FamiliarityShrinker",
     "LatentFeatures",
     "fit_blend_weights",
     "rank_by_era",

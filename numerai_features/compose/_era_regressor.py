@@ -99,7 +99,8 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
     """A regressor that contains another one, and knows the eras of its rows.
 
     A leaf may say what it trains (`_fit_rows`), and what it makes of predictions
-    (`_predict_rows`). Rows without any target are left out ahead of both.
+    (`_predict_rows`). Rows without any target are left out ahead of both. Its parameter
+    `keep_era` may be left out, where what it trains never takes the column ``era``.
     """
 
     __metadata_request__fit = {"eras": True, "benchmark": True}
@@ -158,15 +159,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         ndarray of shape (n_rows,) or (n_rows, n_targets)
         """
-        check_is_fitted(self)
-        self._check_benchmark(benchmark, "predict")
-        given = Given.read(
-            self, X, None, eras, None, benchmark,
-            reset=False, keep_era=self._fitted_with.keep_era,
-        )  # fmt: skip
-        if self._predicts_by_era:
-            require_eras(given.rows.eras, self._had_eras, type(self).__name__)
-        return self._predict_rows(given)
+        return self._predict_rows(self._rows_to_predict(X, eras, benchmark))
 
     def score(self, X, y, sample_weight=None, *, eras=None, benchmark=None):
         """Return the R^2 of `predict`; rows without any target are left out.
@@ -257,12 +250,24 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
             check_takes_weights(part, sample_weight)
         given = Given.read(
             self, X, y, eras, sample_weight, benchmark,
-            reset=True, keep_era=self.keep_era,
+            reset=True, keep_era=getattr(self, "keep_era", False),
         )  # fmt: skip
         labelled = given.rows.labelled
         if not labelled.any():
             check_known(np.full(given.rows.n_rows, np.nan))
         return given.take(labelled)
+
+    def _rows_to_predict(self, X, eras=None, benchmark=None):
+        """Return the rows that a fitted regressor is asked about."""
+        check_is_fitted(self)
+        self._check_benchmark(benchmark, "predict")
+        given = Given.read(
+            self, X, None, eras, None, benchmark,
+            reset=False, keep_era=getattr(self._fitted_with, "keep_era", False),
+        )  # fmt: skip
+        if self._predicts_by_era:
+            require_eras(given.rows.eras, self._had_eras, type(self).__name__)
+        return given
 
     def _check_benchmark(self, benchmark, method):
         """Raise if there is a benchmark that nobody makes use of."""

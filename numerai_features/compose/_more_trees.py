@@ -76,7 +76,7 @@ def add_trees(model: Any, round_: int, X: Any, y: Any, **options: Any) -> Any:
     # LightGBM would draw the same columns and rows for the same tree of each round
     seed = model.get_params()["random_state"]
     if seed is None or isinstance(seed, int | np.integer):
-        words = np.random.SeedSequence([seed or 0, round_]).generate_state(1)
+        words = np.random.SeedSequence([int(seed or 0), round_]).generate_state(1)
         more.set_params(random_state=int(words[0] >> 1))
     more.fit(X, y, init_model=model.booster_, **options)
     return more.set_params(random_state=seed)

@@ -61,7 +61,8 @@ def era_corr(
 def corr_target(target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return one era's target as CORR takes it: to the power 1.5, standardised."""
     centred = _centred(target)
-    return _unit(_power(centred / np.abs(centred).max())) * np.sqrt(len(target))
+    powered = _power(centred / np.abs(centred).max())
+    return np.asarray(_unit(powered) * np.sqrt(len(target)))
 
 
 def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
