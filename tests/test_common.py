@@ -53,8 +53,10 @@ from numerai_features.augmenters import (
 from numerai_features.compose import (
     AugmentedClassifier,
     AugmentedRegressor,
+    EraNeutralizer,
     EraRanker,
     LatentFeatures,
+    ResidualTargetRegressor,
 )
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
@@ -78,6 +80,8 @@ from numerai_features.model_selection import (
 )
 from numerai_features.moments import EraMoments
 from numerai_features.trees import tree_table
+
+pytestmark = pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning")
 
 
 def own_embedder():
@@ -156,7 +160,11 @@ AUGMENTED = [
     AugmentedRegressor(Ridge(), CutoutAugmenter(value=0, random_state=0)),
 ]
 # Regressors around others, that know the eras of their rows.
-ERA_REGRESSORS = [EraRanker(Ridge())]
+ERA_REGRESSORS = [
+    EraNeutralizer(DecisionTreeRegressor(max_depth=3, random_state=0)),
+    EraRanker(Ridge()),
+    ResidualTargetRegressor(Ridge()),
+]
 SPLITTERS = [
     CombinatorialPurgedEraCV(),
     EraHoldout(),
@@ -174,10 +182,11 @@ PIPELINE = AugmentedRegressor(
     make_pipeline(LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)),
     GaussianNoiseAugmenter(0.1, random_state=0),
 )
-RANKED_PIPELINE = EraRanker(
-    make_pipeline(LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)),
-    keep_era=True,
+BESIDE_TREE = make_pipeline(
+    LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)
 )
+RANKED_PIPELINE = EraRanker(BESIDE_TREE, keep_era=True)
+RESIDUAL_PIPELINE = ResidualTargetRegressor(BESIDE_TREE, 0.5, keep_era=True)
 # Two further sets of parameters, which take other branches, for scikit-learn's checks.
 FURTHER = [
     DAEEmbedder(
@@ -225,6 +234,15 @@ FURTHER = [
     PIPELINE,
     EraRanker(DecisionTreeRegressor(random_state=0), output="gauss"),
     RANKED_PIPELINE,
+    EraNeutralizer(
+        EraRanker(DecisionTreeRegressor(random_state=0), output="gauss"),
+        proportion=0.75, features=[0],
+    ),
+    EraNeutralizer(
+        ResidualTargetRegressor(DecisionTreeRegressor(random_state=0)), proportion=0.5
+    ),
+    ResidualTargetRegressor(DecisionTreeRegressor(random_state=0), 0.5),
+    RESIDUAL_PIPELINE,
 ]  # fmt: skip
 
 AUGMENTS = (
@@ -287,7 +305,7 @@ EXCUSED = {
             **dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
             "check_all_zero_sample_weights_error": REFUSES_WEIGHTS,
         }
-        for around in (PIPELINE, RANKED_PIPELINE)
+        for around in (PIPELINE, RANKED_PIPELINE, RESIDUAL_PIPELINE)
     },
 }
 for by_era in [*ERA_REGRESSORS, *FURTHER]:
@@ -955,7 +973,9 @@ def work(estimator, toy):
     elif isinstance(estimator, AugmentedClassifier | AugmentedRegressor):
         estimator.fit(toy.X, (y > 0.5).astype(int)).predict(toy.X)
     elif isinstance(estimator, EraRegressor):
-        estimator.fit(toy.X, y, eras=toy.eras).predict(toy.X, eras=toy.eras)
+        benchmark = toy.X[:, 0] if estimator._wants("benchmark") else None
+        estimator.fit(toy.X, y, eras=toy.eras, benchmark=benchmark)
+        estimator.predict(toy.X, eras=toy.eras)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of tensorboard's own
