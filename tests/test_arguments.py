@@ -26,6 +26,7 @@ from numerai_features import (
     EraHoldout,
     EraKFold,
     EraMixupAugmenter,
+    EraNeutralizer,
     EraRanker,
     EraSplitDisplay,
     EraWalkForward,
@@ -34,6 +35,7 @@ from numerai_features import (
     LatentFeatures,
     LatentMapDisplay,
     RepeatedEraKFold,
+    ResidualTargetRegressor,
     RidgeMixtureTargets,
     SupervisedAEMLP,
     UMAPEmbedder,
@@ -178,7 +180,11 @@ CALLS = {
         },
         y=np.asarray(Y > 0.5),
     ),
+    "EraNeutralizer": made(EraNeutralizer, "fit", {"regressor": Ridge()}),
     "EraRanker": made(EraRanker, "fit", {"regressor": Ridge()}),
+    "ResidualTargetRegressor": made(
+        ResidualTargetRegressor, "fit", {"regressor": Ridge()}, benchmark=X[:, 0]
+    ),
     "LatentFeatures": made(LatentFeatures, "fit", {}),
     "FactorAnalysisEmbedder": made(FactorAnalysisEmbedder, "fit", {}),
     "DAEEmbedder": made(DAEEmbedder, "fit", NET),
@@ -230,6 +236,13 @@ CALLS = {
     ),
     "AugmentedRegressor.fit": called(
         AugmentedRegressor(Ridge(), CutoutAugmenter()).fit
+    ),
+    "EraNeutralizer.predict": called(
+        EraNeutralizer(Ridge(), neutralize_to="benchmark").fit(X, Y, eras=ERAS).predict,
+        benchmark=X[:, 0],
+    ),
+    "ResidualTargetRegressor.fit": called(
+        ResidualTargetRegressor(Ridge()).fit, benchmark=X[:, 0]
     ),
     "EraRanker.fit": called(EraRanker(Ridge()).fit),
     "EraRanker.predict": called(EraRanker(Ridge()).fit(X, Y, eras=ERAS).predict),
@@ -283,6 +296,7 @@ CALLS = {
         FITTED.encoder_.transform, eras=np.zeros(len(X), int), out=None
     ),
     # --- functions
+    "neutralize_by_era": called(compose.neutralize_by_era, predictions=X[:, 0]),
     "rank_by_era": called(compose.rank_by_era, predictions=X[:, 0]),
     "check_augmenter": called(
         augmenters.check_augmenter, augmenter=CutoutAugmenter(random_state=0)
@@ -334,6 +348,7 @@ NO_ARGUMENTS = {
 ALLOWED = {
     ("*", "random_state", "0"): "a seed",
     ("*", "random_state", "None"): "other numbers each time",
+    ("*", "proportion", "0"): "subtracts nothing",
     ("*", "purge", "0"): "for targets that do not overlap",
     ("*", "embargo", "0"): "the default",
     ("*", "target", "text"): "a name; a purge in eras wins over what it tells",

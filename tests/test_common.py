@@ -57,9 +57,11 @@ from numerai_features.compose import (
     AugmentedRegressor,
     EraBlend,
     EraBoostedRegressor,
+    EraNeutralizer,
     EraRanker,
     FamiliarityShrinker,
     LatentFeatures,
+    ResidualTargetRegressor,
 )
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
@@ -83,6 +85,8 @@ from numerai_features.model_selection import (
 )
 from numerai_features.moments import EraMoments
 from numerai_features.trees import tree_table
+
+pytestmark = pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning")
 
 
 def own_embedder():
@@ -170,6 +174,8 @@ ERA_REGRESSORS = [
     EraBlend(BLENDED),
     EraBoostedRegressor(FEW_TREES, n_rounds=3),
     FamiliarityShrinker(Ridge(), DAEEmbedder(1, **SMALL)),
+    EraNeutralizer(DecisionTreeRegressor(max_depth=3, random_state=0)),
+    ResidualTargetRegressor(Ridge()),
 ]
 SPLITTERS = [
     CombinatorialPurgedEraCV(),
@@ -187,10 +193,11 @@ PIPELINE = AugmentedRegressor(
     make_pipeline(LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)),
     GaussianNoiseAugmenter(0.1, random_state=0),
 )
-RANKED_PIPELINE = EraRanker(
-    make_pipeline(LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)),
-    keep_era=True,
+BESIDE_TREE = make_pipeline(
+    LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)
 )
+RANKED_PIPELINE = EraRanker(BESIDE_TREE, keep_era=True)
+RESIDUAL_PIPELINE = ResidualTargetRegressor(BESIDE_TREE, 0.5, keep_era=True)
 # Two further sets of parameters, which take other branches, for scikit-learn's checks.
 FURTHER = [
     DAEEmbedder(
@@ -244,6 +251,15 @@ FURTHER = [
     EraBoostedRegressor(FEW_TREES, n_rounds=3, proportion=0.3, other_weight=0.5),
     FamiliarityShrinker(DecisionTreeRegressor(random_state=0), DENSITY, strength=2),
     FamiliarityShrinker(Ridge(), DAEEmbedder(1, **SMALL), strength=3, keep_era=True),
+    EraNeutralizer(
+        EraRanker(DecisionTreeRegressor(random_state=0), output="gauss"),
+        proportion=0.75, features=[0],
+    ),
+    EraNeutralizer(
+        ResidualTargetRegressor(DecisionTreeRegressor(random_state=0)), proportion=0.5
+    ),
+    ResidualTargetRegressor(DecisionTreeRegressor(random_state=0), 0.5),
+    RESIDUAL_PIPELINE,
 ]  # fmt: skip
 
 AUGMENTS = (
@@ -316,7 +332,7 @@ EXCUSED = {
             **dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
             "check_all_zero_sample_weights_error": REFUSES_WEIGHTS,
         }
-        for around in (PIPELINE, RANKED_PIPELINE)
+        for around in (PIPELINE, RANKED_PIPELINE, RESIDUAL_PIPELINE)
     },
 }
 for by_era in [*ERA_REGRESSORS, *FURTHER]:
@@ -987,7 +1003,9 @@ def work(estimator, toy):
     elif isinstance(estimator, AugmentedClassifier | AugmentedRegressor):
         estimator.fit(toy.X, (y > 0.5).astype(int)).predict(toy.X)
     elif isinstance(estimator, EraRegressor):
-        estimator.fit(toy.X, y, eras=toy.eras).predict(toy.X, eras=toy.eras)
+        benchmark = toy.X[:, 0] if estimator._wants("benchmark") else None
+        estimator.fit(toy.X, y, eras=toy.eras, benchmark=benchmark)
+        estimator.predict(toy.X, eras=toy.eras)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of tensorboard's own

@@ -106,7 +106,7 @@ class EraRanker(EraRegressor):
     >>> model = EraRanker(Ridge()).fit(panel.X, panel.y("target_alpha_20"),
     ...                                eras=panel.eras)
     >>> ranks = model.predict(panel.X, eras=panel.eras)
-    >>> round(ranks.min(), 2), round(ranks.max(), 2)
+    >>> float(ranks.min()), float(ranks.max())
     (0.01, 0.99)
     """
 

@@ -136,12 +136,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         self
         """
-        require_target(y, self)
-        given = self._given(X, y, eras, sample_weight, benchmark)
-        self.fitted_eras_ = known_numbers(given.rows.eras)
-        self._had_eras = given.rows.eras is not None
-        self._fit_rows(given)
-        return self
+        return self._fit(X, y, eras, sample_weight, benchmark)
 
     def predict(self, X, *, eras=None, benchmark=None):
         """Predict rows.
@@ -188,6 +183,14 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         weights = None if rows.weights is None else rows.weights[known]
         return r2_score(rows.y[known], prediction[known], sample_weight=weights)
 
+    def _fit(self, X, y, eras, sample_weight, benchmark):
+        require_target(y, self)
+        given = self._given(X, y, eras, sample_weight, benchmark)
+        self.fitted_eras_ = known_numbers(given.rows.eras)
+        self._had_eras = given.rows.eras is not None
+        self._fit_rows(given)
+        return self
+
     # --- for leaves
 
     def _fit_rows(self, given: Given) -> None:
@@ -198,15 +201,22 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         """Return the predictions of rows."""
         return self._ask(self.regressor_, given)
 
-    def _parts(self) -> list[tuple[str, Any]]:
-        """Return the unfitted estimators that are trained, by their names."""
-        return [("regressor", self.regressor)]
+    def _parts(self, known: Any) -> list[tuple[str, Any]]:
+        """Return the unfitted estimators that are trained, by their names.
+
+        `known` has the parameters: the estimator, or those that it was fitted with.
+        """
+        return [("regressor", known.regressor)]
 
     def _wants(self, extra: str, method: str = "fit") -> bool:
         """Whether an extra is of use to `fit` or `predict`."""
-        return extra == "eras" or any(
-            wants(part, extra, method) for _, part in self._parts()
-        )
+        parts = self._parts(self._known_to(method))
+        return extra == "eras" or any(wants(part, extra, method) for _, part in parts)
+
+    def _known_to(self, method: str) -> Any:
+        """Return what has the parameters: for `predict` those of the fit."""
+        fitted: Any = getattr(self, "_fitted_with", self)
+        return fitted if method == "predict" else self
 
     def _train(self, regressor: Any, given: Given, name: str = "regressor") -> Any:
         """Return a clone of a regressor, trained on rows.
@@ -246,7 +256,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
     def _given(self, X, y, eras, sample_weight, benchmark):
         """Return the rows to train on."""
         self._check_benchmark(benchmark, "fit")
-        for _, part in self._parts():
+        for _, part in self._parts(self):
             check_takes_weights(part, sample_weight)
         given = Given.read(
             self, X, y, eras, sample_weight, benchmark,
@@ -273,7 +283,8 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         """Raise if there is a benchmark that nobody makes use of."""
         if benchmark is None or self._wants("benchmark", method):
             return
-        for name, part in self._parts() if method == "fit" else ():
+        parts = self._parts(self._known_to(method))
+        for name, part in parts if method == "fit" else ():
             inside = out_of_reach(part, "benchmark")
             if inside is not None:
                 raise ValueError(
@@ -282,9 +293,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
                     f"{type(self).__name__} the last step of the Pipeline instead, "
                     "around its last step."
                 )
-        kinds = ", ".join(
-            f"{type(part).__name__}.{method}" for _, part in self._parts()
-        )
+        kinds = ", ".join(f"{type(part).__name__}.{method}" for _, part in parts)
         raise ValueError(f"benchmark came, but {kinds} takes none. Leave it out.")
 
     def get_metadata_routing(self):
@@ -305,7 +314,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        theirs = [get_tags(part) for _, part in self._parts()]
+        theirs = [get_tags(part) for _, part in self._parts(self)]
         target, own = tags.target_tags, tags.input_tags
         target.multi_output = all(t.target_tags.multi_output for t in theirs)
         target.positive_only = any(t.target_tags.positive_only for t in theirs)
