@@ -295,8 +295,8 @@ class EraNeutralizer(EraRegressor):
         missing = np.isnan(given.benchmark)
         if missing.any():
             first = int(missing.argmax())
-            labels = given.rows.era_labels
-            era = "" if labels is None else f", of era {labels[first]!r}"
+            index = given.rows.era_index
+            era = f", of era {index.labels[index.codes[first]]!r}"
             raise ValueError(
                 f"benchmark is NaN in {int(missing.sum())} of {len(missing)} rows, the "
                 f"first is row {first}{era}: nothing tells what it explains there. "
