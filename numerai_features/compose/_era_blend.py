@@ -144,7 +144,7 @@ class EraBlend(EraRegressor, BaseComposition):
         return self._set_params("regressors", **params)
 
     def _fit_rows(self, given):
-        parts = self._parts(self)
+        parts = self._parts()
         if isinstance(self.weights, str):
             weights = self._fitted_weights(given)
         else:
@@ -198,7 +198,7 @@ class EraBlend(EraRegressor, BaseComposition):
             benchmark = given.benchmark
         given = one_target(given, self)
         target = rows.y[:, 0]
-        parts = self._parts(self)
+        parts = self._parts()
         cv = EraKFold() if self.cv is None else read_cv(self.cv, y)
         problem = BlendProblem(len(parts))
         n_folds = 0
@@ -230,8 +230,7 @@ class EraBlend(EraRegressor, BaseComposition):
             )
 
     def _wants(self, extra, method="fit"):
-        known = self._known_to(method)
-        fits_bmc = isinstance(known.weights, str) and known.metric == "bmc"
+        fits_bmc = isinstance(self.weights, str) and self.metric == "bmc"
         scored = extra == "benchmark" and method == "fit" and fits_bmc
         return scored or super()._wants(extra, method)
 
@@ -239,9 +238,9 @@ class EraBlend(EraRegressor, BaseComposition):
         self._check_regressors()
         return super()._given(*rows)
 
-    def _parts(self, known):
+    def _parts(self):
         # Tags are asked for before fit checks anything.
-        items = known.regressors if isinstance(known.regressors, list) else []
+        items = self.regressors if isinstance(self.regressors, list) else []
         pairs = [item for item in items if isinstance(item, tuple) and len(item) == 2]
         return [(name, part) for name, part in pairs if not _is_dropped(part)]
 
@@ -269,7 +268,7 @@ class EraBlend(EraRegressor, BaseComposition):
                     "the methods fit and predict, or 'drop'."
                 )
         self._validate_names([name for name, _ in self.regressors])
-        if not self._parts(self):
+        if not self._parts():
             raise ValueError(
                 f"regressors must hold a regressor that is not dropped; got "
                 f"{self.regressors!r}."

@@ -84,8 +84,8 @@ def neutralize_by_era(
     >>> import numpy as np
     >>> from numerai_features.compose import neutralize_by_era
     >>> X = np.array([[0], [1], [2], [0], [2], [4]])
-    >>> neutralize_by_era([0, 1, 5, 2, 3, 4], X, [1, 1, 1, 2, 2, 2]).round(2)
-    array([ 0.5, -1. ,  0.5, -0. , -0. , -0. ])
+    >>> neutralize_by_era([0, 1, 5, 2, 3, 5], X, [1, 1, 1, 2, 2, 2]).round(2)
+    array([ 0.5 , -1.  ,  0.5 ,  0.17, -0.33,  0.17])
     """
     values = read_predictions(predictions)
     check_same_rows(predictions=predictions, X=X, eras=eras)
@@ -295,8 +295,8 @@ class EraNeutralizer(EraRegressor):
         missing = np.isnan(given.benchmark)
         if missing.any():
             first = int(missing.argmax())
-            labels = given.rows.era_labels
-            era = "" if labels is None else f", of era {labels[first]!r}"
+            index = given.rows.era_index
+            era = f", of era {index.labels[index.codes[first]]!r}"
             raise ValueError(
                 f"benchmark is NaN in {int(missing.sum())} of {len(missing)} rows, the "
                 f"first is row {first}{era}: nothing tells what it explains there. "
@@ -306,6 +306,6 @@ class EraNeutralizer(EraRegressor):
 
     def _wants(self, extra, method="fit"):
         if extra == "benchmark" and method == "predict":
-            own = self._known_to(method).neutralize_to == "benchmark"
-            return own or super()._wants(extra, method)
+            if self.neutralize_to == "benchmark":
+                return True
         return super()._wants(extra, method)

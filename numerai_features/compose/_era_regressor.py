@@ -32,6 +32,7 @@ from numerai_features.compose._reach import (
     eras_for,
     extras_of,
     out_of_reach,
+    request_as_wanted,
     wants,
 )
 
@@ -188,6 +189,8 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         given = self._given(X, y, eras, sample_weight, benchmark)
         self.fitted_eras_ = known_numbers(given.rows.eras)
         self._had_eras = given.rows.eras is not None
+        # of the parameters of this fit, which may be set anew ahead of predict
+        self._predicts_by_benchmark = self._wants("benchmark", "predict")
         self._fit_rows(given)
         return self
 
@@ -201,22 +204,15 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         """Return the predictions of rows."""
         return self._ask(self.regressor_, given)
 
-    def _parts(self, known: Any) -> list[tuple[str, Any]]:
-        """Return the unfitted estimators that are trained, by their names.
-
-        `known` has the parameters: the estimator, or those that it was fitted with.
-        """
-        return [("regressor", known.regressor)]
+    def _parts(self) -> list[tuple[str, Any]]:
+        """Return the unfitted estimators that are trained, by their names."""
+        return [("regressor", self.regressor)]
 
     def _wants(self, extra: str, method: str = "fit") -> bool:
         """Whether an extra is of use to `fit` or `predict`."""
-        parts = self._parts(self._known_to(method))
-        return extra == "eras" or any(wants(part, extra, method) for _, part in parts)
-
-    def _known_to(self, method: str) -> Any:
-        """Return what has the parameters: for `predict` those of the fit."""
-        fitted: Any = getattr(self, "_fitted_with", self)
-        return fitted if method == "predict" else self
+        return extra == "eras" or any(
+            wants(part, extra, method) for _, part in self._parts()
+        )
 
     def _train(self, regressor: Any, given: Given, name: str = "regressor") -> Any:
         """Return a clone of a regressor, trained on rows.
@@ -255,8 +251,8 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _given(self, X, y, eras, sample_weight, benchmark):
         """Return the rows to train on."""
-        self._check_benchmark(benchmark, "fit")
-        for _, part in self._parts(self):
+        self._check_benchmark(benchmark)
+        for _, part in self._parts():
             check_takes_weights(part, sample_weight)
         given = Given.read(
             self, X, y, eras, sample_weight, benchmark,
@@ -270,7 +266,11 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
     def _rows_to_predict(self, X, eras=None, benchmark=None):
         """Return the rows that a fitted regressor is asked about."""
         check_is_fitted(self)
-        self._check_benchmark(benchmark, "predict")
+        if benchmark is not None and not self._predicts_by_benchmark:
+            raise ValueError(
+                f"benchmark came, but nothing in this {type(self).__name__} predicts "
+                "by it. Leave it out."
+            )
         given = Given.read(
             self, X, None, eras, None, benchmark,
             reset=False, keep_era=getattr(self._fitted_with, "keep_era", False),
@@ -279,12 +279,11 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
             require_eras(given.rows.eras, self._had_eras, type(self).__name__)
         return given
 
-    def _check_benchmark(self, benchmark, method):
-        """Raise if there is a benchmark that nobody makes use of."""
-        if benchmark is None or self._wants("benchmark", method):
+    def _check_benchmark(self, benchmark):
+        """Raise if there is a benchmark that `fit` makes no use of."""
+        if benchmark is None or self._wants("benchmark"):
             return
-        parts = self._parts(self._known_to(method))
-        for name, part in parts if method == "fit" else ():
+        for name, part in self._parts():
             inside = out_of_reach(part, "benchmark")
             if inside is not None:
                 raise ValueError(
@@ -293,7 +292,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
                     f"{type(self).__name__} the last step of the Pipeline instead, "
                     "around its last step."
                 )
-        kinds = ", ".join(f"{type(part).__name__}.{method}" for _, part in parts)
+        kinds = ", ".join(f"{type(part).__name__}.fit" for _, part in self._parts())
         raise ValueError(f"benchmark came, but {kinds} takes none. Leave it out.")
 
     def get_metadata_routing(self):
@@ -304,17 +303,12 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         MetadataRequest
             A benchmark is requested where the regressor makes use of it.
         """
-        routing = super().get_metadata_routing()
-        for method in ("fit", "predict", "score"):
-            used = self._wants("benchmark", "fit" if method == "fit" else "predict")
-            request = getattr(routing, method)
-            if not used and request.requests["benchmark"] is True:
-                request.add_request(param="benchmark", alias=False)
-        return routing
+        users = {"fit": "fit", "predict": "predict", "score": "predict"}
+        return request_as_wanted(self, super().get_metadata_routing(), users)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        theirs = [get_tags(part) for _, part in self._parts(self)]
+        theirs = [get_tags(part) for _, part in self._parts()]
         target, own = tags.target_tags, tags.input_tags
         target.multi_output = all(t.target_tags.multi_output for t in theirs)
         target.positive_only = any(t.target_tags.positive_only for t in theirs)

@@ -31,6 +31,25 @@ def wants(estimator: Any, extra: str, method: str = "fit") -> bool:
     return callable(call) and extra in extras_of(call)
 
 
+def request_as_wanted(estimator: Any, routing: Any, methods: dict[str, str]) -> Any:
+    """Return metadata requests, of a benchmark only where it is of use.
+
+    Parameters
+    ----------
+    estimator : estimator
+    routing : MetadataRequest
+        What it requests by its signatures.
+    methods : dict
+        For each method the one that makes use of the benchmark.
+    """
+    for method, user in methods.items():
+        request = getattr(routing, method)
+        asked = request.requests["benchmark"] is True  # by default, not by the user
+        if asked and not wants(estimator, "benchmark", user):
+            request.add_request(param="benchmark", alias=False)
+    return routing
+
+
 def out_of_reach(estimator: Any, extra: str) -> str | None:
     """Return the name of a part that takes an extra but does not receive it.
 
