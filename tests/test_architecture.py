@@ -21,12 +21,6 @@ PAGE = (ROOT / "docs" / "architecture.rst").read_text()
 
 GROUND = "ground floor"
 LONGEST = 450
-# An import that goes up, by its two modules, and why; the page names them, too.
-EXCUSED = {
-    ("embedders._aemlp", "compose._residual"): (
-        "SupervisedAEMLP.fit still takes residual_to=; the function moved ahead of it"
-    ),
-}
 
 
 class Import(NamedTuple):
@@ -132,7 +126,7 @@ def test_every_room_is_on_the_page_and_imports_what_the_page_says():
     between = {}
     for by, of, _ in IMPORTS:
         here, there = room_of(by), room_of(of)
-        if by and there not in (None, here, GROUND) and (by, of) not in EXCUSED:
+        if by and there not in (None, here, GROUND):
             between.setdefault((here, there), []).append(f"{by} imports {of}")
     told = table_of(PAGE)
     assert set(told) == {room_of(name) for name in MODULES if name}
@@ -168,16 +162,6 @@ def test_rooms_have_an_order():
     order = list(told)  # of the page: from the roof to the ground
     for room, others in told.items():
         assert all(order.index(other) > order.index(room) for other in others), room
-
-
-def test_what_goes_up_is_named_with_its_reason():
-    there = {(by, of) for by, of, _ in IMPORTS}
-    tops = {(by, of) for by, of, at_the_top in IMPORTS if at_the_top}
-    for by, of in EXCUSED:
-        assert (by, of) in there, "no longer needed: take it out, here and on the page"
-        assert (by, of) not in tops
-        for module in (by, of):
-            assert f"``{module.replace('.', '/')}.py``" in PAGE
 
 
 def test_no_module_imports_in_a_circle():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
@@ -23,20 +24,27 @@ from numerai_features import (
     CutoutAugmenter,
     DAEEmbedder,
     DreamAugmenter,
+    EraBlend,
+    EraBoostedRegressor,
     EraHoldout,
     EraKFold,
     EraMixupAugmenter,
+    EraNeutralizer,
+    EraRanker,
     EraSplitDisplay,
     EraWalkForward,
     FactorAnalysisEmbedder,
+    FamiliarityShrinker,
     GaussianNoiseAugmenter,
     LatentFeatures,
     LatentMapDisplay,
     RepeatedEraKFold,
+    ResidualTargetRegressor,
     RidgeMixtureTargets,
     SupervisedAEMLP,
     UMAPEmbedder,
     augmenters,
+    compose,
     encoders,
     make_era_panel,
     metrics,
@@ -151,6 +159,10 @@ NET = {**FAST, "max_epochs": 1}
 NARROW = {"n_components": 2, "decoder_units": 4, "dropout": (0.1,) * 4}
 KNN = {"n_components": 2, "n_neighbors": 4, "batch_size": 64, "n_axes": 4}
 
+BLEND = {"regressors": [("a", Ridge()), ("b", Ridge(99))]}
+FIT_WEIGHTS = {"weights": "fit", "positive": False, "cv": EraKFold(2, purge=1)}
+TREES = GradientBoostingRegressor(n_estimators=2)
+
 CALLS = {
     # --- constructors, by what they are for
     "BalanceAugmenter": made(BalanceAugmenter, "fit_resample", {}),
@@ -175,6 +187,18 @@ CALLS = {
             "augmenter": CutoutAugmenter(),
         },
         y=np.asarray(Y > 0.5),
+    ),
+    "EraBlend": made(EraBlend, "fit", {**BLEND, **FIT_WEIGHTS}),
+    "EraBoostedRegressor": made(
+        EraBoostedRegressor, "fit", {"regressor": TREES, "n_rounds": 2}
+    ),
+    "FamiliarityShrinker": made(
+        FamiliarityShrinker, "fit", {"regressor": Ridge(), "autoencoder": DAE}
+    ),
+    "EraNeutralizer": made(EraNeutralizer, "fit", {"regressor": Ridge()}),
+    "EraRanker": made(EraRanker, "fit", {"regressor": Ridge()}),
+    "ResidualTargetRegressor": made(
+        ResidualTargetRegressor, "fit", {"regressor": Ridge()}, benchmark=X[:, 0]
     ),
     "LatentFeatures": made(LatentFeatures, "fit", {}),
     "FactorAnalysisEmbedder": made(FactorAnalysisEmbedder, "fit", {}),
@@ -228,6 +252,22 @@ CALLS = {
     "AugmentedRegressor.fit": called(
         AugmentedRegressor(Ridge(), CutoutAugmenter()).fit
     ),
+    "EraBlend.fit": called(
+        EraBlend(**BLEND, **FIT_WEIGHTS, metric="bmc").fit, benchmark=X[:, 0]
+    ),
+    "EraBoostedRegressor.fit": called(EraBoostedRegressor(TREES, n_rounds=2).fit),
+    "FamiliarityShrinker.factors": called(
+        FamiliarityShrinker(Ridge(), DAE).fit(X, Y, eras=ERAS).factors
+    ),
+    "EraNeutralizer.predict": called(
+        EraNeutralizer(Ridge(), neutralize_to="benchmark").fit(X, Y, eras=ERAS).predict,
+        benchmark=X[:, 0],
+    ),
+    "ResidualTargetRegressor.fit": called(
+        ResidualTargetRegressor(Ridge()).fit, benchmark=X[:, 0]
+    ),
+    "EraRanker.fit": called(EraRanker(Ridge()).fit),
+    "EraRanker.predict": called(EraRanker(Ridge()).fit(X, Y, eras=ERAS).predict),
     "FactorAnalysisEmbedder.fit": called(FactorAnalysisEmbedder(2).fit),
     "FactorAnalysisEmbedder.partial_fit": called(FactorAnalysisEmbedder(2).partial_fit),
     "FactorAnalysisEmbedder.from_moments": called(
@@ -241,7 +281,7 @@ CALLS = {
     "DAEEmbedder.reconstruct": called(DAE.reconstruct),
     "DAEEmbedder.inverse_transform": called(DAE.inverse_transform, X=DAE.transform(X)),
     "SupervisedAEMLP.fit": called(
-        SupervisedAEMLP(**NARROW, **NET).fit, residual_to=np.asarray(X[:, 0], float)
+        SupervisedAEMLP(**NARROW, **NET).fit, benchmark=np.asarray(X[:, 0], float)
     ),
     "SupervisedAEMLP.predict": called(AEMLP.predict),
     "SupervisedAEMLP.score": called(AEMLP.score),
@@ -278,6 +318,11 @@ CALLS = {
         FITTED.encoder_.transform, eras=np.zeros(len(X), int), out=None
     ),
     # --- functions
+    "neutralize_by_era": called(compose.neutralize_by_era, predictions=X[:, 0]),
+    "fit_blend_weights": called(
+        compose.fit_blend_weights, prediction=X[:, :2], positive=False
+    ),
+    "rank_by_era": called(compose.rank_by_era, predictions=X[:, 0]),
     "check_augmenter": called(
         augmenters.check_augmenter, augmenter=CutoutAugmenter(random_state=0)
     ),
@@ -328,6 +373,9 @@ NO_ARGUMENTS = {
 ALLOWED = {
     ("*", "random_state", "0"): "a seed",
     ("*", "random_state", "None"): "other numbers each time",
+    ("*", "proportion", "0"): "subtracts nothing",
+    ("*", "strength", "0 1.5"): "shrinks nothing, and much",
+    ("*", "other_weight", "0"): "the default",
     ("*", "purge", "0"): "for targets that do not overlap",
     ("*", "embargo", "0"): "the default",
     ("*", "target", "text"): "a name; a purge in eras wins over what it tells",

@@ -29,11 +29,13 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import PredefinedSplit, ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils import estimator_checks, get_tags
@@ -54,8 +56,15 @@ from numerai_features.augmenters import (
 from numerai_features.compose import (
     AugmentedClassifier,
     AugmentedRegressor,
+    EraBlend,
+    EraBoostedRegressor,
+    EraNeutralizer,
+    EraRanker,
+    FamiliarityShrinker,
     LatentFeatures,
+    ResidualTargetRegressor,
 )
+from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
     DAEEmbedder,
@@ -87,6 +96,8 @@ from numerai_features.model_selection import (
 from numerai_features.moments import EraMoments
 from numerai_features.trees import tree_table
 
+pytestmark = pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning")
+
 
 def own_embedder():
     """Return the embedder that the guide shows how to write."""
@@ -99,6 +110,7 @@ def own_embedder():
 
 MaskedAutoencoder = own_embedder()
 FAST = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
+SMALL = {"hidden": (4,), "max_epochs": 1, "random_state": 0}
 DAES = [
     DAEEmbedder(**FAST),
     DAEEmbedder(output="deep", n_models=2, batching="era", mask_head=True, **FAST),
@@ -163,6 +175,18 @@ AUGMENTED = [
     ),
     AugmentedRegressor(Ridge(), CutoutAugmenter(value=0, random_state=0)),
 ]
+# Regressors around others, that know the eras of their rows.
+BLENDED = [("ridge", Ridge()), ("tree", DecisionTreeRegressor(random_state=0))]
+DENSITY = KernelDensity(bandwidth=3)
+FEW_TREES = GradientBoostingRegressor(n_estimators=3, random_state=0)
+ERA_REGRESSORS = [
+    EraRanker(Ridge()),
+    EraBlend(BLENDED),
+    EraBoostedRegressor(FEW_TREES, n_rounds=3),
+    FamiliarityShrinker(Ridge(), DAEEmbedder(1, **SMALL)),
+    EraNeutralizer(DecisionTreeRegressor(max_depth=3, random_state=0)),
+    ResidualTargetRegressor(Ridge()),
+]
 SPLITTERS = [
     CombinatorialPurgedEraCV(),
     EraHoldout(),
@@ -170,7 +194,6 @@ SPLITTERS = [
     EraWalkForward(),
     RepeatedEraKFold(),
 ]
-SMALL = {"hidden": (4,), "max_epochs": 1, "random_state": 0}
 BINNED = LatentFeatures(PCA(1), quantize="uint8", n_bins=2, passthrough=False)
 BESIDE_A_NETWORK = LatentFeatures([("pca", PCA(1)), ("dae", DAEEmbedder(1, **SMALL))])
 MIXED = AugmentedRegressor(
@@ -180,6 +203,11 @@ PIPELINE = AugmentedRegressor(
     make_pipeline(LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)),
     GaussianNoiseAugmenter(0.1, random_state=0),
 )
+BESIDE_TREE = make_pipeline(
+    LatentFeatures(PCA(1)), DecisionTreeRegressor(random_state=0)
+)
+RANKED_PIPELINE = EraRanker(BESIDE_TREE, keep_era=True)
+RESIDUAL_PIPELINE = ResidualTargetRegressor(BESIDE_TREE, 0.5, keep_era=True)
 # Two further sets of parameters, which take other branches, for scikit-learn's checks.
 FURTHER = [
     DAEEmbedder(
@@ -225,6 +253,23 @@ FURTHER = [
     ),
     MIXED,
     PIPELINE,
+    EraRanker(DecisionTreeRegressor(random_state=0), output="gauss"),
+    RANKED_PIPELINE,
+    EraBlend(BLENDED, weights=[0.4, 0.6]),
+    EraBlend([*BLENDED, ("none", "drop")], weights=np.array([2, -1, 0])),
+    EraBoostedRegressor(FEW_TREES, n_rounds=2, proportion=1.0),
+    EraBoostedRegressor(FEW_TREES, n_rounds=3, proportion=0.3, other_weight=0.5),
+    FamiliarityShrinker(DecisionTreeRegressor(random_state=0), DENSITY, strength=2),
+    FamiliarityShrinker(Ridge(), DAEEmbedder(1, **SMALL), strength=3, keep_era=True),
+    EraNeutralizer(
+        EraRanker(DecisionTreeRegressor(random_state=0), output="gauss"),
+        proportion=0.75, features=[0],
+    ),
+    EraNeutralizer(
+        ResidualTargetRegressor(DecisionTreeRegressor(random_state=0)), proportion=0.5
+    ),
+    ResidualTargetRegressor(DecisionTreeRegressor(random_state=0), 0.5),
+    RESIDUAL_PIPELINE,
 ]  # fmt: skip
 
 AUGMENTS = (
@@ -268,25 +313,44 @@ EXCUSED = {
                 "estimators alike"
             ),
         }
-        for net in [*TRANSFORMERS, *FURTHER]
+        for net in [*TRANSFORMERS, *ERA_REGRESSORS, *FURTHER]
         if isinstance(net, DAEEmbedder | SupervisedAEMLP | MaskedAutoencoder)
         or net is BESIDE_A_NETWORK
+        or isinstance(getattr(net, "autoencoder", None), DAEEmbedder)
     },
     repr(MIXED): {
         "check_sample_weight_equivalence_on_dense_data": (
             "rows are mixed with others at random, copies of a row with others each"
         ),
     },
+    **{
+        repr(boosted): {
+            "check_sample_weight_equivalence_on_dense_data": (
+                "scikit-learn's GradientBoostingRegressor does not pass it itself"
+            ),
+        }
+        for boosted in [*ERA_REGRESSORS, *FURTHER]
+        if isinstance(boosted, EraBoostedRegressor)
+    },
     repr(BINNED): {
         "check_sample_weight_equivalence_on_dense_data": (
             "PCA takes no weights, the bins alone count by them"
         ),
     },
-    repr(PIPELINE): {
-        **dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
-        "check_all_zero_sample_weights_error": REFUSES_WEIGHTS,
+    **{
+        repr(around): {
+            **dict.fromkeys(CHECKS_OF_WEIGHTS, REFUSES_WEIGHTS),
+            "check_all_zero_sample_weights_error": REFUSES_WEIGHTS,
+        }
+        for around in (PIPELINE, RANKED_PIPELINE, RESIDUAL_PIPELINE)
     },
 }
+for by_era in [*ERA_REGRESSORS, *FURTHER]:
+    if getattr(by_era, "_predicts_by_era", False):
+        EXCUSED.setdefault(repr(by_era), {})["check_methods_subset_invariance"] = (
+            "a prediction depends on the others of its era, and without eras all rows "
+            "of a call are one; tests/compose covers the property per era"
+        )
 
 
 def public_classes():
@@ -301,7 +365,7 @@ def public_classes():
 
 
 def test_every_public_estimator_is_in_the_lists():
-    lists = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
+    lists = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED + ERA_REGRESSORS
     listed = {type(e).__name__ for e in lists} | {"EraScorer"}
     assert set(public_classes()) == listed - {"MaskedAutoencoder"}
 
@@ -413,7 +477,7 @@ def test_augmenters_do_as_much_on_any_scale(augmenter, kind, scale):
     assert np.quantile(off, 0.99) < 0.01 * X.std()
 
 
-CHECKED = TRANSFORMERS + AUGMENTED + FURTHER
+CHECKED = TRANSFORMERS + AUGMENTED + ERA_REGRESSORS + FURTHER
 CHECKED += [a for a in AUGMENTERS if hasattr(a, "transform")]
 
 
@@ -714,8 +778,8 @@ def test_one_missing_live_cell_of_what_was_fitted_to_bytes(estimator, toy):
         np.testing.assert_allclose(each, expected, **(off or {"rtol": 0}))
 
 
-ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED
-FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS
+ALL = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED + ERA_REGRESSORS
+FITTED = TRANSFORMERS + AUGMENTED + AUGMENTERS + ERA_REGRESSORS
 
 
 def read_eras(estimator, panel, eras):
@@ -737,7 +801,7 @@ def test_numbers_that_are_no_eras_are_refused(estimator, toy):
 
 def beside_rows(method):
     """Return what a method takes beside X with an item for each of its rows."""
-    names = ("y", "eras", "groups", "sample_weight", "residual_to")
+    names = ("y", "eras", "groups", "sample_weight", "benchmark")
     takes = inspect.signature(method).parameters
     return [name for name in names if name in takes]
 
@@ -782,7 +846,7 @@ def test_rows_in_another_order_are_not_taken_by_position(estimator, kind, toy):
         "eras": toy.eras,
         "groups": toy.eras,
         "sample_weight": np.linspace(0.5, 1, toy.n_rows),
-        "residual_to": np.linspace(0, 1, toy.n_rows),
+        "benchmark": np.linspace(0, 1, toy.n_rows),
     }
     beside = {name: pd.Series(values, X.index) for name, values in beside.items()}
     X = X.to_numpy() if kind == "ids, X without" else X
@@ -795,7 +859,7 @@ def test_rows_in_another_order_are_not_taken_by_position(estimator, kind, toy):
         for name in names if indexed > 1 else ():
             mixed = beside[name].sample(frac=1, random_state=0)
             asked.append(name)
-            if name == "residual_to" and kind != "counted":
+            if name == "benchmark" and kind != "counted":
                 continue  # is matched: TestResiduals
             told = f"({name} and .*|.* and {name}) have different pandas indexes"
             with pytest.raises(ValueError, match=told):
@@ -856,7 +920,7 @@ def test_methods_tell_lazy_tables_alike(estimator, toy):
     X = toy.to_frame(targets=[]).drop(columns="era")
     beside = {"y": (toy.y() > 0.5).astype(int)}
     beside |= dict.fromkeys(("eras", "groups"), toy.eras)
-    beside |= dict.fromkeys(("sample_weight", "residual_to"), toy.y() + 1)
+    beside |= dict.fromkeys(("sample_weight", "benchmark"), toy.y() + 1)
     for method in doors(estimator, X, beside):
         names = beside_rows(method)
         given = {"X": X} | {name: beside[name] for name in names[:2]}
@@ -890,7 +954,7 @@ def foreign_tables(frame):
     return tables
 
 
-@pytest.mark.parametrize("estimator", TRANSFORMERS + AUGMENTERS + AUGMENTED, ids=repr)
+@pytest.mark.parametrize("estimator", FITTED, ids=repr)
 def test_tables_and_columns_that_are_no_numbers_are_told(estimator, toy):
     frame = toy.to_frame(targets=[]).reset_index(drop=True)
     y = (toy.y() > 0.5).astype(int)
@@ -942,7 +1006,7 @@ def test_augmenters_give_back_the_container_that_came(augmenter, toy):
                 assert found.y.index.equals(expected.y.index)
 
 
-@pytest.mark.parametrize("estimator", AUGMENTERS + AUGMENTED, ids=repr)
+@pytest.mark.parametrize("estimator", AUGMENTERS + AUGMENTED + ERA_REGRESSORS, ids=repr)
 def test_sparse_columns_of_pandas_become_dense(estimator, toy):
     """Of transformers this is asked of every container."""
     frame = toy.to_frame(targets=[])
@@ -1120,6 +1184,9 @@ def special_cases(cls, folder):
         narrow = NARROW if cls is SupervisedAEMLP else {}
         kept = {"checkpoint": folder / "kept", "log_dir": folder / "told"}
         return [cls(**quick, **narrow, **kept)]
+    if cls is EraBlend:
+        fitted = {"weights": "fit", "positive": False, "cv": EraKFold(2, purge=1)}
+        return [cls(BLENDED, **fitted)]
     if cls is EraKFold:
         return [cls(shuffle=True, random_state=0)]
     return []
@@ -1134,6 +1201,10 @@ def work(estimator, toy):
         estimator.fit_resample(toy.X, y, eras=toy.eras)
     elif isinstance(estimator, AugmentedClassifier | AugmentedRegressor):
         estimator.fit(toy.X, (y > 0.5).astype(int)).predict(toy.X)
+    elif isinstance(estimator, EraRegressor):
+        benchmark = toy.X[:, 0] if estimator._wants("benchmark") else None
+        estimator.fit(toy.X, y, eras=toy.eras, benchmark=benchmark)
+        estimator.predict(toy.X, eras=toy.eras)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of tensorboard's own
@@ -1208,6 +1279,15 @@ class TestClasses:
             labels = (panel.y() > 0.5).astype(int)
             made = cls(DecisionTreeClassifier(), CutoutAugmenter())
             assert set(made.fit(panel.X, labels).predict(panel.X)) == {0, 1}
+        elif issubclass(cls, EraRegressor):
+            needed = {
+                EraBlend: [BLENDED],
+                EraBoostedRegressor: [FEW_TREES],
+                FamiliarityShrinker: [Ridge(), DAEEmbedder(1, **SMALL)],
+            }
+            made = cls(*needed.get(cls, [Ridge()]))
+            made.fit(panel.X, panel.y(), eras=panel.eras)
+            assert np.isfinite(made.predict(panel.X, eras=panel.eras)).all()
         else:
             quick = (
                 {"max_epochs": 1}
@@ -1384,7 +1464,7 @@ class TestTags:
             call(toy.X, None, eras=toy.eras)
         if hasattr(estimator, "predict"):
             both = accepts(estimator, toy.X, toy, np.column_stack([toy.y()] * 2))
-            several = both is not None and both.predict(toy.X).ndim == 2
+            several = both is not None and outputs_of(both, toy)["predict"].ndim == 2
             assert tags.multi_output == several
 
 
@@ -1418,7 +1498,11 @@ def calls_of(run, at=None, error=None):
 
 PLACES = 25
 # Whose tags scikit-learn looks at, whatever is fitted.
-OTHERS = {"embedders": None, "estimator": DecisionTreeClassifier()}
+OTHERS = {
+    "embedders": None,
+    "estimator": DecisionTreeClassifier(),
+    "regressor": DecisionTreeRegressor(),
+}
 
 
 def fit_on(estimator, rows, method="fit"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -17,7 +16,7 @@ from sklearn.base import (
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from numerai_features._arguments import Methods
 from numerai_features._validation import (
@@ -27,7 +26,7 @@ from numerai_features._validation import (
     take_eras,
 )
 from numerai_features._whole_fit import whole_fit
-from numerai_features.compose._reach import out_of_reach
+from numerai_features.compose._reach import check_takes_weights, eras_for
 
 
 class _Augmented(MetaEstimatorMixin, BaseEstimator):
@@ -48,23 +47,15 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
 
     def _fit(self, X, y, eras, sample_weight):
         require_target(y, self)
-        takes = partial(has_fit_parameter, self.estimator)
-        if sample_weight is not None and not takes("sample_weight"):
-            raise ValueError(
-                f"sample_weight came, but {type(self.estimator).__name__}.fit takes "
-                "none. Leave it out, or use another estimator."
-            )
         self._check_augmenter()
+        check_takes_weights(self.estimator, sample_weight)
         self.augmenter_ = clone(self.augmenter)
         rows = self.augmenter_.fit_resample(
             X, y, eras=eras, sample_weight=sample_weight
         )
         table, known = take_eras(rows.X, rows.eras)
-        options = {}
-        if known is not None and takes("eras"):
-            options["eras"] = known
-        elif known is not None and not (self.keep_era and table is not rows.X):
-            self._check_reachable()
+        kept = self.keep_era and table is not rows.X
+        options = eras_for(self.estimator, known, name="estimator", in_table=kept)
         if rows.sample_weight is not None:
             options["sample_weight"] = rows.sample_weight
         check_columns(self, take_eras(X)[0], reset=True)
@@ -87,17 +78,6 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
             f"eras and returns those of new rows; got {self.augmenter!r}, a sampler. "
             f"{advice}."
         )
-
-    def _check_reachable(self):
-        """Raise if a part of the estimator takes eras, which would not get there."""
-        part = out_of_reach(self.estimator, "eras")
-        if part is not None:
-            raise ValueError(
-                f"estimator: {part!r} inside the {type(self.estimator).__name__} takes "
-                "eras, which would not reach it. Pass X as a frame with the column "
-                "'era', and keep_era=True: it takes the column out itself. Without the "
-                "column, and without eras=, augmenters and estimator see one era."
-            )
 
     def _check_targets(self, y):
         """Raise if the estimator cannot be trained on these."""

@@ -26,6 +26,7 @@ from numerai_features._compat import (
 )
 from numerai_features._latents import as_latents
 from numerai_features._names import unlike
+from numerai_features._residual import read_benchmark
 from numerai_features._rows import Rows
 from numerai_features._validation import (
     ERA_COLUMN,
@@ -39,11 +40,12 @@ from numerai_features._validation import (
     take_eras,
 )
 from numerai_features._whole_fit import whole_fit
-from numerai_features.compose._reach import extras_of
+from numerai_features.compose._reach import extras_of, request_as_wanted, wants
 from numerai_features.compose._whole_cells import WholeCells, tell_odd_cell
 from numerai_features.encoders import Quantize
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_")
+_NO_BENCHMARK = {"benchmark": None}
 _LEAST_SHARE = 1e-5  # of a column's size: float32 tells fewer than 100 numbers apart
 
 
@@ -118,7 +120,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     array(['feature_0000', 'factoranalysisembedder2'], dtype=object)
     """
 
-    __metadata_request__fit = {"eras": True}
+    __metadata_request__fit = {"eras": True, "benchmark": True}
     __metadata_request__transform = {"eras": True}
 
     _whole_cells = None  # of a fit by an earlier version, too
@@ -150,7 +152,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         self.memory = memory
 
     @whole_fit(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, eras=None, sample_weight=None):
+    def fit(self, X, y=None, *, eras=None, sample_weight=None, benchmark=None):
         """Fit every embedder, and the bins of its latents.
 
         Parameters
@@ -165,12 +167,16 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             Handed to the embedders that take it. The bins of `quantize` count by it,
             too. An error where neither is so of what is fitted; where nothing is (no
             embedders, or frozen ones, and no bins), weights change nothing.
+        benchmark : array-like of shape (n_rows,) or frame, default=None
+            Predictions of a benchmark, handed to the embedders whose fit takes them,
+            such as `SupervisedAEMLP`; an error where none does. A Series or Numerai's
+            whole file is matched by id where `X`, `y` or `eras` has ids.
 
         Returns
         -------
         self
         """
-        self._fit(X, y, eras, sample_weight, keep=False)
+        self._fit(X, y, eras, sample_weight, benchmark, keep=False)
         return self
 
     def transform(self, X, *, eras=None):
@@ -210,7 +216,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         return self._with_era(self._table(X, blocks), frame, given)
 
     @whole_fit(prefer_skip_nested_validation=False)
-    def fit_transform(self, X, y=None, *, eras=None, sample_weight=None):
+    def fit_transform(
+        self, X, y=None, *, eras=None, sample_weight=None, benchmark=None
+    ):
         """Fit, and return originals and the embedders' ``fit_transform``.
 
         A supervised embedder's ``fit_transform`` may differ from ``fit`` then
@@ -218,7 +226,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
         Parameters
         ----------
-        X, y, eras, sample_weight
+        X, y, eras, sample_weight, benchmark
             As in `fit`.
 
         Returns
@@ -226,7 +234,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         ndarray of shape (n_rows, n_features_out)
             As in `transform`.
         """
-        return self._fit(X, y, eras, sample_weight, keep=True)
+        return self._fit(X, y, eras, sample_weight, benchmark, keep=True)
 
     @checked(input_features=[ROWS, None])
     def get_feature_names_out(self, input_features=None):
@@ -292,7 +300,26 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             return self._set_params("embedders", **params)
         return super().set_params(**params)
 
-    def _fit(self, X, y, eras, sample_weight, *, keep):
+    def get_metadata_routing(self):
+        """Return which metadata `fit` and `transform` request.
+
+        Returns
+        -------
+        MetadataRequest
+            A benchmark is requested where an embedder makes use of it.
+        """
+        return request_as_wanted(self, super().get_metadata_routing(), {"fit": "fit"})
+
+    def _wants(self, extra, method="fit"):
+        """Whether an extra is of use to a method."""
+        if extra != "benchmark":
+            return extra in extras_of(getattr(self, method))
+        embedders = self.embedders
+        if not isinstance(embedders, list):
+            embedders = [("", embedders)]
+        return method == "fit" and any(wants(e, extra) for _, e in embedders)
+
+    def _fit(self, X, y, eras, sample_weight, benchmark, *, keep):
         """Fit; return the table if `keep`."""
         frame, given = X, eras
         embedders = self._list_embedders()
@@ -305,7 +332,14 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             _check_originals(X)
         self.fitted_eras_ = known_numbers(rows.eras)
         self._whole_cells = WholeCells.of(X)
-        extras = {"eras": rows.era_labels, "sample_weight": rows.weights}
+        if benchmark is not None:
+            _check_wanted(embedders)
+            benchmark = read_benchmark(benchmark, rows.n_rows, X=frame, y=y, eras=given)
+        extras = {
+            "eras": rows.era_labels,
+            "sample_weight": rows.weights,
+            "benchmark": benchmark,
+        }
         cache = open_cache(self.memory)
         names = None if rows.feature_names is None else list(rows.feature_names)
         key = "" if cache is None else fingerprint(X, names, y, *extras.values())
@@ -314,9 +348,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             embedder = clone(embedder)
             _check_reachable(name, embedder, extras)
             table = _as_fitted(embedder, X, named)
+            own = extras if wants(embedder, "benchmark") else extras | _NO_BENCHMARK
             bins = None
             if keep or self.quantize is not None or cache is not None:
-                make = partial(_fit_transform, name, embedder, table, y, extras)
+                make = partial(_fit_transform, name, embedder, table, y, own)
                 if cache is None:
                     embedder, latents = make()
                 else:
@@ -329,7 +364,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                     blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
                 del latents
             else:
-                _fit(name, embedder, table, y, extras)
+                _fit(name, embedder, table, y, own)
             self.embedders_.append((name, embedder))
             self.quantizers_.append(bins)
         return self._with_era(self._table(X, blocks), frame, given) if keep else None
@@ -602,13 +637,27 @@ def _check_reachable(name, embedder, extras):
     steps = [step for _, step in getattr(embedder, "steps", [])]
     for extra, values in extras.items():
         if values is not None and any(
-            extra in extras_of(step.fit) for step in steps if hasattr(step, "fit")
+            wants(step, extra) for step in steps if hasattr(step, "fit")
         ):
             raise ValueError(
                 f"embedders: a step of the Pipeline {name!r} takes {extra}, which a "
                 "Pipeline does not hand on here. Make LatentFeatures a step of the "
                 "Pipeline instead, with that step as its embedder."
             )
+
+
+def _check_wanted(embedders):
+    """Raise where no embedder to be fitted takes the benchmark that came."""
+    if any(wants(e, "benchmark") for _, e in embedders):
+        return
+    for name, embedder in embedders:
+        _check_reachable(name, embedder, {"benchmark": True})
+    kinds = ", ".join(sorted({type(e).__name__ for _, e in embedders})) or "none"
+    raise ValueError(
+        f"benchmark came, but no embedder's fit takes it: {kinds}. Leave it out, or "
+        "use an embedder that is trained on what a benchmark leaves, such as "
+        "SupervisedAEMLP."
+    )
 
 
 def _check_weights(embedders, weights):

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._arguments import CROSS_FIT, ROWS, WIDTH, Each, Finite
 from numerai_features._compat import StrOptions
-from numerai_features._ids import match_ids
+from numerai_features._residual import read_benchmark, residual_targets
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing, require_target
 from numerai_features._whole_fit import whole_fit
@@ -160,7 +160,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
     }
 
     @whole_fit(prefer_skip_nested_validation=False)
-    def fit(self, X, y, *, eras=None, sample_weight=None, residual_to=None):
+    def fit(self, X, y, *, eras=None, sample_weight=None, benchmark=None):
         """Train the network.
 
         Parameters
@@ -174,7 +174,7 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
             Era labels; `validation` holds out the last eras.
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows in all losses; rows of weight zero are left out.
-        residual_to : array-like of shape (n_rows,) or frame, default=None
+        benchmark : array-like of shape (n_rows,) or frame, default=None
             Predictions of a benchmark. The network is trained on the residuals of the
             targets: in each era, a constant and the benchmark are fitted to them by
             least squares and subtracted. Rows without a benchmark (NaN) are left out.
@@ -184,11 +184,11 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         -------
         self
         """
-        return self._fit(self._read(X, y, eras, sample_weight, residual_to))
+        return self._fit(self._read(X, y, eras, sample_weight, benchmark))
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(
-        self, X, y=None, *, eras=None, sample_weight=None, residual_to=None
+        self, X, y=None, *, eras=None, sample_weight=None, benchmark=None
     ):
         """Train the network and return the rows' latents.
 
@@ -200,14 +200,14 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
 
         Parameters
         ----------
-        X, y, eras, sample_weight, residual_to
+        X, y, eras, sample_weight, benchmark
             As in `fit`.
 
         Returns
         -------
         ndarray of shape (n_rows, n_features_out), float32
         """
-        return self._fit_transform(self._read(X, y, eras, sample_weight, residual_to))
+        return self._fit_transform(self._read(X, y, eras, sample_weight, benchmark))
 
     def predict_targets(self, X, *, eras=None):
         """Return a prediction of every target, averaged over networks.
@@ -279,11 +279,10 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         """Return the mean over targets, by their weights."""
         return each.astype(np.float64) @ (self._shares() / self._shares().sum())
 
-    def _read(self, X, y, eras, sample_weight, residual_to=None):
+    def _read(self, X, y, eras, sample_weight, benchmark=None):
         require_target(y, self)
         rows: Any = Rows.read(self, X, y, eras, sample_weight, min_rows=2)
-        if residual_to is not None:
-            residual_to = match_ids(residual_to, "residual_to", X=X, y=y, eras=eras)
+        benchmark = read_benchmark(benchmark, rows.n_rows, X=X, y=y, eras=eras)
         if np.asarray(y).ndim == 2 and rows.y.shape[1] == 1:
             warnings.warn(
                 "A column-vector y was passed when a 1d array was expected. Please "
@@ -295,8 +294,8 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
         self._check_targets(rows.y)
         self._check_eras(rows.eras)
         targets = np.where(rows.counted[:, None], rows.y, np.nan)
-        if residual_to is not None:
-            targets = self._residuals(targets, residual_to, rows)
+        if benchmark is not None:
+            targets = self._residuals(targets, benchmark, rows)
         if np.isnan(targets).all():
             raise ValueError(
                 "y holds no number in any row of positive weight: nothing to learn. "
@@ -315,11 +314,9 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
 
     def _residuals(self, targets, benchmark, rows):
         """Return the residuals of the targets after a benchmark is fitted to them."""
-        from numerai_features.compose._residual import residual_targets
-
         if self.loss == "bce":
             raise ValueError(
-                "residual_to leaves targets around zero, but loss='bce' needs them in "
+                "benchmark leaves targets around zero, but loss='bce' needs them in "
                 "[0, 1]. Use loss='mse' or a correlation."
             )
         return residual_targets(targets, benchmark, rows.eras, rows.weights)

@@ -59,9 +59,27 @@ def era_corr(
     return np.clip(scores, -1, 1)
 
 
+def corr_target(target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return one era's target as CORR takes it: to the power 1.5, standardised."""
+    centred = _centred(target)
+    powered = _power(centred / np.abs(centred).max())
+    return np.asarray(_unit(powered) * np.sqrt(len(target)))
+
+
 def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank each column (ties share their mean rank), and gaussianise it."""
-    return _normal_scores(values, power=False).T
+    """Rank one era's values (ties share their mean rank), and gaussianise them.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows,) or (n_rows, n_columns)
+
+    Returns
+    -------
+    ndarray of the shape of `values`
+        Zero where a column is constant.
+    """
+    columns = values.reshape(len(values), -1)
+    return _normal_scores(columns, power=False).T.reshape(values.shape)
 
 
 def _normal_scores(values: NDArray[np.float64], *, power: bool) -> NDArray[np.float64]:

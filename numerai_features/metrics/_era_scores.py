@@ -180,7 +180,7 @@ def scores_by_era(
     if needed == "features":
         other: Any = _Features(given["features"], len(values))
     else:
-        other = needed and _reference(given[needed], index, needed)
+        other = needed and reference_column(given[needed], index, needed)
     # For one era, threads of BLAS cost more than they save, even in FNC's products.
     # CORR does not use BLAS; finding the BLAS libraries would take as long as 20 eras.
     with nullcontext() if metric in _WITHOUT_BLAS else blas_threads(1):
@@ -311,7 +311,7 @@ def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | Non
     raise ValueError(f"metric={metric!r} needs the target, but y is None.")
 
 
-def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
+def reference_column(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
     """Return another model's predictions, NaN if missing."""
     n_rows = index.n_rows
     check_as_many(values, name, n_rows, "y")
@@ -377,7 +377,7 @@ def _score_eras(
     """Return the scores of each era that can be scored, by its number or name."""
     score = _SCORES[metric]
     scores, few = {}, []
-    for era, rows in _scorable(index, target, other):
+    for era, rows in scorable_eras(index, target, other):
         truth = None if target is None else target[rows]
         block = np.asarray(values[rows], dtype=np.float64)
         moves = block.max(axis=0) > block.min(axis=0)
@@ -402,7 +402,7 @@ def _score_eras(
     return scores
 
 
-def _scorable(
+def scorable_eras(
     index: EraIndex, target: NDArray[np.float64] | None, other: Any
 ) -> Iterator[tuple[Any, _Rows]]:
     """Yield the number, or name, and the rows of each era that can be scored."""
@@ -486,7 +486,7 @@ def _neutral_corr(target: Any, predictions: _Array, other: Any) -> _Array:
 
 
 def _reference_corr(_: Any, predictions: _Array, other: Any) -> _Array:
-    return era_corr(normal_scores(other[:, None])[:, 0], predictions)
+    return era_corr(normal_scores(other), predictions)
 
 
 def _max_exposure(_: Any, predictions: _Array, other: Any) -> _Array:

@@ -30,8 +30,8 @@ from numerai_features import (
     read_numerai,
 )
 from numerai_features._eras import encode_eras
+from numerai_features._residual import residual_targets
 from numerai_features._rows import Rows
-from numerai_features.compose._residual import residual_targets
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import SupervisedAEMLP
 from numerai_features.embedders._cross_fit import _procrustes, cross_fit_folds
@@ -393,7 +393,7 @@ class TestResiduals:
 
         def latents(X, y, given, **options):
             net = make_net(max_epochs=1, **options)
-            return net.fit_transform(X, y, residual_to=given)
+            return net.fit_transform(X, y, benchmark=given)
 
         expected = latents(X, y, benchmark.to_numpy())
         nullable = mixed.astype("Float64")
@@ -410,25 +410,25 @@ class TestResiduals:
         benchmark = pd.Series(np.linspace(0, 1, len(X)), X.index, name="v5")
         whole = benchmark.to_frame().assign(era="0001")
         fit = make_net(max_epochs=1).fit
-        with pytest.raises(ValueError, match="residual_to has no row for 3 of 240 ids"):
-            fit(X, y, residual_to=whole[3:])
-        with pytest.raises(ValueError, match="residual_to must be one column of pre"):
-            fit(X, y, residual_to=whole.assign(v6=0.5))
-        told = "residual_to is indexed by id, but X, y and eras are not, so its rows"
+        with pytest.raises(ValueError, match="benchmark has no row for 3 of 240 ids"):
+            fit(X, y, benchmark=whole[3:])
+        with pytest.raises(ValueError, match="benchmark must be one column of pre"):
+            fit(X, y, benchmark=whole.assign(v6=0.5))
+        told = "benchmark is indexed by id, but X, y and eras are not, so its rows"
         with pytest.raises(ValueError, match=told):
-            fit(toy.X, toy.y(), eras=toy.eras, residual_to=whole)
+            fit(toy.X, toy.y(), eras=toy.eras, benchmark=whole)
         counted = X.set_axis(np.arange(len(X)) + 7)
         with pytest.raises(ValueError, match=told):
-            fit(counted, toy.y(), residual_to=whole)
+            fit(counted, toy.y(), benchmark=whole)
         more = pd.Series(np.append(benchmark, 0.5))
         with pytest.raises(ValueError, match="241 rows, but 240 are needed: rows must"):
-            fit(counted, toy.y(), residual_to=more)
+            fit(counted, toy.y(), benchmark=more)
 
     def test_predictions_turn_from_the_benchmark(self, rows, signal):
         benchmark = rows.X[:, 0].astype(float)
         plain = make_net(max_epochs=20).fit(rows.X, signal, eras=rows.eras)
         other = make_net(max_epochs=20).fit(
-            rows.X, signal, eras=rows.eras, residual_to=benchmark
+            rows.X, signal, eras=rows.eras, benchmark=benchmark
         )
         a, b = (
             abs(np.corrcoef(net.predict(rows.X), benchmark)[0, 1])
@@ -437,20 +437,20 @@ class TestResiduals:
         assert b < a / 2
 
     def test_refusals(self, rows, signal):
-        with pytest.raises(ValueError, match="residual_to needs eras"):
-            make_net(validation=None).fit(rows.X, signal, residual_to=signal)
-        with pytest.raises(ValueError, match=r"residual_to must have shape \(2400,\)"):
-            make_net().fit(rows.X, signal, eras=rows.eras, residual_to=[1.0])
+        with pytest.raises(ValueError, match="benchmark needs eras"):
+            make_net(validation=None).fit(rows.X, signal, benchmark=signal)
+        with pytest.raises(ValueError, match=r"benchmark must have shape \(2400,\)"):
+            make_net().fit(rows.X, signal, eras=rows.eras, benchmark=[1.0])
         infinite = np.where(rows.eras == 3, np.inf, signal)
-        with pytest.raises(ValueError, match="residual_to is infinite in row"):
-            make_net().fit(rows.X, signal, eras=rows.eras, residual_to=infinite)
+        with pytest.raises(ValueError, match="benchmark is infinite in row"):
+            make_net().fit(rows.X, signal, eras=rows.eras, benchmark=infinite)
         with pytest.raises(ValueError, match="loss='bce' needs them in"):
-            make_net(loss="bce").fit(rows.X, signal, eras=rows.eras, residual_to=signal)
+            make_net(loss="bce").fit(rows.X, signal, eras=rows.eras, benchmark=signal)
         known = rows.eras > 3
         late, early = np.where(known, signal, np.nan), np.where(known, np.nan, signal)
-        match = rf"residual_to is NaN in all {known.sum()} rows whose target is known"
+        match = rf"benchmark is NaN in all {known.sum()} rows whose target is known"
         with pytest.raises(ValueError, match=match):
-            make_net().fit(rows.X, late, eras=rows.eras, residual_to=early)
+            make_net().fit(rows.X, late, eras=rows.eras, benchmark=early)
 
 
 class TestRefusals:
@@ -497,8 +497,8 @@ class TestRefusals:
             fit(rows.X, np.zeros((rows.n_rows, 1, 1)), eras=rows.eras)
         with pytest.raises(ValueError, match="y must be numbers, or NaN"):
             fit(rows.X, signal.astype(str) + "?", eras=rows.eras)
-        with pytest.raises(ValueError, match="residual_to must be numbers"):
-            fit(rows.X, signal, eras=rows.eras, residual_to=["a"] * rows.n_rows)
+        with pytest.raises(ValueError, match="benchmark must be numbers"):
+            fit(rows.X, signal, eras=rows.eras, benchmark=["a"] * rows.n_rows)
         with pytest.raises(ValueError, match=r"targets in \[0, 1\]"):
             make_net(loss="bce").fit(rows.X, signal - 1, eras=rows.eras)
         with pytest.warns(DataConversionWarning):

@@ -1,0 +1,125 @@
+"""Predictions as ranks within their era."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from numerai_features._arguments import ROWS, checked
+from numerai_features._compat import StrOptions
+from numerai_features._eras import EraIndex, encode_eras
+from numerai_features._validation import check_same_rows
+from numerai_features.compose._era_regressor import EraRegressor
+from numerai_features.compose._predictions import as_they_came, read_predictions
+
+OUTPUTS = {"rank", "gauss"}
+
+
+@checked(predictions=[ROWS], eras=[ROWS], output=[StrOptions(OUTPUTS)])
+def rank_by_era(predictions: Any, eras: Any, *, output: str = "rank") -> Any:
+    """Rank predictions within their era.
+
+    The formulas are those of `numerai_tools.scoring`: ``tie_kept_rank``, and
+    ``gaussian`` behind it.
+
+    Parameters
+    ----------
+    predictions : array-like of shape (n_rows,) or (n_rows, n_predictions)
+        Any finite numbers; each column is ranked by itself.
+    eras : array-like of shape (n_rows,)
+        Era labels.
+    output : {"rank", "gauss"}, default="rank"
+        "rank": ranks, evenly spread between 0 and 1, equal predictions sharing the
+        mean of theirs: ``(rank - 0.5) / n``. "gauss": their normal quantiles, of mean
+        0 and standard deviation about 1.
+
+    Returns
+    -------
+    ndarray, Series or DataFrame
+        Of the shape of `predictions`; pandas where that is.
+
+    Examples
+    --------
+    >>> from numerai_features.compose import rank_by_era
+    >>> rank_by_era([0.2, 0.1, 0.1, 5.0], ["0001", "0001", "0002", "0002"])
+    array([0.75, 0.25, 0.25, 0.75])
+    """
+    values = read_predictions(predictions)
+    check_same_rows(predictions=predictions, eras=eras)
+    index = encode_eras(eras, n_rows=len(values))
+    return as_they_came(rank_rows(values, index, output), predictions)
+
+
+def rank_rows(
+    values: NDArray[np.float64], index: EraIndex, output: str
+) -> NDArray[np.float64]:
+    """Return `rank_by_era` of checked predictions and eras."""
+    out = np.empty(values.shape)
+    for _, rows in index.rows_by_era():
+        block = values[rows]
+        out[rows] = (rankdata(block, axis=0) - 0.5) / len(block)
+    return ndtri(out) if output == "gauss" else out
+
+
+class EraRanker(EraRegressor):
+    """A regressor whose predictions are ranked within their era.
+
+    Numerai ranks every submission within its era. Predictions of several models are
+    comparable once they are ranked.
+
+    Parameters
+    ----------
+    regressor : regressor
+        Whose predictions are ranked.
+    output : {"rank", "gauss"}, default="rank"
+        Between 0 and 1, or as normal quantiles; see `rank_by_era`.
+    keep_era : bool, default=False
+        Whether a frame's column ``era`` is handed on: for a regressor that takes it
+        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
+        learn from it.
+
+    Attributes
+    ----------
+    regressor_ : regressor
+        The fitted one.
+    fitted_eras_ : ndarray of shape (n_eras,) or None
+        Era numbers of the rows it was trained on, None if no eras were given.
+    n_features_in_ : int
+        Number of features seen in fit, ``era`` not counted.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X had string names.
+
+    See Also
+    --------
+    rank_by_era : The same for predictions that are there already.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from numerai_features.compose import EraRanker
+    >>> from numerai_features.datasets import make_era_panel
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=50, random_state=0)
+    >>> model = EraRanker(Ridge()).fit(panel.X, panel.y("target_alpha_20"),
+    ...                                eras=panel.eras)
+    >>> ranks = model.predict(panel.X, eras=panel.eras)
+    >>> float(ranks.min()), float(ranks.max())
+    (0.01, 0.99)
+    """
+
+    _parameter_constraints = {
+        **EraRegressor._parameter_constraints,
+        "output": [StrOptions(OUTPUTS)],
+    }
+
+    def __init__(self, regressor, *, output="rank", keep_era=False):
+        self.regressor = regressor
+        self.output = output
+        self.keep_era = keep_era
+
+    def _predict_rows(self, given):
+        prediction = read_predictions(self._ask(self.regressor_, given))
+        return rank_rows(prediction, given.rows.era_index, self._fitted_with.output)

@@ -1,0 +1,318 @@
+"""What regressors that contain others, and know the eras of their rows, share.
+
+Such a regressor reads the rows once (`Given.read`), trains others on them (`_train`)
+and asks those (`_ask`). A leaf says what it makes of the rows and of what was answered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, clone
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from numerai_features._arguments import MODEL
+from numerai_features._residual import read_benchmark
+from numerai_features._rows import Rows
+from numerai_features._validation import (
+    check_known,
+    known_numbers,
+    named_rows,
+    require_eras,
+    require_target,
+    take_rows,
+)
+from numerai_features._whole_fit import whole_fit
+from numerai_features.compose._reach import (
+    check_takes_weights,
+    eras_for,
+    extras_of,
+    out_of_reach,
+    request_as_wanted,
+    wants,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Rows that a regressor was handed, checked, and as it hands them on.
+
+    Attributes
+    ----------
+    rows : Rows
+    table : array or frame
+        What other estimators are handed for X.
+    y : array-like or None
+        What they are handed for y.
+    benchmark : ndarray of shape (n_rows,) or None
+        NaN where it has no prediction.
+    has_era : bool
+        Whether the table has the column ``era``.
+    """
+
+    rows: Rows
+    table: Any
+    y: Any = None
+    benchmark: NDArray[np.float64] | None = None
+    has_era: bool = False
+
+    @classmethod
+    def read(
+        cls,
+        owner: Any,
+        X: Any,
+        y: Any = None,
+        eras: Any = None,
+        sample_weight: Any = None,
+        benchmark: Any = None,
+        *,
+        reset: bool,
+        keep_era: bool = False,
+    ) -> Given:
+        """Check what an estimator was handed, as `Rows.read` does."""
+        rows = Rows.read(owner, X, y, eras, sample_weight, reset=reset)
+        owners = {"X": X, "eras": eras} if y is None else {"X": X, "y": y, "eras": eras}
+        known = read_benchmark(benchmark, rows.n_rows, **owners)
+        table = named_rows(rows.X, rows.feature_names, X)
+        if keep_era and rows.eras is not None and eras is None:
+            return cls(rows, X, y, known, has_era=True)
+        return cls(rows, table, y, known)
+
+    def take(self, which: NDArray[np.bool_]) -> Given:
+        """Return the rows that a mask selects."""
+        if which.all():
+            return self
+        places = np.flatnonzero(which)
+        return Given(
+            self.rows.take(places),
+            take_rows(self.table, places),
+            None if self.y is None else take_rows(self.y, places),
+            None if self.benchmark is None else self.benchmark[places],
+            self.has_era,
+        )
+
+
+class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
+    """A regressor that contains another one, and knows the eras of its rows.
+
+    A leaf may say what it trains (`_fit_rows`), and what it makes of predictions
+    (`_predict_rows`). Rows without any target are left out ahead of both. Its parameter
+    `keep_era` may be left out, where what it trains never takes the column ``era``.
+    """
+
+    __metadata_request__fit = {"eras": True, "benchmark": True}
+    __metadata_request__predict = {"eras": True, "benchmark": True}
+    __metadata_request__score = {"eras": True, "benchmark": True}
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "regressor": [MODEL],
+        "keep_era": ["boolean"],
+    }
+
+    _predicts_by_era = True  # else a prediction depends on its own row alone
+
+    @whole_fit(prefer_skip_nested_validation=False)
+    def fit(self, X, y, *, eras=None, sample_weight=None, benchmark=None):
+        """Train the regressor.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            Features. A frame's column ``era`` is taken out, and used as `eras`.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Targets; rows without any are left out.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights, for a regressor that takes them.
+        benchmark : array-like of shape (n_rows,) or frame, default=None
+            Predictions of a benchmark, for a regressor that takes them. A Series or
+            Numerai's whole file is matched by id where `X`, `y` or `eras` has ids.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, eras, sample_weight, benchmark)
+
+    def predict(self, X, *, eras=None, benchmark=None):
+        """Predict rows.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels; needed where `fit` had them, unless X has a column ``era``.
+        benchmark : array-like of shape (n_rows,) or frame, default=None
+            Predictions of a benchmark, where they are needed.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+        """
+        return self._predict_rows(self._rows_to_predict(X, eras, benchmark))
+
+    def score(self, X, y, sample_weight=None, *, eras=None, benchmark=None):
+        """Return the R^2 of `predict`; rows without any target are left out.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Targets.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows.
+        eras, benchmark
+            As in `predict`.
+
+        Returns
+        -------
+        float
+        """
+        from sklearn.metrics import r2_score
+
+        prediction = self.predict(X, eras=eras, benchmark=benchmark)
+        rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=False)
+        require_target(rows.y, self)
+        known = rows.labelled
+        weights = None if rows.weights is None else rows.weights[known]
+        return r2_score(rows.y[known], prediction[known], sample_weight=weights)
+
+    def _fit(self, X, y, eras, sample_weight, benchmark):
+        require_target(y, self)
+        given = self._given(X, y, eras, sample_weight, benchmark)
+        self.fitted_eras_ = known_numbers(given.rows.eras)
+        self._had_eras = given.rows.eras is not None
+        # of the parameters of this fit, which may be set anew ahead of predict
+        self._predicts_by_benchmark = self._wants("benchmark", "predict")
+        self._fit_rows(given)
+        return self
+
+    # --- for leaves
+
+    def _fit_rows(self, given: Given) -> None:
+        """Train on rows with known targets; set what is fitted."""
+        self.regressor_ = self._train(self.regressor, given)
+
+    def _predict_rows(self, given: Given) -> NDArray[np.float64]:
+        """Return the predictions of rows."""
+        return self._ask(self.regressor_, given)
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        """Return the unfitted estimators that are trained, by their names."""
+        return [("regressor", self.regressor)]
+
+    def _wants(self, extra: str, method: str = "fit") -> bool:
+        """Whether an extra is of use to `fit` or `predict`."""
+        return extra == "eras" or any(
+            wants(part, extra, method) for _, part in self._parts()
+        )
+
+    def _train(self, regressor: Any, given: Given, name: str = "regressor") -> Any:
+        """Return a clone of a regressor, trained on rows.
+
+        It gets what its fit takes of eras, weights and benchmark.
+        """
+        rows = given.rows
+        labels, in_table = rows.era_labels, given.has_era
+        options = eras_for(regressor, labels, name=name, in_table=in_table)
+        if rows.weights is not None:
+            check_takes_weights(regressor, rows.weights)
+            options["sample_weight"] = rows.weights
+        if given.benchmark is not None and wants(regressor, "benchmark"):
+            options["benchmark"] = given.benchmark
+        return clone(regressor).fit(given.table, given.y, **options)
+
+    def _ask(self, regressor: Any, given: Given) -> NDArray[np.float64]:
+        """Return what a fitted regressor predicts, of as many rows."""
+        options = {}
+        takes = extras_of(regressor.predict)
+        if "eras" in takes and given.rows.eras is not None:
+            options["eras"] = given.rows.era_labels
+        if given.benchmark is not None and wants(regressor, "benchmark", "predict"):
+            options["benchmark"] = given.benchmark
+        returned = regressor.predict(given.table, **options)
+        prediction = np.asarray(returned, np.float64)
+        if prediction.ndim not in (1, 2) or len(prediction) != given.rows.n_rows:
+            raise ValueError(
+                f"{type(regressor).__name__}.predict returned shape "
+                f"{prediction.shape} for {given.rows.n_rows} rows; expected one "
+                "prediction a row, or one of each target."
+            )
+        return prediction
+
+    # --- what is theirs alone
+
+    def _given(self, X, y, eras, sample_weight, benchmark):
+        """Return the rows to train on."""
+        self._check_benchmark(benchmark)
+        for _, part in self._parts():
+            check_takes_weights(part, sample_weight)
+        given = Given.read(
+            self, X, y, eras, sample_weight, benchmark,
+            reset=True, keep_era=getattr(self, "keep_era", False),
+        )  # fmt: skip
+        labelled = given.rows.labelled
+        if not labelled.any():
+            check_known(np.full(given.rows.n_rows, np.nan))
+        return given.take(labelled)
+
+    def _rows_to_predict(self, X, eras=None, benchmark=None):
+        """Return the rows that a fitted regressor is asked about."""
+        check_is_fitted(self)
+        if benchmark is not None and not self._predicts_by_benchmark:
+            raise ValueError(
+                f"benchmark came, but nothing in this {type(self).__name__} predicts "
+                "by it. Leave it out."
+            )
+        given = Given.read(
+            self, X, None, eras, None, benchmark,
+            reset=False, keep_era=getattr(self._fitted_with, "keep_era", False),
+        )  # fmt: skip
+        if self._predicts_by_era:
+            require_eras(given.rows.eras, self._had_eras, type(self).__name__)
+        return given
+
+    def _check_benchmark(self, benchmark):
+        """Raise if there is a benchmark that `fit` makes no use of."""
+        if benchmark is None or self._wants("benchmark"):
+            return
+        for name, part in self._parts():
+            inside = out_of_reach(part, "benchmark")
+            if inside is not None:
+                raise ValueError(
+                    f"{name}: {inside!r} inside the {type(part).__name__} takes a "
+                    "benchmark, which would not reach it. Make "
+                    f"{type(self).__name__} the last step of the Pipeline instead, "
+                    "around its last step."
+                )
+        kinds = ", ".join(f"{type(part).__name__}.fit" for _, part in self._parts())
+        raise ValueError(f"benchmark came, but {kinds} takes none. Leave it out.")
+
+    def get_metadata_routing(self):
+        """Return which metadata `fit`, `predict` and `score` request.
+
+        Returns
+        -------
+        MetadataRequest
+            A benchmark is requested where the regressor makes use of it.
+        """
+        users = {"fit": "fit", "predict": "predict", "score": "predict"}
+        return request_as_wanted(self, super().get_metadata_routing(), users)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        theirs = [get_tags(part) for _, part in self._parts()]
+        target, own = tags.target_tags, tags.input_tags
+        target.multi_output = all(t.target_tags.multi_output for t in theirs)
+        target.positive_only = any(t.target_tags.positive_only for t in theirs)
+        own.positive_only = any(t.input_tags.positive_only for t in theirs)
+        own.allow_nan = all(t.input_tags.allow_nan for t in theirs)
+        tags.regressor_tags.poor_score = True
+        return tags
