@@ -806,6 +806,12 @@ def beside_rows(method):
     return [name for name in names if name in takes]
 
 
+def needed(method, beside):
+    """Return what a method may need of that beside X."""
+    names = beside_rows(method)[:2]
+    return {name: beside[name] for name in names if name != "benchmark"}
+
+
 def doors(estimator, X, beside):
     """Yield all public methods that take rows, bound to what can run them."""
     fresh, method = clone(estimator), None
@@ -816,7 +822,7 @@ def doors(estimator, X, beside):
             method = getattr(fresh, name)
             yield method
     if method.__name__ != "split":
-        method(X, **{name: beside[name] for name in beside_rows(method)[:2]})
+        method(X, **needed(method, beside))
         yield from (found for found, _ in methods_for_rows(fresh))
 
 
@@ -826,12 +832,18 @@ def run(method, *args, **kwargs):
     return list(result) if inspect.isgenerator(result) else result
 
 
-def is_ignored(method, name, **given):
-    """Whether anything is taken there."""
+def is_of_no_use(method, name, value, **given):
+    """Whether anything is taken there, or nothing at all, not even what is right."""
     try:
         run(method, **given | {name: object()})
-    except Exception:
+    except Exception as error:
+        told = str(error)
+    else:
+        return True
+    if name != "benchmark" or "came, but" not in told:
         return False
+    with pytest.raises(ValueError, match="benchmark came, but"):
+        run(method, **given | {name: value})
     return True
 
 
@@ -852,9 +864,12 @@ def test_rows_in_another_order_are_not_taken_by_position(estimator, kind, toy):
     X = X.to_numpy() if kind == "ids, X without" else X
     asked = []
     for method in doors(estimator, X, beside):
-        given = {name: beside[name] for name in beside_rows(method)[:2]}
-        given["X"] = X
-        names = [n for n in beside_rows(method) if not is_ignored(method, n, **given)]
+        given = {"X": X} | needed(method, beside)
+        names = [
+            name
+            for name in beside_rows(method)
+            if not is_of_no_use(method, name, beside[name], **given)
+        ]
         indexed = len({*names} & {*given} - {"X"}) + (kind != "ids, X without")
         for name in names if indexed > 1 else ():
             mixed = beside[name].sample(frac=1, random_state=0)
@@ -923,9 +938,9 @@ def test_methods_tell_lazy_tables_alike(estimator, toy):
     beside |= dict.fromkeys(("sample_weight", "benchmark"), toy.y() + 1)
     for method in doors(estimator, X, beside):
         names = beside_rows(method)
-        given = {"X": X} | {name: beside[name] for name in names[:2]}
+        given = {"X": X} | needed(method, beside)
         for name in ("X", *names):
-            if name != "X" and is_ignored(method, name, **given):
+            if name != "X" and is_of_no_use(method, name, beside[name], **given):
                 continue
             told = rf"{name} is a polars.*LazyFrame; .* Pass {name}\.collect\(\)"
             with pytest.raises(ValueError, match=told):
