@@ -52,10 +52,15 @@ def era_corr(
             f"{likeness:.2f} with itself, less than {_LEAST_LIKENESS}: a few rows "
             "outweigh all others"
         )
-    p = _unit(_normal_scores(predictions, power=True))
+    p = corr_directions(predictions)
     # row by row: BLAS would round a prediction by how many are beside it
     scores: NDArray[np.float64] = (p * y).sum(axis=1)
     return np.clip(scores, -1, 1)
+
+
+def corr_directions(predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return predictions as CORR takes them: as rows, centred and of length 1."""
+    return _unit(_normal_scores(predictions, power=True))
 
 
 def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -58,7 +58,7 @@ class TooManyFeatures(ValueError):
 
 _Rows = slice | NDArray[np.intp]
 _Array = NDArray[np.float64]
-_Score = Callable[["_Array | None", _Array, Any], _Array]
+Score = Callable[["_Array | None", _Array, Any], _Array]
 
 
 def era_scores(
@@ -169,23 +169,25 @@ def scores_by_era(
     check_metric(metric, METRICS, given)
     needed = NEEDS.get(metric)
     if needed in _REFERENCES:
-        ids = _ids_of(y=y, prediction=prediction, eras=eras)
-        given |= {needed: _by_id(given[needed], needed, ids)}
-    _check_same_rows(y=y, prediction=prediction, eras=eras, **given)
+        ids = ids_of(y=y, prediction=prediction, eras=eras)
+        given |= {needed: by_id(given[needed], needed, ids)}
+    check_same_rows(y=y, prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
     target = _known_target(y, len(values), metric)
     if target is not None and metric in _IN_QUARTERS:
         target = _in_quarters(target, metric)
     if needed == "features":
-        other: Any = _Features(given["features"], len(values))
+        other: Any = Features(given["features"], len(values))
     else:
-        other = needed and _reference(given[needed], index, needed)
+        other = needed and reference_values(given[needed], index, needed)
     # Of one era, threads of BLAS cost more than they save, in FNC's products too. CORR
     # does not use BLAS, and finding its libraries would take as long as 20 eras.
     with nullcontext() if metric in _WITHOUT_BLAS else blas_threads(1):
-        scores = _score_eras(index, target, values, other, metric, keep_few)
-    return _as_pandas(scores, names, metric)
+        scores = score_eras(
+            index, target, values, other, _SCORES[metric], keep_few=keep_few
+        )
+    return as_pandas(scores, names, metric)
 
 
 def check_metric(
@@ -263,7 +265,7 @@ def one_column(predicted: Any) -> NDArray[Any]:
     return prediction.reshape(-1)
 
 
-def _check_same_rows(**tables: Any) -> None:
+def check_same_rows(**tables: Any) -> None:
     """Raise if two pandas objects are indexed by different ids.
 
     All arguments are matched by position. A default index says nothing about rows.
@@ -307,7 +309,7 @@ def _known_target(y: Any, n_rows: int, metric: str) -> NDArray[np.float64] | Non
     raise ValueError(f"metric={metric!r} needs the target, but y is None.")
 
 
-def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
+def reference_values(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
     """Return another model's predictions, NaN where there are none."""
     n_rows = index.n_rows
     if index_of(values) is not None and len(values) != n_rows:
@@ -326,7 +328,7 @@ def _reference(values: Any, index: EraIndex, name: str) -> NDArray[np.float64]:
     return validate_target(values, n_rows, name=name)
 
 
-def _ids_of(**tables: Any) -> tuple[str, Any]:
+def ids_of(**tables: Any) -> tuple[str, Any]:
     """Return the first index that tells rows apart, and whose it is."""
     import pandas as pd
 
@@ -337,7 +339,7 @@ def _ids_of(**tables: Any) -> tuple[str, Any]:
     return "", None
 
 
-def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
+def by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
     """Return a reference's rows in the order of ids.
 
     Rows that were counted are not matched: they may be those of another table.
@@ -345,7 +347,7 @@ def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
     owner, wanted = ids
     column = one_reference(reference, name)
     rows = index_of(column)
-    if rows is None or not _holds_ids(rows):
+    if rows is None or not holds_ids(rows):
         return column
     if wanted is None:
         if not is_frame(as_frame(reference, name)):
@@ -355,12 +357,12 @@ def _by_id(reference: Any, name: str, ids: tuple[str, Any]) -> Any:
             "nothing tells which rows are meant. Pass y or prediction as a Series "
             f"indexed by id, or {name} as an array in their order."
         )
-    if rows.equals(wanted) or not _holds_ids(wanted):
+    if rows.equals(wanted) or not holds_ids(wanted):
         return column
     return take_ids(column, wanted, name, owner)
 
 
-def _holds_ids(rows: Any) -> bool:
+def holds_ids(rows: Any) -> bool:
     """Tell whether an index names rows, and does not count them."""
     import pandas as pd
 
@@ -384,7 +386,7 @@ def _in_quarters(target: NDArray[np.float64], metric: str) -> NDArray[np.float64
     return np.clip(target, 0, 1)
 
 
-class _Features:
+class Features:
     """A table of features that is cast an era at a time."""
 
     def __init__(self, features: Any, n_rows: int) -> None:
@@ -406,18 +408,34 @@ class _Features:
         return block if self.fill is None else fill_missing(block, self.fill)
 
 
-def _score_eras(
+def score_eras(
     index: EraIndex,
     target: NDArray[np.float64] | None,
     values: NDArray[Any],
     other: Any,
-    metric: str,
-    keep_few: bool,
+    score: Score,
+    *,
+    keep_few: bool = False,
+    keep_constant: bool = False,
 ) -> dict[Any, NDArray[np.float64]]:
-    """Return the scores of each era that can be scored, by its number or name."""
-    score = _SCORES[metric]
+    """Return the scores of each era that can be scored, by its number or name.
+
+    Parameters
+    ----------
+    index : EraIndex
+    target : ndarray of shape (n_rows,) or None
+    values : ndarray of shape (n_rows, n_predictions)
+    other : ndarray, object with rows, or None
+        What the score needs beside them.
+    score : callable
+        Scores one era: target, predictions (none of them constant) and other.
+    keep_few : bool, default=False
+        As in `scores_by_era`.
+    keep_constant : bool, default=False
+        Whether eras with a constant target are scored, too.
+    """
     scores, few = {}, []
-    for era, rows in _scorable(index, target, other):
+    for era, rows in _scorable(index, target, other, keep_constant):
         truth = None if target is None else target[rows]
         block = np.asarray(values[rows], dtype=np.float64)
         moves = block.max(axis=0) > block.min(axis=0)
@@ -443,7 +461,10 @@ def _score_eras(
 
 
 def _scorable(
-    index: EraIndex, target: NDArray[np.float64] | None, other: Any
+    index: EraIndex,
+    target: NDArray[np.float64] | None,
+    other: Any,
+    keep_constant: bool,
 ) -> Iterator[tuple[Any, _Rows]]:
     """Yield era numbers, or names, and the rows to score, where they are enough."""
     reference = other if isinstance(other, np.ndarray) else None
@@ -461,7 +482,8 @@ def _scorable(
                 "(or all, which leaves the era out) can be missing. Check that it was "
                 "aligned by id."
             )
-        if _length(rows) >= 2 and _varies(target, rows) and _varies(reference, rows):
+        known = [reference] if keep_constant else [target, reference]
+        if _length(rows) >= 2 and all(_varies(values, rows) for values in known):
             yield era, rows
 
 
@@ -490,7 +512,7 @@ def _varies(values: NDArray[np.float64] | None, rows: _Rows) -> bool:
 
 
 def _score_era(
-    score: _Score, target: Any, predictions: _Array, other: Any, era: Any
+    score: Score, target: Any, predictions: _Array, other: Any, era: Any
 ) -> _Array:
     """Score one era; numerai_tools checks its input by bare assertions."""
     try:
@@ -506,7 +528,7 @@ def _corr(target: Any, predictions: _Array, _: Any) -> _Array:
     return era_corr(target, predictions)
 
 
-def _contribution(target: Any, predictions: _Array, other: Any) -> _Array:
+def contribution(target: Any, predictions: _Array, other: Any) -> _Array:
     import pandas as pd
     from numerai_tools.scoring import correlation_contribution
 
@@ -519,14 +541,19 @@ def _neutral_corr(target: Any, predictions: _Array, other: Any) -> _Array:
     import pandas as pd
     from numerai_tools.scoring import feature_neutral_corr
 
-    if other.shape[1] + 1 >= len(predictions):
+    check_few_features(predictions, other)
+    frame, truth = pd.DataFrame(predictions), pd.Series(target, name="target")
+    return np.asarray(feature_neutral_corr(frame, pd.DataFrame(other), truth))
+
+
+def check_few_features(predictions: _Array, features: NDArray[Any]) -> None:
+    """Raise if an era has too few rows for its features."""
+    if features.shape[1] + 1 >= len(predictions):
         raise TooManyFeatures(
             "metric='fnc' needs more rows in an era than features, else nothing is "
             f"left of the prediction; got {len(predictions)} rows and "
-            f"{other.shape[1]} features. Pass fewer features."
+            f"{features.shape[1]} features. Pass fewer features."
         )
-    frame, truth = pd.DataFrame(predictions), pd.Series(target, name="target")
-    return np.asarray(feature_neutral_corr(frame, pd.DataFrame(other), truth))
 
 
 def _reference_corr(_: Any, predictions: _Array, other: Any) -> _Array:
@@ -551,17 +578,17 @@ def _max_exposure(_: Any, predictions: _Array, other: Any) -> _Array:
     return np.where(np.isinf(largest), np.nan, np.minimum(largest, 1.0))
 
 
-_SCORES: dict[str, _Score] = {
+_SCORES: dict[str, Score] = {
     "corr": _corr,
-    "mmc": _contribution,
-    "bmc": _contribution,
+    "mmc": contribution,
+    "bmc": contribution,
     "fnc": _neutral_corr,
     "max_exposure": _max_exposure,
     "benchmark_corr": _reference_corr,
 }
 
 
-def _as_pandas(
+def as_pandas(
     scores: dict[Any, NDArray[np.float64]], names: list[Any] | None, metric: str
 ) -> pd.Series[float] | pd.DataFrame:
     import pandas as pd
