@@ -230,6 +230,7 @@ _ARRAYS = (*_NUMBERS, "ids")
 
 def truth_file(folder: Path) -> Path:
     """Return the file beside a panel's folder that holds its truth."""
+    folder = folder.resolve()  # of a link beside what it leads to
     return folder.with_name(f"{folder.name}.truth")
 
 

@@ -240,11 +240,13 @@ def _check_whole(eras: NDArray[Any], rows: NDArray[np.intp], owner: str) -> None
 
 def _check_eras(eras: NDArray[Any], index: EraIndex) -> None:
     differ = eras != index.row_numbers
-    if index.named or differ.any():
+    if index.named or differ.any():  # names have ranks, not numbers
         row = int(np.argmax(differ))
+        label = index.row_labels[row]
+        mine = label if index.named else era_label(int(index.row_numbers[row]))
         raise ValueError(
             f"truth is of other rows than those that are scored: row {row} is of era "
-            f"{index.row_labels[row]!r} in eras, and of {era_label(int(eras[row]))!r} "
+            f"{mine!r} in eras, and of {era_label(int(eras[row]))!r} "
             "in truth. Pass truth.select(...) of the same eras, or truth.take(rows) if "
             "rows are in another order."
         )
