@@ -243,7 +243,7 @@ def _check_eras(eras: NDArray[Any], index: EraIndex) -> None:
     if index.named or differ.any():  # names have ranks, not numbers
         row = int(np.argmax(differ))
         label = index.row_labels[row]
-        mine = label if index.named else era_label(int(index.row_numbers[row]))
+        mine = str(label) if index.named else era_label(int(index.row_numbers[row]))
         raise ValueError(
             f"truth is of other rows than those that are scored: row {row} is of era "
             f"{mine!r} in eras, and of {era_label(int(eras[row]))!r} "
