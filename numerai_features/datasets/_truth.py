@@ -76,6 +76,12 @@ class SyntheticTruth:
         for name in _ARRAYS:
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # a pickle does not keep that arrays are read-only
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
     @property
     def factors(self) -> NDArray[np.float32]:
         """The true factors of each row, (n_rows, n_factors): the first signals."""

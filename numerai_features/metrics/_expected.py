@@ -71,7 +71,8 @@ def expected_scores(
         What to compute, see `era_scores`. Sharpe ratio and drawdown are not linear in
         the target, so that they have no such expectation.
     benchmark, features
-        As in `era_scores`, for "bmc" and for "fnc".
+        As in `era_scores`, for "bmc" and for "fnc". A benchmark that is indexed by id
+        is matched by the ids of the truth if there are no others.
 
     Returns
     -------
@@ -112,11 +113,11 @@ def expected_scores(
 
     Of very many rows, the edge is a quantile of their mixture: the :math:`q_b` with
     :math:`\sum_i \Phi((\mu_i - q_b) / \sigma_i) = n_b`, the actual number of rows above
-    (2 of 50, not 2.5). Of fewer, :math:`p_{ib}` is smaller by some 3.5 % in eras of
-    50 rows and .7 % in those of 200: the edge moves with the noise of the other rows,
-    by the variance :math:`w_b^2`. And row :math:`i` is not among the others, which
-    lowers its edge by :math:`d_{ib}`, and takes back a part of that. With
-    :math:`a_i = \Phi((\mu_i - q_b) / \sigma_i)` and :math:`a'` its mean slope,
+    (2 of 50, not 2.5). Of fewer rows, the edge moves with the noise of the others, by
+    the variance :math:`w_b^2`, which takes some 3 % of the scores away in eras of 50
+    rows. And row :math:`i` is not among the others, which lowers its edge by
+    :math:`d_{ib}`, and gives 2 % back. With :math:`a_i = \Phi((\mu_i - q_b) /
+    \sigma_i)` and :math:`a'` its mean slope,
 
     .. math:: p_{ib} &= \Phi\!\left(\frac{\mu_i + d_{ib} - q_b'}
               {\sqrt{\sigma_i^2 + w_b^2}}\right), \\
@@ -124,7 +125,9 @@ def expected_scores(
               w_b^2 = \frac{\overline{a (1 - a)}}{(n - 1)\, a'^2},
 
     where :math:`q_b'` is such that :math:`\sum_i p_{ib} = n_b` again. Against redraws
-    of the market this is within .3 % from 30 rows an era on.
+    of the market this is within .3 % from 30 rows an era on. It takes what rows share
+    for noise of each row, which holds as long as factor returns are a small part of a
+    return's variance: in these panels they are 1 %.
 
     Examples
     --------
@@ -152,7 +155,8 @@ def expected_scores(
     check_metric(metric, METRICS, given)
     ids = ids_of(prediction=prediction, eras=eras)
     if metric == "bmc":
-        given["benchmark"] = by_id(benchmark, "benchmark", ids)
+        wanted = ids if ids[1] is not None else _ids_of_truth(truth)
+        given["benchmark"] = by_id(benchmark, "benchmark", wanted)
     check_same_rows(prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
@@ -207,11 +211,15 @@ def _rows_of(truth: Any, index: EraIndex, ids: tuple[str, Any]) -> Any:
     return slice(None)
 
 
-def _rows_by_id(truth: Any, index: EraIndex, owner: str, wanted: Any) -> Any:
+def _ids_of_truth(truth: Any) -> tuple[str, Any]:
+    """Return what tells its rows apart, as `ids_of` does."""
     import pandas as pd
 
-    known = pd.Index(truth.ids)
-    rows = known.get_indexer(wanted)
+    return "truth", pd.Index(truth.ids, name="id")
+
+
+def _rows_by_id(truth: Any, index: EraIndex, owner: str, wanted: Any) -> Any:
+    rows = _ids_of_truth(truth)[1].get_indexer(wanted)
     if (rows < 0).any():
         first = wanted[int((rows < 0).argmax())]
         raise ValueError(

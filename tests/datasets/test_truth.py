@@ -1,5 +1,7 @@
 """What is behind a synthetic panel: its expectations, and its file."""
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
@@ -75,6 +77,26 @@ class TestExpectations:
         others = np.array([-1.6449, -0.6745, 0.6745, 1.6449])
         assert targets[0] == pytest.approx(ndtr((1 - others) / 2).mean(), abs=0.003)
 
+    @pytest.mark.parametrize(
+        "volatility", [0.05, 0.1]
+    )  # of panels: .1 over all signals
+    def test_against_exact_probabilities_where_rows_share_a_return(self, volatility):
+        rng = np.random.default_rng(0)
+        signals = rng.normal(size=(2, 30))
+        signals -= signals.mean(axis=1, keepdims=True)
+        mean, signal = 0.2 * signals.sum(axis=0), signals[1]
+        values = standard_powers(bin_rows(mean[None], TARGET_SHARES)[0] / 4)
+        values.sort()
+        nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+        exact = sum(
+            weight * probabilities_of_ranks(mean + volatility * node * signal) @ values
+            for node, weight in zip(nodes, weights / weights.sum(), strict=True)
+        )
+        found = expected_targets(mean, (volatility * signal) ** 2, 1.0)[1]
+        assert mean @ found == pytest.approx(mean @ exact, rel=0.003)
+        unshared = expected_targets(mean, np.zeros(30), 1.0)[1]
+        assert mean @ unshared > mean @ exact
+
     @pytest.mark.parametrize("n", [5, 6, 9, 10, 30, 501])
     @pytest.mark.parametrize("scale", [1e-6, 1.0, 30.0])
     def test_the_rows_of_an_era_share_what_there_is(self, n, scale):
@@ -141,8 +163,12 @@ class TestRows:
 
     @pytest.mark.parametrize("name", ARRAYS)
     def test_nobody_writes_into_it(self, made, name):
-        with pytest.raises(ValueError, match="read-only"):
-            getattr(made[1], name)[:] = 0
+        truth = made[1]
+        again = pickle.loads(pickle.dumps(truth))
+        assert_same(again, truth)
+        for each in (truth, again, truth.select(first=2)):
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(each, name)[:] = 0
 
     @pytest.mark.parametrize(
         "chosen", [{"first": 3}, {"eras": ["0002", 5]}, {"every": 2, "last": 5}]
