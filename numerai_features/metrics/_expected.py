@@ -155,7 +155,8 @@ def expected_scores(
     check_metric(metric, METRICS, given)
     ids = ids_of(prediction=prediction, eras=eras)
     if metric == "bmc":
-        wanted = ids if ids[1] is not None else _ids_of_truth(truth)
+        tells = ids[1] is not None and holds_ids(ids[1])  # and does not count rows
+        wanted = ids if tells else _ids_of_truth(truth)
         given["benchmark"] = by_id(benchmark, "benchmark", wanted)
     check_same_rows(prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
