@@ -356,7 +356,7 @@ def test_what_is_no_truth(case):
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize(
     ("rows_per_era", "n_eras", "n"),
-    [(50, 20, 20_000), (200, 20, 6000), (1000, 20, 2000)],
+    [(50, 20, 40_000), (200, 20, 6000), (1000, 20, 2000)],
 )
 @pytest.mark.usefixtures("strong")
 def test_agreement_within_three_thousandths(structure, rows_per_era, n_eras, n):
