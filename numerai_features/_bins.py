@@ -110,11 +110,18 @@ def bin_rows(values: NDArray[Any], shares: Sequence[float]) -> NDArray[np.int8]:
 
     A bin whose share rounds to 0 values is empty.
     """
-    n = values.shape[1]
-    cuts = np.round(np.cumsum(shares[:-1]) * n).astype(int)
-    cuts = cuts[cuts < n]
+    cuts = bin_cuts(values.shape[1], shares)
+    cuts = cuts[cuts < values.shape[1]]
     edges = np.partition(values, cuts, axis=1)[:, cuts]
     bins = np.zeros(values.shape, np.int8)
     for j in range(len(cuts)):
         bins += values >= edges[:, j : j + 1]
     return bins
+
+
+def bin_cuts(n: int, shares: Sequence[float]) -> NDArray[np.int64]:
+    """Return how many of n ranked values lie below the edge of each bin but the first.
+
+    They are whole numbers: with 50 values, a share of .05 is 2 of them.
+    """
+    return np.round(np.cumsum(shares[:-1]) * n).astype(np.int64)

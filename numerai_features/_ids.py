@@ -107,7 +107,7 @@ def match_ids(reference: Any, name: str, **owners: Any) -> Any:
         If a frame has ids and no other table has, if ids are missing, or if two tables
         have the same rows in different orders.
     """
-    owner, wanted = _first_ids(owners)
+    owner, wanted = first_ids(owners)
     column = one_reference(reference, name)
     rows = index_of(column)
     if rows is None or not holds_ids(rows):
@@ -135,7 +135,7 @@ def check_as_many(reference: Any, name: str, n_rows: int, owner: str) -> None:
         )
 
 
-def _first_ids(tables: dict[str, Any]) -> tuple[str, Any]:
+def first_ids(tables: dict[str, Any]) -> tuple[str, Any]:
     """Return the name and the index of the first table that is indexed by id."""
     for name, table in tables.items():
         rows = index_of(table)

@@ -4,7 +4,8 @@ from numerai_features.datasets._metadata import NumeraiMetadata
 from numerai_features.datasets._panel import EraPanel
 from numerai_features.datasets._panel_writer import PanelWriter
 from numerai_features.datasets._parquet import read_numerai
-from numerai_features.datasets._synthetic import SyntheticTruth, make_era_panel
+from numerai_features.datasets._synthetic import make_era_panel
+from numerai_features.datasets._truth import SyntheticTruth
 
 __all__ = [
     "EraPanel",

@@ -1,6 +1,7 @@
 """Per-era scores, their summary and scorers, with Numerai's formulas."""
 
 from numerai_features.metrics._era_scores import era_scores
+from numerai_features.metrics._expected import expected_scores
 from numerai_features.metrics._interval import (
     MeanInterval,
     mean_interval,
@@ -17,6 +18,7 @@ __all__ = [
     "EraScorer",
     "MeanInterval",
     "era_scores",
+    "expected_scores",
     "make_era_scorer",
     "max_drawdown",
     "mean_interval",

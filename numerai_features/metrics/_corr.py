@@ -53,10 +53,15 @@ def era_corr(
             f"{likeness:.2f} with the original target, less than {_LEAST_LIKENESS}: a "
             "few rows outweigh all others"
         )
-    p = _unit(_normal_scores(predictions, power=True))
+    p = corr_directions(predictions)
     # not by BLAS, whose rounding of a score depends on the number of predictions
     scores: NDArray[np.float64] = (p * y).sum(axis=1)
     return np.clip(scores, -1, 1)
+
+
+def corr_directions(predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return predictions as CORR takes them: as rows, centred and of length 1."""
+    return _unit(_normal_scores(predictions, power=True))
 
 
 def corr_target(target: NDArray[np.float64]) -> NDArray[np.float64]:

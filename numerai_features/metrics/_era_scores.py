@@ -59,7 +59,7 @@ class TooManyFeatures(ValueError):
 
 _Rows = slice | NDArray[np.intp]
 _Array = NDArray[np.float64]
-_Score = Callable[["_Array | None", _Array, Any], _Array]
+Score = Callable[["_Array | None", _Array, Any], _Array]
 
 
 def era_scores(
@@ -171,21 +171,23 @@ def scores_by_era(
     if needed in _REFERENCES:
         column = match_ids(given[needed], needed, y=y, prediction=prediction, eras=eras)
         given |= {needed: column}
-    _check_same_rows(y=y, prediction=prediction, eras=eras, **given)
+    check_same_index(y=y, prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
     target = _known_target(y, len(values), metric)
     if target is not None and metric in _IN_QUARTERS:
         target = _in_quarters(target, metric)
     if needed == "features":
-        other: Any = _Features(given["features"], len(values))
+        other: Any = Features(given["features"], len(values))
     else:
         other = needed and reference_column(given[needed], index, needed)
     # For one era, threads of BLAS cost more than they save, even in FNC's products.
     # CORR does not use BLAS; finding the BLAS libraries would take as long as 20 eras.
     with nullcontext() if metric in _WITHOUT_BLAS else blas_threads(1):
-        scores = _score_eras(index, target, values, other, metric, keep_few)
-    return _as_pandas(scores, names, metric)
+        scores = score_eras(
+            index, target, values, other, _SCORES[metric], keep_few=keep_few
+        )
+    return as_pandas(scores, names, metric)
 
 
 def check_metric(
@@ -266,7 +268,7 @@ def one_column(predicted: Any) -> NDArray[Any]:
     return prediction.reshape(-1)
 
 
-def _check_same_rows(**tables: Any) -> None:
+def check_same_index(**tables: Any) -> None:
     """Raise if two pandas objects are indexed by different ids.
 
     All arguments are matched by position. A default index does not identify rows, so it
@@ -342,7 +344,7 @@ def _in_quarters(target: NDArray[np.float64], metric: str) -> NDArray[np.float64
     return np.clip(target, 0, 1)
 
 
-class _Features:
+class Features:
     """A table of features whose missing cells are filled one era at a time."""
 
     def __init__(self, features: Any, n_rows: int) -> None:
@@ -366,18 +368,34 @@ class _Features:
         return block if self.fill is None else fill_missing(block, self.fill)
 
 
-def _score_eras(
+def score_eras(
     index: EraIndex,
     target: NDArray[np.float64] | None,
     values: NDArray[Any],
     other: Any,
-    metric: str,
-    keep_few: bool,
+    score: Score,
+    *,
+    keep_few: bool = False,
+    keep_constant: bool = False,
 ) -> dict[Any, NDArray[np.float64]]:
-    """Return the scores of each era that can be scored, by its number or name."""
-    score = _SCORES[metric]
+    """Return the scores of each era that can be scored, by its number or name.
+
+    Parameters
+    ----------
+    index : EraIndex
+    target : ndarray of shape (n_rows,) or None
+    values : ndarray of shape (n_rows, n_predictions)
+    other : ndarray, object with rows, or None
+        What the score needs beside them.
+    score : callable
+        Scores one era: target, predictions (none of them constant) and other.
+    keep_few : bool, default=False
+        As in `scores_by_era`.
+    keep_constant : bool, default=False
+        Whether eras with a constant target are scored, too.
+    """
     scores, few = {}, []
-    for era, rows in scorable_eras(index, target, other):
+    for era, rows in scorable_eras(index, target, other, keep_constant):
         truth = None if target is None else target[rows]
         block = np.asarray(values[rows], dtype=np.float64)
         moves = block.max(axis=0) > block.min(axis=0)
@@ -403,7 +421,10 @@ def _score_eras(
 
 
 def scorable_eras(
-    index: EraIndex, target: NDArray[np.float64] | None, other: Any
+    index: EraIndex,
+    target: NDArray[np.float64] | None,
+    other: Any,
+    keep_constant: bool = False,
 ) -> Iterator[tuple[Any, _Rows]]:
     """Yield the number, or name, and the rows of each era that can be scored."""
     reference = other if isinstance(other, np.ndarray) else None
@@ -421,7 +442,8 @@ def scorable_eras(
                 "(or all, which leaves the era out) can be missing. Check that it was "
                 "aligned by id."
             )
-        if _length(rows) >= 2 and _varies(target, rows) and _varies(reference, rows):
+        known = [reference] if keep_constant else [target, reference]
+        if _length(rows) >= 2 and all(_varies(values, rows) for values in known):
             yield era, rows
 
 
@@ -450,7 +472,7 @@ def _varies(values: NDArray[np.float64] | None, rows: _Rows) -> bool:
 
 
 def _score_era(
-    score: _Score, target: Any, predictions: _Array, other: Any, era: Any
+    score: Score, target: Any, predictions: _Array, other: Any, era: Any
 ) -> _Array:
     """Score one era; numerai_tools checks its input with bare assertions."""
     try:
@@ -466,7 +488,7 @@ def _corr(target: Any, predictions: _Array, _: Any) -> _Array:
     return era_corr(target, predictions)
 
 
-def _contribution(target: Any, predictions: _Array, other: Any) -> _Array:
+def contribution(target: Any, predictions: _Array, other: Any) -> _Array:
     import pandas as pd
     from numerai_tools.scoring import correlation_contribution
 
@@ -476,13 +498,18 @@ def _contribution(target: Any, predictions: _Array, other: Any) -> _Array:
 
 
 def _neutral_corr(target: Any, predictions: _Array, other: Any) -> _Array:
-    if other.shape[1] + 1 >= len(predictions):
+    check_few_features(predictions, other)
+    return era_fnc(target, predictions, other)
+
+
+def check_few_features(predictions: _Array, features: NDArray[Any]) -> None:
+    """Raise if an era has too few rows for its features."""
+    if features.shape[1] + 1 >= len(predictions):
         raise TooManyFeatures(
             "metric='fnc' needs more rows in an era than features, else nothing is "
             f"left of the prediction; got {len(predictions)} rows and "
-            f"{other.shape[1]} features. Pass fewer features."
+            f"{features.shape[1]} features. Pass fewer features."
         )
-    return era_fnc(target, predictions, other)
 
 
 def _reference_corr(_: Any, predictions: _Array, other: Any) -> _Array:
@@ -507,17 +534,17 @@ def _max_exposure(_: Any, predictions: _Array, other: Any) -> _Array:
     return np.where(np.isinf(largest), np.nan, np.minimum(largest, 1.0))
 
 
-_SCORES: dict[str, _Score] = {
+_SCORES: dict[str, Score] = {
     "corr": _corr,
-    "mmc": _contribution,
-    "bmc": _contribution,
+    "mmc": contribution,
+    "bmc": contribution,
     "fnc": _neutral_corr,
     "max_exposure": _max_exposure,
     "benchmark_corr": _reference_corr,
 }
 
 
-def _as_pandas(
+def as_pandas(
     scores: dict[Any, NDArray[np.float64]], names: list[Any] | None, metric: str
 ) -> pd.Series[float] | pd.DataFrame:
     import pandas as pd

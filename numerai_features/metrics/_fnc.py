@@ -1,12 +1,14 @@
-"""FNC of an era, all predictions at once, where numerai_tools would find the same.
+"""FNC of an era, all predictions at once, equal to that of numerai_tools.
 
-`numerai_tools.scoring.feature_neutral_corr` takes the singular values of the features,
-most of its time, to leave out those that are nearly zero. Here a Cholesky factor tells
-that there are none of these. Where there may be some, and where rounding decides which
-of two rows is the higher one, numerai_tools is asked.
+`numerai_tools.scoring.feature_neutral_corr` spends most of its time on the singular
+values of the features, to leave out those that are nearly zero. Here a Cholesky factor
+shows that there are none. Where there may be some, or where rounding may decide which
+of two rows is higher, numerai_tools computes the result.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +46,21 @@ def era_fnc(
     -------
     ndarray of shape (n_predictions,)
     """
+    return era_corr(target, neutral_predictions(predictions, features))
+
+
+def neutral_predictions(
+    predictions: _Array, features: NDArray[np.generic]
+) -> NDArray[Any]:
+    """Return what features and a constant leave of one era's predictions made normal.
+
+    Parameters and what they must be are those of `era_fnc`. The result has the shape
+    of `predictions`, and is known but for a factor of each column.
+    """
     neutral = _neutral(normal_scores(predictions), features)
     if neutral is None or _least_gap(neutral) < _LEAST_GAP:
-        return _by_numerai_tools(target, predictions, features)
-    return era_corr(target, neutral)
+        return _by_numerai_tools(predictions, features)
+    return neutral
 
 
 def _neutral(values: _Array, features: NDArray[np.generic]) -> _Array | None:
@@ -79,10 +92,11 @@ def _least_gap(values: _Array) -> float:
 
 
 def _by_numerai_tools(
-    target: _Array, predictions: _Array, features: NDArray[np.generic]
-) -> _Array:
+    predictions: _Array, features: NDArray[np.generic]
+) -> NDArray[Any]:
     import pandas as pd
-    from numerai_tools.scoring import feature_neutral_corr
+    from numerai_tools.scoring import (
+        tie_kept_rank__gaussianize__neutralize__variance_normalize as neutralize,
+    )
 
-    frame, truth = pd.DataFrame(predictions), pd.Series(target, name="target")
-    return np.asarray(feature_neutral_corr(frame, pd.DataFrame(features), truth))
+    return np.asarray(neutralize(pd.DataFrame(predictions), pd.DataFrame(features)))

@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -185,6 +187,24 @@ def test_the_same_seed_gives_the_same_panel_on_disk_and_in_memory(tmp_path):
     other = make_era_panel(6, 40, random_state=8)
     assert (other.X != memory.X).mean() > 0.5
     assert len(np.unique(memory.ids)) == memory.n_rows
+
+
+@pytest.mark.parametrize(
+    ("structure", "features", "targets"),
+    [
+        ("linear", 3063057996, 1944446839),
+        ("curved", 2618440241, 1944446839),
+        ("none", 4070146083, 1416194760),
+    ],
+)
+def test_a_seed_gives_the_panel_that_it_always_gave(structure, features, targets):
+    panel = make_era_panel(
+        6, (20, 40), 30, 4, structure=structure, missing_share=0.2, random_state=3
+    )
+    assert zlib.crc32(panel.X.tobytes()) == features
+    assert zlib.crc32(panel.targets.tobytes()) == targets
+    assert zlib.crc32(panel.eras.tobytes()) == 2123184148
+    assert zlib.crc32("".join(panel.ids).encode()) == 2299177934
 
 
 @pytest.mark.parametrize(
