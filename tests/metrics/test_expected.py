@@ -318,7 +318,7 @@ def test_rows_that_are_not_those_of_the_truth(case):
         ({"metric": "mmc"}, "metric must be one of 'corr', 'bmc', 'fnc'; got 'mmc'"),
         ({"metric": "bmc"}, "metric='bmc' needs benchmark, which is None"),
         ({"metric": "fnc"}, "metric='fnc' needs features, which is None"),
-        ({"features": np.ones((9, 1))}, "features was passed, but metric='corr' does not"),
+        ({"features": np.ones((9, 1))}, "features was passed, but metric='corr'"),
         (
             {"target": "target_alpha_6"},
             r"target must be one of 'target_alpha_20', 'target_alpha_60'; got "
