@@ -25,10 +25,10 @@ columns. Colsample and the number of trees, and the ridge's penalty, are chosen 
 arm and structure in one way: the best mean of panels 0 to 4. Panels from 5 on are the
 report; no setting was chosen on them.
 
-Each fit is a line in ``benchmarks/worth.csv``. The script skips what is there, core
-arms first, and stops after ``--hours``. Arms are compared on the panels and seeds that
-both have. Each difference has two errors: of the seeds on the panels at hand, and of
-the draw of panels (a 95 % half-width, by Student's t).
+Each fit is a line in ``benchmarks/worth.csv``. The script skips what is there, does
+core arms first and second seeds last, and stops after ``--hours``. Arms are compared on
+the panels and seeds that both have. Each difference has two errors: of the seeds on the
+panels at hand, and of the draw of panels (a 95 % half-width, by Student's t).
 """
 
 import argparse
@@ -282,18 +282,19 @@ def work(structure, panel, seed, kind, until):
 
 
 def plan(args):
-    """Yield what is to be done, most wanted first."""
-    for group in args.arms:
-        stages = [[(panel, 0) for panel in TUNED_ON]]
-        reported = range(FIRST_REPORTED, FIRST_REPORTED + args.panels)
-        stages += [[(panel, seed) for panel in reported] for seed in range(args.seeds)]
-        for stage in stages:
-            yield [
-                (structure, panel, seed, kind)
-                for structure in args.structures
-                for panel, seed in stage
-                for kind in GROUPS[group]
-            ]
+    """Yield what is to be done, most wanted first; second seeds come last."""
+    reported = range(FIRST_REPORTED, FIRST_REPORTED + args.panels)
+    first = [[(panel, 0) for panel in TUNED_ON], [(panel, 0) for panel in reported]]
+    more = [[(panel, seed) for panel in reported] for seed in range(1, args.seeds)]
+    stages = [(group, stage) for group in args.arms for stage in first]
+    stages += [(group, stage) for stage in more for group in args.arms]
+    for group, stage in stages:
+        yield [
+            (structure, panel, seed, kind)
+            for structure in args.structures
+            for panel, seed in stage
+            for kind in GROUPS[group]
+        ]
 
 
 def differences(lines, structure, model):
