@@ -83,11 +83,11 @@ def parquet(tmp_path):
         ),
         (
             "[cv]\nscheme = 'k-fold'\ntest_eras = 4",
-            r"line 3: cv\.test_eras: goes with scheme =",
+            r"line 3: cv\.test_eras: needs scheme =",
         ),
         (
             "[cv]\nscheme = 'k-fold'\nfirst_test_era = '0575'",
-            r"line 3: cv\.first_test_era: goes with scheme =",
+            r"line 3: cv\.first_test_era: needs scheme =",
         ),
         (
             "[cv]\nmin_train_eras = 9\nmax_train_eras = 8",
@@ -195,7 +195,7 @@ def test_each_problem_names_line_key_and_what_is_allowed(write, text, message):
         ("[data.synthetic]\nstructure = 'x'", r'line 2: .*"linear" or "curved" or "no'),
         (
             "[data]\nmetadata = 'a'\n[data.synthetic]",
-            r"line 2: data\.metadata: goes wi",
+            r"line 2: data\.metadata: is allowed wi",
         ),
         (
             "[data]\nfiles = ['b.parquet']",
@@ -318,8 +318,8 @@ def test_misspelt_parameters_of_trees(write, library, params, told, trusted):
     [
         ([None, 1], r"got \[null, 1\]; a list cannot hold None"),
         ([[1], [0, None]], "a list cannot hold None"),
-        (float("nan"), "got NaN; expected a number, and NaN is none"),
-        ([0.0, float("nan")], "expected a number, and NaN is none"),
+        (float("nan"), "got NaN; expected a number that is not NaN"),
+        ([0.0, float("nan")], "expected a number that is not NaN"),
     ],
 )
 def test_what_toml_or_trees_cannot_hold(value, told):
