@@ -298,7 +298,7 @@ def test_files_are_relative_to_the_experiment_file(write, parquet, tmp_path):
         (
             "lightgbm",
             "bagging_seed = 1\nseed = 2",
-            "seed: is 'random_state', which is ",
+            "seed: is an alias of 'random_state', which is ",
         ),
         ("lightgbm", "num_threads = 2", "num_threads: .* use model.n_jobs"),
         ("lightgbm", "device_type = 'gpu'", "device_type: .* use model.device"),
