@@ -613,8 +613,8 @@ class TestTrust:
             ("save_binary = true", "save_binary: reaches"),
             ("some_new_file = 'a.txt'", "some_new_file: is not known to take text"),
             ("some_new_files = [['a.txt']]", "some_new_files: is not known to take"),
-            ("objective = 'l2 machines=a:1'", "objective: has a space or a sign"),
-            ("metric = ['l2', 'x/y']", "metric: has a space or a sign"),
+            ("objective = 'l2 machines=a:1'", "objective: has a space or a char"),
+            ("metric = ['l2', 'x/y']", "metric: has a space or a char"),
             ("'n=1 machines' = 3", "n=1 machines: is not a parameter's name"),
             ("metric = ['l2', {k = 'v num_leaves=4 x'}]", "metric: holds a dict"),
             ("metric = [['l2', [{}]]]", "metric: holds a dict"),
@@ -623,7 +623,7 @@ class TestTrust:
     )
     def test_params_that_reach_further(self, write, library, param, message):
         text = f"{SYNTHETIC}[model]\nlibrary = '{library}'\n[model.params]\n{param}\n"
-        told = rf"line 6: model\.params\.{message}.*trusted=True \(--trusted in the"
+        told = rf"line 6: model\.params\.{message}.*trusted=True \(--trusted on the"
         with pytest.raises(ExperimentError, match=told):
             Experiment.from_file(write(text))
         with pytest.raises(ExperimentError, match=f"model.params.{message}"):
