@@ -68,7 +68,8 @@ def _above(mean: _Array, shared: _Array, noise: float, n_above: Any) -> _Array:
     edge = _edges(mean, sd, n_above)
     above = ndtr((mean - edge) / sd)
     density = np.exp(-(((mean - edge) / sd) ** 2) / 2) / (np.sqrt(2 * np.pi) * sd)
-    slope = density.mean(axis=1, keepdims=True) * (n - 1)  # of the others above
+    # How fast the expected number of other rows above an edge falls with the edge.
+    slope = density.mean(axis=1, keepdims=True) * (n - 1)
     lower = (above - above.mean(axis=1, keepdims=True)) / slope
     moves = (above * (1 - above)).mean(axis=1, keepdims=True) * (n - 1) / slope**2
     centre, spread = mean + lower, np.sqrt(sd**2 + moves)

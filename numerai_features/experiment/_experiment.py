@@ -83,7 +83,7 @@ class Experiment:
             paths are relative to its own folder, except for ``output.folder``.
         output : path, default=None
             Output folder, relative to the current folder; overrides the file's
-            ``output.folder``. Without both it is ``runs/`` and the name of the file.
+            ``output.folder``. If neither is set, it is ``runs/`` and the file's name.
         trusted : bool, default=False
             Whether the file may set parameters that can reach other machines, or files
             outside its folders: a tree library's parameters such as ``machines`` or
@@ -137,7 +137,8 @@ class Experiment:
             Base folder of relative data paths.
         output : path, default=None
             Output folder, relative to the current folder; overrides
-            ``mapping["output"]["folder"]``. Without both it is ``runs/experiment``.
+            ``mapping["output"]["folder"]``. If neither is set, it is
+            ``runs/experiment``.
         trusted : bool, default=False
             Whether the mapping may set parameters that can reach other machines, or
             files outside its folders: a tree library's parameters such as ``machines``

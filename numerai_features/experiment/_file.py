@@ -31,10 +31,7 @@ def read_toml(file: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # ValueError: not UTF-8, or a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ExperimentError(f"{file} cannot be read: {reason}.") from error
     try:

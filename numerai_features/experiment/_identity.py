@@ -59,7 +59,7 @@ def shared_settings(settings: Settings) -> Settings:
 def own_settings(settings: Settings, arm: str) -> Settings:
     """Return the settings of the arms that the results of this arm depend on.
 
-    The number of random columns is that of the most latents of an arm, so random
+    The number of random columns is the largest number of latents of any arm, so random
     columns depend on all embedders.
     """
     latents, models = (settings.get(table, {}) for table in _TABLES_OF_ARMS)

@@ -91,7 +91,7 @@ def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> int |
     else:
         if data["metadata"] is not None:
             message = (
-                "is allowed with data.files only; synthetic data have no metadata."
+                "is allowed only with data.files; synthetic data have no metadata."
             )
             problems.append((("data", "metadata"), message))
         if isinstance(chosen, str) and chosen != "all":

@@ -95,7 +95,7 @@ def _tasks(
 
 
 def _fit(fits: FoldFits, arm: str, store: FoldStore, tell: Tell) -> ArmResult:
-    """Fit an arm; the number of random columns is the fold's largest of latents."""
+    """Fit an arm; random columns match the largest number of latents in the fold."""
     n_random = 0
     if arm == RANDOM:
         embedders = embedders_of(fits.experiment.tables)

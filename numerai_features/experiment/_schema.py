@@ -18,7 +18,7 @@ KeyPath = tuple[str, ...]
 Problems = list[tuple[KeyPath, str]]
 
 WINDOW = ("test_eras", "first_test_era", "min_train_eras", "max_train_eras")
-"""Fields of ``[cv]`` that are allowed with walk-forward only."""
+"""Fields of ``[cv]`` that are allowed only with walk-forward."""
 
 _WORDS: dict[type, str] = {
     bool: "true or false",
@@ -346,8 +346,8 @@ EXPERIMENT = Table(
                     choices=("none", "int8", "uint8"),
                 ),
                 "random_columns": Field(
-                    "whether to add an arm with random columns, as many as the most "
-                    "latents of an arm",
+                    "whether to add an arm with random columns, whose number is the "
+                    "largest number of latents of any arm",
                     (bool,),
                     True,
                 ),
@@ -369,7 +369,7 @@ EXPERIMENT = Table(
                     choices=("lightgbm", "xgboost"),
                 ),
                 "preset": Field(
-                    "name of Numerai's published parameters",
+                    "set of Numerai's published parameters",
                     default="small",
                     choices=("small", "large", "deep"),
                 ),

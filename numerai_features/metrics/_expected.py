@@ -265,7 +265,7 @@ def _check_eras(eras: NDArray[Any], index: EraIndex) -> None:
 
 
 def _expected_corr(target: Any, predictions: NDArray[Any], _: Any) -> NDArray[Any]:
-    # multiply, then sum over rows, as in `era_corr`
+    # not by BLAS, as in `era_corr`
     sums = (corr_directions(predictions) * target).sum(axis=1)
     return np.asarray(sums / np.sqrt(len(target)))
 

@@ -195,7 +195,7 @@ def test_each_problem_names_line_key_and_what_is_allowed(write, text, message):
         ("[data.synthetic]\nstructure = 'x'", r'line 2: .*"linear" or "curved" or "no'),
         (
             "[data]\nmetadata = 'a'\n[data.synthetic]",
-            r"line 2: data\.metadata: is allowed wi",
+            r"line 2: data\.metadata: is allowed only with",
         ),
         (
             "[data]\nfiles = ['b.parquet']",
