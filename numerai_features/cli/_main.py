@@ -33,7 +33,7 @@ def program() -> None:
     listen()
     try:
         status = main()
-    except KeyboardInterrupt:  # outside of the handlers of main
+    except KeyboardInterrupt:  # outside the block in which main handles it
         status = INTERRUPTED
     ignore_ctrl_c()
     sys.exit(status)
@@ -42,10 +42,10 @@ def program() -> None:
 def sleep_sooner() -> None:
     """Let idle OpenMP threads, which train trees, sleep soon instead of spinning.
 
-    By default they wait for each other in a busy loop. If other processes need the same
-    cores, that loop takes cores from the threads that it waits for: training took 2 to
-    12 times as long. The libraries read these variables when they are loaded; values
-    that the user has set are kept.
+    By default, idle threads wait in a busy loop. If other processes need the same
+    cores, the loop takes cores from the threads that it waits for: training took 2 to
+    12 times as long. The OpenMP libraries read these environment variables when they
+    are loaded. Values that the user has set are kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's; 300,000 by default
@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _is_told(error: Exception) -> bool:
-    """Whether the message alone is enough; pyarrow's errors share no builtin base."""
+    """Whether to print only the message; pyarrow's errors share no builtin base."""
     arrow = sys.modules.get("pyarrow")
     return isinstance(error, _TOLD) or (
         arrow is not None and isinstance(error, arrow.ArrowException)
@@ -101,7 +101,7 @@ def _is_told(error: Exception) -> bool:
 
 def _end(how: str, status: int) -> int:
     print(
-        f"\n{how}. Finished results are kept: the same command resumes from there.",
+        f"\n{how}. Finished fits are kept: the same command resumes from there.",
         file=sys.stderr,
     )
     return status
@@ -121,7 +121,8 @@ def _checked(argv: Sequence[str] | None) -> list[str] | None:
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="numerai-features",
-        description="Latent features, more rows and honest validation for Numerai.",
+        description="Latent features, more rows and honest, era-aware validation for "
+        "Numerai.",
     )
     version = f"numerai-features {__version__}"
     parser.add_argument("--version", action="version", version=version)

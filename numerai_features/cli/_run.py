@@ -18,7 +18,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Train the same model on the original features, on originals plus latents, and "
         "on originals plus random columns, over the same folds of eras. Finished fits "
-        "are kept: after Ctrl-C the same command resumes."
+        "are kept: after Ctrl-C, the same command resumes."
     )
     parser.epilog = f"Contents of an experiment file:\n\n{describe(EXPERIMENT)}"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -26,15 +26,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trusted",
         action="store_true",
-        help="allow settings that can reach other machines, or files elsewhere",
+        help="allow settings that can access other machines, or files outside the "
+        "experiment's folders",
     )
-    _add_common(parser, "folder of the results (overrides output.folder of the file)")
+    _add_common(parser, "output folder (overrides output.folder of the file)")
 
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``demo``."""
     parser.description = "Run a comparison on a synthetic panel, in a minute or two."
-    _add_common(parser, "folder of the results (default: runs/demo)")
+    _add_common(parser, "output folder (default: runs/demo)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> None:
-    """Run the experiment that comes with the package."""
+    """Run the experiment that is included in the package."""
     with as_file(_DEMO) as file:
         _run_file(file, arguments, trusted=False)
 
@@ -58,7 +59,7 @@ def _run_file(
     file: str | os.PathLike[str], arguments: argparse.Namespace, *, trusted: bool
 ) -> None:
     start = time.perf_counter()
-    if not arguments.quiet:  # what follows imports libraries, which takes seconds
+    if not arguments.quiet:  # the next lines import libraries, which takes seconds
         print(f"Reading {os.fspath(file)}", flush=True)
     experiment = Experiment.from_file(file, arguments.output, trusted=trusted)
     result = experiment.run(verbose=not arguments.quiet)

@@ -18,11 +18,11 @@ _ONE_PRESS = 2.0  # seconds in which a repeated Ctrl-C is ignored
 
 
 class Terminated(SystemExit):
-    """Raised on SIGTERM: whatever runs ends as if interrupted."""
+    """Raised on SIGTERM, so that the command ends as after Ctrl-C."""
 
 
 def listen() -> dict[int, Any]:
-    """Let Ctrl-C raise once even if pressed repeatedly, and let SIGTERM raise, too.
+    """Make Ctrl-C raise once, even if pressed repeatedly, and SIGTERM raise, too.
 
     Only Python's default handlers are replaced, and only in the main thread.
 

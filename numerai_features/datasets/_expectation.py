@@ -1,7 +1,7 @@
-"""What a ranked target is expected to be, for rows of which the market is known.
+"""Expectation of a ranked target over all draws of a synthetic market.
 
-An era's returns are ranked into bins of fixed numbers of rows. So all that is needed is
-the probability that a row is above each edge.
+An era's returns are ranked into bins with fixed numbers of rows. So the expectation
+follows from the probabilities that a row is above each edge between bins.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from numerai_features._bins import TARGET_SHARES, bin_cuts
 _Array = NDArray[np.float64]
 
 _VALUES = np.linspace(0, 1, len(TARGET_SHARES))  # of a target's bins
-_STEPS = 100  # halvings alone need 60
-_CLOSE = 1e-10  # of a row
-_FAR = 9.0  # standard deviations: beyond them doubles have no tail
+_STEPS = 100  # bisection alone needs 60
+_CLOSE = 1e-10  # tolerance of the expected number of rows
+_FAR = 9.0  # standard deviations beyond which the normal tail is negligible
 
 
 def expected_targets(
     mean: _Array, shared: _Array, noise: float
 ) -> tuple[_Array, _Array]:
-    """Return what the target of each of an era's rows is over draws of the market.
+    """Return the expected target of each row of an era, over draws of the market.
 
     Parameters
     ----------
     mean, shared : ndarray of shape (n_rows,)
-        The mean of each row's return, and its variance by what other rows earn, too:
-        factor returns. Both are of signals centred over the rows.
+        The mean of each row's return, and the variance that factor returns, which rows
+        share, add to it. Both are computed from signals centred over the rows.
     noise : float
         The variance of each row's own noise.
 
     Returns
     -------
     targets : ndarray of shape (n_rows,)
-        Of the target, from 0 to 1.
+        Expectation of the target, from 0 to 1.
     corr_targets : ndarray of shape (n_rows,)
-        Of the target as CORR takes it: centred, raised to the power 1.5 with its sign,
-        centred and divided by its standard deviation. These depend on how many rows
-        each bin has, which no draw changes.
+        Expectation of the target as CORR transforms it: centred, raised to the power
+        1.5 with its sign, centred and divided by its standard deviation. The transform
+        depends on the number of rows in each bin, which is the same in all draws.
     """
     n = len(mean)
     cuts = bin_cuts(n, TARGET_SHARES)
@@ -56,19 +56,20 @@ def expected_targets(
 
 
 def _above(mean: _Array, shared: _Array, noise: float, n_above: Any) -> _Array:
-    """Return each row's probability to be among the highest, (n_counts, n_rows).
+    """Return each row's probability of being among the k highest, (n_counts, n_rows).
 
-    A row is among the highest k if its return is above that of all but k - 1 of the
-    others. Of many rows, that edge is the same for all, and hardly moves. Of few, it
-    moves with the others' noise; and it is the lower, the higher the row itself is
-    expected to be, for then it is missing among the others.
+    A row is among the k highest if its return is above that of all but k - 1 of the
+    other rows. With many rows, this edge is the same for all rows and nearly constant.
+    With few rows, it moves with the noise of the other rows. And it is lower for rows
+    with a higher expected return, because a row's edge depends on the other rows only.
     """
     n = len(mean)
     sd = np.sqrt(noise + shared)
     edge = _edges(mean, sd, n_above)
     above = ndtr((mean - edge) / sd)
     density = np.exp(-(((mean - edge) / sd) ** 2) / 2) / (np.sqrt(2 * np.pi) * sd)
-    slope = density.mean(axis=1, keepdims=True) * (n - 1)  # of the others' number
+    # How fast the expected number of other rows above an edge falls with the edge.
+    slope = density.mean(axis=1, keepdims=True) * (n - 1)
     lower = (above - above.mean(axis=1, keepdims=True)) / slope
     moves = (above * (1 - above)).mean(axis=1, keepdims=True) * (n - 1) / slope**2
     centre, spread = mean + lower, np.sqrt(sd**2 + moves)
@@ -77,7 +78,7 @@ def _above(mean: _Array, shared: _Array, noise: float, n_above: Any) -> _Array:
 
 
 def _edges(mean: Any, sd: Any, n_above: Any) -> _Array:
-    """Return the edges above which a number of rows is expected, (n_counts, 1)."""
+    """Return the edges with the given expected numbers of rows above, (n_counts, 1)."""
     n_above = np.asarray(n_above, np.float64)[:, None]
     shape = (len(n_above), np.shape(mean)[-1])
     mean, sd = np.broadcast_to(mean, shape), np.broadcast_to(sd, shape)
@@ -101,7 +102,7 @@ def _edges(mean: Any, sd: Any, n_above: Any) -> _Array:
 
 
 def _corr_values(counts: NDArray[np.int64]) -> _Array:
-    """Return each bin's value as CORR takes it, standardised over an era's rows."""
+    """Return each bin's value under CORR's transform, standardised over the rows."""
     share = counts / counts.sum()
     centred = _VALUES - share @ _VALUES
     powers = centred * np.sqrt(np.abs(centred))

@@ -1,4 +1,4 @@
-"""The market of a synthetic panel: what rows' signals earn, and what that comes to."""
+"""The market of a synthetic panel: returns of the rows, and their expectation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Market:
         surprise = rng.normal(size=(n_weeks, len(world.premia))) * moving
         self.weekly = surprise * world.volatility / np.sqrt(horizon)
         self.weekly += world.premia / horizon
-        # Per era of the window, a return has the variance 1 / horizon.
+        # In each era of the window, a return has the variance 1 / horizon.
         share = (world.volatility**2).sum() + (world.premia**2).sum()
         self.noise_sd = np.sqrt(max(1 - share, 0.1) / horizon)
         self.n_noises = 1 + int(self.families[-1]) + 1 + len(targets)
@@ -55,7 +55,7 @@ class Market:
             Counted from 0.
         signals : ndarray of shape (3 n_factors, n_rows)
         stocks : ndarray of shape (n_rows,), int
-            Who they are: a stock keeps its noise while windows overlap.
+            The stock of each row: its targets share noise where their windows overlap.
         """
         common = np.sqrt(1 - _FAMILY_NOISE - _OWN_NOISE)
         out = np.empty((len(self.horizons), len(stocks)), np.float32)
@@ -74,9 +74,9 @@ class Market:
     def expected(
         self, signals: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return what the targets of an era's rows are over all draws of the market.
+        """Return the expected targets of an era's rows, over all draws of the market.
 
-        It depends on premia and volatilities, but on nothing that was drawn here.
+        They depend on premia and volatilities, but not on this market's draw.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Numerai's ``features.json``: which features a set holds, and the targets' names."""
+"""Numerai's ``features.json``: the features of each set, and the target names."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from numerai_features.datasets._arguments import check_path, check_strings
 
 
 def check_known(wanted: Sequence[str], known: Sequence[str], *, what: str) -> None:
-    """Raise if a wanted name is not among the known ones, or is wanted twice.
+    """Raise if a requested name is unknown, or is requested twice.
 
     Parameters
     ----------
     wanted, known : sequence of str
-        Names asked for, and names there are.
+        The requested names, and all known names.
     what : str
-        What the message says of a strange name: ``"is no feature of this panel"``.
+        End of the sentence about an unknown name: ``"is no feature of this panel"``.
 
     Raises
     ------
     ValueError
-        The message names what is strange and suggests near names.
+        The message lists the unknown names and suggests similar ones.
     """
     present = set(known)
     strange = [n for n in wanted if not isinstance(n, str) or n not in present]
@@ -37,12 +37,12 @@ def check_known(wanted: Sequence[str], known: Sequence[str], *, what: str) -> No
         )
     if len(set(wanted)) < len(wanted):
         twice = next(name for i, name in enumerate(wanted) if name in wanted[:i])
-        raise ValueError(f"{twice!r} is asked for twice; name each column once.")
+        raise ValueError(f"{twice!r} is requested twice; name each column once.")
 
 
 @dataclass(frozen=True)
 class NumeraiMetadata:
-    """What ``features.json`` says of a version of the data.
+    """Contents of ``features.json`` for one version of the data.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class NumeraiMetadata:
             for name, names in self.feature_sets.items()
         }
         targets = tuple(check_strings(self.targets, "targets"))
-        object.__setattr__(self, "feature_sets", sets)  # what is kept is ours
+        object.__setattr__(self, "feature_sets", sets)  # a copy of the caller's
         object.__setattr__(self, "targets", targets)
 
     @classmethod
@@ -99,7 +99,7 @@ class NumeraiMetadata:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is not JSON, or not of this form.
+            If the file is not JSON, or lacks these keys.
         """
         path = check_path(path, "path")
         content = _read_json(path)
@@ -126,7 +126,7 @@ class NumeraiMetadata:
         Raises
         ------
         ValueError
-            If there is no such set; the message suggests near names.
+            If there is no such set; the message suggests similar names.
         """
         if not isinstance(name, str) or name not in self.feature_sets:
             sets = list(self.feature_sets)
@@ -146,12 +146,12 @@ def _read_json(path: Path) -> Any:
         ) from error
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"There is no {path}. Download features.json of the same data release as "
-            "the parquet files, or pass its path as metadata=."
+            f"There is no file {path}. Download the features.json of the same data "
+            "release as the parquet files, or pass its path as metadata=."
         ) from error
     except (ValueError, RecursionError) as error:  # JSON and unicode errors
         raise ValueError(
-            f"{path} is not JSON ({error}). It may be cut short: download it again."
+            f"{path} is not JSON ({error}). It may be truncated: download it again."
         ) from error
 
 

@@ -2,8 +2,8 @@
 
 It holds ``features.npy`` (int8, rows x features, C order), ``targets.npy`` (float32,
 rows x targets), ``eras.npy`` (int32 era numbers), ``ids.parquet`` (if the rows have
-ids) and ``panel.json``, a sealed file with the checksums of the others. The folder
-appears whole or not at all, so that an incomplete one is never read. A reader checks
+ids) and ``panel.json``, a sealed file with the checksums of the other files. The folder
+appears complete or not at all, so that an incomplete one is never read. A reader checks
 that no writer has replaced the folder meanwhile.
 """
 
@@ -103,7 +103,7 @@ class Source(NamedTuple):
         self._check_same()
 
     def _check_same(self) -> None:
-        """Raise if the folder now holds another panel."""
+        """Raise if another panel has replaced this one in its folder."""
         if _read_manifest(self.path)["checksums"] != self.checksums:
             raise ValueError(
                 f"{self.path} holds another panel now than when this one was opened. "
@@ -132,7 +132,7 @@ class Source(NamedTuple):
 
 
 def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, Any], Source]:
-    """Return the mapped arrays of a panel, its manifest and its source."""
+    """Return the memory-mapped arrays of a panel, its manifest and its source."""
     sweep(path)
     while True:
         wait = partial(_read_manifest, path)
@@ -149,9 +149,9 @@ def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, Any], Source]:
             except (ValueError, FileNotFoundError) as error:
                 problem = error
             # If another panel has replaced this one meanwhile, start again: the arrays,
-            # or the problem, may come from a mix of both. A manifest of the same
-            # content may be that of a third panel, written after the second; the file
-            # that is held is the same only if nothing has replaced it.
+            # or the problem, may come from a mix of both. Equal contents of the
+            # manifest do not prove that nothing was replaced: a third panel, written
+            # after the second, may equal the first. The open file proves it.
             if not _is_at(path / _MANIFEST, held):
                 continue
         if problem is not None:
@@ -189,7 +189,7 @@ def array_shapes(
 
 
 def may_replace(path: Path, *, overwrite: bool) -> Callable[[Path], None] | None:
-    """Return the `may_replace` of `whole_folder`: only panels may be replaced."""
+    """Return a check for `whole_folder` that allows it to replace panels only."""
     return partial(_check_panel_alone, path) if overwrite else None
 
 
@@ -227,7 +227,7 @@ def _check_panel_alone(path: Path, found: Path) -> None:
 
 
 def _is_ours(manifest: Path) -> bool:
-    """Whether this library wrote a manifest, even if it is damaged or of format 1."""
+    """Whether this library wrote a manifest; it may be damaged, or of format 1."""
     return begins_as_sealed(manifest) or _unsealed_version(manifest) is not None
 
 
@@ -241,9 +241,10 @@ def _unsealed_version(manifest: Path) -> Any:
 
 
 def check_space(folder: Path, path: Path, shapes: Shapes) -> None:
-    """Raise if the disk is too full: a write to a map of a full disk kills the process.
+    """Raise if the disk lacks the space for a panel.
 
-    The panel is written to `folder` and then moved to `path`.
+    The panel is written to `folder` and then moved to `path`. Without this check, a
+    write to a memory-mapped file on a full disk would kill the process.
     """
     needed = sum(
         math.prod(shape) * np.dtype(_DTYPES[name]).itemsize
@@ -295,9 +296,9 @@ def _reserve(file: Path) -> None:
 
 
 def _checksum(stream: IO[bytes]) -> int:
-    """Return a file's CRC-32: for 24 GB, four times as fast as BLAKE2.
+    """Return a file's CRC-32, which is four times as fast as BLAKE2 for 24 GB.
 
-    It detects accidental damage; the manifest that holds it is sealed.
+    It detects accidental damage. The manifest that holds it is sealed.
     """
     value = 0
     while chunk := stream.read(BLOCK_BYTES):
@@ -321,7 +322,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             record, _payload = read_sealed(file, kind="panel", same_version=False)
         except (FileNotFoundError, NotADirectoryError):
             if is_changing(path):
-                sweep(path)  # its writer may be dead
+                sweep(path)  # clean up if its writer was killed
                 time.sleep(0.01)
                 continue
             missing += 1
@@ -390,7 +391,7 @@ def _open_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _map_array(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Map a file copy-on-write: torch warns about read-only arrays."""
+    """Map a file copy-on-write, because torch warns about read-only arrays."""
     file = _require_file(path / f"{name}.npy")
     try:
         array = np.load(file, mmap_mode="c", allow_pickle=False)

@@ -1,4 +1,4 @@
-"""Numerai's parquet files into a panel, a batch of rows at a time."""
+"""Read Numerai's parquet files into a panel, one batch of rows at a time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from numerai_features.datasets._parquet_names import (
     tell_lost_ids,
 )
 
-_MOST_RUNS = 16  # above it, one copy by row index beats a copy for each run of rows
+_MOST_RUNS = 16  # above this, one copy by row index is faster than one copy per run
 _PADDING = 64
 
 
@@ -61,44 +61,46 @@ def read_numerai(
 ) -> EraPanel:
     """Read Numerai's parquet files into a panel.
 
-    Rows go from the files to the panel a batch at a time, as single bytes: the
-    memory needed is that of a batch (some 20 bytes a cell while it is decoded), and
-    some 130 bytes for each row of the files. The rows are sorted by era; within an
+    Rows are copied from the files to the panel in batches, with one byte per cell. The
+    memory needed is that of one batch (some 20 bytes per cell while it is decoded),
+    plus some 130 bytes for each row of the files. The rows are sorted by era; within an
     era they keep the order of the files.
 
     Parameters
     ----------
     files : path or sequence of paths
         ``train.parquet``, ``validation.parquet``, ``live.parquet`` of any v5
-        release, in any combination. Ids are the column ``id``, else the index that
-        pandas wrote, whatever its name, else ``ID`` or ``Id``.
+        release, in any combination. Ids are read from the column ``id``; otherwise
+        from the index that pandas wrote, whatever its name; otherwise from ``ID`` or
+        ``Id``.
     path : path, default=None
         Folder to write the panel to; None keeps it in memory.
     metadata : path or NumeraiMetadata, default=None
-        The ``features.json`` of the same release; None is the one beside the first
+        The ``features.json`` of the same release; None uses the one beside the first
         file.
     features : str or sequence of str, default="all"
         Name of a feature set (``"small"``, ``"medium"``, ``"all"``, ...), or
-        feature names, in the order that the panel shall have.
+        feature names, in the order of the panel's columns.
     targets : sequence of str, default=None
-        Target names; None is those in the metadata that the files have. Any column
-        of numbers that is no feature may be named. A target that a file lacks is NaN
-        in its rows.
+        Target names; None reads all targets of the metadata that the files have. Any
+        numeric column that is not a feature can be a target. If a file lacks a target,
+        the target is NaN in the file's rows.
     eras : iterable of labels or numbers, default=None
-        Eras to keep; None is all.
+        Eras to keep; None keeps all.
     every : int, default=1
         Keep every n-th of those eras, by position among the sorted eras of all
         files together, as in ``eras[::4]``.
     missing : {"middle", "raise"}, default="middle"
-        What to do with a missing feature value: put the middle bin, 2, and count it
-        in ``panel.info["n_missing"]``, or raise.
+        How to handle missing feature values: replace them by the middle bin, 2, and
+        count them in ``panel.info["n_missing"]``; or raise.
     overwrite : bool, default=False
-        Whether to replace a panel at `path`; a folder that holds anything but the
-        files of a panel is never replaced.
+        Whether to replace a panel at `path`. A folder with any files other than a
+        panel's is never replaced.
     info : dict, default=None
-        What to keep with the panel, besides; anything JSON can hold.
+        Additional information to store with the panel; anything that JSON can hold.
     batch_rows : int, default=8192
-        Rows decoded at a time. More need more memory and are no faster.
+        Number of rows decoded at a time. Larger batches need more memory and are not
+        faster.
     verbose : bool, default=True
         Whether to show a progress bar.
 
@@ -106,17 +108,17 @@ def read_numerai(
     -------
     EraPanel
         Its ``info`` holds the names of the ``files``, ``n_missing``, and the
-        ``feature_set`` where one was asked for.
+        ``feature_set`` if `features` is the name of one.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError
         If there is no such file, or it is a folder.
     FileExistsError
-        If there is something at `path` that is not to be overwritten.
+        If `path` exists and may not be overwritten.
     ValueError
-        If a file is cut short, lacks a column, or holds a feature value other than
-        0 to 4 or an infinite target; if an id is there twice; if a name is unknown.
+        If a file is truncated, lacks a column, or holds a feature value other than
+        0 to 4 or an infinite target; if an id occurs twice; if a name is unknown.
 
     Examples
     --------
@@ -186,7 +188,7 @@ class _Keys:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where the rows of the files go.
+    """The row of the panel for each row of the files.
 
     Attributes
     ----------
@@ -194,9 +196,9 @@ class _Plan:
     numbers : list of ndarray of shape (n_rows_of_file,), int32
         Era number of each row.
     places : list of ndarray of shape (n_rows_of_file,), int64
-        Row of the panel for each row of a file; -1 where it is left out.
+        Row of the panel for each row of a file; -1 for rows that are left out.
     n_rows : int
-        Rows of the panel.
+        Number of rows of the panel.
     """
 
     keys: list[_Keys]
@@ -223,7 +225,7 @@ def _read_keys(file: Path) -> _Keys:
         id_column = find_id_column(parquet.schema_arrow, file)
         wanted = [ERA_COLUMN] if id_column is None else [ERA_COLUMN, id_column]
         table = parquet.read(columns=wanted)
-        table.validate(full=True)  # texts of damaged bytes are told here
+        table.validate(full=True)  # raises if text is not valid UTF-8
         ids = None
         if id_column is None:
             tell_lost_ids(parquet, file)
@@ -264,13 +266,13 @@ def _check_ids(keys: list[_Keys]) -> None:
     without = [key.file for key in keys if key.ids is None]
     if without and len(without) < len(keys):
         raise ValueError(
-            f"{without[0]} has no ids, other files have. Read files of one kind, or "
-            "write it again with its index 'id'."
+            f"{without[0]} has no ids, but other files do. Read files of one kind, or "
+            "write this file again with its index 'id'."
         )
 
 
 def _check_duplicates(keys: list[_Keys], rows: NDArray[np.intp]) -> None:
-    """Raise if an id is there twice among the rows that are kept."""
+    """Raise if an id occurs twice among the rows that are kept."""
     if keys[0].ids is None:
         return
     import pyarrow as pa
@@ -286,8 +288,8 @@ def _check_duplicates(keys: list[_Keys], rows: NDArray[np.intp]) -> None:
         own = keys[0].id_column
         told = "" if own == "id" else f" Ids are read from the column {own!r}."
         raise ValueError(
-            f"The id {ids[int(repeated[0])].as_py()!r} is there twice: in {places}."
-            f"{told} Pass each file once, and files of one release."
+            f"The id {ids[int(repeated[0])].as_py()!r} occurs twice: in {places}."
+            f"{told} Pass each file once, and only files of one release."
         )
 
 
@@ -302,7 +304,7 @@ def _row_name(keys: list[_Keys], row: int) -> str:
 def _copy_rows(
     plan: _Plan, writer: PanelWriter, missing: str, batch_rows: int, bar: Any
 ) -> None:
-    # Columns a power of two apart would share few lines of the cache.
+    # Without padding, columns a power of two apart would compete for few cache lines.
     n_features = len(writer.feature_names)
     scratch = np.empty((n_features, batch_rows + _PADDING), np.int8)
     for key, numbers, places in zip(plan.keys, plan.numbers, plan.places, strict=True):
@@ -320,7 +322,7 @@ def _copy_rows(
 def _batches(
     file: Path, places: NDArray[np.int64], writer: PanelWriter, batch_rows: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yield batches that have rows to keep, with the row at which each starts."""
+    """Yield the first row and the data of each batch that has rows to keep."""
     with open_parquet(file) as parquet:
         there = set(parquet.schema_arrow.names)
         wanted = [*writer.feature_names, *writer.target_names]
@@ -378,7 +380,7 @@ class _Batch:
     def features(
         self, names: list[str], scratch: NDArray[np.int8], missing: str
     ) -> tuple[NDArray[np.int8], int]:
-        """Return bins, a transposed view of `scratch`, and how many were missing."""
+        """Return the bins, a transposed view of `scratch`, and the number missing."""
         columns = dict(zip(self.batch.schema.names, self.batch.columns, strict=True))
         out = scratch[:, : self.batch.num_rows]
         n_missing = 0
@@ -391,14 +393,14 @@ class _Batch:
                 if missing == "raise" and gaps.any():
                     self._raise_missing(name, gaps)
                 n_missing += int(gaps[self.kept].sum())
-        # One pass over all columns: negative bytes are large.
+        # One pass over all columns: as unsigned bytes, negative values are large.
         if out.view(np.uint8).max() >= N_BINS:
             j, row = np.argwhere(out.view(np.uint8) >= N_BINS)[0]
             self._raise_value(names[j], out[j], int(row))
         return out.T, n_missing
 
     def targets(self, names: list[str]) -> NDArray[np.float32]:
-        """Return the targets; NaN where the file has none."""
+        """Return the targets; NaN for targets that the file lacks."""
         there = set(self.batch.schema.names)
         y = np.full((self.batch.num_rows, len(names)), np.nan, np.float32)
         for j, name in enumerate(names):
@@ -409,14 +411,14 @@ class _Batch:
                 row = int(np.argmax(np.isinf(y[:, j])))
                 raise ValueError(
                     f"{self.file} holds infinity in row {self.start + row} of target "
-                    f"{name!r}; a target that is not known is NaN. Download it again."
+                    f"{name!r}; unknown targets must be NaN. Download the file again."
                 )
         return y
 
     def _filled(
         self, name: str, column: Any
     ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-        """Return a column's bins, the middle one where it is missing, and where."""
+        """Return a column's bins, with the middle bin for gaps, and a mask of gaps."""
         values = self._numbers(name, column)
         gaps = np.isnan(values)
         values = fill_missing(values, MIDDLE_BIN)
@@ -426,7 +428,7 @@ class _Batch:
         return values.astype(np.int8), gaps
 
     def _numbers(self, name: str, column: Any) -> NDArray[Any]:
-        """Return a column of any numbers as floats, NaN where it is null."""
+        """Return a numeric column as floats, with NaN for null."""
         import pyarrow as pa
 
         if pa.types.is_null(column.type):
@@ -442,13 +444,13 @@ class _Batch:
     def _raise_value(self, name: str, values: NDArray[Any], row: int) -> None:
         raise ValueError(
             f"{self.file} holds {values[row]} in row {self.start + row} of feature "
-            f"{name!r}; Numerai's features are bins 0 to {N_BINS - 1}. Pass one of "
-            "Numerai's own int8 files."
+            f"{name!r}; expected a bin from 0 to {N_BINS - 1}. Pass one of Numerai's "
+            "own int8 files."
         )
 
     def _raise_missing(self, name: str, gaps: NDArray[np.bool_]) -> None:
         raise ValueError(
             f"{self.file} lacks feature {name!r} in row "
-            f"{self.start + int(np.argmax(gaps))}, and missing='raise'. "
-            f"missing='middle' puts bin {MIDDLE_BIN}."
+            f"{self.start + int(np.argmax(gaps))}, and missing='raise'. Pass "
+            f"missing='middle' to fill missing values with bin {MIDDLE_BIN}."
         )

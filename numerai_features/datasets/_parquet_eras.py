@@ -1,4 +1,4 @@
-"""The eras of Numerai's files, without their rows."""
+"""Read the eras of Numerai's files, without their features."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_eras(
     eras : ndarray of shape (n_eras,)
         Their numbers, as in a panel.
     known : ndarray of shape (n_eras,), float32
-        0 where a row's target is known, else NaN.
+        0 if the target of any row of the era is known, else NaN.
     """
     parts = [_read_file(Path(file), target) for file in files]
     labels = np.concatenate([labels for labels, _ in parts])
@@ -46,7 +46,7 @@ def read_eras(
 
 
 def _read_file(file: Path, target: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return a file's era labels, and of which a row's target is known."""
+    """Return a file's era labels, and a mask of eras with a known target."""
     import pyarrow.compute as pc
 
     with open_parquet(file) as parquet:

@@ -1,4 +1,4 @@
-"""What Numerai's files name: their columns, and those that were asked for."""
+"""Column names of Numerai's files: check them, and choose features and targets."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from numerai_features.datasets._arguments import (
 from numerai_features.datasets._metadata import NumeraiMetadata, check_known
 
 _ID, _UNNAMED = "id", "__index_level_0__"
-_NOT_NUMBERS = (ERA_COLUMN, "data_type")  # what else Numerai's files have
+_NOT_NUMBERS = (ERA_COLUMN, "data_type")  # the other columns of Numerai's files
 _OF_TABLES = ("columns", "column_names", "collect_schema")
 
 
 def check_files(files: Any) -> list[Path]:
-    """Return paths of parquet files that are there, none of them twice."""
+    """Return paths of parquet files; raise if one is missing or is passed twice."""
     if isinstance(files, str | os.PathLike):
         files = [files]
-    # of the class, for a lazy frame warns when it is asked for its columns
+    # Look at the class: a lazy frame warns if its own columns are accessed.
     if any(hasattr(type(files), part) for part in _OF_TABLES):
         raise TypeError(
-            f"files must be a path or a list of paths; got {told(files)}. Rows that "
-            "are not in a file are written to one first (to_parquet, or a lazy "
-            "frame's sink_parquet), or become an EraPanel."
+            f"files must be a path or a list of paths; got {told(files)}. Write the "
+            "rows to a file first (to_parquet, or sink_parquet of a lazy frame), or "
+            "make an EraPanel of them."
         )
     if not isinstance(files, Iterable) or isinstance(files, bytes):
         raise TypeError(f"files must be a path or a list of paths; got {told(files)}.")
@@ -42,20 +42,20 @@ def check_files(files: Any) -> list[Path]:
         raise ValueError("files is empty; pass the path of at least one parquet file.")
     if len({path.absolute() for path in paths}) < len(paths):
         names = ", ".join(map(str, paths))
-        raise ValueError(f"files holds a file twice: {names}. Pass each once.")
+        raise ValueError(f"files holds a file twice: {names}. Pass each file once.")
     for path in paths:
         check_file(path)
     return paths
 
 
 def check_file(path: Path) -> None:
-    """Raise if there is no such file, and suggest others that are there."""
+    """Raise if there is no such file, and suggest similar names that exist."""
     if path.is_dir():
         inside = sorted(file.name for file in path.glob("*.parquet"))
-        advice = f"Pass one or more of those in it: {some_names(inside)}."
+        advice = f"Pass one or more of its files: {some_names(inside)}."
         raise IsADirectoryError(
             f"{path} is a folder; expected a file. "
-            f"{advice if inside else 'It has no parquet file in it.'}"
+            f"{advice if inside else 'It contains no parquet file.'}"
         )
     if not path.is_file():
         near = near_names(path.name, [p.name for p in path.parent.glob("*")])
@@ -63,19 +63,20 @@ def check_file(path: Path) -> None:
 
 
 def find_id_column(schema: Any, file: Path) -> str | None:
-    """Return the column of ids: ``id``, else the index that pandas wrote, if any.
+    """Return the name of the id column, or None.
 
-    Last comes ``id`` in other letters, as in ``ID``.
+    It is the column ``id``; otherwise the index that pandas wrote; otherwise a column
+    whose name is ``id`` in other case, such as ``ID``.
     """
     import pyarrow.types as kinds
 
     if _ID in schema.names:
         return _ID
     written = (schema.pandas_metadata or {}).get("index_columns", [_UNNAMED])
-    # pandas keeps a default index as a dict of its bounds: these are no ids
+    # pandas stores a default index as a dict of its bounds; it has no ids.
     index = [name for name in written if isinstance(name, str) and name != ERA_COLUMN]
     index = [name for name in index if name in schema.names]
-    # Numbers count the rows of some table, and dates repeat.
+    # Numbers and dates are no ids: numbers count rows, and dates repeat.
     counts = (kinds.is_temporal, kinds.is_integer, kinds.is_floating)
     index = [
         name
@@ -87,17 +88,17 @@ def find_id_column(schema: Any, file: Path) -> str | None:
     if len(found) > 1:
         what = "an index of " if index else ""
         raise ValueError(
-            f"{file} has {what}{len(found)} columns, {some_names(found)}, and "
-            f"nobody knows which of them is the id. Name it {_ID!r}."
+            f"{file} has {what}{len(found)} columns, {some_names(found)}, and it is "
+            f"not clear which of them is the id. Rename the id column {_ID!r}."
         )
     return found[0] if found else None
 
 
 def tell_lost_ids(parquet: Any, file: Path) -> None:
-    """Warn of a column that may be ids, in a file that has no others.
+    """Warn about each column that may hold ids, in a file without an id column.
 
-    A column of which each text is another one is not taken for ids by any name, and
-    it is not lost without a word.
+    A text column whose values all differ may hold ids. It is not read as ids, because
+    it may hold anything else; the warning tells the user how to have it read.
     """
     import pyarrow.compute as pc
     import pyarrow.types as kinds
@@ -110,8 +111,8 @@ def tell_lost_ids(parquet: Any, file: Path) -> None:
         n_rows = len(column) - column.null_count
         if n_rows == len(column) > 1 and pc.count_distinct(column).as_py() == n_rows:
             warnings.warn(
-                f"{file} has no ids: its column {field.name!r}, of which each text is "
-                f"another one, is not read. Rename it {_ID!r} if it holds ids.",
+                f"{file} has no ids: its column {field.name!r}, whose values all "
+                f"differ, is not read. Rename it {_ID!r} if it holds ids.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -119,25 +120,25 @@ def tell_lost_ids(parquet: Any, file: Path) -> None:
 
 @contextmanager
 def open_parquet(file: Path) -> Iterator[Any]:
-    """Open a parquet file; what goes wrong in reading it is told of the file."""
+    """Open a parquet file; errors while it is read name the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # Mapped, so that the compressed pages are no memory of ours.
+        # Mapped, so that the compressed pages need no memory of this process.
         with pq.ParquetFile(
             file, memory_map=True, page_checksum_verification=True
         ) as parquet:
             yield parquet
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{file} is no parquet file, or cut short or damaged ({error}). Download "
-            "it again."
+            f"{file} is not a parquet file, or is truncated or damaged ({error}). "
+            "Download it again."
         ) from error
 
 
 def read_columns(file: Path) -> list[str]:
-    """Return the names of a file's columns, one of which is the era."""
+    """Return the names of a file's columns; raise if it has no column ``era``."""
     with open_parquet(file) as parquet:
         names = list(parquet.schema_arrow.names)
     if ERA_COLUMN not in names:
@@ -154,7 +155,7 @@ def read_columns(file: Path) -> list[str]:
 def find_metadata(
     metadata: PathLike | NumeraiMetadata | None, file: Path, *, needed: bool
 ) -> NumeraiMetadata | None:
-    """Return what came, else what is beside the file; None if it is not needed."""
+    """Return the given metadata, or read those beside the file; None if not needed."""
     if isinstance(metadata, NumeraiMetadata):
         return metadata
     if metadata is not None:
@@ -168,7 +169,7 @@ def choose_features(
     metadata: NumeraiMetadata | None,
     columns: dict[Path, list[str]],
 ) -> list[str]:
-    """Return the features of a set, or those named, if each file has them."""
+    """Return the features of a set, or the named ones; raise if a file lacks one."""
     if isinstance(features, str) and metadata is not None:
         names = metadata.features(features)
     else:
@@ -185,7 +186,7 @@ def choose_targets(
     metadata: NumeraiMetadata | None,
     columns: dict[Path, list[str]],
 ) -> list[str]:
-    """Return all targets, or those named, if one of the files has them."""
+    """Return all targets, or the named ones; raise if no file has one of them."""
     if targets is None:
         return _own_targets(metadata, columns)
     targets = check_strings(targets, "targets")
@@ -197,7 +198,7 @@ def choose_targets(
 def possible_targets(
     metadata: NumeraiMetadata | None, columns: dict[Path, list[str]]
 ) -> list[str]:
-    """Return the columns that may be named as targets: Numerai's, then the user's."""
+    """Return the columns that can be targets: Numerai's, then the user's."""
     features = set()
     if metadata is not None:
         features = {name for names in metadata.feature_sets.values() for name in names}
@@ -215,7 +216,7 @@ def possible_targets(
 def _own_targets(
     metadata: NumeraiMetadata | None, columns: dict[Path, list[str]]
 ) -> list[str]:
-    """Return the targets of Numerai's that the files have."""
+    """Return Numerai's targets that the files have."""
     there = _all_columns(columns)
     if metadata is not None:
         return [name for name in metadata.targets if name in set(there)]

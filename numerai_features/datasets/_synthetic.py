@@ -1,9 +1,8 @@
-"""A synthetic Numerai whose factors are known.
+"""A synthetic Numerai panel with known factors.
 
-Hidden stocks carry slowly changing factor exposures. Features are binned noisy views
-of them; a target is the binned return of the stock over the weeks that follow, so
-that neighbouring eras share factor returns and noise exactly as overlapping target
-windows do in the tournament.
+Hidden stocks have slowly changing factor exposures. Features are binned noisy views of
+these exposures. A target is the binned return of the stock over the next weeks. So the
+targets of neighbouring eras share factor returns and noise, as in the tournament.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _DAYS_PER_ERA = 5
 _LONG_HORIZON = 12  # eras: Numerai's 60 trading days
 _FAMILIES = ("alpha", "bravo", "charlie", "delta", "echo")
 _STRUCTURES = ("linear", "curved", "none")
-_SEEDS = " A Generator, a RandomState or None will do, too."
+_SEEDS = " A Generator, a RandomState or None is allowed, too."
 
 
 def make_era_panel(
@@ -49,72 +48,75 @@ def make_era_panel(
     return_truth: bool = False,
     random_state: Any = None,
 ) -> Any:
-    r"""Make a synthetic Numerai panel whose factors are known.
+    r"""Make a synthetic Numerai panel with known factors.
 
-    Stocks have factor exposures :math:`z` and, for each feature, a part of its own
-    :math:`u`; both are first-order autoregressive from week to week (coefficients .9
+    Stocks have factor exposures :math:`z` and, for each feature, an idiosyncratic part
+    :math:`u`. Both are first-order autoregressive from week to week (coefficients .9
     to .99 and .8 to .99). A feature is
     :math:`\sqrt{h_j}\, f_j(w_j^\top z) + \sqrt{1 - h_j}\, u_j`, ranked into five
-    equal bins within its era; features of a group share the direction of
+    equal bins within its era. Features of a group have similar directions of
     :math:`w_j`. The return of a stock over the weeks of a target's window is
 
-    .. math:: y = \Phi(z, u)\, \Lambda + e,
+    .. math:: y = \Phi(z, u)\, \Lambda + e.
 
-    where the columns of :math:`\Phi` are the factors themselves, as many non-linear
-    functions of them (products and squares), and as many sparse combinations of the
-    features' own parts; :math:`\Lambda` and :math:`e` are sums of weekly factor
-    returns (with premia, volatile) and weekly noise over the window. Targets are
-    ranked into bins of 5, 20, 50, 20 and 5 %.
+    The columns of :math:`\Phi` are the signals, in three equal groups: the factors;
+    non-linear functions of the factors (products and squares); and sparse combinations
+    of the features' idiosyncratic parts. :math:`\Lambda` is the sum of the weekly
+    factor returns over the window; they are volatile, and their means are the premia.
+    :math:`e` is the sum of weekly noise over the window. Targets are ranked into bins
+    of 5, 20, 50, 20 and 5 %.
 
-    The strength of the factor returns is fixed by the feature-target correlations of
-    real data: over features, the population correlation has a mean square over eras
-    of :math:`.0122^2 + .0049^2` (variance, squared mean), which in samples of 4,200
-    rows an era gives a mean absolute correlation of .016 and a standard deviation
-    over eras of .019. That holds for ``structure="linear"``; the factor returns of the
-    others are as strong, but their features show less of them.
+    The feature-target correlations of real data fix the strength of the factor returns.
+    The mean square of the population correlation over features and eras is
+    :math:`.0122^2 + .0049^2` (variance and squared mean over eras). Samples of 4,200
+    rows per era then have a mean absolute correlation of .016 and a standard deviation
+    over eras of .019. This holds for ``structure="linear"``. The other structures have
+    factor returns of the same strength, but their features correlate less with them.
 
     Parameters
     ----------
     n_eras : int, default=40
-        Eras, numbered from 1.
+        Number of eras, numbered from 1.
     rows_per_era : int or (int, int), default=300
-        Rows of each era, or the bounds between which each era's number is drawn. One
-        and a quarter as many stocks exist; each era shows a random part of them.
+        Number of rows of each era, or the bounds within which it is drawn for each era.
+        There are 1.25 times as many stocks as rows in the largest possible era; each
+        era contains a random subset of them.
     n_features, n_factors : int, default=60, 8
-        Columns of X, and factors behind them.
+        Number of columns of X, and of the factors that generate them.
     structure : {"linear", "curved", "none"}, default="linear"
-        "linear": :math:`f_j` is the identity. "curved": each feature bends its
-        combination by one of the identity, a square, an absolute value and a sine.
-        "none": features are independent of each other (:math:`h_j = 0`), and the
-        factors are dense combinations of them that no unsupervised method can find.
+        "linear": :math:`f_j` is the identity. "curved": each :math:`f_j` is one of the
+        identity, the square, the absolute value and a sine. "none": features are
+        independent of each other (:math:`h_j = 0`), and the factors are dense
+        combinations of them that no unsupervised method can find.
     n_targets : int, default=4
-        Targets, in families (``alpha``, ``bravo`` ...) of two horizons each.
+        Number of targets, in families (``alpha``, ``bravo`` ...) of two horizons each.
     horizon : int, default=4
-        Eras that the first target of a family spans; the second spans 12, or 4 if
-        `horizon` is 12. Names end in the horizon in trading days (five an era).
+        Number of eras that the first target of a family spans. The second spans 12, or
+        4 if `horizon` is 12. Target names end in the horizon in trading days (five per
+        era).
     group_size : int, default=10
-        Features of a correlated group.
+        Number of features in a correlated group.
     missing_share : float, default=0.1
-        Share of features that are missing (bin 2 for whole eras) in the first eras,
-        up to an era drawn from the first half.
+        Share of features that are missing in the first eras, up to an era drawn from
+        the first half. A missing feature has bin 2 in all rows of an era.
     path : path-like, default=None
-        Where to write the panel era by era; in memory if None.
+        Folder to write the panel to, era by era; None keeps it in memory.
     overwrite : bool, default=False
-        Whether a panel at `path` may be replaced; a folder that holds anything but
-        the files of a panel never is.
+        Whether a panel at `path` may be replaced. A folder with any files other than a
+        panel's is never replaced.
     return_truth : bool, default=False
-        Whether to return what is behind the panel, too.
+        Whether to return the truth, too.
     random_state : int, Generator, RandomState or None, default=None
         Seed.
 
     Returns
     -------
     panel : EraPanel
-        Rows by era. ``panel.info`` tells the horizon of each target in eras.
+        Rows by era. ``panel.info`` contains the horizon of each target in eras.
     truth : SyntheticTruth
-        What is behind the panel, only with ``return_truth=True``: the true factors of
-        each row, and what its targets are expected to be. With `path`, it is also
-        written beside the folder, see `SyntheticTruth.open`.
+        Only with ``return_truth=True``: the true factors of each row, and the
+        expectations of its targets. With `path`, it is also written beside the panel's
+        folder, see `SyntheticTruth.open`.
 
     Examples
     --------
@@ -179,7 +181,7 @@ def make_era_panel(
 
 
 class _Learned:
-    """The arrays of a truth, written era by era."""
+    """The arrays of a `SyntheticTruth`, written era by era."""
 
     def __init__(self, n_rows: int, n_factors: int, n_targets: int) -> None:
         self.arrays: dict[str, NDArray[Any]] = {
@@ -235,7 +237,7 @@ def _check_sizes(
 
 
 def _row_bounds(rows_per_era: Any) -> tuple[int, int]:
-    """Return the fewest and the most rows of an era."""
+    """Return the minimum and the maximum number of rows of an era."""
     pair = isinstance(rows_per_era, tuple | list)
     bounds = list(rows_per_era) if pair else [rows_per_era] * 2
     whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in bounds)
@@ -248,7 +250,7 @@ def _row_bounds(rows_per_era: Any) -> tuple[int, int]:
 
 
 def _seeds(random_state: Any) -> list[np.random.SeedSequence]:
-    """Return the seeds of the world, of its rows, of their ids and of the market."""
+    """Return the seeds of the world, the rows, the ids and the market."""
     return _seed_sequence(random_state).spawn(4)
 
 
@@ -268,7 +270,7 @@ def feature_names(n_features: int) -> list[str]:
 
 
 def target_horizons(n_targets: int, horizon: int) -> dict[str, int]:
-    """Return each target's name and the eras that it spans."""
+    """Return the names of the targets, mapped to the number of eras each spans."""
     spans = (horizon, _LONG_HORIZON if horizon != _LONG_HORIZON else 4)
     pairs = [(family, span) for family in _FAMILIES for span in spans]
     return {
@@ -280,7 +282,7 @@ def target_horizons(n_targets: int, horizon: int) -> dict[str, int]:
 def _first_eras(
     rng: Any, n_eras: int, n_features: int, missing_share: float
 ) -> NDArray[np.int64]:
-    """Return the first era (counted from 0) in which each feature is there."""
+    """Return the first era (counted from 0) in which each feature is not missing."""
     first = rng.integers(1, max(2, n_eras // 2 + 1), n_features)
     missing = rng.permutation(n_features) < round(missing_share * n_features)
     return np.where(missing, first, 0)

@@ -1,4 +1,4 @@
-"""What is behind a synthetic panel, in memory and in a file beside the panel."""
+"""The truth of a synthetic panel, in memory and in a file beside the panel."""
 
 from __future__ import annotations
 
@@ -29,29 +29,31 @@ _AGAIN = "Make the panel again with make_era_panel(..., path=, return_truth=True
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SyntheticTruth:
-    r"""What is behind a synthetic panel, known for every row.
+    r"""The signals and the expected targets of each row of a synthetic panel.
 
-    The expectations are over fresh draws of the market: the weekly factor returns and
-    the noise. The rows, their factors and the premia stay. `expected_scores` computes
-    from them what any predictions are expected to score.
+    The expectations are over all draws of the market: the weekly factor returns and the
+    noise. The rows, their factors and the premia are fixed. From these expectations,
+    `expected_scores` computes the expected scores of any predictions.
 
     Attributes
     ----------
     eras : ndarray of shape (n_rows,), int32
-        Era number of each row. Each era is there with all of its rows.
+        Era number of each row. Each era has all of its rows.
     ids : ndarray of shape (n_rows,), object
-        Row ids, those of the panel.
+        Row ids of the panel.
     signals : ndarray of shape (n_rows, 3 * n_factors), float32
-        What earns returns: the factors themselves (`factors`), functions of them, and
-        combinations of the features' own parts.
+        Signals that the factor returns multiply: the factors (`factors`), functions of
+        them, and combinations of the features' idiosyncratic parts.
     expected_targets : ndarray of shape (n_rows, n_targets), float32
-        :math:`E[y]`, from 0 to 1. The best prediction of BMC and of squared errors.
+        :math:`E[y]`, from 0 to 1: the prediction with the best expected BMC and squared
+        error.
     expected_corr_targets : ndarray of shape (n_rows, n_targets), float32
-        :math:`E[g(y)]`, where :math:`g` is what CORR does to an era's targets:
-        :math:`\mathrm{sign}(y - \bar y)\, |y - \bar y|^{1.5}`, centred and divided by
-        its standard deviation. The best prediction of CORR is close to it.
+        :math:`E[g(y)]`, where :math:`g` is the transform that CORR applies to an era's
+        targets: :math:`\mathrm{sign}(y - \bar y)\, |y - \bar y|^{1.5}`, centred and
+        divided by its standard deviation. It is close to the prediction with the best
+        expected CORR.
     target_names : tuple of str
-        Names of the columns of both.
+        Column names of `expected_targets` and `expected_corr_targets`.
 
     Examples
     --------
@@ -77,14 +79,14 @@ class SyntheticTruth:
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # a pickle does not keep that arrays are read-only
+        # unpickled arrays are writable again
         for name, value in state.items():
             object.__setattr__(self, name, value)
         self.__post_init__()
 
     @property
     def factors(self) -> NDArray[np.float32]:
-        """The true factors of each row, (n_rows, n_factors): the first signals."""
+        """The true factors, (n_rows, n_factors): the first third of the signals."""
         return self.signals[:, : self.signals.shape[1] // 3]
 
     def __len__(self) -> int:
@@ -104,7 +106,7 @@ class SyntheticTruth:
         first: Any = None,
         last: Any = None,
     ) -> SyntheticTruth:
-        """Return the truth of some eras, for the same call of `EraPanel.select`.
+        """Return the truth of some eras, chosen as in `EraPanel.select`.
 
         Parameters
         ----------
@@ -120,13 +122,13 @@ class SyntheticTruth:
         return self._at(np.isin(codes, kept))
 
     def take(self, rows: Any) -> SyntheticTruth:
-        """Return the truth of some rows, in their order.
+        """Return the truth of some rows, in the given order.
 
         Parameters
         ----------
         rows : slice, or array-like of int or bool
-            Positions, or a mask. Of each era all rows, or none: a target is a rank
-            among the rows of its era.
+            Positions, or a mask. They must have all rows of an era, or none: a target
+            is a rank among the rows of its era.
 
         Returns
         -------
@@ -135,15 +137,15 @@ class SyntheticTruth:
         Raises
         ------
         ValueError
-            If a row comes twice, or an era comes in part.
+            If a row occurs twice, or an era lacks some of its rows.
         IndexError
-            If a row is not there.
+            If a position is out of range.
         """
         positions = np.arange(len(self))[
             rows if isinstance(rows, slice) else _rows(rows)
         ]
         if len(np.unique(positions)) < len(positions):
-            raise ValueError("rows has a row more than once; take each once.")
+            raise ValueError("rows has a row more than once; pass each row once.")
         taken = self._at(positions)
         eras, found = np.unique(taken.eras, return_counts=True)
         counts = np.isin(self.eras, eras)
@@ -153,7 +155,7 @@ class SyntheticTruth:
             raise ValueError(
                 f"rows has {found[at]} of the {there[at]} rows of era "
                 f"{era_label(int(eras[at]))!r}. A target is a rank among all rows of "
-                "its era: take all of them, or none."
+                "its era: pass all rows of an era, or none."
             )
         return taken
 
@@ -162,7 +164,7 @@ class SyntheticTruth:
         """Read the truth of a panel that was written to a folder.
 
         `make_era_panel` with ``path=`` and ``return_truth=True`` writes it beside the
-        folder, in a file of the folder's name and ``.truth``.
+        folder, in a file with the folder's name and the suffix ``.truth``.
 
         Parameters
         ----------
@@ -172,23 +174,23 @@ class SyntheticTruth:
         Returns
         -------
         SyntheticTruth
-            Of the panel's rows.
+            The truth of the panel's rows.
 
         Raises
         ------
         FileNotFoundError
             If there is no panel, or it has no truth.
         ValueError
-            If the file is damaged, belongs to another panel, or was written by another
-            version of this library; if the panel is in memory.
+            If the panel is in memory; or the file is damaged, belongs to another panel,
+            or was written by another version of this library.
         """
         if not isinstance(panel, EraPanel):
             panel = EraPanel.open(check_path(panel, "panel"))
         source = panel._source
         if source is None:
             raise ValueError(
-                "panel is in memory, and no folder tells which truth is its. Open the "
-                "panel from its folder, or keep the truth that make_era_panel returned."
+                "panel is in memory, so it has no file with its truth. Open the panel "
+                "from its folder, or keep the truth that make_era_panel returned."
             )
         file = truth_file(source.path)
         key = _key_of(source.checksums)
@@ -206,7 +208,7 @@ class SyntheticTruth:
         return truth if len(truth) == panel.n_rows else truth._at(rows)
 
     def _save(self, panel: EraPanel) -> None:
-        """Write it beside the folder of its panel."""
+        """Write the truth beside the folder of its panel."""
         source = panel._source
         if source is None:
             raise ValueError("A panel in memory has no folder.")
@@ -236,22 +238,22 @@ _ARRAYS = (*_NUMBERS, "ids")
 
 def truth_file(folder: Path) -> Path:
     """Return the file beside a panel's folder that holds its truth."""
-    folder = folder.resolve()  # of a link beside what it leads to
+    folder = folder.resolve()  # if it is a link, the file is beside the link's target
     return folder.with_name(f"{folder.name}.truth")
 
 
 def check_truth_file(path: Path) -> None:
-    """Raise if another's file is where the truth of a panel is to be."""
+    """Raise if the truth of a panel would replace a file of the user's."""
     file = truth_file(path)
     if file.exists() and not begins_as_sealed(file):
         raise FileExistsError(
-            f"{file} exists, and this library did not write it, so the truth cannot be "
-            "put there. Pass another path, or move the file elsewhere."
+            f"{file} exists, and this library did not write it, so the truth does not "
+            "replace it. Pass another path, or move the file elsewhere."
         )
 
 
 def _key_of(checksums: dict[str, int]) -> str:
-    """Return what binds a truth to one panel."""
+    """Return a hash of a panel's checksums, which binds the truth to the panel."""
     text = json.dumps(checksums, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -260,14 +262,14 @@ def _rows(given: Any) -> NDArray[Any]:
     rows: NDArray[Any] = np.asarray(given)
     if rows.ndim != 1 or rows.dtype.kind not in "iub" or not rows.size:
         raise ValueError(
-            "rows must be a slice, positions, or one True or False a row; got "
+            "rows must be a slice, positions, or one True or False per row; got "
             f"{rows.dtype} of shape {rows.shape}."
         )
     return rows
 
 
 def _as_bytes(ids: NDArray[np.object_]) -> NDArray[np.uint8]:
-    """Return ids of ASCII letters as bytes, (n_rows, longest)."""
+    """Return ASCII ids as an array of bytes, (n_rows, length of the longest id)."""
     text = ids.astype(np.bytes_)
     return np.frombuffer(text.tobytes(), np.uint8).reshape(len(ids), -1)
 

@@ -1,4 +1,4 @@
-"""The hidden world of a synthetic panel: factors, own parts, and what earns returns.
+"""The hidden world of a synthetic panel: factors, idiosyncratic parts and signals.
 
 Its premia and volatilities are scaled to the feature-target correlations of real data.
 """
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from numerai_features._bins import FEATURE_SHARES, bin_rows
 
-# Feature-target correlations of 120 real eras x 310 features, less the sampling noise
-# of 4,200 rows an era (1 / 4200 for a squared correlation): the root mean square over
-# features of their standard deviation over eras, and of their mean over eras.
+# Feature-target correlations of 120 eras and 310 features of real data: root mean
+# squares over features of the standard deviation over eras and of the mean over eras.
+# The sampling noise of 4,200 rows per era is removed (1 / 4200 of a squared
+# correlation).
 _CORRELATION_SD = 0.0122
 _CORRELATION_MEAN = 0.0049
 
@@ -26,23 +27,23 @@ _CALIBRATION_STOCKS = 20_000
 
 @dataclass(frozen=True)
 class World:
-    """What does not change: loadings, persistence, and where the signal lies."""
+    """Constants of a panel: loadings, persistence, and strength of the signals."""
 
     loadings: NDArray[np.float32]  # (n_features, n_factors), rows of norm h_j^1/2
     own_scale: NDArray[np.float32]  # (n_features, 1), (1 - h_j)^1/2
-    curves: NDArray[np.int8] | None  # (n_features,), which bend; None: no bends
-    hidden: NDArray[np.float32] | None  # "none": factors from the own parts
+    curves: NDArray[np.int8] | None  # (n_features,), index in _CURVES; None: identity
+    hidden: NDArray[np.float32] | None  # "none": weights of u in the factors
     specific: NDArray[np.float32]  # (n_factors, n_features), sparse, unit rows
-    factor_memory: NDArray[np.float32]  # (n_factors, 1)
-    own_memory: NDArray[np.float32]  # (n_features, 1)
-    premia: NDArray[np.float64]  # (3 n_factors,), mean return over a main window
+    factor_memory: NDArray[np.float32]  # (n_factors, 1), autoregression of z
+    own_memory: NDArray[np.float32]  # (n_features, 1), autoregression of u
+    premia: NDArray[np.float64]  # (3 n_factors,), mean return over `horizon` eras
     volatility: NDArray[np.float64]  # (3 n_factors,), its standard deviation
 
     @classmethod
     def draw(
         cls, rng: Any, n_features: int, n_factors: int, group_size: int, structure: str
     ) -> World:
-        """Draw loadings, and factor returns of the strength of real data."""
+        """Draw loadings, and premia and volatilities as strong as in real data."""
         group = np.arange(n_features) // group_size
         directions = _sparse_directions(rng, group[-1] + 1, n_factors)
         loadings = directions[group] + 0.5 * _unit(
@@ -74,7 +75,7 @@ class World:
     def states(
         self, rng: Any, n_stocks: int, n_eras: int
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Yield each week's factors (k, n_stocks) and own parts (F, n_stocks)."""
+        """Yield z (n_factors, n_stocks) and u (n_features, n_stocks) of each week."""
         Z = normal(rng, len(self.factor_memory), n_stocks)
         U = normal(rng, len(self.own_memory), n_stocks)
         for _ in range(n_eras):
@@ -102,7 +103,7 @@ class World:
         return np.asarray(common + own)
 
     def signals(self, Z: Any, U: Any, stocks: Any) -> NDArray[np.float32]:
-        """Return what earns returns, (3 n_factors, n_rows), each of unit variance."""
+        """Return the signals, (3 n_factors, n_rows), each with unit variance."""
         z = self.factors(Z, U, stocks)
         after = np.roll(z, -1, axis=0)
         odd = (np.arange(len(z)) % 2 == 1)[:, None]
@@ -135,7 +136,7 @@ def _calibrate(
     loading = np.zeros((len(bins), 3 * n_factors))
     loading[:, : 2 * n_factors] = scores @ signals.T / len(sample)
     loading[np.abs(loading) < 0.03] = 0  # four standard errors of the sample
-    # Own parts: binning keeps .94 of a feature's correlation with itself.
+    # Idiosyncratic parts: a feature correlates .94 with its own bins.
     loading[:, 2 * n_factors :] = 0.94 * world.own_scale * world.specific.T
     loading *= _TARGET_ATTENUATION
     volatility *= _CORRELATION_SD / _rms(np.sqrt(loading**2 @ volatility**2))
@@ -146,7 +147,7 @@ def _calibrate(
 def _sparse_directions(
     rng: Any, n: int, size: int, share: float | None = None
 ) -> NDArray[np.float32]:
-    """Return unit vectors with few entries: about three, or a share of them."""
+    """Return unit vectors with few nonzero entries: at most three, or a share."""
     n_kept = min(size, 3) if share is None else max(1, round(share * size))
     directions = np.zeros((n, size))
     for row in directions:
@@ -172,7 +173,7 @@ def normal(rng: Any, *shape: int) -> NDArray[np.float32]:
 def _step(
     rng: Any, state: NDArray[np.float32], memory: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Take one step of a first-order autoregression of unit variance."""
+    """Take one step of a first-order autoregression with unit variance."""
     shock = normal(rng, *state.shape)
     shock *= np.sqrt(1 - memory**2)
     shock += memory * state

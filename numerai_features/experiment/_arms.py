@@ -1,8 +1,8 @@
-"""The arms of an experiment: named, checked and made into estimators.
+"""The arms of an experiment: their names, checks and estimators.
 
 ``[latents.NAME]`` and ``[models.NAME]`` hold the name of a class and its parameters.
-Reading an experiment fills in all parameters that are not given. So the stored arm has
-everything that its results depend on, even if a later version changes defaults.
+Reading an experiment fills in all missing parameters. So the stored arm has everything
+that its results depend on, even if a later version changes defaults.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def make_estimator(arm: Arm) -> Any:
 
 
 def check_devices(tables: dict[str, Any]) -> None:
-    """Raise if an arm's network is to be trained on what this machine has not."""
+    """Raise if an arm's network needs a device that this machine does not have."""
     for arm in (embedders_of(tables) | models_of(tables)).values():
         estimator = make_estimator(arm)
         if hasattr(estimator, "_check_device"):
@@ -78,7 +78,7 @@ def resolve_arms(
     problems : list of (path, message)
         New problems are appended.
     n_features : int or None
-        How many features there are; None where nobody knows.
+        Number of features; None if it is unknown.
     trusted : bool
         Whether arms may write files to paths of their choice.
     """
@@ -113,7 +113,7 @@ def _name_problem(name: str, taken: Any) -> str | None:
 def _resolve_arm(
     arm: Arm, key: str, seed: int, problems: Problems, path: KeyPath
 ) -> Arm:
-    """Return an arm with all parameters of its class; as it is without a class."""
+    """Return an arm with all parameters of its class; unchanged if it has no class."""
     from numerai_features import embedders
 
     chosen, verb = arm.get(key), "predict" if key == "model" else "transform"
@@ -137,14 +137,14 @@ def _resolve_arm(
         defaults["random_state"] = seed
     for name, message in _parameter_problems(cls, given, defaults):
         problems.append(((*path, name), message))
-    # TOML has no None, and needs none: a parameter that is None here is None by
-    # default.
+    # TOML has no None. It is not needed: a parameter that is None here has the default
+    # None.
     filled = {k: v for k, v in (defaults | given).items() if v is not None}
     return {key: chosen, **filled}
 
 
 def _misfits(arm: Arm, n_features: int, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Yield what parameters say together that no table of so many features allows."""
+    """Yield problems of an arm's parameters with each other and with `n_features`."""
     try:
         make_estimator(arm)._check_parameters(n_features, 1)
     except ValueError as error:
@@ -156,7 +156,7 @@ def _misfits(arm: Arm, n_features: int, path: KeyPath) -> Iterator[tuple[KeyPath
 def _parameter_problems(
     cls: type, given: dict[str, Any], defaults: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the problems with an estimator's parameters, each checked alone."""
+    """Yield the problems of an estimator's parameters, each checked alone."""
     for name, value in given.items():
         if name not in defaults:
             yield name, unknown(f"parameter of {cls.__name__}", name, defaults)

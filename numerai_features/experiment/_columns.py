@@ -1,4 +1,4 @@
-"""Features and target of an experiment, looked for where its rows come from."""
+"""Check an experiment's features and target against the columns of its data."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _SET = ("features", "set")
 
 
 def check_columns(tables: dict[str, Any], base: Path, problems: Problems) -> int | None:
-    """Check that features and target are there, before anything is read or written.
+    """Check that the data have features and target, before rows are read or written.
 
-    Of several targets the first one that is there becomes the target.
+    Of several targets, the first one that the data have becomes the target.
 
     Parameters
     ----------
     tables : dict
         The tables of an experiment that has either files or synthetic data.
     base : pathlib.Path
-        Absolute; what paths of data are relative to.
+        Absolute; paths of data are relative to it.
     problems : list of (path, message)
-        Grows by whatever is wrong.
+        New problems are appended.
 
     Returns
     -------
     int or None
-        How many features there are; None where nobody knows.
+        Number of features; None if it is unknown.
     """
     if tables["data"]["files"] is None:
         return _check_synthetic(tables, problems)
@@ -51,7 +51,7 @@ def _check_files(tables: dict[str, Any], base: Path, problems: Problems) -> int 
     )
 
     def tell(path: KeyPath, do: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what a function does; None where it raises, which is told."""
+        """Return a function's result; if it raises, add a problem and return None."""
         try:
             return do(*arguments)
         except (OSError, ValueError) as error:
@@ -103,9 +103,9 @@ def _check_synthetic(tables: dict[str, Any], problems: Problems) -> int:
 def _choose_target(
     tables: dict[str, Any], there: list[str], where: str, problems: Problems
 ) -> None:
-    """Put the target that is there in the place of those that were named."""
+    """Replace the named targets by the first one that the data have."""
     main = tables["targets"]["main"]
-    if main is None:  # told elsewhere, or the first one of synthetic data
+    if main is None:  # already a problem, or the first one of synthetic data
         return
     names = [main] if isinstance(main, str) else main
     found = [name for name in names if name in there]

@@ -1,4 +1,4 @@
-"""The folds of an experiment, and a look at the eras before any row is read."""
+"""The folds of an experiment, and a check of the eras before features are read."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def make_folds(tables: dict[str, Any], panel: EraPanel) -> list[Fold]:
-    """Return the folds, from 1; none trains within the purge of its test eras."""
+    """Return the purged folds of a panel, numbered from 1."""
     return _folds(tables["cv"], panel.eras, panel.y(tables["targets"]["main"]))
 
 
 def check_folds(tables: dict[str, Any]) -> None:
-    """Raise if the eras of the data cannot be divided so; no features are read.
+    """Raise if the eras of the data cannot be split as needed; no features are read.
 
-    They are divided into folds, and within each fold by the networks, which hold some
-    out, or cross-fit.
+    Eras are split into folds. Within each fold, networks split the training eras again,
+    for held-out eras or for cross-fitting.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _folds(cv: dict[str, Any], eras: Any, target: NDArray[Any]) -> list[Fold]:
 def _splitter(cv: dict[str, Any]) -> Any:
     from numerai_features.model_selection import EraKFold, EraWalkForward
 
-    splitters: Any = EraKFold, EraWalkForward  # whose constructors have no types
+    splitters: Any = EraKFold, EraWalkForward  # their constructors are not typed
     k_fold, walk_forward = splitters
     apart = {"purge": cv["purge"], "embargo": cv["embargo"]}
     if cv["scheme"] == "k-fold":
@@ -79,7 +79,7 @@ def _splitter(cv: dict[str, Any]) -> Any:
 
 
 def _eras_of(tables: dict[str, Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Return the eras that are kept, and for each a target: NaN if none is known."""
+    """Return the eras that are kept, and a target for each: NaN if it is unknown."""
     import numpy as np
 
     from numerai_features.datasets._panel_select import select_eras

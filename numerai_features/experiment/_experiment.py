@@ -43,9 +43,9 @@ class Experiment:
     tables : dict
         The contents of its file, with all defaults filled in: paths are absolute, the
         purge is a number, and each arm has all parameters of its class.
-        ``experiment["cv"]`` is ``experiment.tables["cv"]``. Do not change these tables:
-        the old target's purge and the old seeds would stay. Change the file, or the
-        input of `from_dict`.
+        ``experiment["cv"]`` is ``experiment.tables["cv"]``. Do not change these tables,
+        because the purge and the seeds derived from the old values would stay. Change
+        the file, or the mapping passed to `from_dict`.
 
     See Also
     --------
@@ -82,14 +82,14 @@ class Experiment:
             A TOML file; ``numerai-features run --help`` lists its tables and keys. Its
             paths are relative to its own folder, except for ``output.folder``.
         output : path, default=None
-            Output folder, which overrides the file's ``output.folder``; relative to the
-            current folder. Without either it is ``runs/`` and the name of the file.
+            Output folder, relative to the current folder; overrides the file's
+            ``output.folder``. If neither is set, it is ``runs/`` and the file's name.
         trusted : bool, default=False
             Whether the file may set parameters that can reach other machines, or files
             outside its folders: a tree library's parameters such as ``machines`` or
             ``input_model``, and an arm's ``checkpoint``, ``log_dir`` and ``memory``.
-            Unless it is True they are reported as problems, because somebody else may
-            have written the file.
+            If False, such parameters are reported as problems, because somebody else
+            may have written the file.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class Experiment:
         Raises
         ------
         ExperimentError
-            If the file cannot be read or is wrong; all problems are reported at once,
+            If the file cannot be read or is invalid; all problems are reported at once,
             each with its line.
         """
         path = as_path(path, "path")
@@ -136,13 +136,14 @@ class Experiment:
         base : path, default="."
             Base folder of relative data paths.
         output : path, default=None
-            Output folder, which overrides ``mapping["output"]["folder"]``; relative to
-            the current folder. Without either it is ``runs/experiment``.
+            Output folder, relative to the current folder; overrides
+            ``mapping["output"]["folder"]``. If neither is set, it is
+            ``runs/experiment``.
         trusted : bool, default=False
             Whether the mapping may set parameters that can reach other machines, or
             files outside its folders: a tree library's parameters such as ``machines``
             or ``input_model``, and an arm's ``checkpoint``, ``log_dir`` and ``memory``.
-            Unless it is True they are reported as problems.
+            If False, such parameters are reported as problems.
 
         Returns
         -------
@@ -151,7 +152,7 @@ class Experiment:
         Raises
         ------
         ExperimentError
-            If the mapping is wrong; all problems are reported at once.
+            If the mapping is invalid; all problems are reported at once.
         """
         if not isinstance(mapping, Mapping):
             raise ExperimentError(
@@ -222,7 +223,7 @@ class Experiment:
         -----
         SetAsideWarning
             If a stored file is damaged, or was made with other library versions: it is
-            renamed, and made again.
+            renamed, and the fit is repeated.
         """
         from numerai_features.experiment._run import run_experiment
 

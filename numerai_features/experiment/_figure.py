@@ -1,6 +1,6 @@
-"""A plot of the cumulative score of every arm over the test eras.
+"""A plot of the cumulative CORR of each arm over the test eras.
 
-It needs only the result, so that a report can draw it, too.
+It needs only an `ExperimentResult`, so that a report can draw it, too.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _draw_arms(axes: Any, scores: pd.DataFrame) -> None:
 
 
 def _draw_borders(axes: Any, starts: list[int], cv: dict[str, Any]) -> None:
-    """Mark where folds begin and, for walk forward, where their training eras end."""
+    """Mark where each test fold begins and, for walk-forward, where training ends."""
     axes.axhline(0, color="#999999", linewidth=0.8)
     line: dict[str, Any] = {"color": _BORDER, "linewidth": 0.8}
     labels: list[str | None]

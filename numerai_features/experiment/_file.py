@@ -18,7 +18,7 @@ _TOO_DEEP = "lists or tables are nested too deeply."
 
 
 class ExperimentError(ValueError):
-    """An experiment is wrong, or its output folder holds another experiment."""
+    """An experiment is invalid, or its output folder holds another experiment."""
 
 
 def read_toml(file: Path) -> tuple[dict[str, Any], str]:
@@ -31,19 +31,19 @@ def read_toml(file: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: bad text, or a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ExperimentError(f"{file} cannot be read: {reason}.") from error
     try:
         return tomllib.loads(text), text
-    except ValueError as error:  # syntax, or a number with thousands of digits
+    except ValueError as error:  # bad syntax, or a number with thousands of digits
         raise ExperimentError(f"{file}: {syntax_error(error)}") from error
     except RecursionError as error:
         raise ExperimentError(f"{file}: {_TOO_DEEP}") from error
 
 
 def as_toml_has_it(value: Any) -> Any:
-    """Return a Python value in TOML's types, as far as these can hold it.
+    """Convert a Python value to TOML's types; keep values that they cannot hold.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def as_path(value: Any, argument: str) -> Path:
 
 
 def check_boolean(value: Any, argument: str) -> None:
-    """Raise `TypeError` if a switch is anything but True or False."""
+    """Raise `TypeError` if an argument is not True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{argument} must be True or False; got {value!r}.")
 
@@ -116,9 +116,9 @@ def check_and_resolve(
     output : path or None
         Overrides ``output.folder``.
     trusted : bool
-        Whether it may set parameters that reach other files or machines.
+        Whether the experiment may set parameters that reach other files or machines.
     text : str, default=""
-        The text of the file, in which the lines of problems are looked up.
+        The text of the file, to find the lines of problems.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def check_and_resolve(
     Raises
     ------
     ExperimentError
-        If anything is wrong; all problems are reported at once.
+        If the experiment is invalid; all problems are reported at once.
     """
     problems: Problems = []
     tables = deepcopy(validate(EXPERIMENT, given, problems))

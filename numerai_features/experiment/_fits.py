@@ -1,4 +1,4 @@
-"""What an experiment fits: each arm of a fold."""
+"""The fits of an experiment: one for each arm of each fold."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from numerai_features.datasets import EraPanel
     from numerai_features.experiment._experiment import Experiment
 
-# Keeps the random columns' seeds apart from everything else drawn from the seed.
+# Makes the seeds of the random columns differ from other seeds of the experiment.
 _RANDOM_COLUMNS = 0x72616E64
 _LIGHTGBM_WITH_ARROW = (4, 7)
 
 
 class FoldFits:
-    """The fits of one fold: what its arms share, and the fit of one arm.
+    """The fits of one fold, and the original features that its arms share.
 
     Parameters
     ----------
     experiment : Experiment
-        Says what the arms are.
+        The experiment with its arms.
     panel : EraPanel
         Its rows.
     fold : Fold
-        Which of them are trained on and which are predicted.
+        The training rows and the test rows.
     """
 
     def __init__(self, experiment: Experiment, panel: EraPanel, fold: Fold) -> None:
@@ -59,7 +59,7 @@ class FoldFits:
 
     @cached_property
     def originals(self) -> tuple[pa.Table, pa.Table]:
-        """The original features of training and test rows, one byte a cell."""
+        """The original features of training and test rows, one byte per cell."""
         X, names = self.panel.X, self.panel.feature_names
         train, test = (X[rows] for rows in (self.fold.train, self.fold.test))
         return tree_table(train, names), tree_table(test, names)
@@ -70,11 +70,11 @@ class FoldFits:
         Parameters
         ----------
         arm : str
-            Its name.
+            Name of the arm.
         n_random : int
-            How many columns the arm of random columns has.
+            Number of random columns, for the arm ``random``.
         tell : callable
-            Told what is being fitted.
+            Called with a description of each step.
 
         Returns
         -------
@@ -101,7 +101,7 @@ class FoldFits:
         return ArmResult(prediction, n_latents, middle - start, end - middle)
 
     def _named_target(self) -> pd.Series[float]:
-        """Return the training rows' target; its name tells how far it reaches."""
+        """Return the training rows' target; its name contains its horizon."""
         name = self.experiment["targets"]["main"]
         return pd.Series(self.y[self.fold.train], name=name)
 
@@ -131,7 +131,7 @@ class FoldFits:
     def _latent_features(self, embedder: Any) -> Any:
         chosen = self.experiment["latents"]["quantize"]
         quantize = None if chosen == "none" else chosen
-        # The originals stay out: they are shared by the arms, and stay int8.
+        # The originals are not passed through: the arms share one int8 table of them.
         return LatentFeatures(embedder, passthrough=False, quantize=quantize)
 
     def _predict(self, train: pa.Table, test: pa.Table) -> NDArray[np.float32]:
@@ -147,8 +147,8 @@ def _random_columns(
 ) -> NDArray[np.float32]:
     """Return Gaussian columns for some rows of a panel.
 
-    A cell depends on the seed, the column and the row's place in the panel alone, so
-    that a row has the same random columns in every fold.
+    A cell depends only on the seed, the column and the row's position in the panel, so
+    that a row has the same random values in all folds.
     """
     first, stop = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
     out = np.empty((stop - first, width), np.float32)
@@ -161,14 +161,14 @@ def _random_columns(
 def _beside(
     originals: pa.Table, latents: NDArray[Any], latent_names: list[str]
 ) -> pa.Table:
-    """Put latents beside originals, each column in its own type."""
+    """Append the latents to the originals; each column keeps its type."""
     added = tree_table(latents, latent_names)
     names = [*originals.column_names, *latent_names]
     return pa.Table.from_arrays([*originals.columns, *added.columns], names)
 
 
 def _model_input(library: str) -> Callable[[pa.Table], Any]:
-    """Return what makes of a table the leanest input that the library takes."""
+    """Return a function that converts a table to the smallest input for the library."""
     if library == "xgboost":
         return lambda table: table
     release = tuple(map(int, importlib.metadata.version("lightgbm").split(".")[:2]))
@@ -176,9 +176,9 @@ def _model_input(library: str) -> Callable[[pa.Table], Any]:
 
 
 def _as_array(table: pa.Table) -> NDArray[Any]:
-    """Return a table as one array, of single bytes where all columns are."""
+    """Return a table as one array; of single bytes if all columns are."""
     kinds = {np.dtype(str(kind)) for kind in table.schema.types}
-    # int8 with uint8 would become int16; no bin is negative.
+    # uint8 holds both, because no bin is negative; NumPy would promote them to int16.
     dtype = np.uint8 if all(k.itemsize == 1 for k in kinds) else np.float32
     out = np.empty(table.shape, dtype)
     for j, column in enumerate(table.columns):
@@ -192,4 +192,4 @@ def _fit(model: Any, X: Any, y: NDArray[np.float32]) -> None:
     except Exception as error:  # LightGBM's own error is no ValueError
         if type(error).__name__ != "LightGBMError":
             raise
-        raise ValueError(f"LightGBM refuses model.params: {error}") from error
+        raise ValueError(f"LightGBM rejects model.params: {error}") from error

@@ -1,4 +1,4 @@
-"""What an output folder holds beside the fits: finished results, and their settings."""
+"""The finished results of an output folder, and its resolved experiment file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from numerai_features.experiment._file import ExperimentError
 
 RESULTS = ("predictions.parquet", "scores.parquet", "summary.parquet", "cumulative.png")
 RESOLVED = "resolved.toml"
-"""The experiment with all defaults; no name that the user's own file is likely to have.
-"""
+"""The experiment with all defaults; a user's own file is unlikely to have this name."""
 
 _BESIDE_ARMS = {"era", "target", "fold", "id"}
 _HEAD = "# Written by numerai-features: all settings of the run. Change a copy of it.\n"
@@ -24,16 +23,16 @@ _KEYS = re.compile(r"# run ([0-9a-f]{64}), text ([0-9a-f]{64})\n")
 
 @dataclass(frozen=True)
 class Finished:
-    """What is known of an output folder's finished results.
+    """Description of an output folder's finished results.
 
     Attributes
     ----------
     files : tuple of str, default=()
-        Their names.
+        Names of the files.
     arms : frozenset of str, default=frozenset()
-        The arms that they hold.
+        The arms that the files hold.
     key : str, default=""
-        The key of the settings that they were made with; empty if it is not known.
+        The key of the settings that they were made with; empty if it is unknown.
     """
 
     files: tuple[str, ...] = ()
@@ -42,17 +41,17 @@ class Finished:
 
 
 def look_for_results(folder: Path) -> Finished:
-    """Return what is known of the finished results of a folder."""
+    """Return a description of the finished results of a folder."""
     files = tuple(name for name in RESULTS if (folder / name).exists())
     arms = {arm for name in files for arm in _arms_in(folder / name)}
-    if files:  # every experiment has this one
+    if files:  # every experiment has this arm
         arms.add(ORIGINALS)
     keys = _keys_of(_read(folder / RESOLVED))
     return Finished(files, frozenset(arms), keys[0] if keys else "")
 
 
 def write_resolved(folder: Path, text: str, key: str) -> None:
-    """Write the text of a resolved experiment, unless the user has written it.
+    """Write the resolved experiment, unless the user has written or edited the file.
 
     Parameters
     ----------
@@ -69,31 +68,31 @@ def write_resolved(folder: Path, text: str, key: str) -> None:
 
 
 def check_resolved(folder: Path, text: str) -> None:
-    """Raise if the folder's resolved experiment is another one, and the user's own.
+    """Raise if writing the resolved experiment would lose the user's changes.
 
     Parameters
     ----------
     folder : pathlib.Path
     text : str
-        What shall be written.
+        The text to write.
     """
     before = _read(folder / RESOLVED)
     if _is_ours(before):
         return
     try:
         if tomllib.loads(before or "") == tomllib.loads(text):
-            return  # edited, but for its settings
+            return  # edited, but with the same settings
     except (ValueError, RecursionError):
         pass
     raise ExperimentError(
-        f"{folder / RESOLVED} is there, but not as a run has written it, so it is not "
+        f"{folder / RESOLVED} was edited, or not written by a run, so it is not "
         "replaced. Rename it, or choose another output folder (output=, or --output "
-        "in the command line)."
+        "on the command line)."
     )
 
 
 def _arms_in(file: Path) -> set[str]:
-    """Return the arms that are columns of a file of results; none if it has none."""
+    """Return the arms that are columns of a results file, if it has any."""
     if file.suffix != ".parquet" or file.stem == "summary":
         return set()
     from numerai_features.datasets._parquet_names import open_parquet
@@ -116,12 +115,12 @@ def _read(file: Path) -> str | None:
 
 
 def _is_ours(text: str | None) -> bool:
-    """Whether a resolved experiment is missing, or as a run has written it."""
+    """Whether a resolved experiment is missing, or unchanged since a run wrote it."""
     return text is None or bool(_keys_of(text))
 
 
 def _keys_of(text: str | None) -> tuple[str, str] | None:
-    """Return the keys in front of a text; None where they do not belong to it."""
+    """Return the keys at the head of a text; None if they do not match it."""
     keys = _KEYS.match(text or "", len(_HEAD))
     if not text or not keys or not text.startswith(_HEAD):
         return None

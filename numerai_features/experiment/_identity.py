@@ -1,4 +1,4 @@
-"""What the results of an experiment depend on: as a whole, and arm by arm."""
+"""The settings and versions that results depend on, of an experiment and of an arm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def identity_of(tables: dict[str, Any], signature: dict[str, Any]) -> dict[str, 
     -------
     dict
         ``settings`` are the user's choices and the panel's signature; ``versions`` are
-        those of this package and of the libraries that fit.
+        the versions of this package and of the libraries that fit.
     """
     tables = deepcopy(tables)
     for *path, name in neutral_paths(EXPERIMENT):
@@ -57,9 +57,10 @@ def shared_settings(settings: Settings) -> Settings:
 
 
 def own_settings(settings: Settings, arm: str) -> Settings:
-    """Return the settings that, of all arms, this one depends on.
+    """Return the settings of the arms that the results of this arm depend on.
 
-    Random columns are as many as the most latents, so they depend on all embedders.
+    The number of random columns is the largest number of latents of any arm, so random
+    columns depend on all embedders.
     """
     latents, models = (settings.get(table, {}) for table in _TABLES_OF_ARMS)
     if arm == RANDOM:
@@ -77,7 +78,7 @@ def settings_of_arm(settings: Settings, arm: str) -> Settings:
 
 
 def has_random(settings: Settings) -> bool:
-    """Whether random columns are one of the arms."""
+    """Whether an experiment has an arm of random columns."""
     latents = settings.get("latents", {})
     any_latents = any(isinstance(arm, dict) for arm in latents.values())
     return any_latents and bool(latents["random_columns"])
@@ -90,7 +91,7 @@ def key_of(*parts: Any) -> str:
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    """Yield a message for each changed value, by its dotted name."""
+    """Yield a message for each changed value, with its dotted name."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         if not are_same(before, now):
             yield f"{path}: {_told(before)} then, {_told(now)} now"
@@ -101,7 +102,7 @@ def differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
 
 
 def are_same(before: Any, now: Any) -> bool:
-    """Whether two values are written alike: NaN is not equal to itself."""
+    """Whether two values have the same JSON text; ``==`` would be False for NaN."""
     return _told(before) == _told(now)
 
 

@@ -1,4 +1,4 @@
-"""The judgement of an experiment: the scores of every arm on the same test rows."""
+"""Score the arms of an experiment on the same test rows."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from numerai_features.experiment._experiment import Experiment
 
 MOST_FEATURES = 250
-"""Features that FNC and exposure look at: the cost grows with their square."""
+"""Most features that FNC and exposure use: the cost grows with their square."""
 
 _METRICS = {"fnc": "FNC", "max_exposure": "largest exposure"}
 
 _DIFFERENCES = ["mean_difference", "low", "high", "n_eras", "n_needed"]
 
-# What each arm did, fold by fold, by how the arm is written in results.
+# Each arm's results of all folds, by the arm's label.
 ByArm = dict[str, list[ArmResult]]
 
 
@@ -48,15 +48,15 @@ def judge(
     Parameters
     ----------
     experiment : Experiment
-        What was run.
+        The experiment that was run.
     panel : EraPanel
         Its rows.
     folds : list of Fold
         Its folds.
     store : FoldStore
-        Where every arm of every fold is done.
+        Results of all arms in all folds.
     tell : callable
-        Told what is being judged.
+        Called with a description of each step.
 
     Returns
     -------
@@ -105,10 +105,10 @@ def _concatenated(results: list[ArmResult]) -> NDArray[np.float32]:
 def _judged_features(
     n_features: int, eras: NDArray[Any]
 ) -> tuple[NDArray[np.intp], tuple[str, ...]]:
-    """Return evenly spread features, and the metrics that look at them.
+    """Return evenly spread features, and the metrics that use them.
 
-    FNC takes half as many features at most as an era has rows; where eras of two rows
-    are scored, which leave none, exposure is alone.
+    FNC uses at most half as many features as the smallest era has rows. If an era of
+    two rows is scored, FNC is left out.
     """
     n_rows = np.unique(eras, return_counts=True)[1]
     smallest = int(n_rows[n_rows > 1].min(initial=2 * MOST_FEATURES))
@@ -120,7 +120,7 @@ def _judged_features(
 
 
 def _costs(by_arm: ByArm) -> pd.DataFrame:
-    """Return each arm's largest number of latents, and its seconds in all folds."""
+    """Return each arm's largest number of latents, and its total seconds."""
     costs = {
         arm: {
             "n_latents": max(result.n_latents for result in results),
@@ -135,7 +135,7 @@ def _costs(by_arm: ByArm) -> pd.DataFrame:
 def _differences(
     scores: pd.DataFrame, experiment: Experiment
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return each arm's paired difference from the originals, and what is missing."""
+    """Return each arm's paired difference from the originals, and notes on gaps."""
     if len(scores.columns) < 2:
         return pd.DataFrame(columns=_DIFFERENCES, dtype=float).rename_axis("arm"), ()
     overlap = overlap_of(experiment)
@@ -146,6 +146,6 @@ def _differences(
     needed = table["n_needed"].max()
     note = (
         f"No interval for {', '.join(few)}: an interval needs {needed} eras, four "
-        f"times the overlap of {overlap} eras. Test on more."
+        f"times the overlap of {overlap} eras. Test on more eras."
     )
     return table, (note,)

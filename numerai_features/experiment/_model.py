@@ -1,4 +1,4 @@
-"""The model that every arm of latents trains: its parameters, checked, and itself."""
+"""The model that arms train on originals, latents and random columns; its checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ELSEWHERE = {
     "device": "model.device",
     "random_state": "seed",
 }
-_NAN_ALLOWED = "missing"  # XGBoost's: which cells are missing
+_NAN_ALLOWED = "missing"  # of XGBoost: the value of missing cells
 
 
 def make_model(tables: dict[str, Any]) -> Any:
@@ -32,14 +32,14 @@ def make_model(tables: dict[str, Any]) -> Any:
 
 
 def check_model(model: dict[str, Any], problems: Problems, *, trusted: bool) -> None:
-    """Check the parameters of the model; each is told once.
+    """Check the parameters of the model; report one problem per parameter.
 
     Parameters
     ----------
     model : dict
         The table ``[model]``.
     problems : list of (path, message)
-        Grows by whatever is wrong.
+        New problems are appended.
     trusted : bool
         Whether the parameters may reach files and other machines.
     """
@@ -56,7 +56,7 @@ def check_model(model: dict[str, Any], problems: Problems, *, trusted: bool) -> 
 
 
 def _no_value(name: str, value: Any) -> str | None:
-    """Say what is wrong with a value, whatever the library."""
+    """Return the problem of a value that no library accepts, or None."""
     if name in _ELSEWHERE:
         return f"is set elsewhere: use {_ELSEWHERE[name]}."
     if not isinstance(value, bool | int | float | str | list):
@@ -66,14 +66,14 @@ def _no_value(name: str, value: Any) -> str | None:
         return f"got {got(value)}; a list cannot hold None, which TOML does not have."
     nan = any(isinstance(item, float) and math.isnan(item) for item in single)
     if nan and name != _NAN_ALLOWED:
-        return f"got {got(value)}; expected a number, and NaN is none."
+        return f"got {got(value)}; expected a number that is not NaN."
     return None
 
 
 def _unknown(library: str, params: dict[str, Any]) -> dict[str, str]:
-    """Return what the library does not know, or what is set elsewhere by another name.
+    """Return problems of parameter names: unknown, or aliases of what is set elsewhere.
 
-    Nothing if the library is not there yet.
+    There are none if the library is not installed yet.
     """
     from numerai_features.trees._names import other_names, parameter_problems
 
@@ -81,21 +81,22 @@ def _unknown(library: str, params: dict[str, Any]) -> dict[str, str]:
         return {}
     try:
         elsewhere = {
-            name: f"is {key!r}, which is set elsewhere: use {_ELSEWHERE[key]}."
+            name: f"is an alias of {key!r}, which is set elsewhere: use "
+            f"{_ELSEWHERE[key]}."
             for name, key in other_names(library, params, _ELSEWHERE).items()
         }
         return elsewhere | parameter_problems(library, params)
-    except ImportError:  # it is told by the run, which needs the library
+    except ImportError:  # the run needs the library, and reports that it is missing
         return {}
 
 
 def _refused(library: str, params: dict[str, Any]) -> dict[str, str]:
-    """Return the first parameter whose value the library would refuse, and why."""
+    """Return the first parameter whose value the library rejects, and why."""
     from numerai_features.trees._lightgbm import checked_parameters
 
     try:
         checked_parameters(params, f"make_{library}")
-    except ImportError:  # told by the run
+    except ImportError:  # as in _unknown
         return {}
     except ValueError as error:
         message = str(error)

@@ -1,4 +1,4 @@
-"""The panel of an experiment: made once, and used again while nothing has changed."""
+"""The panel of an experiment: made once, and reused while nothing has changed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from numerai_features.experiment._file import ExperimentError
 if TYPE_CHECKING:
     from numerai_features.experiment._experiment import Experiment
 
-_MADE_OF = "made_of"  # what the panel's info has of the experiment
+_MADE_OF = "made_of"  # key of the data's signature in the panel's info
 
 
 def data_signature(experiment: Experiment) -> dict[str, Any]:
-    """Return what the panel depends on: settings, and the files' sizes and times."""
+    """Return the settings, and the files' sizes and times, that a panel depends on."""
     settings = {k: v for k, v in experiment["data"].items() if k != "panel"}
     signature = {"data": settings, "features": experiment["features"]["set"]}
     if settings["files"] is None:
@@ -37,9 +37,9 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
     Parameters
     ----------
     experiment : Experiment
-        Says which data, and where the panel is kept.
+        The experiment with the data and the panel's folder.
     verbose : bool
-        Whether to show what is being done.
+        Whether to show progress.
 
     Returns
     -------
@@ -58,12 +58,12 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
     if panel is not None:
         if _MADE_OF not in panel.info:
             raise ExperimentError(
-                f"{folder} is there, but no experiment made it, so it is not replaced. "
-                "Give data.panel another folder, or delete this one."
+                f"{folder} is a panel, but no experiment made it, so it is not "
+                "replaced. Set data.panel to another folder, or delete this one."
             )
         if panel.info[_MADE_OF] == made_of[_MADE_OF]:
             with _way_out(folder), stage("checking the panel", hidden=not verbose):
-                panel.verify()  # it takes as long as reading it, results much longer
+                panel.verify()  # takes little time compared with the fits
             return panel
     try:
         if experiment["data"]["files"] is None:
@@ -73,13 +73,13 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
             _read_files(experiment, folder, made_of, verbose)
     except FileExistsError as error:
         raise ExperimentError(
-            f"{error} An experiment's path is data.panel of its file."
+            f"{error} The path is set by data.panel in the experiment's file."
         ) from error
     return EraPanel.open(folder)
 
 
 def _panel_there(folder: Path) -> EraPanel | None:
-    """Open the panel of a folder; None where there is none, or only parts of one."""
+    """Open the panel of a folder; None if there is none, or an incomplete one."""
     with _way_out(folder):
         try:
             return EraPanel.open(folder)
@@ -89,12 +89,12 @@ def _panel_there(folder: Path) -> EraPanel | None:
 
 @contextmanager
 def _way_out(folder: Path) -> Iterator[None]:
-    """Say of what is wrong with a panel that the run can make it again."""
+    """Add to errors about a panel that the run can make it again."""
     try:
         yield
     except ValueError as error:
         raise ValueError(
-            f"{error} Or delete {folder}: then the run makes it again."
+            f"{error} Or delete {folder}: then the run makes the panel again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What one field alone cannot tell: checks, and defaults, that look at several."""
+"""Checks and defaults that depend on several fields of an experiment file."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from numerai_features.experiment._schema import WINDOW, Problems, got
 def check_tables(
     tables: dict[str, Any], base: Path, problems: Problems, *, trusted: bool
 ) -> int | None:
-    """Check what depends on several fields, or on the files and what is in them.
+    """Check fields that depend on other fields or on the data files.
 
-    Of several targets the one that is there is chosen.
+    Of several targets, the first one that the data have becomes the target.
 
     Parameters
     ----------
     tables : dict
-        The tables of an experiment, which `validate` has seen.
+        The tables of an experiment, checked by `validate`.
     base : pathlib.Path
-        Absolute; what paths of data are relative to.
+        Absolute; paths of data are relative to it.
     problems : list of (path, message)
-        Grows by whatever is wrong.
+        New problems are appended.
     trusted : bool
         Whether the model's parameters may reach files and other machines.
 
     Returns
     -------
     int or None
-        How many features there are; None where nobody knows.
+        Number of features; None if it is unknown.
     """
     n_features = _check_data(tables, base, problems)
     _check_folds(tables["cv"], problems)
@@ -53,9 +53,9 @@ def resolve_tables(
     tables : dict
         Tables without problems; changed in place.
     name : str
-        What the default output folder is called.
+        Name of the default output folder.
     base : pathlib.Path
-        Absolute; what paths of data are relative to.
+        Absolute; paths of data are relative to it.
     output : path or None
         Overrides ``output.folder``.
     """
@@ -90,10 +90,12 @@ def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> int |
             problems.append((("targets", "main"), message))
     else:
         if data["metadata"] is not None:
-            message = "goes with data.files; synthetic data have none."
+            message = (
+                "is allowed only with data.files; synthetic data have no metadata."
+            )
             problems.append((("data", "metadata"), message))
         if isinstance(chosen, str) and chosen != "all":
-            message = f'got {got(chosen)}; expected "all" or names with synthetic data.'
+            message = f'got {got(chosen)}; expected "all" or names for synthetic data.'
             problems.append((("features", "set"), message))
     if (data["files"] is None) != ("synthetic" not in data):
         return check_columns(tables, base, problems)
@@ -108,7 +110,7 @@ def _check_folds(cv: dict[str, Any], problems: Problems) -> None:
     if cv["scheme"] == "k-fold":
         for name in WINDOW:
             if cv[name] is not None:
-                message = 'goes with scheme = "walk-forward"; got scheme = "k-fold".'
+                message = 'needs scheme = "walk-forward"; got scheme = "k-fold".'
                 problems.append((("cv", name), message))
         if cv["n_splits"] < 2:
             message = f"got {cv['n_splits']}; expected a whole number >= 2 for k-fold."
@@ -116,7 +118,7 @@ def _check_folds(cv: dict[str, Any], problems: Problems) -> None:
 
 
 def _metadata(data: dict[str, Any], chosen: Any, base: Path) -> str | None:
-    """Return features.json's path; None if it is neither there nor needed."""
+    """Return the path of features.json; None if it neither exists nor is needed."""
     if data["metadata"] is not None:
         return os.path.abspath(base / str(data["metadata"]))
     beside = Path(data["files"][0]).parent / "features.json"

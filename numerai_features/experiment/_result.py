@@ -58,7 +58,7 @@ class ExperimentResult:
     n_features : int
         Number of features that ``fnc`` and ``max_exposure`` use.
     notes : tuple of str, default=()
-        Messages about what is missing and why.
+        Messages that explain missing results, such as intervals or the figure.
 
     See Also
     --------
@@ -102,7 +102,7 @@ def overlap_of(experiment: Experiment) -> int:
 
 
 def write_frames(result: ExperimentResult) -> None:
-    """Write the frames as parquet files, each whole or not at all.
+    """Write the frames as parquet files; each file is written completely or not at all.
 
     The differences are written as columns of the summary.
     """
@@ -119,7 +119,7 @@ def write_frames(result: ExperimentResult) -> None:
 
 
 def _is_shown(name: str, summary: pd.DataFrame) -> bool:
-    """Whether a column is printed; numbers of eras only if not ``n_eras`` again."""
+    """Whether a column is printed; a number of eras only if it differs from n_eras."""
     if name not in summary:
         return False
     return not name.endswith("_n_eras") or bool((summary[name] != summary.n_eras).any())

@@ -1,4 +1,4 @@
-"""The run of an experiment, from its data to the files of its results."""
+"""Run an experiment, from its data to the files of its results."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult:
-    """Run an experiment, or go on with it, and write its results.
+    """Run or resume an experiment, and write its results.
 
     See `Experiment.run`.
     """
     tables = experiment.tables
-    make_model(tables)  # a wrong model shall not be told after hours of reading
+    make_model(tables)  # report a wrong model before hours of reading
     check_devices(tables)
     with stage("eras", hidden=not verbose):
         check_folds(tables)
@@ -56,7 +56,7 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
         _tasks(experiment, panel, folds, store),
         store,
         total=len(experiment.arms) * len(folds),
-        n_jobs=1,  # an arm of a fold looks at others; the model uses all cores
+        n_jobs=1,  # random columns need the fold's other arms; models use all cores
         unit="fit",
         verbose=verbose,
     )
@@ -95,7 +95,7 @@ def _tasks(
 
 
 def _fit(fits: FoldFits, arm: str, store: FoldStore, tell: Tell) -> ArmResult:
-    """Fit an arm; random columns are as many as the most latents of the fold's arms."""
+    """Fit an arm; random columns match the largest number of latents in the fold."""
     n_random = 0
     if arm == RANDOM:
         embedders = embedders_of(fits.experiment.tables)
@@ -104,7 +104,7 @@ def _fit(fits: FoldFits, arm: str, store: FoldStore, tell: Tell) -> ArmResult:
 
 
 def _with_figure(result: ExperimentResult) -> ExperimentResult:
-    """Draw the figure; note it where matplotlib is missing."""
+    """Draw the figure; add a note if matplotlib is missing."""
     try:
         draw_cumulative(result, result.experiment.folder / "cumulative.png")
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""What an experiment file may hold: a table of fields, and the check of any such table.
+"""The schema of experiment files, and a check of tables against it.
 
-The tables below are the whole schema; a new field is a new line. `validate` fills in
-defaults and gathers every problem of a file instead of stopping at the first.
+The tables below are the whole schema; a new field is a new entry. `validate` fills in
+defaults and collects all problems of a file instead of stopping at the first one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KeyPath = tuple[str, ...]
 Problems = list[tuple[KeyPath, str]]
 
 WINDOW = ("test_eras", "first_test_era", "min_train_eras", "max_train_eras")
-"""Fields of ``[cv]`` that go with a walk forward alone."""
+"""Fields of ``[cv]`` that are allowed only with walk-forward."""
 
 _WORDS: dict[type, str] = {
     bool: "true or false",
@@ -37,19 +37,20 @@ class Field:
     Attributes
     ----------
     help : str
-        What it means, in a few words.
+        A short description.
     types : tuple of type
-        Types that TOML may give; true and false are no whole numbers.
+        Allowed types of the TOML value; a boolean does not count as a whole number.
     default : object
-        What stands where the key is not given; None is "not set".
+        The value if the key is missing; None is "not set".
     choices : tuple
-        Values allowed whatever `types` says; with no `types`, the only ones.
+        Values that are allowed in addition to `types`; without `types`, the only
+        allowed values.
     minimum : int or None
         The smallest number allowed.
     items : type or None
         The type of a list's items.
     neutral : bool
-        Whether results do not depend on it: a run may go on with another value.
+        Whether results do not depend on it: a run can be resumed with another value.
     """
 
     help: str
@@ -62,7 +63,7 @@ class Field:
 
     @property
     def expected(self) -> str:
-        """Say what is allowed."""
+        """Return a text that lists the allowed values."""
         options = [json.dumps(choice) for choice in self.choices]
         for kind in self.types:
             word = _WORDS[kind]
@@ -74,7 +75,7 @@ class Field:
         return " or ".join(options)
 
     def allows(self, value: Any) -> bool:
-        """Whether a value is allowed; None, which no file can say, means "not set"."""
+        """Whether a value is allowed; None means "not set", and cannot be in a file."""
         if value is None:
             return self.default is None
         if any(value == c and type(value) is type(c) for c in self.choices):
@@ -96,15 +97,16 @@ class Table:
     Attributes
     ----------
     help : str
-        What it is about.
+        A short description.
     fields : mapping of str to Field
         Its keys.
     tables : mapping of str to Table
         The tables within it.
     named : str
-        What further tables, whose names the user chooses, are; empty for none.
+        Description of the tables within it whose names the user chooses; empty if
+        there cannot be any.
     optional : bool
-        Whether it stays away when it is not given, instead of being filled in.
+        Whether a missing table stays missing, instead of being filled with defaults.
     """
 
     help: str = ""
@@ -120,14 +122,14 @@ class Table:
 
 
 def got(value: Any) -> str:
-    """Write a value as it would stand in the file."""
-    if isinstance(value, date | time):  # which stand without quotes
+    """Return a value as TOML text, for messages."""
+    if isinstance(value, date | time):  # TOML has no quotes around these
         return str(value)
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that a name is unknown, which are near, and which there are."""
+    """Return a message that a name is unknown, with similar and all known names."""
     names = list(known)
     listed = ", ".join(names) or "none"
     return f"unknown {kind}.{near_names(name, names)} Allowed: {listed}."
@@ -136,23 +138,23 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 def validate(
     table: Table, given: Any, problems: Problems, path: KeyPath = ()
 ) -> dict[str, Any]:
-    """Check a table and what is in it; return it with all defaults.
+    """Check a table and the tables within it; return them with all defaults.
 
     Parameters
     ----------
     table : Table
-        What is allowed.
+        The schema of the table.
     given : object
-        What the file holds.
+        The table in the file.
     problems : list of (path, message)
-        Grows by whatever is wrong.
+        New problems are appended.
     path : tuple of str, default=()
-        Where the table is.
+        The path of the table in the file.
 
     Returns
     -------
     dict
-        Every field, by its default where the value given is wrong; the tables within;
+        All fields, with the default in place of an invalid value; the tables within;
         then the named tables, unchecked.
     """
     if not isinstance(given, dict):
@@ -190,7 +192,7 @@ def _field_value(
 
 
 def neutral_paths(table: Table, path: KeyPath = ()) -> set[KeyPath]:
-    """Return the fields that results do not depend on."""
+    """Return the paths of the fields that results do not depend on."""
     found = {(*path, name) for name, spec in table.fields.items() if spec.neutral}
     for name, inner in table.tables.items():
         found |= neutral_paths(inner, (*path, name))
@@ -198,7 +200,7 @@ def neutral_paths(table: Table, path: KeyPath = ()) -> set[KeyPath]:
 
 
 def describe(table: Table, path: KeyPath = ()) -> str:
-    """Write the schema out for ``--help``."""
+    """Return the schema as text for ``--help``."""
     lines = [f"[{'.'.join(path)}] {table.help}"] if path else []
     for name, spec in table.fields.items():
         default = "" if spec.default is None else f" (default {got(spec.default)})"
@@ -213,26 +215,35 @@ def describe(table: Table, path: KeyPath = ()) -> str:
 _SYNTHETIC = Table(
     "a panel of numerai_features.datasets.make_era_panel, instead of files",
     {
-        "n_eras": Field("eras", (int,), 40, minimum=2),
+        "n_eras": Field("number of eras", (int,), 40, minimum=2),
         "rows_per_era": Field(
-            "rows of an era, or the two bounds they are drawn between",
+            "rows of each era, or two bounds within which their number is drawn",
             (int, list),
             300,
             minimum=5,
             items=int,
         ),
-        "n_features": Field("features", (int,), 60, minimum=1),
-        "n_factors": Field("latent factors behind them", (int,), 8, minimum=1),
+        "n_features": Field("number of features", (int,), 60, minimum=1),
+        "n_factors": Field(
+            "number of latent factors that generate them", (int,), 8, minimum=1
+        ),
         "structure": Field(
             "how the features depend on the factors",
             default="linear",
             choices=("linear", "curved", "none"),
         ),
-        "n_targets": Field("targets", (int,), 4, minimum=1),
-        "horizon": Field("eras that the first target spans", (int,), 4, minimum=1),
-        "group_size": Field("features of a correlated group", (int,), 10, minimum=1),
+        "n_targets": Field("number of targets", (int,), 4, minimum=1),
+        "horizon": Field(
+            "number of eras that the first target spans", (int,), 4, minimum=1
+        ),
+        "group_size": Field(
+            "number of features in a correlated group", (int,), 10, minimum=1
+        ),
         "missing_share": Field(
-            "share of features that start late", (float,), 0.1, minimum=0
+            "share of features that are missing in the first eras",
+            (float,),
+            0.1,
+            minimum=0,
         ),
         "random_state": Field("seed (default: the experiment's)", (int,), minimum=0),
     },
@@ -240,10 +251,10 @@ _SYNTHETIC = Table(
 )
 
 EXPERIMENT = Table(
-    fields={"seed": Field("seed of everything that draws", (int,), 0, minimum=0)},
+    fields={"seed": Field("seed of all random draws", (int,), 0, minimum=0)},
     tables={
         "data": Table(
-            "the rows: files or synthetic, exactly one of them",
+            "the rows: either files or [data.synthetic]",
             {
                 "files": Field(
                     "parquet files, relative to the experiment file",
@@ -255,8 +266,8 @@ EXPERIMENT = Table(
                 ),
                 "every": Field("keep every n-th era", (int,), 1, minimum=1),
                 "panel": Field(
-                    "folder of the int8 panel made of them, used again while files "
-                    "and settings are the same (default: OUTPUT/panel)",
+                    "folder of the int8 panel made of these rows, reused if files and "
+                    "settings are the same (default: OUTPUT/panel)",
                     (str,),
                     neutral=True,
                 ),
@@ -264,16 +275,20 @@ EXPERIMENT = Table(
             {"synthetic": _SYNTHETIC},
         ),
         "features": Table(
-            "which features",
-            {"set": Field("a set or names", (str, list), "all", items=str)},
+            "the features",
+            {
+                "set": Field(
+                    "a feature set or feature names", (str, list), "all", items=str
+                )
+            },
         ),
         "targets": Table(
-            "which target",
+            "the target",
             {
                 "main": Field(
-                    "what is learned and scored, of a list the first that the data "
-                    "have; its last number tells the purge (default: the first one of "
-                    "synthetic data)",
+                    "the target to learn and score; of a list, the first one in the "
+                    "data. The number at the end of its name sets the purge (default: "
+                    "the first target of synthetic data)",
                     (str, list),
                     items=str,
                 )
@@ -283,44 +298,47 @@ EXPERIMENT = Table(
             "the folds",
             {
                 "scheme": Field(
-                    "train on the past alone, or on both sides of the test eras",
+                    "train on eras before the test eras, or on both sides of them",
                     default="walk-forward",
                     choices=("walk-forward", "k-fold"),
                 ),
                 "test_eras": Field(
-                    "eras of a walk-forward test block, instead of n_splits",
+                    "number of eras of a walk-forward test block, instead of n_splits",
                     (int,),
                     minimum=1,
                 ),
-                "n_splits": Field("folds", (int,), 5, minimum=1),
+                "n_splits": Field("number of folds", (int,), 5, minimum=1),
                 "first_test_era": Field(
-                    "where walk-forward tests begin, such as the first validation era "
-                    "(default: behind a first block, or min_train_eras)",
+                    "first walk-forward test era, such as the first validation era "
+                    "(default: after a first block, or min_train_eras)",
                     (int, str),
                 ),
                 "min_train_eras": Field(
                     "shortest walk-forward training window", (int,), minimum=1
                 ),
                 "max_train_eras": Field(
-                    "longest walk-forward training window (default: all of the past)",
+                    "longest walk-forward training window (default: no limit)",
                     (int,),
                     minimum=1,
                 ),
                 "purge": Field(
-                    "eras kept between training and test; auto: 8 for 20-day "
-                    "targets, 16 for all others",
+                    "number of eras left out between training and test; auto: 8 for "
+                    "20-day targets, 16 for all others",
                     (int,),
                     "auto",
                     choices=("auto",),
                     minimum=0,
                 ),
                 "embargo": Field(
-                    "further eras left out after a test block", (int,), 0, minimum=0
+                    "number of further eras left out after a test block",
+                    (int,),
+                    0,
+                    minimum=0,
                 ),
             },
         ),
         "latents": Table(
-            "the arms of the comparison",
+            "the arms that add latents to the originals",
             {
                 "quantize": Field(
                     "type of the latents: float32, 5 bins or 255 bins",
@@ -328,19 +346,22 @@ EXPERIMENT = Table(
                     choices=("none", "int8", "uint8"),
                 ),
                 "random_columns": Field(
-                    "also an arm with as many random columns", (bool,), True
+                    "whether to add an arm with random columns, whose number is the "
+                    "largest number of latents of any arm",
+                    (bool,),
+                    True,
                 ),
             },
             named="an arm: embedder = a class of numerai_features.embedders, and its "
             "parameters",
         ),
         "models": Table(
-            "arms that are models of their own, on the original features",
-            named="a model: model = a class of numerai_features.embedders that "
+            "arms that are complete models, trained on the original features",
+            named="an arm: model = a class of numerai_features.embedders that "
             "predicts, and its parameters",
         ),
         "model": Table(
-            "the model that every arm of latents trains",
+            "the model of all other arms: originals, latents and random columns",
             {
                 "library": Field(
                     "tree library",
@@ -348,22 +369,23 @@ EXPERIMENT = Table(
                     choices=("lightgbm", "xgboost"),
                 ),
                 "preset": Field(
-                    "Numerai's published parameters",
+                    "set of Numerai's published parameters",
                     default="small",
                     choices=("small", "large", "deep"),
                 ),
                 "device": Field(
                     "auto, cpu, gpu (LightGBM's OpenCL) or cuda", (str,), "auto"
                 ),
-                "n_jobs": Field("threads; -1: all", (int,), -1, neutral=True),
-                "params": Field("what to override, by name", (dict,), {}),
+                "n_jobs": Field("number of threads; -1: all", (int,), -1, neutral=True),
+                "params": Field("parameters that override the preset", (dict,), {}),
             },
         ),
         "output": Table(
-            "where results go",
+            "the results",
             {
                 "folder": Field(
-                    "relative to the current folder (default: runs/NAME OF THE FILE)",
+                    "output folder, relative to the current folder (default: runs/NAME "
+                    "OF THE FILE)",
                     (str,),
                     neutral=True,
                 )

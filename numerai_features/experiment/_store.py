@@ -1,4 +1,4 @@
-"""Finished arms of each fold on disk, so that a run can be resumed."""
+"""Store the results of finished arms and folds, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Key = tuple[str, int]
 _RECORD = "experiment.json"
 _NAME = re.compile(r"(\d{3,})\.([A-Za-z0-9_-]+)\.fold")
 _NOTHING = Finished()
-_WAY_OUT = "Choose another output folder (output=, or --output in the command line), or"
+_WAY_OUT = "Choose another output folder (output=, or --output on the command line), or"
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class FoldStore:
     """A folder with a sealed file for each finished arm and fold.
 
     It is the store of `run_folds`, a mapping from arm and fold to results. A file is
-    valid if its checksum is right and an experiment made it with these library
-    versions, in which all that the arm depends on was the same. Any other file is set
-    aside with a warning, and made again.
+    valid if its checksum is right, and if it was made with the same library versions
+    and with the same settings, as far as the arm depends on them. Any other file is set
+    aside with a warning, and its fit is repeated.
 
     Parameters
     ----------
@@ -82,15 +82,15 @@ class FoldStore:
     Raises
     ------
     ExperimentError
-        If it would cost results of another experiment, or its record cannot be used
-        and none of its results can be attributed to this experiment. Nothing is
-        changed then.
+        If results of another experiment would be lost, or if the folder's record cannot
+        be read and no result can be attributed to this experiment. Nothing is changed
+        then.
 
     Warns
     -----
     SetAsideWarning
-        If its results are damaged, or were made by other versions; if there are random
-        columns, and other latents.
+        If results are damaged, were made by other versions, or belong to random columns
+        that were made for other latents.
     """
 
     def __init__(
@@ -204,8 +204,8 @@ class FoldStore:
     def _check_same(self, before: dict[str, Any]) -> None:
         """Raise if results would be lost because settings or data differ.
 
-        Versions may differ, and arms of which there is no result. Random columns
-        follow from the other arms: they are made again.
+        Versions may differ, and so may arms without results. Random columns depend on
+        the other arms, so their fits are repeated.
         """
         now = self._identity["settings"]
         arms = {arm for arm, _ in self._files()} | self._finished.arms
@@ -231,19 +231,19 @@ class FoldStore:
         )
 
     def _way_out(self, *arms: str) -> str:
-        """Say what to delete: the fits of some arms, or all, and finished results."""
+        """Return advice on what to delete: fits of some arms or all, and results."""
         fits = [f"{self.folder.name}{os.sep}*.{arm}.fold" for arm in arms]
         if not arms and self._files():
             fits = [self.folder.name]
         what = [*fits, *self._finished.files]
         kept = "Fits of other arms, and the panel, can stay."
         return (
-            f"{_WAY_OUT} delete in it {', '.join(what)}. "
+            f"{_WAY_OUT} delete from this one: {', '.join(what)}. "
             f"{kept if arms else 'The panel can stay.'}"
         )
 
     def _put_aside(self, before: dict[str, Any]) -> None:
-        """Rename results that other versions made, or that other latents made."""
+        """Rename fits of other versions, and random columns made for other latents."""
         changes = list(differences(before["versions"], self._identity["versions"]))
         files = self._files()
         if changes:
@@ -254,13 +254,13 @@ class FoldStore:
                 key for key in files if key[0] == RANDOM and not self._is_known(key)
             ]
             what = f"The fits of random columns in {self.folder} were made for other "
-            what += "latents, and there may be more or fewer of these now."
+            what += "latents, whose number may have changed."
         for key in files:
             file = self._file(key)
             os.replace(file, file.with_name(file.name + ".unusable"))
         if files:
             warnings.warn(
-                f"{what} They are kept as *.unusable, and made again.",
+                f"{what} They are kept as *.unusable, and the fits are repeated.",
                 SetAsideWarning,
                 stacklevel=4,
             )

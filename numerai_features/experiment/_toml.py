@@ -1,4 +1,4 @@
-"""What tomllib leaves out: where a key stands in the text, and writing."""
+"""Find the lines of keys in TOML text, and write TOML; tomllib does neither."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find_lines(text: str) -> dict[tuple[str, ...], int]:
 
 
 def line_of(path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> int | None:
-    """Return the line of a key, else of what is in it, else of what it is in."""
+    """Return the line of a key, else of its first inner key, else of its table."""
     if path in lines:
         return lines[path]
     within = [n for key, n in lines.items() if key[: len(path)] == path]
@@ -43,7 +43,7 @@ def line_of(path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> int | N
 
 
 def syntax_error(error: ValueError) -> str:
-    """Tell a syntax error, with its line in front where tomllib knows it."""
+    """Return a message for a syntax error; it begins with the line, if known."""
     place = re.search(r"\s*\(at line (\d+), column (\d+)\)", str(error))
     if place is None:
         return f"not valid TOML: {error}."
@@ -52,7 +52,7 @@ def syntax_error(error: ValueError) -> str:
 
 
 def write_toml(tables: dict[str, Any]) -> str:
-    """Write nested tables as TOML, which has no None: what is None is left out."""
+    """Return nested tables as TOML text, without values that are None."""
     return tomli_w.dumps(_without_none(tables))
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from numbers import Real
 from typing import Any
 
-REMEDY = "Pass trusted=True (--trusted in the command line) if you trust this file."
+REMEDY = "Pass trusted=True (--trusted on the command line) if you trust this file."
 
-# LightGBM's parameters, and their aliases, that read or write a file or connect to
-# other machines. XGBoost has no such parameters that are numbers.
+# LightGBM's parameters, and their aliases, that read or write files or connect to other
+# machines. XGBoost has no numeric parameters of this kind, and _TEXTS limits text.
 _REACHING = set(
     """
     config config_file
@@ -32,7 +32,8 @@ _REACHING = set(
     machine_list_filename machine_list_file machine_list mlist machines workers nodes
     """.split()
 )
-# Parameters that may be text: no other needs text, and a path is text.
+# Parameters that may be text. No other parameter needs text, and any text could be a
+# path.
 _TEXTS = set(
     """
     boosting boosting_type boost data_sample_strategy extra_metric importance_type
@@ -47,7 +48,8 @@ _TEXTS = set(
     """.split()
 )
 _NAME = re.compile(r"[A-Za-z0-9_]+")
-# LightGBM joins its parameters with spaces and "=": text with these could set others.
+# LightGBM joins its parameters into one text with spaces and "=". A value with these
+# characters could set other parameters.
 _TEXT = re.compile(r"[A-Za-z0-9_.,:()\[\]+-]*")
 
 _SAFE = (Real, str, type(None))  # the libraries skip parameters that are None
@@ -77,7 +79,7 @@ def untrusted_params(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif texts and name not in _TEXTS:
             reason = "is not known to take text, which might be a path"
         elif not all(map(_TEXT.fullmatch, texts)):
-            reason = "has a space or a sign that might set several parameters"
+            reason = "has a space or a character that might set several parameters"
         else:
             continue
         yield name, f"{reason}. {REMEDY}"
@@ -97,7 +99,7 @@ def untrusted_parameters(arm: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def flat(value: Any) -> Iterator[Any]:
-    """Yield a value, or the values in its nested lists."""
+    """Yield a value, or the values of its nested lists."""
     if isinstance(value, list | tuple):
         for item in value:
             yield from flat(item)

@@ -1,7 +1,7 @@
-"""Whether a fitted model uses the era as a feature: its predictions are asked.
+"""Check from its predictions whether a fitted model uses the era as a feature.
 
-Its structure could not tell: a Pipeline, a search or anyone's estimator may hold the
-column, drop it or hand it on.
+The model's structure does not show this: a Pipeline, a search or any other estimator
+may use the column, drop it or pass it on.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _ASKED_ROWS = 1000
 
 
 def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
-    """Raise if predictions depend on what the eras of X are called.
+    """Raise if predictions depend on the labels of the eras in X.
 
-    A model that works era by era gives the same when every era gets another label; a
-    model that has the era among its features does not. Some rows are predicted again
-    under other labels.
+    If all eras are renamed, a model that only groups rows by era predicts the same, but
+    a model that uses the era as a feature does not. This function renames the eras of
+    some rows, and compares the predictions.
 
     Parameters
     ----------
     predict : callable
-        From a frame to predictions.
+        Function that maps a frame to predictions.
     X : array-like or frame
-        Only a frame with the column ``era`` can have it as a feature.
+        It is checked only if it is a frame with the column ``era``.
 
     Raises
     ------
@@ -54,10 +54,10 @@ def check_era_is_no_feature(predict: Callable[[Any], Any], X: Any) -> None:
         if not np.allclose(got, expected, rtol=1e-4, atol=1e-7, equal_nan=True):
             raise EraLeakageError(
                 "The predictions change when the eras are renamed: the column 'era' "
-                "reached the model as a feature, and it can learn each era's targets "
-                "from it. Make LatentFeatures() the first step of the Pipeline (with "
-                "no embedders it passes the originals on and takes the column out), "
-                "or drop the column."
+                "reached the model as a feature, so the model can learn each era's "
+                "targets from it. Make LatentFeatures() the first step of the Pipeline "
+                "(without embedders it passes on the original features and removes the "
+                "column), or drop the column."
             )
 
 
@@ -71,13 +71,13 @@ def _labels(X: Any) -> NDArray[Any]:
 
 
 def _has_fixed_labels(column: Any) -> bool:
-    """Whether a column is of a type that knows its labels and takes no others."""
+    """Whether a column is of a categorical type, with a fixed set of labels."""
     kind = str(getattr(column, "dtype", None) or column.type).lower()
     return any(word in kind for word in ("categ", "dictionary", "enum"))
 
 
 def _relabelled(labels: NDArray[Any], closed: bool) -> Iterator[NDArray[Any]]:
-    """Yield one-to-one renamings: among themselves, and to other numbers."""
+    """Yield one-to-one renamings: to the labels of other eras, and to new numbers."""
     distinct, codes = np.unique(labels, return_inverse=True)
     yield distinct[::-1][codes]
     yield np.roll(distinct, 1)[codes]
@@ -87,19 +87,19 @@ def _relabelled(labels: NDArray[Any], closed: bool) -> Iterator[NDArray[Any]]:
         for numbers in _other_numbers(distinct):
             yield numbers.astype(labels.dtype)[codes]
     elif all(str(label).isdigit() for label in distinct):
-        # Scalers read the text "0007" as a number.
+        # A scaler converts text such as "0007" to a number, so text is renumbered, too.
         width = len(str(distinct[0]))
         for numbers in _other_numbers(distinct.astype(np.int64)):
             yield np.array([f"{n:0{width}d}" for n in numbers], dtype=object)[codes]
 
 
 def _other_numbers(numbers: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Numbers before, after and among those that a model may have been fitted on."""
+    """Return numbers before, after and between those that a model was fitted on."""
     return numbers - numbers.min() + 1, numbers + numbers.max(), numbers * 5
 
 
 def _with_eras(X: Any, labels: NDArray[Any]) -> Any:
-    # By hand: narwhals does not keep a library's categories.
+    # Done for each library, because narwhals does not keep a library's categories.
     if (index := index_of(X)) is not None:
         column = X[ERA_COLUMN]
         renamed = type(column)(labels, index).astype(column.dtype)

@@ -11,13 +11,13 @@ from numerai_features._eras import EraIndex, encode_eras
 
 
 def are_named(scores: Any) -> bool:
-    """Whether scores are indexed by names, whose order is unknown."""
+    """Whether scores are indexed by era names, whose order is unknown."""
     eras = _eras_of(scores)
     return isinstance(eras, EraIndex) and eras.named
 
 
 def numbers_in_order(scores: Any) -> NDArray[np.int64] | None:
-    """Return the ascending era numbers of scores; None if no index has them.
+    """Return the ascending era numbers of scores; None if scores have no era index.
 
     Parameters
     ----------

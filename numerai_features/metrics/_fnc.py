@@ -1,8 +1,8 @@
-"""FNC of an era, all predictions at once, equal to that of numerai_tools.
+"""FNC of an era for all predictions at once, with the same results as numerai_tools.
 
 `numerai_tools.scoring.feature_neutral_corr` spends most of its time on the singular
-values of the features, to leave out those that are nearly zero. Here a Cholesky factor
-shows that there are none. Where there may be some, or where rounding may decide which
+values of the features, to leave out values that are nearly zero. Here a Cholesky factor
+shows that there are none. If some may be nearly zero, or if rounding may decide which
 of two rows is higher, numerai_tools computes the result.
 """
 
@@ -16,11 +16,11 @@ from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from numerai_features.metrics._corr import era_corr, normal_scores
 
-_CUT = 1e-6  # numerai_tools leaves out singular values of less than this of the largest
-_LEAST_RECIPROCAL = 1e-9  # of the condition of the features' products
-_MARGIN = 100  # LAPACK's estimate of the condition is hardly ever off by ten
-_N_REFINED = 2  # each time the error is multiplied by at most some 1e-7
-_LEAST_GAP = 1e-10  # between two rows, of the largest; rounding is some 1e-15
+_CUT = 1e-6  # numerai_tools leaves out singular values below this share of the largest
+_LEAST_RECIPROCAL = 1e-9  # smallest reciprocal condition number of X'X
+_MARGIN = 100  # LAPACK's estimate of the condition is rarely wrong by a factor of ten
+_N_REFINED = 2  # each refinement multiplies the error by at most some 1e-7
+_LEAST_GAP = 1e-10  # between two rows, as a share of the largest; rounding: some 1e-15
 
 _Array = NDArray[np.float64]
 
@@ -30,8 +30,8 @@ def era_fnc(
 ) -> _Array:
     """Return FNC of each prediction of one era.
 
-    The predictions are ranked and made normal; what a least-squares fit on the features
-    and a constant explains of them is subtracted; what is left is scored by CORR.
+    The predictions are ranked and gaussianised. Their least-squares fit on the features
+    and a constant is subtracted. CORR scores the residuals.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def era_fnc(
     predictions : ndarray of shape (n_rows, n_predictions)
         Finite; none of them constant.
     features : ndarray of shape (n_rows, n_features)
-        Finite, fewer than rows.
+        Finite; fewer features than rows.
 
     Returns
     -------
@@ -52,10 +52,10 @@ def era_fnc(
 def neutral_predictions(
     predictions: _Array, features: NDArray[np.generic]
 ) -> NDArray[Any]:
-    """Return what features and a constant leave of one era's predictions made normal.
+    """Return one era's gaussianised predictions minus their fit on the features.
 
-    Parameters and what they must be are those of `era_fnc`. The result has the shape
-    of `predictions`, and is known but for a factor of each column.
+    The parameters and their constraints are those of `era_fnc`. The result has the
+    shape of `predictions`. The scale of each column is arbitrary.
     """
     neutral = _neutral(normal_scores(predictions), features)
     if neutral is None or _least_gap(neutral) < _LEAST_GAP:
@@ -64,11 +64,11 @@ def neutral_predictions(
 
 
 def _neutral(values: _Array, features: NDArray[np.generic]) -> _Array | None:
-    """Return what features and a constant leave of values; None if it is not sure."""
+    """Return the residuals of a fit on features and a constant; None if inaccurate."""
     table = np.column_stack([features, np.ones(len(features))]).astype(np.float64)
     varies = table.max(axis=0) > table.min(axis=0)
     varies[-1] = True
-    with np.errstate(all="ignore"):  # of numbers too large for their squares
+    with np.errstate(all="ignore"):  # squares of large numbers may overflow
         total = np.square(table).sum()
         table = table if varies.all() else table[:, varies]
         products = table.T @ table
@@ -85,7 +85,7 @@ def _neutral(values: _Array, features: NDArray[np.generic]) -> _Array | None:
 
 
 def _least_gap(values: _Array) -> float:
-    """Return the least difference of two rows, as a share of the largest value."""
+    """Return the smallest difference of two rows, as a share of the largest value."""
     gaps = np.diff(np.sort(values, axis=0), axis=0).min(axis=0)
     largest = np.abs(values).max(axis=0) + np.finfo(float).tiny
     return float((gaps / largest).min())

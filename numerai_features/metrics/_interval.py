@@ -15,7 +15,8 @@ from numerai_features.metrics._era_order import numbers_in_order
 if TYPE_CHECKING:
     import pandas as pd
 
-# With fewer, only the two lowest frequencies are slow enough to show the overlap.
+# With fewer overlaps, only the two lowest frequencies are slow enough to capture the
+# dependence of overlapping scores.
 _FEWEST_OVERLAPS = 4
 
 
@@ -49,18 +50,18 @@ def mean_interval(
     r"""Return a confidence interval for the mean of a per-era series.
 
     The targets of neighbouring eras overlap, so their scores are dependent, and an
-    interval that assumes independence is too narrow. The long-run variance is estimated
-    by equally weighted cosines [1]_ of the :math:`n` scores :math:`x_t`,
+    interval that assumes independence is too narrow. The long-run variance of the
+    :math:`n` scores :math:`x_t` is estimated with equally weighted cosines [1]_,
 
     .. math::
         \frac{1}{\nu} \sum_{j=1}^{\nu} \Bigl( \sqrt{2 / n} \sum_{t=1}^{n}
         x_t \cos \frac{\pi j (t - 1/2)}{n} \Bigr)^2,
 
-    and the quantiles are those of Student's t with :math:`\nu` degrees of freedom,
-    where :math:`\nu` is the smaller of :math:`n / (1.5 \cdot overlap)` and :math:`.41
-    n^{2/3}`, rounded down, and at least 2. For moving sums over `overlap` eras of
-    normal or heavy-tailed noise (t with 3 degrees of freedom), a 95 % interval contains
-    the true mean in 93 to 96 % of the cases.
+    and the quantiles are those of Student's t with :math:`\nu` degrees of freedom. Here
+    :math:`\nu` is the smaller of :math:`n / (1.5 \cdot overlap)` and :math:`.41
+    n^{2/3}`, rounded down, and at least 2. In simulations, the scores were moving sums
+    of normal or heavy-tailed noise (t with 3 degrees of freedom) over `overlap` eras; a
+    95 % interval contained the true mean in 93 to 96 % of the cases.
 
     Parameters
     ----------
@@ -70,16 +71,16 @@ def mean_interval(
         numbers: with every fourth era, an overlap of 16 eras is 4 values. Missing eras
         do not change this. Names without numbers have no order and raise an error.
     overlap : int
-        Number of eras that a target spans; the purge (8 for 20-day targets, 16 for
-        60-day ones) is on the safe side.
+        Number of eras that a target spans. The purge (8 for 20-day targets, 16 for
+        60-day targets) is larger, and so a safe choice.
     confidence : float, default=0.95
         Probability that the interval contains the true mean.
 
     Returns
     -------
     MeanInterval
-        With fewer eras than four overlaps its ends are NaN: so few eras give no
-        reliable interval.
+        If there are fewer eras than four overlaps, `low` and `high` are NaN, because so
+        few eras give no reliable interval.
 
     Raises
     ------
@@ -146,8 +147,8 @@ def paired_differences(
     Raises
     ------
     ValueError
-        If `baseline` is not a column, or is the only one, or two columns have the same
-        name, and as in `mean_interval`.
+        If `baseline` is not a column, or is the only one; if two columns have the same
+        name; and for the errors of `mean_interval`.
 
     Examples
     --------

@@ -253,7 +253,7 @@ def test_an_error_of_the_library_is_one_message(tmp_path, capsys):
     assert main([*command(tmp_path, text), "--quiet"]) == 1
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith("Error: LightGBM refuses model.params")
+    assert told.err.startswith("Error: LightGBM rejects model.params")
     assert "Traceback" not in told.err
 
 
@@ -296,7 +296,7 @@ TYPOS = [
      r"folder; expected the path of a features\.json\. Pass .*/features\.json\."),
     ("n_components = 3", "n_components = 9", r"latents\.fa\.n_components: .* most n_"
      "features=8"),
-    ("['train.parquet']", "['features.json']", r"line 4: .* no parquet file, or cut s"),
+    ("['train.parquet']", "['features.json']", r"line 4: .* not a parquet file, or is"),
     ("['train.parquet']", "['train.parquet', './train.parquet']", "line 4: .* twice"),
 ]  # fmt: skip
 

@@ -219,7 +219,7 @@ def test_view_of_view(panel):
         ({"features": 3}, "features must be a list of names or positions.*got 3"),
         ({"features": [True]}, "features holds True; expected names, or positions"),
         ({"features": ["feature_9"]}, "'feature_9' is no feature.*Did you mean"),
-        ({"features": ["feature_1"] * 2}, "asked for twice"),
+        ({"features": ["feature_1"] * 2}, "requested twice"),
         ({"features": [1, -6]}, "holds a feature twice"),
         ({"features": [7]}, "features holds 7; expected names, or positions below 7"),
         ({"features": ["feature_1", 1.5]}, "features holds 'feature_1'"),

@@ -222,7 +222,7 @@ def test_dates_as_an_index_are_no_ids(folder, frame):
 def test_an_index_of_which_nobody_knows_the_ids(folder, frame):
     indexed = frame.rename_axis("stock").set_index("data_type", append=True)
     indexed.to_parquet(folder / "train.parquet")
-    message = "index of 2 columns, 'stock', 'data_type', and nobody knows which"
+    message = "index of 2 columns, 'stock', 'data_type', and it is not clear which"
     with pytest.raises(ValueError, match=message):
         read(folder / "train.parquet")
 
@@ -252,7 +252,7 @@ def test_ids_of_a_column_in_other_letters(folder, frame, name):
     assert_reads(read(folder / "train.parquet"), expected(frame))
     both = rows.with_columns(iD=pl.col(name))
     both.write_parquet(folder / "train.parquet")
-    with pytest.raises(ValueError, match=f"has 2 columns, '{name}', 'iD', and nobody"):
+    with pytest.raises(ValueError, match=f"has 2 columns, '{name}', 'iD', and it is"):
         read(folder / "train.parquet")
 
 
@@ -385,7 +385,7 @@ def test_file_cut_short(folder, size):
     file = folder / "train.parquet"
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(
-        ValueError, match=r"train\.parquet is no parquet.*Download it a"
+        ValueError, match=r"train\.parquet is not a parquet.*Download it a"
     ):
         read(file)
 
@@ -396,7 +396,7 @@ def test_damaged_pages(folder):
     place = pq.read_metadata(file).row_group(3).column(4).data_page_offset
     content[place : place + 40] = bytes(40)
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"train\.parquet is no parquet file, or cut"):
+    with pytest.raises(ValueError, match=r"train\.parquet is not a parquet file, or"):
         read(file, folder / "panel")
     assert not list(folder.glob("*panel*"))
 
@@ -427,7 +427,7 @@ def test_bytes_that_are_no_text(folder, frame, name):
     text = pa.array([b"\xff\xfe"] * len(table), pa.binary()).view(pa.string())
     table = table.set_column(table.column_names.index(name), name, text)
     pq.write_table(table, folder / "train.parquet")
-    with pytest.raises(ValueError, match=r"train\.parquet is no parquet file, or cut"):
+    with pytest.raises(ValueError, match=r"train\.parquet is not a parquet file, or"):
         read(folder / "train.parquet")
 
 
@@ -486,7 +486,7 @@ def test_folders_instead_of_files(folder):
         with pytest.raises(IsADirectoryError, match=message):
             read(files)
     (folder / "empty").mkdir()
-    with pytest.raises(IsADirectoryError, match="It has no parquet file in it"):
+    with pytest.raises(IsADirectoryError, match="It contains no parquet file"):
         read(folder / "empty")
     with pytest.raises(IsADirectoryError, match=r"Pass .*features\.json"):
         read(folder / "train.parquet", metadata=folder)
@@ -567,7 +567,7 @@ def test_file_without_a_feature(folder, frame):
     [
         ({"features": "smal"}, "'smal' is no feature set. Did you mean 'small'"),
         ({"features": ["feature_abc"]}, "'feature_abc' is no col.*'feature_ab'"),
-        ({"features": ["feature_ab"] * 2}, "'feature_ab' is asked for twice"),
+        ({"features": ["feature_ab"] * 2}, "'feature_ab' is requested twice"),
         ({"features": []}, "features is empty"),
         ({"targets": ["target_x"]}, "'target_x' is no target.*'target_x_20'"),
         ({"targets": "target"}, r"must be a list of names.*; got 'target'.*Pass"),
@@ -599,7 +599,7 @@ def test_row_twice(folder, frame):
     again.index = [*again.index[:-1], frame.index[47]]
     again.rename_axis("id").to_parquet(folder / "validation.parquet")
     files = [folder / "train.parquet", folder / "validation.parquet"]
-    match = r"'n00047' is there twice.*row 47 of .*train.* and row 19 of .*validation"
+    match = r"'n00047' occurs twice.*row 47 of .*train.* and row 19 of .*validation"
     with pytest.raises(ValueError, match=match):
         read(files)
     assert len(read(files, eras=[1])) == 20
@@ -609,7 +609,7 @@ def test_id_in_two_eras(folder, frame):
     """Later rows are looked up by id alone."""
     frame.index = pd.Index([f"n{i % 30}" for i in range(len(frame))], name="id")
     frame.to_parquet(folder / "train.parquet")
-    match = r"The id 'n0' is there twice: in row 0 of .* and row 30 of .*train"
+    match = r"The id 'n0' occurs twice: in row 0 of .* and row 30 of .*train"
     with pytest.raises(ValueError, match=match):
         read(folder / "train.parquet")
     assert len(read(folder / "train.parquet", eras=[1])) == 20
@@ -623,7 +623,7 @@ def test_file_twice(folder):
 def test_ids_in_one_file_only(folder, frame):
     frame.to_parquet(folder / "validation.parquet", index=False)
     with pytest.raises(
-        ValueError, match=r"validation\.parquet has no ids, other files"
+        ValueError, match=r"validation\.parquet has no ids, but other files"
     ):
         read([folder / "train.parquet", folder / "validation.parquet"])
 

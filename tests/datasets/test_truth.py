@@ -269,7 +269,7 @@ class TestFile:
             SyntheticTruth.open(disk[0])
 
     def test_panels_without_a_folder(self, made, disk):
-        told = "panel is in memory, and no folder tells which truth is its"
+        told = "panel is in memory, so it has no file with its truth"
         for panel in (made[0], disk[0].select([1, 3])):
             with pytest.raises(ValueError, match=told):
                 SyntheticTruth.open(panel)

@@ -101,7 +101,7 @@ def test_other_files_are_kept(tmp_path):
 
 def test_panel_of_others_is_kept(tmp_path):
     make_era_panel(2, 10, path=tmp_path / "panel")
-    message = r"no experiment made it.*data\.panel another"
+    message = r"no experiment made it.*data\.panel to another"
     with pytest.raises(ExperimentError, match=message):
         load(tmp_path / "panel")
     EraPanel.open(tmp_path / "panel").verify()

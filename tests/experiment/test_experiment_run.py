@@ -407,8 +407,8 @@ class TestGoingOn:
             r"  latents\.other: .* then, not set now\n"
             r"  latents\.turned: not set then, .* now\n"
             r"  model\.params\.n_estimators: 8 then, 9 now\n"
-            r"Choose another output folder \(output=, or --output .*delete in it "
-            r"folds, predictions\.parquet, scores\.parquet, summary\.parquet, "
+            r"Choose another output folder \(output=, or --output .*delete from this "
+            r"one: folds, predictions\.parquet, scores\.parquet, summary\.parquet, "
             r"cumulative\.png\. The panel can stay\."
         )
         with pytest.raises(ExperimentError, match=message):
@@ -426,7 +426,9 @@ class TestGoingOn:
             shutil.rmtree(out / "folds")
         before = contents(out)
         told = "None of the results" if how == "with their folder" else "n_estimators"
-        told += r".*\n?.* delete in it predictions\.parquet, scores\.parquet, summary\."
+        told += (
+            r".*\n?.* from this one: predictions\.parquet, scores\.parquet, summary\."
+        )
         other = EXPERIMENT.replace("n_estimators = 8", "n_estimators = 9")
         with pytest.raises(ExperimentError, match=told):
             run(tmp_path, other)
@@ -439,7 +441,7 @@ class TestGoingOn:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "predictions.parquet").write_bytes(b"mine")
         told = (
-            r"None of the results in .*out can .* delete in it predictions\.parquet\."
+            r"None of the results in .*out can .* from this one: predictions\.parquet\."
         )
         with pytest.raises(ExperimentError, match=told):
             run(tmp_path)
@@ -466,7 +468,7 @@ class TestGoingOn:
         before = contents(tmp_path / "out")
         told = (
             r"another experiment:\n  latents\.turned\.n_components: 2 then, 1 now\n"
-            r"Choose .* delete in it folds/\*\.turned\.fold, predictions\.parquet, "
+            r"Choose .* from this one: folds/\*\.turned\.fold, predictions\.parquet, "
             r".*cumulative\.png\. Fits of other arms, and the panel, can stay\."
         )
         other = EXPERIMENT.replace("n_components = 2", "n_components = 1")
@@ -493,7 +495,7 @@ class TestGoingOn:
         run(tmp_path, text + EXPERIMENT[EXPERIMENT.index("[model]") :])
         kept = finished(tmp_path)
         told = (
-            r"random columns in .* other latents.* kept as \*\.unusable, and made again"
+            r"random columns in .* other latents.* kept as \*\.unusable, and the fits"
         )
         with pytest.warns(SetAsideWarning, match=told) as warned:
             result = run(tmp_path)
@@ -640,7 +642,7 @@ class TestSettings:
         [note] = result.notes
         assert note == (
             "No interval for + fa, + turned, + random: an interval needs 12 eras, four "
-            "times the overlap of 3 eras. Test on more."
+            "times the overlap of 3 eras. Test on more eras."
         )
         table = str(result)[str(result).index("\nArm less") :]
         assert table.count(" too few eras too few eras    4\n") == 3

@@ -111,7 +111,7 @@ def test_names_that_are_no_results_do_not_count(folder):
 def test_other_versions_are_put_aside_with_one_warning(folder, monkeypatch, what):
     before = (folder / "001.fa.fold").read_bytes()
     now = changed(IDENTITY, "versions", numpy="2.1")
-    message = r'made by other versions.*numpy: "2\.0" then, "2\.1" now.* made again'
+    message = r'made by other versions.*numpy: "2\.0" then, "2\.1" now.* are repeated'
     if what == "package":
         monkeypatch.setattr("numerai_features._sealed.__version__", "9.9")
     with pytest.warns(SetAsideWarning, match=message) as told:

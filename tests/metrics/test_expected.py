@@ -287,11 +287,11 @@ def test_rows_that_are_not_those_of_the_truth(case):
     p, eras = case.predictions.to_numpy(), panel.eras
     later = eras >= 3
     told = (
-        rf"truth has {len(p)} rows, and {later.sum()} are scored\. Pass truth\.select"
+        rf"truth has {len(p)} rows, but {later.sum()} rows are scored\. Pass truth\.se"
     )
     with pytest.raises(ValueError, match=told):
         expected_scores(p[later], truth, eras[later])
-    told = "truth is of other rows than those that are scored: row 0 is of era '0005'"
+    told = "truth does not match the scored rows: row 0 is of era '0005' in eras"
     with pytest.raises(ValueError, match=told):
         expected_scores(p, truth, eras[::-1])
     ids = pd.Index(panel.ids, name="id")
@@ -306,7 +306,7 @@ def test_rows_that_are_not_those_of_the_truth(case):
     twice = frame.rename(index={ids[1]: ids[0]})
     with pytest.raises(ValueError, match="prediction has ids more than once"):
         expected_scores(twice, truth, eras)
-    told = r"row \d+ is of era '0002' in eras, and of '0001'"
+    told = r"row \d+ is of era '0002' in eras, but of '0001'"
     with pytest.raises(ValueError, match=told):
         expected_scores(frame, truth, np.where(eras == 1, 2, eras))
 
@@ -334,7 +334,7 @@ def test_bad_arguments(case, options, message):
 
 def test_eras_that_are_names(case):
     names = np.array([f"week {'abcde'[era - 1]}" for era in case.panel.eras])
-    told = "row 0 is of era 'week a' in eras, and of '0001' in truth"
+    told = "row 0 is of era 'week a' in eras, but of '0001' in truth"
     with pytest.raises(ValueError, match=told):
         expected_scores(case.predictions, case.truth, names)
 
