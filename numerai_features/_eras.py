@@ -370,6 +370,9 @@ def _factorize(eras: Any, name: str) -> tuple[NDArray[np.int32], NDArray[np.obje
         if isinstance(eras, type | str | bytes | Mapping) or not (
             hasattr(eras, "__iter__") or hasattr(eras, "__array__")
         ):
+            from numerai_features._validation import as_frame  # it imports this module
+
+            as_frame(eras, name)  # raises for a lazy table, and says how to collect it
             raise ValueError(
                 f"{name} must be era labels, one for each row, as an array, list or "
                 f"column; got {eras!r}."

@@ -84,7 +84,8 @@ def residual_targets(
     """
     if eras is None:
         raise ValueError(
-            "benchmark needs eras: pass eras=, or a frame with a column 'era'."
+            "benchmark needs eras: pass eras=, or a frame with a column 'era' "
+            "(LatentFeatures(keep_era=True) hands it on)."
         )
     labelled = ~np.isnan(y).all(axis=1)
     if labelled.any() and np.isnan(benchmark[labelled]).all():

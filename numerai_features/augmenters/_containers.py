@@ -181,9 +181,25 @@ def _pandas_labels(like: Any, labels: NDArray[np.object_]) -> Any:
 
 
 def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
-    """Append ids of new rows to an index: the first copy of "id" is "id+1"."""
+    """Append ids of new rows to an index: the first copy of "id" is "id+1".
+
+    Ids that are numbers go on below zero and below all others: numbers above may be
+    ids of rows that are not in this table. Of several levels, the one called ``id``, or
+    else the last, gets new ids.
+    """
     import pandas as pd
 
+    if isinstance(index, pd.MultiIndex):
+        levels = [index.get_level_values(j) for j in range(index.nlevels)]
+        names = list(index.names)
+        own = names.index("id") if "id" in names else index.nlevels - 1
+        parts = [
+            append_ids(level, source) if j == own else level.append(level.take(source))
+            for j, level in enumerate(levels)
+        ]
+        return pd.MultiIndex.from_arrays(parts, names=names)
+    if index.name == "id" and pd.api.types.is_numeric_dtype(index.dtype):
+        return _append_numbers(index, len(source))
     if isinstance(index, pd.RangeIndex):
         stop = index.start + index.step * (len(index) + len(source))
         return pd.RangeIndex(index.start, stop, index.step, name=index.name)
@@ -191,7 +207,7 @@ def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
         index = index.astype(index.categories.dtype)
     labels = index.take(source)
     texts = pd.api.types.is_string_dtype(index.dtype)
-    if texts and not isinstance(index, pd.MultiIndex):
+    if texts:
         copies = number_of_copy(source) + 1
         # Rows that an earlier augmenter added already have such ids.
         added = index.str.contains("+", regex=False)
@@ -205,6 +221,18 @@ def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
                 taken.add(name)
         labels = pd.Index(named, dtype=index.dtype, name=index.name)
     return index.append(labels)
+
+
+def _append_numbers(index: Any, n_new: int) -> Any:
+    """Append that many numbers, which are less than zero and than all others."""
+    import pandas as pd
+
+    if not n_new:
+        return index
+    if str(index.dtype).lower().startswith("uint"):
+        index = index.astype("int64" if index.max() < 1 << 63 else object)
+    least = min(0, int(index.min()))
+    return index.append(pd.Index(range(least - 1, least - 1 - n_new, -1), name="id"))
 
 
 def number_of_copy(source: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -221,7 +221,8 @@ class EraBlend(EraRegressor, BaseComposition):
         if given.rows.eras is None:
             raise ValueError(
                 "weights='fit' fits to a score by era, and needs eras: pass eras=, or "
-                "a frame with a column 'era'."
+                "a frame with a column 'era' (LatentFeatures(keep_era=True) hands it "
+                "on)."
             )
         if self.metric == "bmc" and given.benchmark is None:
             raise ValueError(

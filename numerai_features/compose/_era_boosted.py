@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,15 @@ class EraBoostedRegressor(EraRegressor):
         check_grows(self.regressor)
         given = one_target(given, self)
         index, target = given.rows.era_index, given.rows.y[:, 0]
+        if index.n_eras < 2 and self.n_rounds > 1:
+            warnings.warn(
+                "EraBoostedRegressor chooses among eras, and there is one (without "
+                "eras, all rows are): every round is fitted to all rows. Pass eras=, "
+                "or a frame with a column 'era' (LatentFeatures(keep_era=True) hands "
+                "it on).",
+                UserWarning,
+                stacklevel=4,
+            )
         scores = np.full((self.n_rounds - 1, index.n_eras), np.nan)
         weights = np.ones((self.n_rounds, index.n_eras))
         goes_on = clone(self.regressor)

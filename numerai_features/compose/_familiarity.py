@@ -133,7 +133,7 @@ class FamiliarityShrinker(EraRegressor):
         if self.per == "era" and given.rows.eras is None:
             raise ValueError(
                 "per='era' compares eras, and needs some: pass eras=, or a frame with "
-                "a column 'era'."
+                "a column 'era' (LatentFeatures(keep_era=True) hands it on)."
             )
         self.autoencoder_ = self._fitted_autoencoder(given)
         rows, scores = given.rows, self._familiarity(given)

@@ -12,6 +12,8 @@ _CLASSES = {
     ("xgboost", "XGBRegressor"),
     ("sklearn", "GradientBoostingRegressor"),
 }
+_BOOSTINGS = ("boosting_type", "boosting", "boost")  # LightGBM's names of it
+_FORESTS = ("rf", "random_forest")
 _NOT_BOOSTED = {"XGBRFRegressor"}
 _ADVICE = (
     "Pass a lightgbm.LGBMRegressor, an xgboost.XGBRegressor or a "
@@ -31,10 +33,13 @@ def check_grows(regressor: Any) -> None:
     TypeError
         The message says which can be used.
     """
-    if _library_of(regressor) is not None:
+    library, kind = _library_of(regressor), type(regressor).__name__
+    forest = library == "lightgbm" and _is_forest(regressor)
+    if library is not None and not forest:
         return
-    kind = type(regressor).__name__
-    if kind == "HistGradientBoostingRegressor":
+    if forest:
+        why = "with boosting_type='rf' is a random forest, to which LightGBM adds none"
+    elif kind == "HistGradientBoostingRegressor":
         why = "finds its bins anew when it is fitted to other rows, and misreads its"
         why += " trees then"
     elif hasattr(regressor, "steps"):
@@ -80,6 +85,12 @@ def add_trees(model: Any, round_: int, X: Any, y: Any, **options: Any) -> Any:
         more.set_params(random_state=int(words[0] >> 1))
     more.fit(X, y, init_model=model.booster_, **options)
     return more.set_params(random_state=seed)
+
+
+def _is_forest(regressor: Any) -> bool:
+    """Whether a regressor of LightGBM is told to be a random forest."""
+    given = regressor.get_params()
+    return any(given.get(name) in _FORESTS for name in _BOOSTINGS)
 
 
 def _library_of(regressor: Any) -> str | None:

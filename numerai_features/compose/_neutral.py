@@ -111,7 +111,7 @@ def _by_columns(values: _Array, table: NDArray[Any], fill: _Array | None) -> _Ar
     mean, products = moments.mean, moments.covariance()
     del moments
     scale = np.sqrt(np.diag(products))
-    used = np.flatnonzero(scale > 0)
+    used = np.flatnonzero(scale > _ROUNDING * np.abs(mean))
     if not len(used):
         return values
     if len(used) < len(scale):

@@ -165,6 +165,7 @@ class DAEEmbedder(NetworkEmbedder):
             return self.fit(X, y, eras=eras, sample_weight=sample_weight)
         rows = Rows.read(self, X, None, eras, sample_weight, reset=False, min_rows=2)
         check_missing(rows.X, self.missing)
+        self._check_eras(rows.eras)
         self._check_parameters(rows.X.shape[1], 0)
         columns = Columns(self.mean_, self.scale_, self.missing_values_, self._dtype)
         check_later(rows.X, columns)

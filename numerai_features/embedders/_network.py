@@ -158,6 +158,7 @@ class NetworkEmbedder(
     def _read(self, X, y, eras, sample_weight) -> Rows:
         """Return the checked rows; a subclass that uses labels also reads y."""
         rows = Rows.read(self, X, None, eras, sample_weight, min_rows=2)
+        self._check_eras(rows.eras)
         self._check_parameters(rows.X.shape[1], 0)
         return rows
 

@@ -217,6 +217,17 @@ class TrainingParameters(BaseEstimator):
         cls._parameter_constraints = {k: known[k] for k in order if k in known}
         cls.__doc__ = _with_shared_paragraphs(cls, order) if documented else None
 
+    def _check_eras(self, eras: Any) -> None:
+        """Raise if there are no eras, but batches of eras are wanted."""
+        self._check_needs_eras(eras, batching="era")
+
+    def _check_needs_eras(self, eras: Any, **values: str) -> None:
+        """Raise if there are no eras, and a parameter has the value that needs them."""
+        for name, value in values.items():
+            if eras is None and getattr(self, name) == value:
+                why = f"{name}={value!r} needs eras, which did not come."
+                raise ValueError(f"{why} Pass eras=, or a frame with a column 'era'.")
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """Return what identifies this estimator, its fitted state included.
 

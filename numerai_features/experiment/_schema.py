@@ -215,7 +215,7 @@ def describe(table: Table, path: KeyPath = ()) -> str:
 _SYNTHETIC = Table(
     "a panel of numerai_features.datasets.make_era_panel, instead of files",
     {
-        "n_eras": Field("number of eras", (int,), 40, minimum=2),
+        "n_eras": Field("number of eras", (int,), 120, minimum=2),
         "rows_per_era": Field(
             "rows of each era, or two bounds within which their number is drawn",
             (int, list),

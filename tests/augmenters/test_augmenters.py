@@ -517,6 +517,30 @@ class TestContainers:
         out = CutoutAugmenter().fit_resample(pd.DataFrame(X, index=index))
         assert out.X.index.nlevels == 2
 
+    @pytest.mark.parametrize("names", [("era", "id"), ("id", "era"), (None, None)])
+    def test_new_rows_have_ids_of_their_own_in_several_levels(self, rows, names):
+        X, _, eras = rows
+        ids = np.array([f"n{row}" for row in range(1200)])
+        levels = [ids, eras] if names[0] == "id" else [eras, ids]
+        index = pd.MultiIndex.from_arrays(levels, names=names)
+        out = CutoutAugmenter().fit_resample(pd.DataFrame(X, index=index)).X.index
+        assert out.is_unique
+        assert out[0] == index[0]
+        assert "n0+1" in out[1200]
+        assert eras[0] in out[1200]
+
+    @pytest.mark.parametrize("dtype", ["int64", "uint64", "Int32", "float64"])
+    def test_new_rows_have_numbers_of_their_own(self, rows, dtype):
+        """They stay clear of all ids above, which other rows may have."""
+        numbers = pd.Index(np.arange(5, 1205), dtype=dtype, name="id")
+        frame = pd.DataFrame(rows[0], index=numbers)
+        once = CutoutAugmenter().fit_resample(frame).X
+        twice = CutoutAugmenter().fit_resample(once).X.index
+        assert twice.is_unique
+        assert twice.name == "id"
+        assert (twice[:1200] == numbers).all()
+        assert (twice[1200:] < 0).all()
+
     def test_a_few_copies(self, rows):
         """One of every era at least."""
         X, y, eras = rows

@@ -225,6 +225,23 @@ def test_random_forests_of_xgboost_are_told(rows):
         EraBoostedRegressor(forest).fit(X, y, eras=eras)
 
 
+@pytest.mark.parametrize("name", ["boosting_type", "boosting"])
+def test_random_forests_of_lightgbm_are_told(name, rows):
+    """LightGBM adds no trees to a forest, and says nothing."""
+    X, y, eras = rows
+    forest = pytest.importorskip("lightgbm").LGBMRegressor(**{name: "rf"})
+    with pytest.raises(TypeError, match="random forest, to which LightGBM adds none"):
+        EraBoostedRegressor(forest).fit(X, y, eras=eras)
+
+
+def test_one_era_has_no_worst(rows):
+    """As where an embedder ahead of it took the column of eras away."""
+    X, y, _ = rows
+    with pytest.warns(UserWarning, match="chooses among eras, and there is one"):
+        EraBoostedRegressor(scikit_learn(), n_rounds=2).fit(X, y)
+    EraBoostedRegressor(scikit_learn(), n_rounds=1).fit(X, y)
+
+
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [

@@ -107,6 +107,18 @@ def test_it_is_the_same_on_any_scale(scale):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("constant", [0.1, 1 / 3, 1e6 + 0.1, 7.7e8])
+def test_a_constant_feature_explains_nothing(constant):
+    """Its deviation from its mean is rounding, and is not to be divided by."""
+    rng = np.random.default_rng(0)
+    X, values, eras = bins(rng, 200, 12), rng.normal(size=200), np.repeat([1, 2], 100)
+    expected = neutralize_by_era(values, X, eras)
+    for dtype in (np.float64, np.float32):
+        beside = np.column_stack([X, np.full(200, constant)]).astype(dtype)
+        found = neutralize_by_era(values, beside, eras)
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_each_era_is_by_itself(panel):
     rng = np.random.default_rng(1)
     values = rng.normal(size=panel.n_rows)

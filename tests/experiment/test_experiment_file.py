@@ -18,6 +18,7 @@ from numerai_features import embedders
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder
 from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.experiment._eras import check_folds
 from numerai_features.experiment._toml import write_toml
 from numerai_features.trees import _names
 from numerai_features.trees._names import parameter_problems
@@ -41,6 +42,10 @@ def write_files(folder, targets, names, n_more=0):
     sets = {"small": features[:2], "medium": [*features[:3], *more], "all": features}
     metadata = json.dumps({"feature_sets": sets, "targets": targets})
     (folder / "features.json").write_text(metadata)
+
+
+def test_a_synthetic_panel_and_its_folds_need_no_settings():
+    check_folds(Experiment.from_dict({"data": {"synthetic": {}}}).tables)
 
 
 @pytest.fixture
@@ -445,6 +450,7 @@ def test_synthetic_data_are_those_of_make_era_panel():
     theirs = {name: parameter.default for name, parameter in signature.items()}
     assert set(theirs) - set(ours) == {"path", "overwrite", "return_truth"}
     assert ours.pop("random_state") == 0  # the experiment's seed
+    assert ours.pop("n_eras") == 120  # enough for five folds with their purge
     assert ours == {name: theirs[name] for name in ours}
 
 

@@ -360,11 +360,19 @@ def test_what_is_no_truth(case):
 )
 @pytest.mark.usefixtures("strong")
 def test_agreement_within_three_thousandths(structure, rows_per_era, n_eras, n):
+    """The formula is within .3 % of the truth, which redraws know but for their error.
+
+    With 1,000 rows, 2,000 redraws are enough to ask for .3 % itself. The fewer the
+    rows, the noisier a redraw: then the mean of redraws has its own error, of which it
+    may be three off. To ask for 3 errors alone would be wrong: the formula is a close
+    approximation, and so many redraws would find it out.
+    """
     case = make_case(structure, rows_per_era, n_eras)
     for name, expected, mean, error in compare(case, n):
+        difference = abs(expected - mean)
         print(
-            f"{structure} {rows_per_era} {name}: {expected:.5f}, "
-            f"{mean:.5f} +- {error:.5f}, {expected / mean - 1:+.2%}"
+            f"{structure} {rows_per_era} {name}: {expected:.5f}, {mean:.5f} +- "
+            f"{error / mean:.3%}, {expected / mean - 1:+.3%}"
         )
-        assert expected == pytest.approx(mean, abs=3 * error), name
-        assert abs(expected - mean) < 0.003 * mean + error, name
+        assert error < 0.0015 * mean, name  # else anything would agree
+        assert difference < 0.003 * mean + 3 * error, name

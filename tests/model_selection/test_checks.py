@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import polars as pl
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -41,6 +42,11 @@ class TestOverlappingEras:
     def test_a_plain_loop_finds_the_same(self, train, test, horizon):
         slow = sorted({a for a in train if any(abs(a - b) < horizon for b in test)})
         assert overlapping_eras(train, test, horizon).tolist() == slow
+
+    def test_a_lazy_table_is_told(self):
+        lazy = pl.LazyFrame({"era": [1, 2]})
+        with pytest.raises(ValueError, match=r"LazyFrame; .* Pass train\.collect\(\)"):
+            overlapping_eras(lazy, [3], 4)
 
     def test_windows_of_the_synthetic_panel_share_weeks(self):
         weeks = {era: set(range(era + 1, era + 1 + 4)) for era in range(1, 21)}
