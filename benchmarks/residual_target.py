@@ -28,6 +28,12 @@ favours the plain one. Panels 5 to 14 are the report of all arms, and panels 5 t
 that of the arms without a network, which are fast. No setting was chosen on them; the
 numbers of panels were fixed before any was run.
 
+Two more benchmarks, on panels 5 to 14, ask why the first has the effect that it has:
+
+- "features": made as the first, but on all features. It resembles the plain arm more.
+- "earlier": as the first, but fitted to eras 1 to 84 alone, and the arms to eras 101 to
+  184. So it has one model for all rows, and shares no training era with the arms.
+
 Each fit is a line in ``benchmarks/residual_target.csv``; the script skips what is
 there, and stops after ``--minutes``.
 """
@@ -58,10 +64,13 @@ from numerai_features.trees import make_lightgbm
 
 FILE = Path(__file__).with_name("residual_target.csv")
 SCORES = ["corr", "bmc", "likeness"]
-COLUMNS = ["structure", "panel", "arm", "colsample", "trees", *SCORES, "seconds"]
+COLUMNS = [
+    "benchmark", "structure", "panel", "arm", "colsample", "trees", *SCORES, "seconds"
+]  # fmt: skip
 SIZE = {"n_eras": 240, "rows_per_era": 500, "n_features": 100, "n_factors": 16}
 TARGET, PURGE, N_TRAIN = "target_alpha_60", 16, 184
 STRUCTURES = ("linear", "curved")
+BENCHMARKS, N_EARLY = ("factors", "features", "earlier"), 84
 TUNED_ON, REPORTED, OF_TREES = range(5), range(5, 15), range(5, 35)
 COLSAMPLES, TREES, RATE = (0.1, 0.3), (12, 25, 50, 100, 200), 0.06
 TREE_ARMS = ("plain", "neutralized", "residual", "residual .5")
@@ -84,26 +93,41 @@ def network(seed):
 
 
 class Panel:
-    """A panel's rows to train and to test on, and a benchmark that sees half of it."""
+    """A panel's rows to train and to test on, and a benchmark."""
 
-    def __init__(self, structure, seed):
+    def __init__(self, structure, seed, kind):
         panel, truth = make_era_panel(
             structure=structure, random_state=seed, return_truth=True, **SIZE
         )
         self.X, self.eras, self.y = panel.X, panel.eras, panel.y(TARGET)
-        self.train = np.flatnonzero(self.eras <= N_TRAIN)
-        self.test = np.flatnonzero(self.eras > N_TRAIN + PURGE)
+        self.train = self._rows(0, N_TRAIN)
+        self.test = self._rows(N_TRAIN + PURGE, SIZE["n_eras"])
         self.truth = truth.take(self.test)
-        self.benchmark = self._benchmark(truth.factors[:, : SIZE["n_factors"] // 2])
+        half = truth.factors[:, : SIZE["n_factors"] // 2]
+        if kind == "earlier":
+            early = self._rows(0, N_EARLY)
+            self.train = self._rows(N_EARLY + PURGE, N_TRAIN)
+            rest = np.concatenate([self.train, self.test])
+            self.benchmark = self._predict(half, [(early, rest)])
+        else:
+            parts = EraKFold(4, purge=PURGE).split(
+                self.train, groups=self.eras[self.train]
+            )
+            parts = [(self.train[a], self.train[b]) for a, b in parts]
+            parts.append((self.train, self.test))
+            known = half if kind == "factors" else self.X
+            self.benchmark = self._predict(known, parts)
 
-    def _benchmark(self, factors):
-        """Return predictions of all rows, none of them by a tree that saw its era."""
-        out, train = np.full(len(factors), np.nan), self.train
-        parts = EraKFold(4, purge=PURGE).split(train, groups=self.eras[train])
-        parts = [(train[a], train[b]) for a, b in parts]
-        for learned, shown in [*parts, (train, self.test)]:
-            model = tree(0, 100, 1.0).fit(factors[learned], self.y[learned])
-            out[shown] = model.predict(factors[shown])
+    def _rows(self, before, last):
+        return np.flatnonzero((self.eras > before) & (self.eras <= last))
+
+    def _predict(self, known, parts):
+        """Return a benchmark's predictions, none of them by a tree that saw the era."""
+        out = np.full(len(known), np.nan)
+        colsample = 1.0 if known.shape[1] < self.X.shape[1] else 0.1
+        for learned, shown in parts:
+            model = tree(0, 100, colsample).fit(known[learned], self.y[learned])
+            out[shown] = model.predict(known[shown])
         return out
 
     def scores(self, prediction):
@@ -119,8 +143,8 @@ class Panel:
 
 
 @lru_cache(1)
-def panel_of(structure, seed):
-    return Panel(structure, seed)
+def panel_of(structure, seed, kind):
+    return Panel(structure, seed, kind)
 
 
 def predict(panel, arm, seed, trees, colsample):
@@ -154,10 +178,10 @@ def write(lines):
         csv.writer(stream).writerows([COLUMNS] * fresh + lines)
 
 
-def line(panel, structure, seed, arm, setting, prediction, start):
+def line(panel, where, arm, setting, prediction, start):
     scores = [f"{value:.6f}" for value in panel.scores(prediction)]
     seconds = f"{time.perf_counter() - start:.1f}"
-    return [structure, seed, arm, *setting, *scores, seconds]
+    return [*where, arm, *setting, *scores, seconds]
 
 
 def tune(structure, seed):
@@ -165,7 +189,8 @@ def tune(structure, seed):
     lines = read()
     if not lines.query("structure == @structure and panel == @seed").empty:
         return
-    panel, lines = panel_of(structure, seed), []
+    panel, lines = panel_of(structure, seed, "factors"), []
+    where = "factors", structure, seed
     for colsample in COLSAMPLES:
         start = time.perf_counter()
         model = tree(seed, max(TREES), colsample)
@@ -173,7 +198,7 @@ def tune(structure, seed):
         for trees in TREES:
             shown = model.predict(panel.X[panel.test], num_iteration=trees)
             setting = colsample, trees
-            lines.append(line(panel, structure, seed, "plain", setting, shown, start))
+            lines.append(line(panel, where, "plain", setting, shown, start))
     write(lines)
     print(f"{structure} panel {seed}: plain in {len(lines)} settings", flush=True)
 
@@ -189,21 +214,25 @@ def chosen(structure):
     return lines.groupby(["colsample", "trees"])["pay"].mean().idxmax()
 
 
-def compare(structure, seed, arm):
+def compare(kind, structure, seed, arm):
     """Fit one arm on one panel of the report."""
-    done = read().query("structure == @structure and panel == @seed and arm == @arm")
+    done = of(kind, structure).query("panel == @seed and arm == @arm")
     if not done.empty:
         return
     colsample, trees = setting = chosen(structure)
-    panel, start = panel_of(structure, seed), time.perf_counter()
+    panel, start = panel_of(structure, seed, kind), time.perf_counter()
     shown = predict(panel, arm, seed, int(trees), float(colsample))
-    one = line(panel, structure, seed, arm, setting, shown, start)
+    where = kind, structure, seed
+    lines = [line(panel, where, arm, setting, shown, start)]
     if arm == "plain":
         known = panel.benchmark[panel.test]
-        own = line(panel, structure, seed, "benchmark", setting, known, start)
-        write([own])
-    write([one])
-    print(*one, flush=True)
+        lines.append(line(panel, where, "benchmark", setting, known, start))
+    write(lines)
+    print(*lines[0], flush=True)
+
+
+def of(kind, structure):
+    return read().query("benchmark == @kind and structure == @structure")
 
 
 def mean_and_half(values):
@@ -213,22 +242,22 @@ def mean_and_half(values):
 
 
 def report():
-    everything = read()
-    everything = everything.assign(pay=pay(everything))
-    for structure, panels in itertools.product(STRUCTURES, (REPORTED, OF_TREES)):
-        mine = everything.query("structure == @structure and panel in @panels")
-        if mine.empty:
+    groups = [("factors", REPORTED, ARMS), ("factors", OF_TREES, TREE_ARMS)]
+    groups += [(kind, REPORTED, TREE_ARMS) for kind in BENCHMARKS[1:]]
+    for (kind, panels, arms), structure in itertools.product(groups, STRUCTURES):
+        mine = of(kind, structure).query("panel in @panels")
+        mine = mine.assign(pay=pay(mine))
+        arms = [arm for arm in arms if arm in mine["arm"].unique()]
+        if not arms:
             continue
         colsample, trees = chosen(structure)
         print(
-            f"\n{structure}, panels {panels[0]} to {panels[-1]}: "
+            f"\nbenchmark {kind!r}, {structure}, panels {panels[0]} to {panels[-1]}: "
             f"{int(trees)} trees, colsample {colsample}"
         )
         names = ("BMC", "CORR", "with benchmark", "3 CORR + 15 BMC")
         print(" " * 12 + "".join(f"{name:>18}" for name in names) + "   panels")
         table = mine.pivot_table(index="panel", columns="arm", values=[*SCORES, "pay"])
-        arms = ARMS if panels == REPORTED else TREE_ARMS
-        arms = [arm for arm in arms if arm in mine["arm"].unique()]
         for arm in ("benchmark", *arms):
             tell(arm, table.xs(arm, axis=1, level="arm"))
         print("less plain, panel by panel")
@@ -256,11 +285,14 @@ def main():
     if not args.report:
         for structure, seed in itertools.product(STRUCTURES, TUNED_ON):
             tune(structure, seed)
-        plan = list(itertools.product(OF_TREES, STRUCTURES, TREE_ARMS))
-        plan += itertools.product(REPORTED, STRUCTURES, ARMS[-1:])
-        for seed, structure, arm in plan:
+        plan = list(itertools.product(BENCHMARKS[:1], OF_TREES, STRUCTURES, TREE_ARMS))
+        for structure in STRUCTURES:
+            one = [structure]
+            plan += itertools.product(BENCHMARKS[1:], REPORTED, one, TREE_ARMS)
+            plan += itertools.product(BENCHMARKS[:1], REPORTED, one, ARMS[-1:])
+        for kind, seed, structure, arm in plan:
             if time.time() < until:
-                compare(structure, seed, arm)
+                compare(kind, structure, seed, arm)
     report()
 
 
