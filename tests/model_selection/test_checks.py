@@ -3,7 +3,6 @@ import pickle
 import numpy as np
 import pandas as pd
 import polars as pl
-import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
