@@ -96,7 +96,10 @@ from numerai_features.model_selection import (
 from numerai_features.moments import EraMoments
 from numerai_features.trees import tree_table
 
-pytestmark = pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning"),
+    pytest.mark.filterwarnings("ignore:EraBoostedRegressor chooses:UserWarning"),
+]
 
 
 def own_embedder():

@@ -119,6 +119,17 @@ def test_a_constant_feature_explains_nothing(constant):
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("n_rows", [20, 200])
+def test_a_column_that_varies_by_rounding_alone_is_constant(n_rows):
+    rng = np.random.default_rng(0)
+    X, values, eras = bins(rng, n_rows, 30), rng.normal(size=n_rows), np.ones(n_rows)
+    X = X[:, : n_rows // 4]
+    expected = neutralize_by_era(values, X, eras)
+    rounding = 1e6 + 1e-9 * np.arange(n_rows)
+    found = neutralize_by_era(values, np.c_[X, rounding], eras)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_each_era_is_by_itself(panel):
     rng = np.random.default_rng(1)
     values = rng.normal(size=panel.n_rows)

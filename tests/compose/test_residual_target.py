@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -13,7 +14,7 @@ from sklearn.tree import DecisionTreeRegressor
 from numerai_features import make_era_panel
 from numerai_features.compose import LatentFeatures, ResidualTargetRegressor
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
-from numerai_features.metrics import era_scores, make_era_scorer
+from numerai_features.metrics import era_scores, expected_scores, make_era_scorer
 from numerai_features.model_selection import EraKFold
 
 TARGET = "target_alpha_20"
@@ -120,10 +121,46 @@ def test_predictions_turn_from_the_benchmark():
     assert abs(found[2]) < found[0] / 2
 
 
+def test_expected_bmc_is_higher_beside_a_planted_benchmark():
+    """Of a benchmark that is LightGBM on half of the factors.
+
+    The target is what it is expected to be, as if the market had been drawn often: of
+    one market, such panels need more than ten times as many eras.
+    """
+    lightgbm = pytest.importorskip("lightgbm")
+    trees = lightgbm.LGBMRegressor(
+        n_estimators=100, num_leaves=15, n_jobs=1, verbosity=-1, random_state=0
+    )
+    gains = []
+    for seed in range(5):
+        panel, truth = make_era_panel(
+            60, 150, 30, 6, n_targets=2, return_truth=True, random_state=seed
+        )
+        X, y, eras = panel.X, truth.expected_targets[:, 1], panel.eras
+        early, test = eras <= 20, eras > 48
+        train, half = ~early & ~test, truth.factors[:, :3]
+        benchmark = clone(trees).fit(half[early], y[early]).predict(half)
+        plain = clone(trees).fit(X[train], y[train])
+        model = ResidualTargetRegressor(trees).fit(
+            X[train], y[train], eras=eras[train], benchmark=benchmark[train]
+        )
+        both = np.column_stack([plain.predict(X[test]), model.predict(X[test])])
+        given = {"benchmark": benchmark[test]}
+        later = truth.select(first=49)
+        bmc = expected_scores(
+            both, later, eras[test], target=panel.target_names[1], metric="bmc", **given
+        ).mean()
+        own = era_scores(None, both, eras[test], metric="benchmark_corr", **given)
+        assert own.mean()[1] < own.mean()[0]
+        gains.append(bmc[1] - bmc[0])
+    error = np.std(gains, ddof=1) / np.sqrt(len(gains))
+    assert np.mean(gains) > 3 * error, (gains, error)
+
+
 def test_what_makes_no_sense_is_told(panel, target, benchmark):
     model = ResidualTargetRegressor(Ridge())
     X, eras = panel.X, panel.eras
-    with pytest.raises(ValueError, match="benchmark needs eras: pass eras="):
+    with pytest.raises(ValueError, match=r"benchmark needs eras: .*keep_era=True"):
         model.fit(X, target, benchmark=benchmark)
     with pytest.raises(ValueError, match="benchmark is NaN in all 2400 rows"):
         model.fit(X, target, eras=eras, benchmark=np.full(panel.n_rows, np.nan))
