@@ -20,7 +20,7 @@ from numerai_features.metrics._era_scores import (
 )
 
 BLEND_METRICS = ("corr", "bmc")
-"""What weights can be fitted to."""
+"""Scores to which weights can be fitted."""
 
 _ROUNDING = 1e-10  # of the largest eigenvalue: directions that the predictions lack
 
@@ -39,53 +39,53 @@ def fit_blend_weights(
 ) -> _Array:
     r"""Fit the weights of a blend to a score.
 
-    For models whose out-of-fold predictions are at hand; `EraBlend` makes such
-    predictions itself.
+    Use it with existing out-of-fold predictions; `EraBlend` makes such predictions
+    itself.
 
-    In era :math:`e` let :math:`Z_e` hold the predictions, ranked and made normal, and
-    :math:`t_e` the target as the score takes it. The weights solve the least-squares
-    problem
+    In era :math:`e`, let :math:`Z_e` be the ranked and gaussianised predictions, and
+    :math:`t_e` the target as transformed by the score. The weights solve the
+    least-squares problem
 
     .. math:: \min_w \sum_e \frac{1}{n_e} \lVert t_e - Z_e w \rVert^2,
 
-    every era counting the same, and are then divided by the sum of their absolute
-    values. Least squares finds the direction in which the mean over eras of
-    :math:`t_e' Z_e w / n_e` is largest for a blend of a given mean variance. This is
-    the mean score, but for two simplifications: a blend is not ranked again, nor, for
-    CORR, raised to the power 1.5, and its variance is that of all eras, not of each.
+    in which all eras have the same weight, and are then divided by the sum of their
+    absolute values. Least squares maximises the mean over eras of
+    :math:`t_e' Z_e w / n_e` for a given mean variance of the blend. This is the mean
+    score with two simplifications: the blend is not ranked again (nor, for CORR, raised
+    to the power 1.5), and its variance is the mean over eras, not that of each era.
 
     - "corr": :math:`t_e` is the centred target to the power 1.5, standardised.
-    - "bmc": :math:`t_e` is the centred target less its projection on the benchmark,
-      which is ranked and made normal. It suffices to take the benchmark out of the
-      target, since BMC does not scale a prediction again once it is neutral.
+    - "bmc": :math:`t_e` is the centred target minus its projection on the ranked and
+      gaussianised benchmark. It is enough to neutralise the target, because BMC does
+      not rescale the neutralised prediction.
 
     Parameters
     ----------
     prediction : array-like of shape (n_rows, n_predictions)
-        A column for each model, of rows that the models were not fitted on. Any finite
-        numbers: they are ranked within the era.
+        A column for each model, with finite predictions of rows on which the models
+        were not fitted. They are ranked within the era.
     y : array-like of shape (n_rows,)
-        The target. A row whose target is NaN is left out.
+        The target. Rows whose target is NaN are left out.
     eras : array-like of shape (n_rows,)
         The era of each row.
     metric : {"corr", "bmc"}, default="corr"
         The score.
     benchmark : array-like of shape (n_rows,) or frame, default=None
         Predictions of the benchmark model, for "bmc"; matched by id as in
-        `era_scores`. With those of the meta model it is MMC that is fitted to.
+        `era_scores`. With the meta model's predictions, the score is MMC.
     positive : bool, default=True
-        Whether weights must not be negative (non-negative least squares).
+        Whether to restrict weights to be non-negative (non-negative least squares).
 
     Returns
     -------
     ndarray of shape (n_predictions,)
-        The absolute values sum to 1.
+        Weights whose absolute values sum to 1.
 
     Raises
     ------
     ValueError
-        If no model's predictions go with the target, so that all weights are 0; or
-        where `era_scores` would raise.
+        If no model's predictions correlate positively with the target, so that all
+        weights are 0; or if `era_scores` would raise.
 
     Examples
     --------
@@ -132,7 +132,7 @@ class BlendProblem:
         index: EraIndex,
         benchmark: _Array | None,
     ) -> None:
-        """Add the eras of some rows; an era in two calls counts twice.
+        """Add the eras of some rows; an era in two calls is counted twice.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ class BlendProblem:
         target : ndarray of shape (n_rows,)
         index : EraIndex
         benchmark : ndarray of shape (n_rows,) or None
-            For BMC; None fits to CORR.
+            The benchmark for BMC; None for CORR.
         """
         for _, rows in scorable_eras(index, target, benchmark):
             y, z = target[rows], normal_scores(np.asarray(values[rows], np.float64))

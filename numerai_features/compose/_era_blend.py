@@ -1,4 +1,4 @@
-"""Several models in one: the weighted mean of their ranked predictions."""
+"""A blend of models: the weighted mean of their ranked predictions."""
 
 from __future__ import annotations
 
@@ -20,52 +20,52 @@ from numerai_features.model_selection._folds import folds_to_run, no_folds, read
 class EraBlend(EraRegressor, BaseComposition):
     """A weighted mean of several regressors' ranked predictions.
 
-    Each regressor's predictions are ranked within their era and made normal (see
-    `rank_by_era`), since only ranks within an era count, and models' scales differ.
-    The blend is their weighted mean, in standard deviations; it is not ranked again.
-    Otherwise it works as scikit-learn's ``VotingRegressor``.
+    The predictions of each regressor are ranked and gaussianised within their era (see
+    `rank_by_era`), because only ranks within an era count, and models have different
+    scales. The blend is the weighted mean, in standard deviations; it is not ranked
+    again. Otherwise it works like scikit-learn's ``VotingRegressor``.
 
     Parameters
     ----------
     regressors : list of (str, regressor)
-        Their names and the regressors; clones of them are fitted. A regressor that is
-        set to "drop" is left out: ``set_params(name="drop")``.
+        Names and regressors, of which clones are fitted. A regressor that is set to
+        "drop" is left out: ``set_params(name="drop")``.
     weights : array-like of shape (n_regressors,), "fit" or None, default=None
-        Weights of the mean, which are divided by the sum of their absolute values; for
-        each regressor one, also for those that are dropped. None: all weigh the same.
-        "fit": weights are fitted to `metric` on out-of-fold predictions, see
-        `fit_blend_weights`; then the regressors are fitted to all rows.
+        Weights of the mean, one for each regressor, including dropped ones. They are
+        divided by the sum of their absolute values. None: equal weights. "fit": the
+        weights are fitted to `metric` on out-of-fold predictions (see
+        `fit_blend_weights`); then the regressors are fitted to all rows.
     metric : {"corr", "bmc"}, default="corr"
         The score that ``weights="fit"`` fits to. "bmc" needs ``fit(benchmark=)``.
     positive : bool, default=True
-        Whether fitted weights must not be negative.
+        Whether to restrict fitted weights to be non-negative.
     cv : splitter, int or iterable, default=None
-        Makes the folds for ``weights="fit"``, see `check_splits`. None means
+        The folds for ``weights="fit"``, as in `check_splits`. None means
         `EraKFold()`, which purges by the name of y.
     keep_era : bool, default=False
-        Whether a frame's column ``era`` is handed on: for regressors that take it
-        out themselves, as a pipeline of `LatentFeatures` and a tree does. Any other
-        would learn from it.
+        Whether to pass the column ``era`` of a frame on to regressors that remove it,
+        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would
+        use it as a feature.
 
     Attributes
     ----------
     estimators_ : list of regressor
-        The fitted regressors, without those that are dropped.
+        The fitted regressors, without dropped ones.
     named_estimators_ : Bunch
-        The same by their names.
+        The fitted regressors by name.
     weights_ : ndarray of shape (n_fitted_regressors,)
         The weights of the mean; their absolute values sum to 1.
     fitted_eras_ : ndarray of shape (n_eras,) or None
-        Era numbers of the rows it was trained on, None if no eras were given.
+        Era numbers of the training rows; None if there were no eras.
     n_features_in_ : int
-        Number of features seen in fit, ``era`` not counted.
+        Number of features seen in fit, without ``era``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
-    fit_blend_weights : Weights for predictions that are there already.
-    rank_by_era : With it, and weights, the blend of such predictions.
+    fit_blend_weights : Fits weights to existing predictions.
+    rank_by_era : Ranks existing predictions, which weights then blend.
 
     Examples
     --------
@@ -112,16 +112,16 @@ class EraBlend(EraRegressor, BaseComposition):
 
     @property
     def named_estimators(self):
-        """The regressors before fit, by their names."""
+        """The unfitted regressors by name."""
         return Bunch(**dict(self.regressors))
 
     def get_params(self, deep=True):
-        """Return the parameters, and those of the regressors.
+        """Return the parameters, including those of the regressors.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to include the regressors, and their own.
+            Whether to include the regressors and their parameters.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class EraBlend(EraRegressor, BaseComposition):
         return self._get_params("regressors", deep=deep)
 
     def set_params(self, **params):
-        """Set parameters, also of the regressors (``ridge__alpha``, ``ridge``).
+        """Set parameters, also of regressors (``ridge__alpha``), or replace one.
 
         Parameters
         ----------
@@ -164,14 +164,14 @@ class EraBlend(EraRegressor, BaseComposition):
         return ranked @ self.weights_
 
     def _columns(self, regressors, given):
-        """Return the predictions of fitted regressors, side by side."""
+        """Return the predictions of fitted regressors as columns."""
         predictions = (self._ask(regressor, given) for regressor in regressors)
         return np.column_stack(
             [one_prediction(p, r) for p, r in zip(predictions, regressors, strict=True)]
         )
 
     def _given_weights(self):
-        """Return the caller's weights of the regressors that are not dropped."""
+        """Return the given weights of the regressors that are not dropped."""
         kept = [not _is_dropped(regressor) for _, regressor in self.regressors]
         if self.weights is None:
             return np.ones(sum(kept))
@@ -217,7 +217,7 @@ class EraBlend(EraRegressor, BaseComposition):
         return problem.solve(self.positive)
 
     def _check_score(self, given):
-        """Raise if there is not what the score of fitted weights needs."""
+        """Raise if the score of fitted weights lacks eras or a benchmark."""
         if given.rows.eras is None:
             raise ValueError(
                 "weights='fit' fits to a score by era, and needs eras: pass eras=, or "

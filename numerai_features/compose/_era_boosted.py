@@ -1,4 +1,4 @@
-"""Trees that are added with more weight on the eras that go worst."""
+"""Boosting that adds trees with more weight on the eras with the worst scores."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ from numerai_features.metrics._corr import RefusedTarget, era_corr
 
 
 class EraBoostedRegressor(EraRegressor):
-    """Gradient boosting that turns to the eras that go worst.
+    """Gradient boosting that focuses on the eras with the worst scores.
 
-    Richard Craib's era boosting [1]_: some trees are fitted to all rows. Then, in each
-    further round, every era is scored by the rank correlation of its predictions with
-    its targets, in sample, and as many trees again are added that are fitted to the
-    worst eras alone. It gives up mean score for scores that vary less.
+    This is Richard Craib's era boosting [1]_: some trees are fitted to all rows. In
+    each further round, each era is scored in sample, by the rank correlation of its
+    predictions with its targets; then the same number of trees is added, fitted only to
+    the worst eras. It trades a lower mean score for scores that vary less.
 
     An era is among the worst if its score is at most the quantile `proportion` of all
-    eras' scores. Eras in which the prediction is constant score 0; eras that cannot be
-    scored (one row, or a constant target) are never among the worst.
+    eras' scores. The score of an era with a constant prediction is 0. Eras that cannot
+    be scored (one row, or a constant target) are never among the worst.
 
     Parameters
     ----------
     regressor : LGBMRegressor, XGBRegressor or GradientBoostingRegressor
-        Of LightGBM, XGBoost and scikit-learn; a clone is fitted. Its ``n_estimators``
-        is the number of trees of one round. Others, such as scikit-learn's
-        HistGradientBoostingRegressor, cannot be continued on other rows.
+        A regressor of LightGBM, XGBoost or scikit-learn, of which a clone is fitted.
+        Its ``n_estimators`` is the number of trees of one round. Others, such as
+        scikit-learn's HistGradientBoostingRegressor, cannot continue on other rows.
     n_rounds : int, default=10
-        Rounds, the first included, which fits to all eras. The model has `n_rounds`
-        times ``n_estimators`` trees.
+        Number of rounds, including the first, which uses all eras. The model has
+        `n_rounds` times ``n_estimators`` trees.
     proportion : float, default=0.5
-        Share of eras, above 0, that are fitted to in a further round; 1 means all.
+        Share of the eras, above 0, that a further round uses; 1 means all.
     other_weight : float, default=0.0
-        Weight, from 0 to 1, of rows of the other eras in the further rounds, where
-        those of the worst eras have 1. With 0 they are left out, as in [1]_.
+        Weight, from 0 to 1, of the other eras' rows in the further rounds; rows of the
+        worst eras have weight 1. With 0, the other eras are left out, as in [1]_.
     metric : {"spearman", "corr"}, default="spearman"
-        What eras are scored by: Spearman's rank correlation, as in [1]_, or CORR.
+        The score of an era: Spearman's rank correlation, as in [1]_, or CORR.
 
     Attributes
     ----------
     regressor_ : regressor
-        The fitted one, with the trees of all rounds.
+        The fitted regressor, with the trees of all rounds.
     era_scores_ : ndarray of shape (n_rounds - 1, n_eras)
-        The eras' scores ahead of each further round, in the order of the eras.
+        Scores of the eras before each further round, in the order of the eras.
     era_weights_ : ndarray of shape (n_rounds, n_eras)
         Weights of the eras' rows in each round.
     fitted_eras_ : ndarray of shape (n_eras,) or None
-        Era numbers of the rows it was trained on, None if no eras were given.
+        Era numbers of the training rows; None if there were no eras.
     n_features_in_ : int
-        Number of features seen in fit, ``era`` not counted.
+        Number of features seen in fit, without ``era``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
 
     Notes
     -----
-    The listing in [1]_ raises ``n_estimators`` ahead of each ``fit(xgb_model=)``, by
-    which XGBoost adds 10, 20, 30, ... trees where its text says 10 each time. Here each
-    round adds the same number. LightGBM gets another seed in each round: with the same
-    one it would draw the same columns again.
+    The code in [1]_ increases ``n_estimators`` before each ``fit(xgb_model=)``, so that
+    XGBoost adds 10, 20, 30, ... trees, although its text says 10 each time. Here each
+    round adds the same number. LightGBM gets a new seed in each round, because it would
+    otherwise draw the same columns again.
 
     References
     ----------
@@ -119,10 +119,10 @@ class EraBoostedRegressor(EraRegressor):
         index, target = given.rows.era_index, given.rows.y[:, 0]
         if index.n_eras < 2 and self.n_rounds > 1:
             warnings.warn(
-                "EraBoostedRegressor chooses among eras, and there is one (without "
-                "eras, all rows are): every round is fitted to all rows. Pass eras=, "
-                "or a frame with a column 'era' (LatentFeatures(keep_era=True) hands "
-                "it on).",
+                "EraBoostedRegressor chooses among eras, but there is one (without "
+                "eras, all rows are one): every round is fitted to all rows. Pass "
+                "eras=, or a frame with a column 'era', which "
+                "LatentFeatures(keep_era=True) passes on.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -145,7 +145,7 @@ class EraBoostedRegressor(EraRegressor):
         )
 
     def _add(self, model, round_, given, weights):
-        """Return the model with trees that are fitted to weighted rows."""
+        """Return the model with more trees, fitted to weighted rows."""
         chosen = given.take(weights > 0)
         weights, own = weights[weights > 0], chosen.rows.weights
         options = {}
@@ -168,7 +168,7 @@ def score_eras(
     weights: NDArray[np.float64] | None,
     metric: str,
 ) -> NDArray[np.float64]:
-    """Return the score of each era, NaN where it cannot be scored.
+    """Return the score of each era, NaN if it cannot be scored.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _corr(target: NDArray[Any], prediction: NDArray[Any], era: Any) -> float:
 def _worst(
     scores: NDArray[np.float64], proportion: float, n_rows: int
 ) -> NDArray[np.bool_]:
-    """Return which eras have the lowest scores."""
+    """Return a mask of the eras with the lowest scores."""
     if np.isnan(scores).all():
         raise ValueError(
             f"No era can be scored (n_samples={n_rows}): each has a single row, or a "

@@ -1,4 +1,4 @@
-"""Predictions less what features, or a benchmark, explain of them in their era."""
+"""Neutralise predictions to features, or to a benchmark, within their era."""
 
 from __future__ import annotations
 
@@ -44,40 +44,40 @@ def neutralize_by_era(
     proportion: float = 1.0,
     features: Any = None,
 ) -> Any:
-    """Subtract from predictions what features explain of them in each era.
+    """Neutralise predictions to features in each era.
 
     In each era, a constant and the features are fitted to the predictions by least
-    squares, and `proportion` of the fit is subtracted: the definition of
-    `numerai_tools.scoring.neutralize`, computed from second moments of the columns (of
-    the rows, where these are fewer). A table of one byte a cell is cast a block at a
-    time.
+    squares, and `proportion` times the fit is subtracted. The definition is that of
+    `numerai_tools.scoring.neutralize`; it is computed from second moments of the
+    columns (of the rows, if there are fewer rows). One block of rows at a time is
+    converted to floats.
 
     Parameters
     ----------
     predictions : array-like of shape (n_rows,) or (n_rows, n_predictions)
-        Any finite numbers. They are not ranked: for neutralisation as in FNC, pass
+        Finite numbers. They are not ranked; for neutralisation as in FNC, pass
         ``rank_by_era(predictions, eras, output="gauss")``.
     X : array-like or frame of shape (n_rows, n_features)
-        The features, or predictions of other models. Missing cells count as the middle
-        bin (2 in integers, the column's median in floats).
+        Features, or predictions of other models. Missing cells are filled with the
+        middle bin (2 in integers, the column's median in floats).
     eras : array-like of shape (n_rows,), default=None
-        Era labels; None: the column ``era`` of X.
+        Era labels. If None, the column ``era`` of X.
     proportion : float, default=1.0
-        How much of the fit is subtracted, from 0 to 1.
+        Share of the fit that is subtracted, from 0 to 1.
     features : list of str or int, default=None
-        Names or places of the columns of X to neutralise by; all by default.
+        Names or positions of the columns of X to neutralise to; all if None.
 
     Returns
     -------
     ndarray, Series or DataFrame
-        Of the shape of `predictions`; pandas where that is. Not scaled: the standard
-        deviation within an era becomes smaller.
+        The same shape as `predictions`, as pandas objects if these are. They are not
+        rescaled, so the standard deviation within an era becomes smaller.
 
     Notes
     -----
-    In an era of no more rows than features, the features explain everything:
-    predictions become 0 there, or ``1 - proportion`` of themselves. Constant
-    predictions, of which numerai_tools makes NaN, become that too.
+    In an era with no more rows than features, the features explain everything:
+    predictions are multiplied by ``1 - proportion``, which is 0 by default. So are
+    constant predictions, which numerai_tools turns into NaN.
 
     Examples
     --------
@@ -113,12 +113,12 @@ def neutralize_by_era(
 
 
 def find_columns(features: Any, names: Any, n_features: int) -> NDArray[np.intp] | None:
-    """Return the places of the columns that features name; None for all.
+    """Return the positions of the columns in `features`; None for all.
 
     Raises
     ------
     ValueError
-        If one is not there, is named twice, or is neither a name nor a place.
+        If a column is unknown, is named twice, or is neither a name nor a position.
     """
     if features is None:
         return None
@@ -141,7 +141,7 @@ def _place_of(feature: Any, known: dict[str, int], n_features: int) -> int:
         if not known:
             raise ValueError(
                 f"features names {feature!r}, but the columns of X have no names. Pass "
-                "X as a frame, or places of columns."
+                "X as a frame, or positions of columns."
             )
         raise ValueError(
             f"features names {feature!r}, which X lacks.{near_names(feature, known)} "
@@ -150,17 +150,17 @@ def _place_of(feature: Any, known: dict[str, int], n_features: int) -> int:
     whole = isinstance(feature, int | np.integer) and not isinstance(feature, bool)
     if not whole or not 0 <= feature < n_features:
         raise ValueError(
-            "features must be names of columns, or their places from 0 to "
+            "features must be names of columns, or their positions from 0 to "
             f"{n_features - 1}; got {feature!r}."
         )
     return int(feature)
 
 
 def _fill_of(X: NDArray[Any], columns: NDArray[np.intp] | None) -> NDArray[np.float64]:
-    """Return what stands in for a missing cell of each of some columns."""
+    """Return the value that fills missing cells, for each column."""
     if columns is None:
         return np.asarray(missing_values(X, "middle"), np.float64)
-    # one by one: of a whole table no second one is made
+    # One column at a time, so that the table is not copied.
     fills = [missing_values(X[:, j : j + 1], "middle") for j in columns]
     return np.concatenate(fills).astype(np.float64)
 
@@ -175,51 +175,51 @@ class EraNeutralizer(EraRegressor):
     """A regressor whose predictions are neutralised within their era.
 
     In each era, a constant and the features (or a benchmark's predictions) are fitted
-    to the predictions by least squares, and `proportion` of the fit is subtracted:
-    what `numerai_tools.scoring.neutralize` does. It takes out what changes of sign
-    with a single feature's return, or what the benchmark says already.
+    to the predictions by least squares, and `proportion` times the fit is subtracted,
+    as in `numerai_tools.scoring.neutralize`. This removes the exposure to single
+    features, or what the benchmark predicts already.
 
     Parameters
     ----------
     regressor : regressor
-        Whose predictions are neutralised, as they are: around
-        ``EraRanker(regressor, output="gauss")`` it is done as in FNC.
+        The regressor whose predictions are neutralised. They are not ranked; with
+        ``EraRanker(regressor, output="gauss")``, neutralisation is that of FNC.
     proportion : float, default=1.0
-        How much of the fit is subtracted, from 0 to 1.
+        Share of the fit that is subtracted, from 0 to 1.
     features : list of str or int, default=None
-        Names or places of the columns of X to neutralise by; all by default.
+        Names or positions of the columns of X to neutralise to; all if None.
     neutralize_to : {"features", "benchmark"}, default="features"
-        "benchmark": by the predictions of a benchmark, which `predict` then needs. In
-        a search, which cannot hand them to `predict`, let them be a column of X, and
-        name it in `features`.
+        "benchmark": neutralise to the predictions of a benchmark, which must be passed
+        to `predict`. A search cannot pass them: make them a column of X, and name it in
+        `features`.
     keep_era : bool, default=False
-        Whether a frame's column ``era`` is handed on: for a regressor that takes it
-        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
-        learn from it.
+        Whether to pass the column ``era`` of a frame on to a regressor that removes it,
+        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would use
+        it as a feature.
 
     Attributes
     ----------
     regressor_ : regressor
-        The fitted one.
+        The fitted regressor.
     columns_ : ndarray of shape (n_columns,) or None
-        Places of the columns that predictions are neutralised by. None: all, or a
-        benchmark.
+        Positions of the columns that predictions are neutralised to. None means all
+        columns, or a benchmark.
     fitted_eras_ : ndarray of shape (n_eras,) or None
-        Era numbers of the rows it was trained on, None if no eras were given.
+        Era numbers of the training rows; None if there were no eras.
     n_features_in_ : int
-        Number of features seen in fit, ``era`` not counted.
+        Number of features seen in fit, without ``era``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
-    neutralize_by_era : The same for predictions that are there already.
+    neutralize_by_era : Neutralises existing predictions.
 
     Notes
     -----
-    The table is cast to floats a block of rows at a time; what is kept of an era are
-    second moments, of features or of rows, whichever are fewer. In an era of no more
-    rows than features, nothing but ``1 - proportion`` of the predictions remains.
+    One block of rows at a time is converted to floats. For an era, only second moments
+    are kept, of features or of rows, whichever are fewer. In an era with no more rows
+    than features, predictions are multiplied by ``1 - proportion``.
 
     Examples
     --------
@@ -262,8 +262,8 @@ class EraNeutralizer(EraRegressor):
         rows, by_features = given.rows, self.neutralize_to == "features"
         if not by_features and self.features is not None:
             raise ValueError(
-                "features came, but neutralize_to='benchmark' makes no use of them. "
-                "Leave them out, or use neutralize_to='features'."
+                "features was passed, but neutralize_to='benchmark' does not use it. "
+                "Leave it out, or use neutralize_to='features'."
             )
         self.columns_ = find_columns(self.features, rows.feature_names, rows.X.shape[1])
         self._fill = _fill_of(rows.X, self.columns_) if by_features else None
@@ -285,11 +285,11 @@ class EraNeutralizer(EraRegressor):
         )
 
     def _benchmark_of(self, given):
-        """Return the benchmark's predictions, of every row."""
+        """Return the benchmark's prediction of each row."""
         if given.benchmark is None:
             raise ValueError(
-                "neutralize_to='benchmark' needs benchmark in predict: pass its "
-                "predictions for these rows. In a search, let them be a column of X, "
+                "neutralize_to='benchmark' needs predict(benchmark=): pass its "
+                "predictions for these rows. In a search, make them a column of X, "
                 "and name it in features=."
             )
         missing = np.isnan(given.benchmark)
@@ -299,8 +299,7 @@ class EraNeutralizer(EraRegressor):
             era = f", of era {index.labels[index.codes[first]]!r}"
             raise ValueError(
                 f"benchmark is NaN in {int(missing.sum())} of {len(missing)} rows, the "
-                f"first is row {first}{era}: nothing tells what it explains there. "
-                "Predict rows that it covers."
+                f"first is row {first}{era}. Predict only rows that it covers."
             )
         return given.benchmark[:, None]
 

@@ -1,4 +1,4 @@
-"""Predictions as ranks within their era."""
+"""Ranks of predictions within their era."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ OUTPUTS = {"rank", "gauss"}
 def rank_by_era(predictions: Any, eras: Any, *, output: str = "rank") -> Any:
     """Rank predictions within their era.
 
-    The formulas are those of `numerai_tools.scoring`: ``tie_kept_rank``, and
-    ``gaussian`` behind it.
+    The formulas are those of `numerai_tools.scoring`: ``tie_kept_rank``, followed by
+    ``gaussian`` if `output` is "gauss".
 
     Parameters
     ----------
     predictions : array-like of shape (n_rows,) or (n_rows, n_predictions)
-        Any finite numbers; each column is ranked by itself.
+        Finite numbers. Each column is ranked separately.
     eras : array-like of shape (n_rows,)
         Era labels.
     output : {"rank", "gauss"}, default="rank"
-        "rank": ranks, evenly spread between 0 and 1, equal predictions sharing the
-        mean of theirs: ``(rank - 0.5) / n``. "gauss": their normal quantiles, of mean
-        0 and standard deviation about 1.
+        "rank": ranks between 0 and 1, ``(rank - 0.5) / n``; equal predictions share
+        their mean rank. "gauss": the normal quantiles of these ranks, with mean 0 and a
+        standard deviation of about 1.
 
     Returns
     -------
     ndarray, Series or DataFrame
-        Of the shape of `predictions`; pandas where that is.
+        The same shape as `predictions`, as pandas objects if these are.
 
     Examples
     --------
@@ -68,34 +68,34 @@ def rank_rows(
 class EraRanker(EraRegressor):
     """A regressor whose predictions are ranked within their era.
 
-    Numerai ranks every submission within its era. Predictions of several models are
-    comparable once they are ranked.
+    Numerai ranks every submission within its era. Ranks of several models can be
+    compared.
 
     Parameters
     ----------
     regressor : regressor
-        Whose predictions are ranked.
+        The regressor whose predictions are ranked.
     output : {"rank", "gauss"}, default="rank"
-        Between 0 and 1, or as normal quantiles; see `rank_by_era`.
+        Ranks between 0 and 1, or normal quantiles; see `rank_by_era`.
     keep_era : bool, default=False
-        Whether a frame's column ``era`` is handed on: for a regressor that takes it
-        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
-        learn from it.
+        Whether to pass the column ``era`` of a frame on to a regressor that removes it,
+        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would use
+        it as a feature.
 
     Attributes
     ----------
     regressor_ : regressor
-        The fitted one.
+        The fitted regressor.
     fitted_eras_ : ndarray of shape (n_eras,) or None
-        Era numbers of the rows it was trained on, None if no eras were given.
+        Era numbers of the training rows; None if there were no eras.
     n_features_in_ : int
-        Number of features seen in fit, ``era`` not counted.
+        Number of features seen in fit, without ``era``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
-    rank_by_era : The same for predictions that are there already.
+    rank_by_era : Ranks existing predictions.
 
     Examples
     --------

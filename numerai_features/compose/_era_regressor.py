@@ -1,7 +1,8 @@
-"""What regressors that contain others, and know the eras of their rows, share.
+"""The base of regressors that wrap other regressors and know the eras of their rows.
 
-Such a regressor reads the rows once (`Given.read`), trains others on them (`_train`)
-and asks those (`_ask`). A leaf says what it makes of the rows and of what was answered.
+Such a regressor reads the rows once (`Given.read`), trains other regressors on them
+(`_train`), and gets their predictions (`_ask`). A subclass changes the rows to train
+on, or the predictions.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ from numerai_features.compose._reach import (
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Rows that a regressor was handed, checked, and as it hands them on.
+    """The rows that a regressor was given: checked, and as it passes them on.
 
     Attributes
     ----------
     rows : Rows
     table : array or frame
-        What other estimators are handed for X.
+        X for the wrapped estimators.
     y : array-like or None
-        What they are handed for y.
+        y for the wrapped estimators.
     benchmark : ndarray of shape (n_rows,) or None
-        NaN where it has no prediction.
+        Predictions of the benchmark, NaN if missing.
     has_era : bool
         Whether the table has the column ``era``.
     """
@@ -73,7 +74,7 @@ class Given:
         reset: bool,
         keep_era: bool = False,
     ) -> Given:
-        """Check what an estimator was handed, as `Rows.read` does."""
+        """Check the arguments of an estimator, as `Rows.read` does."""
         rows = Rows.read(owner, X, y, eras, sample_weight, reset=reset)
         owners = {"X": X, "eras": eras} if y is None else {"X": X, "y": y, "eras": eras}
         known = read_benchmark(benchmark, rows.n_rows, **owners)
@@ -97,11 +98,11 @@ class Given:
 
 
 class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
-    """A regressor that contains another one, and knows the eras of its rows.
+    """A regressor that wraps another one, and knows the eras of its rows.
 
-    A leaf may say what it trains (`_fit_rows`), and what it makes of predictions
-    (`_predict_rows`). Rows without any target are left out ahead of both. Its parameter
-    `keep_era` may be left out, where what it trains never takes the column ``era``.
+    Subclasses may override the training (`_fit_rows`) and the prediction
+    (`_predict_rows`). Rows without any target are removed before training. A subclass
+    needs no parameter `keep_era` if its regressor never takes the column ``era``.
     """
 
     __metadata_request__fit = {"eras": True, "benchmark": True}
@@ -113,7 +114,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         "keep_era": ["boolean"],
     }
 
-    _predicts_by_era = True  # else a prediction depends on its own row alone
+    _predicts_by_era = True  # if False, a prediction depends on its own row only
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, eras=None, sample_weight=None, benchmark=None):
@@ -122,16 +123,16 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            Features. A frame's column ``era`` is taken out, and used as `eras`.
+            Features. The column ``era`` of a frame is removed, and used as `eras`.
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
-            Targets; rows without any are left out.
+            Targets. Rows without any target are left out.
         eras : array-like of shape (n_rows,), default=None
             Era labels.
         sample_weight : array-like of shape (n_rows,), default=None
-            Weights, for a regressor that takes them.
+            Weights of the rows, if the regressor accepts them.
         benchmark : array-like of shape (n_rows,) or frame, default=None
-            Predictions of a benchmark, for a regressor that takes them. A Series or
-            Numerai's whole file is matched by id where `X`, `y` or `eras` has ids.
+            Predictions of a benchmark, if the regressor accepts them. A Series or a
+            whole file of Numerai's is matched by id if `X`, `y` or `eras` has ids.
 
         Returns
         -------
@@ -147,9 +148,10 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit.
         eras : array-like of shape (n_rows,), default=None
-            Era labels; needed where `fit` had them, unless X has a column ``era``.
+            Era labels. They are required if `fit` had eras, unless X has a column
+            ``era``.
         benchmark : array-like of shape (n_rows,) or frame, default=None
-            Predictions of a benchmark, where they are needed.
+            Predictions of a benchmark, if the estimator predicts with them.
 
         Returns
         -------
@@ -189,15 +191,15 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         given = self._given(X, y, eras, sample_weight, benchmark)
         self.fitted_eras_ = known_numbers(given.rows.eras)
         self._had_eras = given.rows.eras is not None
-        # of the parameters of this fit, which may be set anew ahead of predict
+        # Parameters may be changed between fit and predict.
         self._predicts_by_benchmark = self._wants("benchmark", "predict")
         self._fit_rows(given)
         return self
 
-    # --- for leaves
+    # --- for subclasses
 
     def _fit_rows(self, given: Given) -> None:
-        """Train on rows with known targets; set what is fitted."""
+        """Train on rows with known targets; set the fitted attributes."""
         self.regressor_ = self._train(self.regressor, given)
 
     def _predict_rows(self, given: Given) -> NDArray[np.float64]:
@@ -205,11 +207,11 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         return self._ask(self.regressor_, given)
 
     def _parts(self) -> list[tuple[str, Any]]:
-        """Return the unfitted estimators that are trained, by their names."""
+        """Return the names and the unfitted estimators that are trained."""
         return [("regressor", self.regressor)]
 
     def _wants(self, extra: str, method: str = "fit") -> bool:
-        """Whether an extra is of use to `fit` or `predict`."""
+        """Whether `fit` or `predict` uses an extra argument."""
         return extra == "eras" or any(
             wants(part, extra, method) for _, part in self._parts()
         )
@@ -217,7 +219,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
     def _train(self, regressor: Any, given: Given, name: str = "regressor") -> Any:
         """Return a clone of a regressor, trained on rows.
 
-        It gets what its fit takes of eras, weights and benchmark.
+        Eras, weights and benchmark are passed on if its ``fit`` accepts them.
         """
         rows = given.rows
         labels, in_table = rows.era_labels, given.has_era
@@ -230,7 +232,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         return clone(regressor).fit(given.table, given.y, **options)
 
     def _ask(self, regressor: Any, given: Given) -> NDArray[np.float64]:
-        """Return what a fitted regressor predicts, of as many rows."""
+        """Return the predictions of a fitted regressor; check their shape."""
         options = {}
         takes = extras_of(regressor.predict)
         if "eras" in takes and given.rows.eras is not None:
@@ -247,7 +249,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
             )
         return prediction
 
-    # --- what is theirs alone
+    # --- private to this class
 
     def _given(self, X, y, eras, sample_weight, benchmark):
         """Return the rows to train on."""
@@ -264,7 +266,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         return given.take(labelled)
 
     def _rows_to_predict(self, X, eras=None, benchmark=None):
-        """Return the rows that a fitted regressor is asked about."""
+        """Return the rows to predict."""
         check_is_fitted(self)
         if benchmark is not None and not self._predicts_by_benchmark:
             raise ValueError(
@@ -280,7 +282,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         return given
 
     def _check_benchmark(self, benchmark):
-        """Raise if there is a benchmark that `fit` makes no use of."""
+        """Raise if there is a benchmark that `fit` does not use."""
         if benchmark is None or self._wants("benchmark"):
             return
         for name, part in self._parts():
@@ -301,7 +303,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         MetadataRequest
-            A benchmark is requested where the regressor makes use of it.
+            A benchmark is requested if the regressor uses it.
         """
         users = {"fit": "fit", "predict": "predict", "score": "predict"}
         return request_as_wanted(self, super().get_metadata_routing(), users)

@@ -1,4 +1,4 @@
-"""Predictions that are trusted less where an autoencoder finds a row unfamiliar."""
+"""Shrink predictions of rows that an autoencoder finds unfamiliar."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ _LEAST = np.finfo(np.float64).tiny  # of a factor, which is above 0
 
 
 class FamiliarityShrinker(EraRegressor):
-    r"""A regressor that is trusted less where rows or eras are unfamiliar.
+    r"""A regressor whose predictions are shrunk for unfamiliar rows or eras.
 
-    An autoencoder, fitted to the same rows, restores rows that are unlike them badly.
-    Boney et al. [1]_ subtract its error from what a planner maximises, so that it keeps
-    to what the model knows. Here predictions are shrunk towards the middle: they are
-    ranked within their era and made normal, and multiplied by
+    An autoencoder that is fitted to the training rows reconstructs rows unlike them
+    badly. Boney et al. [1]_ subtract its error from the objective of a planner, so that
+    the planner stays near the data that the model knows. Here predictions are shrunk
+    towards the middle: they are ranked and gaussianised within their era, and
+    multiplied by
 
     .. math:: \exp\left(-\mathrm{strength} \cdot
        \max\left(0, \frac{m - s}{d}\right)\right),
@@ -36,43 +37,43 @@ class FamiliarityShrinker(EraRegressor):
     where :math:`s` is the familiarity of the row or era (`DAEEmbedder.score_samples`,
     minus the mean squared error in units of the columns' variance), and :math:`m` and
     :math:`d` are the median and the standard deviation of the familiarity of the
-    training rows or eras. So the factor is 1 for what is as familiar as the median of
-    the training or more, and falls by :math:`e^{-\mathrm{strength}}` with each
-    standard deviation below.
+    training rows or eras. So the factor is 1 if the familiarity is at least the
+    training median, and falls by :math:`e^{-\mathrm{strength}}` with each standard
+    deviation below it.
 
     Parameters
     ----------
     regressor : regressor
-        Whose predictions are shrunk.
+        The regressor whose predictions are shrunk.
     autoencoder : estimator
-        With ``fit`` and ``score_samples``, as `DAEEmbedder`; a clone is fitted to the
-        rows with a target. In a FrozenEstimator it stays as it is: one that was
-        fitted on more rows of the same columns.
+        An estimator with ``fit`` and ``score_samples``, such as `DAEEmbedder`. A clone
+        is fitted to the rows with a target. An autoencoder that was already fitted, on
+        more rows of the same columns, is not refitted in a FrozenEstimator.
     per : {"row", "era"}, default="row"
-        Whether each row has a factor of its own, or all rows of an era that of the
-        era's mean familiarity. The latter changes no score of the era, which goes by
-        ranks, but how far the era's predictions are from the middle.
+        Whether each row has its own factor, or all rows of an era have the factor of
+        the era's mean familiarity. The latter changes no score that uses ranks within
+        the era, only the spread of the era's predictions.
     strength : float, default=0.5
-        How much predictions are shrunk; 0 shrinks none.
+        How strongly predictions are shrunk; 0 means not at all.
     keep_era : bool, default=False
-        Whether a frame's column ``era`` is handed on: for a regressor that takes it
-        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
-        learn from it.
+        Whether to pass the column ``era`` of a frame on to a regressor that removes it,
+        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would use
+        it as a feature.
 
     Attributes
     ----------
     regressor_ : regressor
-        The fitted one.
+        The fitted regressor.
     autoencoder_ : estimator
-        The fitted one.
+        The fitted autoencoder.
     median_, spread_ : float
         Median and standard deviation of the familiarity of the training rows or eras.
     fitted_eras_ : ndarray of shape (n_eras,) or None
-        Era numbers of the rows it was trained on, None if no eras were given.
+        Era numbers of the training rows; None if there were no eras.
     n_features_in_ : int
-        Number of features seen in fit, ``era`` not counted.
+        Number of features seen in fit, without ``era``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
 
     References
     ----------
@@ -113,7 +114,7 @@ class FamiliarityShrinker(EraRegressor):
         self.keep_era = keep_era
 
     def factors(self, X, *, eras=None):
-        """Return the factors that the predictions of rows are multiplied by.
+        """Return the factors by which the predictions of rows are multiplied.
 
         Parameters
         ----------
@@ -132,8 +133,8 @@ class FamiliarityShrinker(EraRegressor):
     def _fit_rows(self, given):
         if self.per == "era" and given.rows.eras is None:
             raise ValueError(
-                "per='era' compares eras, and needs some: pass eras=, or a frame with "
-                "a column 'era' (LatentFeatures(keep_era=True) hands it on)."
+                "per='era' needs eras: pass eras=, or a frame with a column 'era', "
+                "which LatentFeatures(keep_era=True) passes on."
             )
         self.autoencoder_ = self._fitted_autoencoder(given)
         rows, scores = given.rows, self._familiarity(given)
@@ -232,7 +233,7 @@ def _check_same_columns(frozen: Any, owner: Any) -> None:
 
 
 def _era_means(scores, index, weights=None):
-    """Return the mean of each era, 0 where all weights are."""
+    """Return the mean of each era; 0 if all its weights are 0."""
     weights = np.ones(len(scores)) if weights is None else weights
     sums = np.bincount(index.codes, weights, minlength=index.n_eras)
     means = np.bincount(index.codes, weights * scores, minlength=index.n_eras)
@@ -240,7 +241,7 @@ def _era_means(scores, index, weights=None):
 
 
 def _median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Return the least value with half of the weight at or below it."""
+    """Return the smallest value with half of the weight at or below it."""
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weights[order])
     return float(values[order[np.searchsorted(below, below[-1] / 2)]])

@@ -1,4 +1,4 @@
-"""Trees added to a fitted model, by each library's own way to go on."""
+"""Add trees to a fitted model, as each library continues training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CLASSES = {
     ("xgboost", "XGBRegressor"),
     ("sklearn", "GradientBoostingRegressor"),
 }
-_BOOSTINGS = ("boosting_type", "boosting", "boost")  # LightGBM's names of it
+_BOOSTINGS = ("boosting_type", "boosting", "boost")  # the parameter's names in LightGBM
 _FORESTS = ("rf", "random_forest")
 _NOT_BOOSTED = {"XGBRFRegressor"}
 _ADVICE = (
@@ -22,7 +22,7 @@ _ADVICE = (
 
 
 def check_grows(regressor: Any) -> None:
-    """Raise if trees cannot be added to a regressor that is fitted.
+    """Raise if no trees can be added to such a regressor once it is fitted.
 
     Parameters
     ----------
@@ -31,38 +31,38 @@ def check_grows(regressor: Any) -> None:
     Raises
     ------
     TypeError
-        The message says which can be used.
+        If it is another model. The message names those that work.
     """
     library, kind = _library_of(regressor), type(regressor).__name__
     forest = library == "lightgbm" and _is_forest(regressor)
     if library is not None and not forest:
         return
     if forest:
-        why = "with boosting_type='rf' is a random forest, to which LightGBM adds none"
+        why = "with boosting_type='rf' is a random forest: LightGBM adds no trees to it"
     elif kind == "HistGradientBoostingRegressor":
-        why = "finds its bins anew when it is fitted to other rows, and misreads its"
-        why += " trees then"
+        why = "computes new bins when it is fitted to other rows, which its earlier"
+        why += " trees do not fit"
     elif hasattr(regressor, "steps"):
         why = "is a Pipeline; make EraBoostedRegressor its last step instead"
     else:
-        why = "is none to which trees can be added"
+        why = "cannot add trees"
     raise TypeError(
-        f"regressor must be a gradient boosting model that goes on from its trees; "
+        "regressor must be a gradient boosting model that can continue training; "
         f"{kind} {why}. {_ADVICE}."
     )
 
 
 def add_trees(model: Any, round_: int, X: Any, y: Any, **options: Any) -> Any:
-    """Return a model with more trees, as many as it has been told to make.
+    """Return a model with ``n_estimators`` more trees.
 
     Parameters
     ----------
     model : estimator
-        Fitted, by ``warm_start`` where it is of scikit-learn; it may be changed.
+        A fitted model, with ``warm_start`` if it is scikit-learn's; it may be changed.
     round_ : int
-        How often trees have been added, this time included.
+        Number of times that trees were added, including this time.
     X, y
-        Rows that the new trees are fitted to.
+        The rows to fit the new trees to.
     **options
         Further arguments of ``fit``.
 
@@ -78,7 +78,7 @@ def add_trees(model: Any, round_: int, X: Any, y: Any, **options: Any) -> Any:
     more = clone(model)
     if library == "xgboost":
         return more.fit(X, y, xgb_model=model.get_booster(), **options)
-    # LightGBM would draw the same columns and rows for the same tree of each round
+    # With the same seed, LightGBM would draw the same columns and rows in each round.
     seed = model.get_params()["random_state"]
     if seed is None or isinstance(seed, int | np.integer):
         words = np.random.SeedSequence([int(seed or 0), round_]).generate_state(1)
@@ -88,13 +88,13 @@ def add_trees(model: Any, round_: int, X: Any, y: Any, **options: Any) -> Any:
 
 
 def _is_forest(regressor: Any) -> bool:
-    """Whether a regressor of LightGBM is told to be a random forest."""
+    """Whether a regressor of LightGBM is set to be a random forest."""
     given = regressor.get_params()
     return any(given.get(name) in _FORESTS for name in _BOOSTINGS)
 
 
 def _library_of(regressor: Any) -> str | None:
-    """Return whose way to go on a regressor has, without importing any library."""
+    """Return the library of a boosting model, without importing it; None for others."""
     parents = type(regressor).__mro__
     if any(parent.__name__ in _NOT_BOOSTED for parent in parents):
         return None

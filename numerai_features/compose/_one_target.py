@@ -1,4 +1,4 @@
-"""Regressors of one target alone."""
+"""Checks of regressors that support one target only."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def one_target(given: Given, owner: Any) -> Given:
     assert targets is not None
     if targets.shape[1] > 1:
         raise ValueError(
-            f"y has {targets.shape[1]} targets, and {type(owner).__name__} is of one. "
-            "Pass one of them."
+            f"y has {targets.shape[1]} targets, but {type(owner).__name__} supports "
+            "only one. Pass one of them."
         )
     if np.asarray(given.y).ndim == 1:
         return given
@@ -38,7 +38,7 @@ def one_prediction(prediction: NDArray[Any], regressor: Any) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If there are several a row, or some are not finite.
+        If a row has several predictions, or some are not finite.
     """
     if prediction.size != len(prediction):
         raise ValueError(

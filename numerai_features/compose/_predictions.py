@@ -1,4 +1,4 @@
-"""Predictions that a user has already, and the container that they came in."""
+"""Read a user's predictions, and return results in the same container."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numerai_features._validation import as_floats, as_frame, index_of, is_frame
 def read_predictions(
     predictions: Any, name: str = "predictions"
 ) -> NDArray[np.float64]:
-    """Return predictions as float64, of one dimension or two.
+    """Return predictions as float64 with one or two dimensions.
 
     Raises
     ------
     ValueError
-        If they are not finite numbers, or there are none.
+        If they are empty, or not finite numbers.
     """
     values = as_floats(predictions, name)
     if values.ndim not in (1, 2) or not values.size:
@@ -36,7 +36,7 @@ def read_predictions(
 
 
 def as_they_came(values: NDArray[np.float64], predictions: Any) -> Any:
-    """Return values as pandas, with index and names, where the predictions were."""
+    """Return values as pandas, with index and names, if the predictions were."""
     import pandas as pd
 
     predictions = as_frame(predictions, "predictions")

@@ -1,4 +1,4 @@
-"""A regressor of what a benchmark leaves of the target."""
+"""A regressor of the residual of the target after a benchmark."""
 
 from __future__ import annotations
 
@@ -22,45 +22,46 @@ from numerai_features.compose._era_regressor import EraRegressor
 
 
 class ResidualTargetRegressor(EraRegressor):
-    """A regressor trained on what a benchmark leaves of the target.
+    """A regressor trained on the part of the target that a benchmark does not explain.
 
     In each era, a constant and the benchmark's predictions are fitted to the target by
-    least squares. The regressor is trained on the target less the constant and
-    `proportion` of the benchmark's part, so that it learns what the benchmark does not
-    say. MMC and BMC pay for that. A prediction needs neither benchmark nor eras.
+    least squares. The regressor is trained on the target minus the constant, and minus
+    `proportion` times the benchmark's part of the fit. So it learns what the benchmark
+    does not predict, which MMC and BMC reward. `predict` needs no benchmark and no
+    eras.
 
     Parameters
     ----------
     regressor : regressor
-        Trained on the residuals.
+        The regressor to train on the residuals.
     proportion : float, default=1.0
-        How much of the benchmark's part is subtracted, from 0 to 1.
+        Share of the benchmark's part that is subtracted, from 0 to 1.
     keep_era : bool, default=False
-        Whether a frame's column ``era`` is handed on: for a regressor that takes it
-        out itself, as a pipeline of `LatentFeatures` and a tree does. Any other would
-        learn from it.
+        Whether to pass the column ``era`` of a frame on to a regressor that removes it,
+        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would use
+        it as a feature.
 
     Attributes
     ----------
     regressor_ : regressor
-        The fitted one.
+        The fitted regressor.
     fitted_eras_ : ndarray of shape (n_eras,) or None
-        Era numbers of the rows it was trained on: those with a target and a benchmark.
+        Era numbers of the training rows, which have a target and a benchmark.
     n_features_in_ : int
-        Number of features seen in fit, ``era`` not counted.
+        Number of features seen in fit, without ``era``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
-    EraNeutralizer : Takes the benchmark out of predictions, instead.
-    numerai_features.embedders.SupervisedAEMLP : Takes ``benchmark=`` itself.
+    EraNeutralizer : Removes the benchmark from predictions instead.
+    numerai_features.embedders.SupervisedAEMLP : Accepts ``benchmark=`` itself.
 
     Notes
     -----
-    The benchmark's predictions of the training rows must not come from a model that
-    was trained on their targets: they would explain too much. Numerai's files hold
-    predictions made walk forward.
+    The benchmark must not have been trained on the targets of the training rows,
+    because its predictions would explain too much of them. Numerai's benchmark files
+    contain walk-forward predictions.
 
     Examples
     --------
@@ -95,18 +96,18 @@ class ResidualTargetRegressor(EraRegressor):
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            Features. A frame's column ``era`` is taken out, and used as `eras`.
+            Features. The column ``era`` of a frame is removed, and used as `eras`.
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
-            Targets; rows without any are left out.
+            Targets. Rows without any target are left out.
         eras : array-like of shape (n_rows,), default=None
-            Era labels; needed with a benchmark, unless X has a column ``era``.
+            Era labels. A benchmark requires them, unless X has a column ``era``.
         sample_weight : array-like of shape (n_rows,), default=None
-            Weights, for a regressor that takes them. They count in the least-squares
-            fits, too.
+            Weights of the rows, if the regressor accepts them. The least-squares fits
+            use them, too.
         benchmark : array-like of shape (n_rows,) or frame, default=None
-            Predictions of the benchmark; rows without one (NaN) are left out. A Series
-            or Numerai's whole file is matched by id where `X`, `y` or `eras` has ids.
-            None: the regressor is trained on the target itself, with a warning.
+            Predictions of the benchmark. Rows without one (NaN) are left out. A Series
+            or a whole file of Numerai's is matched by id if `X`, `y` or `eras` has ids.
+            If None, the regressor is trained on the target itself, with a warning.
 
         Returns
         -------
@@ -129,7 +130,7 @@ class ResidualTargetRegressor(EraRegressor):
         super()._fit_rows(given)
 
     def _residual(self, given):
-        """Return the rows that have a residual, with it as their target."""
+        """Return the rows that have a residual, which becomes their target."""
         rows = given.rows
         rest = residual_targets(
             rows.y, given.benchmark, rows.eras, rows.weights, self.proportion
@@ -145,7 +146,7 @@ class ResidualTargetRegressor(EraRegressor):
 
 
 def _like(values: NDArray[np.float64], y: Any) -> Any:
-    """Return targets with the names, and of the dimensions, of others."""
+    """Return targets with the names and the dimensions of y."""
     import pandas as pd
 
     names, table = target_names(y), as_frame(y, "y")
