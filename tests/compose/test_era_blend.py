@@ -360,7 +360,7 @@ class TestEraBlend:
         X, y, eras = panel.X, panel.y(), panel.eras
         with pytest.raises(ValueError, match="weights='fit' fits to a score by era"):
             blend(weights="fit").fit(X, y)
-        with pytest.raises(ValueError, match="y has 2 targets, and EraBlend"):
+        with pytest.raises(ValueError, match="y has 2 targets, but EraBlend"):
             blend().fit(X, np.c_[y, y], eras=eras)
         with pytest.raises(ValueError, match=r"benchmark came, but .* takes none"):
             blend().fit(X, y, eras=eras, benchmark=y)

@@ -206,9 +206,12 @@ def test_in_a_pipeline_and_a_search(panel, frame):
 @pytest.mark.parametrize(
     ("regressor", "told"),
     [
-        (Ridge(), "Ridge is none to which trees can be added"),
-        (RandomForestRegressor(warm_start=True), "RandomForestRegressor is none"),
-        (HistGradientBoostingRegressor(), "finds its bins anew.*misreads its trees"),
+        (Ridge(), "Ridge cannot add trees"),
+        (RandomForestRegressor(warm_start=True), "RandomForestRegressor cannot add"),
+        (
+            HistGradientBoostingRegressor(),
+            "computes new bins.*earlier trees do not fit",
+        ),
         (make_pipeline(scikit_learn()), "is a Pipeline; make EraBoostedRegressor its"),
     ],
 )
@@ -221,7 +224,7 @@ def test_models_that_cannot_go_on_are_told(regressor, told, rows):
 def test_random_forests_of_xgboost_are_told(rows):
     X, y, eras = rows
     forest = pytest.importorskip("xgboost").XGBRFRegressor()
-    with pytest.raises(TypeError, match="XGBRFRegressor is none to which trees can"):
+    with pytest.raises(TypeError, match="XGBRFRegressor cannot add trees"):
         EraBoostedRegressor(forest).fit(X, y, eras=eras)
 
 
@@ -230,14 +233,14 @@ def test_random_forests_of_lightgbm_are_told(name, rows):
     """LightGBM adds no trees to a forest, and says nothing."""
     X, y, eras = rows
     forest = pytest.importorskip("lightgbm").LGBMRegressor(**{name: "rf"})
-    with pytest.raises(TypeError, match="random forest, to which LightGBM adds none"):
+    with pytest.raises(TypeError, match="random forest: LightGBM adds no trees to it"):
         EraBoostedRegressor(forest).fit(X, y, eras=eras)
 
 
 def test_one_era_has_no_worst(rows):
     """As where an embedder ahead of it took the column of eras away."""
     X, y, _ = rows
-    with pytest.warns(UserWarning, match="chooses among eras, and there is one"):
+    with pytest.warns(UserWarning, match="chooses among eras, but there is one"):
         EraBoostedRegressor(scikit_learn(), n_rounds=2).fit(X, y)
     EraBoostedRegressor(scikit_learn(), n_rounds=1).fit(X, y)
 
@@ -260,5 +263,5 @@ def test_parameters_out_of_range(parameters, told, rows):
 
 def test_several_targets_are_told(rows):
     X, y, eras = rows
-    with pytest.raises(ValueError, match="y has 2 targets, and EraBoostedRegressor"):
+    with pytest.raises(ValueError, match="y has 2 targets, but EraBoostedRegressor"):
         EraBoostedRegressor(scikit_learn()).fit(X, np.c_[y, y], eras=eras)

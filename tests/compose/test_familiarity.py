@@ -183,7 +183,7 @@ class OneScore(BaseEstimator):
 
 def test_what_makes_no_sense_is_told(panel):
     X, y, eras = panel.X, panel.y(), panel.eras
-    with pytest.raises(ValueError, match="per='era' compares eras, and needs some"):
+    with pytest.raises(ValueError, match="per='era' needs eras: pass eras="):
         FamiliarityShrinker(Ridge(), PCA(3), per="era").fit(X, y)
     for per in ("row", "era"):
         model = FamiliarityShrinker(Ridge(), OneScore(), per=per)

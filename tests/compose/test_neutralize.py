@@ -199,9 +199,9 @@ def test_any_container(panel, frame):
     [
         ({"proportion": 1.5}, "'proportion' parameter of .* must be"),
         ({"features": ["feature_00001"]}, "which X lacks. Did you mean 'feature_0001'"),
-        ({"features": [20]}, "their places from 0 to 19; got 20"),
-        ({"features": [-1]}, "their places from 0 to 19; got -1"),
-        ({"features": [True]}, "names of columns, or their places .* got True"),
+        ({"features": [20]}, "their positions from 0 to 19; got 20"),
+        ({"features": [-1]}, "their positions from 0 to 19; got -1"),
+        ({"features": [True]}, "names of columns, or their positions .* got True"),
         ({"features": [3, 3]}, "features names 3 more than once"),
         ({"features": []}, "features is empty"),
     ],
@@ -267,13 +267,13 @@ class TestEstimator:
 
     def test_a_benchmark_that_is_not_there_is_told(self, panel, frame):
         model = EraNeutralizer(TREE, neutralize_to="benchmark").fit(frame, panel.y())
-        with pytest.raises(ValueError, match="needs benchmark in predict"):
+        with pytest.raises(ValueError, match="needs predict.benchmark="):
             model.predict(frame)
         gaps = np.where(panel.eras == 2, np.nan, panel.X[:, 0])
         with pytest.raises(ValueError, match=r"in 80 of 2400 .* row 80, of era '0002'"):
             model.predict(frame, benchmark=gaps)
         both = EraNeutralizer(TREE, neutralize_to="benchmark", features=[0])
-        with pytest.raises(ValueError, match="features came, but neutralize_to="):
+        with pytest.raises(ValueError, match="features was passed, but neutralize_to="):
             both.fit(frame, panel.y())
 
     def test_a_linear_model_has_nothing_beside_its_features(self, panel, frame):
