@@ -210,7 +210,7 @@ def test_in_a_pipeline_and_a_search(panel, frame):
         (RandomForestRegressor(warm_start=True), "RandomForestRegressor cannot add"),
         (
             HistGradientBoostingRegressor(),
-            "computes new bins.*earlier trees do not fit",
+            "computes new bins.* trees do not fit",
         ),
         (make_pipeline(scikit_learn()), "is a Pipeline; make EraBoostedRegressor its"),
     ],

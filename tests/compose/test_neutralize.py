@@ -267,7 +267,7 @@ class TestEstimator:
 
     def test_a_benchmark_that_is_not_there_is_told(self, panel, frame):
         model = EraNeutralizer(TREE, neutralize_to="benchmark").fit(frame, panel.y())
-        with pytest.raises(ValueError, match="needs predict.benchmark="):
+        with pytest.raises(ValueError, match=r"needs predict\(benchmark="):
             model.predict(frame)
         gaps = np.where(panel.eras == 2, np.nan, panel.X[:, 0])
         with pytest.raises(ValueError, match=r"in 80 of 2400 .* row 80, of era '0002'"):
