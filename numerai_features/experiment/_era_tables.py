@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -81,10 +81,10 @@ class EraTables:
 
     def _scores(self, metric: str, **beside: Any) -> pd.DataFrame:
         self.tell(f"judging: {_TOLD[metric]}")
-        scores: Any = era_scores(
+        scores = era_scores(
             self.target, self.predictions, self.eras, metric=metric, **beside
         )
-        return scores  # type: ignore[no-any-return]
+        return cast("pd.DataFrame", scores)
 
     def summary(
         self, weights: Sequence[float], first: int | None = None, last: Any = None
@@ -147,6 +147,8 @@ class EraTables:
         table = pd.concat(parts, names=["period"])
         counts = [name for name in table.columns if "n_eras" in name]
         table[counts] = table[counts].fillna(0).astype(int)
+        if "payout_with" in table:
+            table = table.fillna({"payout_with": ""})
         return table, notes
 
 

@@ -83,11 +83,13 @@ def judge(
     scores, known = tables.by_metric["corr"], ~np.isnan(target)
     chosen, columns, metrics = _judged_features(experiment, panel, eras[known])
     tables.add_features(panel.X[rows[:, None], columns], metrics)
-    notes = []
+    notes: list[str] = []
     for name in references_of(experiment["data"]):
-        matched = match_reference(experiment["data"], name, panel, rows, known)
-        tables.add_reference(name, matched[0])
-        notes += filter(None, [matched[1]])
+        reference, gaps = match_reference(
+            experiment["data"], name, predictions.index, eras, known
+        )
+        tables.add_reference(name, reference)
+        notes += [gaps] if gaps else []
     weights = experiment["report"]["weights"]
     periods, empty = tables.periods(weights, periods_of(experiment["report"]))
     differences, too_few = _differences(scores, experiment)
@@ -101,7 +103,7 @@ def judge(
         notes=(*notes, *tables.notes, *empty, *too_few),
         feature_set=chosen,
         periods=periods,
-        expected=_expected(experiment, panel, values, scores),
+        expected=_expected(experiment, panel, values, eras, scores),
     )
 
 
@@ -125,7 +127,7 @@ def _judged_features(
     out.
     """
     n_rows = np.unique(eras, return_counts=True)[1]
-    smallest = int(n_rows[n_rows > 1].min(initial=4 * MOST_FEATURES))
+    smallest = int(n_rows[n_rows > 1].min(initial=len(eras)))
     metrics: tuple[str, ...] = ("fnc", "max_exposure")
     own = _own_features(experiment, panel)
     if len(own) and len(own) <= smallest // 2:
@@ -185,13 +187,13 @@ def _expected(
     experiment: Experiment,
     panel: EraPanel,
     predictions: pd.DataFrame,
+    eras: NDArray[np.int32],
     scores: pd.DataFrame,
 ) -> pd.DataFrame:
     """Return each arm's mean expected CORR over the scored eras, on synthetic data."""
     if experiment["data"]["files"] is not None:
         return pd.DataFrame(columns=_EXPECTED, dtype=float).rename_axis("arm")
     truth, target = SyntheticTruth.open(panel), experiment["targets"]["main"]
-    eras = pd.Series(panel.eras, panel.ids).loc[predictions.index]
     table: Any = expected_scores(predictions, truth, eras, target=target)
     table = table.loc[scores.index]
     less = table.sub(table[ORIGINALS], axis="index").mean()

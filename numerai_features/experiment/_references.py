@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from numerai_features.datasets import EraPanel
     from numerai_features.datasets._parquet_predictions import Predictions
 
 REFERENCES = ("benchmark", "meta_model")
@@ -168,11 +167,11 @@ def _first(ids: Any) -> str:
 def match_reference(
     data: dict[str, Any],
     name: str,
-    panel: EraPanel,
-    rows: NDArray[np.intp],
+    ids: Any,
+    eras: NDArray[np.int32],
     known: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], str | None]:
-    """Return a reference's predictions for some rows of a panel, and a note on gaps.
+    """Return a reference's predictions of the test rows, and a note on gaps.
 
     Parameters
     ----------
@@ -180,15 +179,16 @@ def match_reference(
         The table ``[data]``.
     name : str
         One of `REFERENCES`.
-    panel : EraPanel
-    rows : ndarray of int
-        The test rows.
+    ids : array-like of str of shape (n_rows,)
+        Ids of the test rows.
+    eras : ndarray of shape (n_rows,)
+        Their era numbers.
     known : ndarray of bool
         Which of these rows have a known target.
 
     Returns
     -------
-    values : ndarray of shape (n_test_rows,)
+    values : ndarray of shape (n_rows,)
         NaN for a row without a prediction, and in eras in which more than a fifth of
         the known rows have none.
     note : str or None
@@ -197,10 +197,7 @@ def match_reference(
     import numpy as np
     import pyarrow as pa
 
-    ids = panel.ids
-    assert ids is not None  # `check_coverage` has read them
-    _, values = read_reference(data, name).at(pa.array(ids[rows], pa.string()))
-    eras = panel.eras[rows]
+    _, values = read_reference(data, name).at(pa.array(ids, pa.string()))
     numbers, codes = np.unique(eras, return_inverse=True)
     n_rows = np.bincount(codes[known], minlength=len(numbers))
     missing = known & np.isnan(values)

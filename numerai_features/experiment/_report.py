@@ -29,8 +29,8 @@ def check_report(report: dict[str, Any], problems: Problems) -> None:
         )
         problems.append((("report", "weights"), f"got {got(weights)}; {message}"))
     for period in dict.fromkeys(report["periods"] or []):
-        if message := _period_problem(period):
-            problems.append((("report", "periods"), f"got {got(period)}; {message}"))
+        if problem := _period_problem(period):
+            problems.append((("report", "periods"), f"got {got(period)}; {problem}"))
 
 
 def periods_of(report: dict[str, Any]) -> dict[str, tuple[int, int]]:

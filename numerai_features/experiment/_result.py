@@ -196,10 +196,10 @@ def _payout_text(summary: pd.DataFrame, weights: list[float]) -> list[str]:
 def _is_shown(name: str, summary: pd.DataFrame) -> bool:
     """Whether a column is printed.
 
-    A number of eras is printed only if it differs from n_eras, and the BMC of the last
-    200 eras only if there are more.
+    A number of eras is printed beside its metric if it differs from n_eras, and the BMC
+    of the last 200 eras if there are more.
     """
-    if name not in summary:
+    if name not in summary or name.removesuffix("_n_eras") not in summary:
         return False
     if name.endswith("_last200"):
         return bool((summary["bmc_n_eras_last200"] < summary["bmc_n_eras"]).any())
