@@ -401,7 +401,7 @@ class TestBadInput:
             ),
             (
                 without(meta_model="texts.parquet"),
-                r"data\.meta_model: The column 'model' of .* has the type .*string; exp",
+                r"data\.meta_model: The column 'model' of .* has the type .*string; e",
             ),
             (
                 changed("report", weights=[3]),
@@ -512,11 +512,12 @@ SYNTHETIC = {
 }
 
 
-class TestExpected:
-    @pytest.fixture(scope="class")
-    def made(self, tmp_path_factory):
-        return run(tmp_path_factory.mktemp("made"), SYNTHETIC)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("made"), SYNTHETIC)
 
+
+class TestExpected:
     def test_it_is_that_of_the_truth(self, made):
         panel, truth = make_era_panel(
             60, 40, 10, return_truth=True, random_state=0, n_targets=4
