@@ -99,11 +99,11 @@ def judge(
         tables.summary(weights).join(_costs(by_arm)),
         differences,
         predictions,
+        periods,
+        _expected(experiment, panel, values, eras, scores),
         len(columns),
-        notes=(*notes, *tables.notes, *empty, *too_few),
-        feature_set=chosen,
-        periods=periods,
-        expected=_expected(experiment, panel, values, eras, scores),
+        chosen,
+        (*notes, *tables.notes, *empty, *too_few),
     )
 
 

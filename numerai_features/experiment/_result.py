@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numerai_features._whole import whole_file
@@ -37,14 +37,6 @@ _PRINTED = {
     "latent_seconds": "latents s",
     "model_seconds": "model s",
 }
-
-
-def _no_rows() -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame()
-
-
 _EXPECTED = {"mean": "mean", "mean_difference": "mean_difference", "n_eras": "eras"}
 
 
@@ -79,12 +71,6 @@ class ExperimentResult:
     predictions : DataFrame
         A row for each test row, by fold, indexed by id if rows have ids: ``era``
         (label), ``target``, ``fold``, and the prediction of each arm.
-    n_features : int
-        Number of features that ``fnc`` and ``max_exposure`` use.
-    notes : tuple of str, default=()
-        Messages that explain missing results, such as intervals or the figure.
-    feature_set : str, default=""
-        The feature set that these features are; empty if they are evenly spread ones.
     periods : DataFrame
         The columns of `summary`, except for latents and seconds, for each period of
         ``report.periods`` and each arm; without rows if there are no periods.
@@ -93,6 +79,12 @@ class ExperimentResult:
         of CORR over the eras of `scores`; ``mean_difference`` from the originals;
         ``n_eras``. It has no intervals: the fitted models and the panel are given, and
         nothing else varies. Without rows on other data.
+    n_features : int
+        Number of features that ``fnc`` and ``max_exposure`` use.
+    feature_set : str
+        The feature set that these features are; empty if they are evenly spread ones.
+    notes : tuple of str, default=()
+        Messages that explain missing results, such as intervals or the figure.
 
     See Also
     --------
@@ -104,11 +96,11 @@ class ExperimentResult:
     summary: pd.DataFrame
     differences: pd.DataFrame
     predictions: pd.DataFrame
+    periods: pd.DataFrame
+    expected: pd.DataFrame
     n_features: int
+    feature_set: str
     notes: tuple[str, ...] = ()
-    feature_set: str = ""
-    periods: pd.DataFrame = field(default_factory=_no_rows)
-    expected: pd.DataFrame = field(default_factory=_no_rows)
 
     def __repr__(self) -> str:
         n_arms, n_eras = self.scores.shape[::-1]
@@ -123,18 +115,18 @@ class ExperimentResult:
             self._features_text(),
             *_payout_text(self.summary, self.experiment["report"]["weights"]),
         ]
-        if len(self.expected):
-            parts.append(
-                "\nExpected CORR of these fitted models on this panel, over draws of "
-                "its market"
-            )
-            parts.append(_formatted(self.expected.rename(columns=_EXPECTED)))
         if len(self.differences):
             overlap = f"for an overlap of {overlap_of(self.experiment)} eras"
             parts.append(
                 f"\nArm less {ORIGINALS}, mean CORR with 95 % interval ({overlap})"
             )
             parts.append(_formatted(_told(self.differences)))
+        if len(self.expected):
+            parts.append(
+                "\nExpected CORR, these fitted models on this panel, without its "
+                "market's noise (so without interval)"
+            )
+            parts.append(_formatted(self.expected.rename(columns=_EXPECTED)))
         for period in self.periods.index.unique("period") if len(self.periods) else ():
             table = self.periods.loc[period].dropna(axis="columns", how="all")
             n_eras = int(table["n_eras"].max())

@@ -10,6 +10,7 @@ from numerai_tools.scoring import (
     feature_neutral_corr,
     numerai_corr,
 )
+from sklearn.linear_model import Ridge
 
 from numerai_features.datasets import EraPanel, SyntheticTruth, make_era_panel
 from numerai_features.experiment import Experiment, ExperimentError
@@ -535,13 +536,11 @@ class TestExpected:
         assert table["n_eras"].tolist() == [len(made.scores)] * 3
         assert panel.n_rows == len(truth)
 
-    def test_it_is_printed_without_an_interval(self, made):
+    def test_it_is_printed_under_the_realised_ones(self, made):
         text = str(made)
-        part = text[
-            text.index("\nExpected CORR of these fitted models on this panel") :
-        ]
-        assert text.index("\nFNC and") < text.index("\nExpected")
-        head = part.splitlines()[2]
+        title = "\nExpected CORR, these fitted models on this panel, without its mark"
+        assert text.index("\nArm less") < text.index(title)
+        head = text[text.index(title) + 1 :].splitlines()[1]
         assert head.split() == ["mean", "mean_difference", "eras"]
 
     def test_of_files_there_is_none(self, done):
@@ -574,3 +573,36 @@ class TestExpected:
         with pytest.raises(ExperimentError, match=message):
             run(tmp_path, SYNTHETIC)
         assert (tmp_path / "out" / "panel.truth").read_text() == "mine"
+
+
+def test_real_rows(tmp_path, real_data):
+    """With a ridge of the training eras as benchmark, of which the files are two."""
+    files = [real_data / f"{name}.parquet" for name in ("train", "validation")]
+    train, validation = map(pd.read_parquet, files)
+    features = [name for name in train if name.startswith("feature_")]
+    ridge = Ridge(alpha=100.0).fit(train[features], train["target_bernie"])
+    for name, part in (("old", train[train["era"] > "0040"]), ("new", validation)):
+        part = part[["era"]].assign(ridge=ridge.predict(part[features]))
+        part.to_parquet(tmp_path / f"{name}.parquet")
+    tables = {
+        "data": {
+            "files": list(map(str, files)),
+            "benchmark": ["new.parquet", "old.parquet"],
+        },
+        "targets": {"main": "target_bernie"},
+        "cv": {"test_eras": 40, "first_test_era": 21},
+        "latents": TABLES["latents"],
+        "model": TABLES["model"],
+        "report": {"periods": ["0021-0080", "0081-0100"]},
+    }
+    result = run(tmp_path, tables)
+    rows = pd.concat([train, validation])
+    rows = rows.rename(columns={"target_bernie": TARGET})
+    rows["ridge"] = ridge.predict(rows[features])
+    rows.loc[rows["era"] <= "0040", "ridge"] = np.nan
+    bmc = plain_scores(result, rows[[TARGET, "ridge"]], "ridge")
+    assert result.summary["bmc_n_eras"].tolist() == [len(bmc)] * 3 == [60] * 3
+    assert_equal(result.summary.loc[ARMS, "bmc"], bmc.mean())
+    later = result.periods.loc["0081-0100"]
+    assert_equal(later.loc[ARMS, "bmc"], bmc.loc[81:].mean())
+    assert later["payout_with"].tolist() == ["bmc"] * 3
