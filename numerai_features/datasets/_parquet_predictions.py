@@ -18,7 +18,7 @@ from numerai_features.datasets._parquet_names import find_id_column, open_parque
 _NOT_PREDICTIONS = (ERA_COLUMN, "data_type")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """One model's predictions, by id.
 
@@ -164,7 +164,8 @@ def _read_file(file: Path, column: str) -> tuple[Any, NDArray[np.float64]]:
         table = parquet.read(columns=[id_column, column])
         table.validate(full=True)  # raises if text is not valid UTF-8
         ids = table.column(id_column).cast(pa.string()).combine_chunks()
-        values = table.column(column).cast(pa.float64()).to_numpy()
+        # not safe: whole numbers above 2 ** 53 are rounded
+        values = table.column(column).cast(pa.float64(), safe=False).to_numpy()
     if ids.null_count:
         raise ValueError(
             f"{file} has {ids.null_count} rows without an id. Drop those rows."
