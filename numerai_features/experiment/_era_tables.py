@@ -111,7 +111,6 @@ class EraTables:
         for metric in ("mmc", "bmc"):
             if metric in tables:
                 paid = weights[0] * corr + weights[1] * tables[metric]
-                paid = paid.loc[tables[metric].index]
                 parts.append(metric_columns("payout", paid).assign(payout_with=metric))
                 break
         return pd.concat(parts, axis="columns").rename_axis("arm")
