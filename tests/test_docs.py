@@ -66,6 +66,12 @@ def download(tmp_path_factory):
     for name, first, last in (("train", 1, 40), ("validation", 41, 64)):
         between = frame["era"].astype(int).between(first, last)
         frame[between].to_parquet(folder / f"{name}.parquet")
+        others = frame.loc[between, ["era"]].assign(
+            v53_lgbm_ender20=0.5, v53_lgbm_ender60=0.5
+        )
+        others.to_parquet(folder / f"{name}_benchmark_models.parquet")
+    others = others[["era"]].assign(numerai_meta_model=0.5)
+    others.to_parquet(folder / "meta_model.parquet")
     live = frame[frame["era"] == "0064"].assign(era="X")
     live.to_parquet(folder / "live.parquet")
     sets = {"small": panel.feature_names[:10], "medium": panel.feature_names[:30]}

@@ -24,7 +24,7 @@ def make_folds(tables: dict[str, Any], panel: EraPanel) -> list[Fold]:
     return _folds(tables["cv"], panel.eras, panel.y(tables["targets"]["main"]))
 
 
-def check_folds(tables: dict[str, Any]) -> None:
+def check_folds(tables: dict[str, Any]) -> NDArray[np.int32]:
     """Raise if the eras of the data cannot be split as needed; no features are read.
 
     Eras are split into folds. Within each fold, networks split the training eras again,
@@ -34,6 +34,11 @@ def check_folds(tables: dict[str, Any]) -> None:
     ----------
     tables : dict
         The tables of an experiment.
+
+    Returns
+    -------
+    ndarray of int
+        The numbers of the test eras with a known target.
     """
     import numpy as np
 
@@ -57,6 +62,10 @@ def check_folds(tables: dict[str, Any]) -> None:
                 estimator._check_divisions(rows.take(fold.train))
             except ValueError as error:
                 raise ValueError(f"{name}, fold {fold.number}: {error}") from error
+    tested = np.zeros(len(eras), bool)
+    for fold in folds:
+        tested[fold.test] = True
+    return np.unique(eras[tested & ~np.isnan(target)])
 
 
 def _folds(cv: dict[str, Any], eras: Any, target: NDArray[Any]) -> list[Fold]:

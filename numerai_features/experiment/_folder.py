@@ -12,10 +12,17 @@ from numerai_features._whole import whole_file
 from numerai_features.experiment._arms import ORIGINALS
 from numerai_features.experiment._file import ExperimentError
 
-RESULTS = ("predictions.parquet", "scores.parquet", "summary.parquet", "cumulative.png")
+RESULTS = (
+    "predictions.parquet",
+    "scores.parquet",
+    "summary.parquet",
+    "periods.parquet",
+    "cumulative.png",
+)
 RESOLVED = "resolved.toml"
 """The experiment with all defaults; a user's own file is unlikely to have this name."""
 
+_TABLES = ("summary", "periods")  # their rows are arms
 _BESIDE_ARMS = {"era", "target", "fold", "id"}
 _HEAD = "# Written by numerai-features: all settings of the run. Change a copy of it.\n"
 _KEYS = re.compile(r"# run ([0-9a-f]{64}), text ([0-9a-f]{64})\n")
@@ -93,7 +100,7 @@ def check_resolved(folder: Path, text: str) -> None:
 
 def _arms_in(file: Path) -> set[str]:
     """Return the arms that are columns of a results file, if it has any."""
-    if file.suffix != ".parquet" or file.stem == "summary":
+    if file.suffix != ".parquet" or file.stem in _TABLES:
         return set()
     from numerai_features.datasets._parquet_names import open_parquet
 

@@ -15,11 +15,16 @@ from numerai_features.experiment._schema import EXPERIMENT, neutral_paths
 
 _LIBRARIES = ("lightgbm", "xgboost")
 _TABLES_OF_ARMS = ("latents", "models")
+_JUDGED_BY = "references"  # key of what only the judging depends on
 
 Settings = dict[str, Any]
 
 
-def identity_of(tables: dict[str, Any], signature: dict[str, Any]) -> dict[str, Any]:
+def identity_of(
+    tables: dict[str, Any],
+    signature: dict[str, Any],
+    references: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return everything that an experiment's results depend on, in JSON's types.
 
     Parameters
@@ -28,12 +33,15 @@ def identity_of(tables: dict[str, Any], signature: dict[str, Any]) -> dict[str, 
         The tables of an experiment.
     signature : dict
         Everything that its panel depends on.
+    references : dict, default=None
+        Everything that the predictions of a benchmark and a meta model depend on.
 
     Returns
     -------
     dict
-        ``settings`` are the user's choices and the panel's signature; ``versions`` are
-        the versions of this package and of the libraries that fit.
+        ``settings`` are the user's choices and the signatures of the panel and the
+        references; ``versions`` are the versions of this package and of the libraries
+        that fit.
     """
     tables = deepcopy(tables)
     for *path, name in neutral_paths(EXPERIMENT):
@@ -45,15 +53,16 @@ def identity_of(tables: dict[str, Any], signature: dict[str, Any]) -> dict[str, 
     others = {name for name in _LIBRARIES if name != tables["model"]["library"]}
     used = {k: v for k, v in versions().items() if k not in others}
     identity: dict[str, Any] = {
-        "settings": tables | {"signature": signature},
+        "settings": tables | {"signature": signature, _JUDGED_BY: references or {}},
         "versions": {"numerai-features": __version__, **used},
     }
     return json.loads(json.dumps(identity))  # type: ignore[no-any-return]
 
 
 def shared_settings(settings: Settings) -> Settings:
-    """Return the settings that all arms depend on."""
-    return {k: v for k, v in settings.items() if k not in _TABLES_OF_ARMS}
+    """Return the settings that the fits of all arms depend on."""
+    others = (*_TABLES_OF_ARMS, _JUDGED_BY)
+    return {k: v for k, v in settings.items() if k not in others}
 
 
 def own_settings(settings: Settings, arm: str) -> Settings:

@@ -9,15 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numerai_features._eras import era_label
+from numerai_features.datasets import NumeraiMetadata, SyntheticTruth
 from numerai_features.experiment._arms import ORIGINALS
+from numerai_features.experiment._era_tables import EraTables
+from numerai_features.experiment._references import match_reference, references_of
+from numerai_features.experiment._report import periods_of
 from numerai_features.experiment._result import ExperimentResult, overlap_of
 from numerai_features.experiment._store import ArmResult, FoldStore
-from numerai_features.metrics import (
-    era_scores,
-    paired_differences,
-    summarize_scores,
-)
-from numerai_features.metrics._summary import metric_columns
+from numerai_features.metrics import expected_scores, paired_differences
 from numerai_features.model_selection._folds import Fold
 from numerai_features.model_selection._runner import Tell
 
@@ -26,11 +25,14 @@ if TYPE_CHECKING:
     from numerai_features.experiment._experiment import Experiment
 
 MOST_FEATURES = 250
-"""Most features that FNC and exposure use: the cost grows with their square."""
+"""Most evenly spread features for FNC and exposure: costs grow with their square."""
 
-_METRICS = {"fnc": "FNC", "max_exposure": "largest exposure"}
+FNC_SET = "fncv3_features"
+"""The feature set that Numerai computes FNC with."""
 
 _DIFFERENCES = ["mean_difference", "low", "high", "n_eras", "n_needed"]
+
+_EXPECTED = ["mean", "mean_difference", "n_eras"]
 
 # Each arm's results of all folds, by the arm's label.
 ByArm = dict[str, list[ArmResult]]
@@ -76,20 +78,32 @@ def judge(
         | {arm: _concatenated(results) for arm, results in by_arm.items()},
         index=None if ids is None else pd.Index(ids[rows], name="id"),
     )
-    values = predictions[list(by_arm)].reset_index(drop=True)
-    tell("judging: CORR")
-    scores = era_scores(target, values, eras)
-    columns, metrics = _judged_features(panel.n_features, eras[~np.isnan(target)])
-    features = panel.X[rows[:, None], columns]
-    summary = summarize_scores(scores).rename_axis("arm")
-    for metric in metrics:
-        tell(f"judging: {_METRICS[metric]}")
-        beside = era_scores(target, values, eras, metric=metric, features=features)
-        summary = summary.join(metric_columns(metric, beside))
-    summary = summary.join(_costs(by_arm))
-    differences, notes = _differences(scores, experiment)
+    values = predictions[list(by_arm)]
+    tables = EraTables(target, values.reset_index(drop=True), eras, tell)
+    scores, known = tables.by_metric["corr"], ~np.isnan(target)
+    chosen, columns, metrics = _judged_features(experiment, panel, eras[known])
+    tables.add_features(panel.X[rows[:, None], columns], metrics)
+    notes: list[str] = []
+    for name in references_of(experiment["data"]):
+        reference, gaps = match_reference(
+            experiment["data"], name, predictions.index, eras, known
+        )
+        tables.add_reference(name, reference)
+        notes += [gaps] if gaps else []
+    weights = experiment["report"]["weights"]
+    periods, empty = tables.periods(weights, periods_of(experiment["report"]))
+    differences, too_few = _differences(scores, experiment)
     return ExperimentResult(
-        experiment, scores, summary, differences, predictions, len(columns), notes
+        experiment,
+        scores,
+        tables.summary(weights).join(_costs(by_arm)),
+        differences,
+        predictions,
+        periods,
+        _expected(experiment, panel, values, eras, scores),
+        len(columns),
+        chosen,
+        (*notes, *tables.notes, *empty, *too_few),
     )
 
 
@@ -103,20 +117,38 @@ def _concatenated(results: list[ArmResult]) -> NDArray[np.float32]:
 
 
 def _judged_features(
-    n_features: int, eras: NDArray[Any]
-) -> tuple[NDArray[np.intp], tuple[str, ...]]:
-    """Return evenly spread features, and the metrics that use them.
+    experiment: Experiment, panel: EraPanel, eras: NDArray[Any]
+) -> tuple[str, NDArray[np.intp], tuple[str, ...]]:
+    """Return features for FNC and exposure, and the metrics that use them.
 
-    FNC uses at most half as many features as the smallest era has rows. If an era of
-    two rows is scored, FNC is left out.
+    They are Numerai's set for FNC if the panel has all of its features, else evenly
+    spread ones; its name is the first part, or "". FNC uses at most half as many
+    features as the smallest era has rows. If an era of two rows is scored, FNC is left
+    out.
     """
     n_rows = np.unique(eras, return_counts=True)[1]
-    smallest = int(n_rows[n_rows > 1].min(initial=2 * MOST_FEATURES))
-    n = min(n_features, MOST_FEATURES)
-    metrics: tuple[str, ...] = ("max_exposure",)
+    smallest = int(n_rows[n_rows > 1].min(initial=len(eras)))
+    metrics: tuple[str, ...] = ("fnc", "max_exposure")
+    own = _own_features(experiment, panel)
+    if len(own) and len(own) <= smallest // 2:
+        return FNC_SET, own, metrics
+    n = min(panel.n_features, MOST_FEATURES)
     if smallest > 2:
-        n, metrics = min(n, smallest // 2), tuple(_METRICS)
-    return np.linspace(0, n_features - 1, n).round().astype(np.intp), metrics
+        n = min(n, smallest // 2)
+    else:
+        metrics = ("max_exposure",)
+    spread = np.linspace(0, panel.n_features - 1, n).round().astype(np.intp)
+    return "", spread, metrics
+
+
+def _own_features(experiment: Experiment, panel: EraPanel) -> NDArray[np.intp]:
+    """Return the columns of Numerai's set for FNC; none if the panel lacks one."""
+    metadata = experiment["data"]["metadata"]
+    if metadata is None:
+        return np.empty(0, np.intp)
+    names = NumeraiMetadata.read(metadata).feature_sets.get(FNC_SET, ())
+    places = pd.Index(panel.feature_names).get_indexer(pd.Index(names, dtype=object))
+    return np.empty(0, np.intp) if (places < 0).any() else places
 
 
 def _costs(by_arm: ByArm) -> pd.DataFrame:
@@ -149,3 +181,21 @@ def _differences(
         f"times the overlap of {overlap} eras. Test on more eras."
     )
     return table, (note,)
+
+
+def _expected(
+    experiment: Experiment,
+    panel: EraPanel,
+    predictions: pd.DataFrame,
+    eras: NDArray[np.int32],
+    scores: pd.DataFrame,
+) -> pd.DataFrame:
+    """Return each arm's mean expected CORR over the scored eras, on synthetic data."""
+    if experiment["data"]["files"] is not None:
+        return pd.DataFrame(columns=_EXPECTED, dtype=float).rename_axis("arm")
+    truth, target = SyntheticTruth.open(panel), experiment["targets"]["main"]
+    table: Any = expected_scores(predictions, truth, eras, target=target)
+    table = table.loc[scores.index]
+    less = table.sub(table[ORIGINALS], axis="index").mean()
+    columns = dict(zip(_EXPECTED, (table.mean(), less, table.count()), strict=True))
+    return pd.DataFrame(columns).rename_axis("arm")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,24 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 from numerai_features import __version__
 from numerai_features._progress import stage
-from numerai_features.datasets import EraPanel, make_era_panel, read_numerai
+from numerai_features.datasets import (
+    EraPanel,
+    SyntheticTruth,
+    make_era_panel,
+    read_numerai,
+)
+from numerai_features.datasets._truth import check_truth_file
 from numerai_features.experiment._file import ExperimentError
+from numerai_features.experiment._references import REFERENCES, file_signature
 
 if TYPE_CHECKING:
     from numerai_features.experiment._experiment import Experiment
 
 _MADE_OF = "made_of"  # key of the data's signature in the panel's info
+_NOT_ROWS = {"panel", *REFERENCES, *(f"{name}_column" for name in REFERENCES)}
 
 
 def data_signature(experiment: Experiment) -> dict[str, Any]:
     """Return the settings, and the files' sizes and times, that a panel depends on."""
-    settings = {k: v for k, v in experiment["data"].items() if k != "panel"}
+    settings = {k: v for k, v in experiment["data"].items() if k not in _NOT_ROWS}
     signature = {"data": settings, "features": experiment["features"]["set"]}
     if settings["files"] is None:
         return signature | {"version": __version__}
     files = [*settings["files"], *filter(None, [settings["metadata"]])]
     signature["target"] = experiment["targets"]["main"]
-    signature["files"] = [_file_signature(file) for file in files]
+    signature["files"] = [file_signature(file) for file in files]
     return signature
 
 
@@ -64,7 +71,8 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
         if panel.info[_MADE_OF] == made_of[_MADE_OF]:
             with _way_out(folder), stage("checking the panel", hidden=not verbose):
                 panel.verify()  # takes little time compared with the fits
-            return panel
+            if experiment["data"]["files"] is not None or _has_truth(panel):
+                return panel
     try:
         if experiment["data"]["files"] is None:
             with stage("making synthetic rows", hidden=not verbose):
@@ -87,6 +95,18 @@ def _panel_there(folder: Path) -> EraPanel | None:
             return None
 
 
+def _has_truth(panel: EraPanel) -> bool:
+    """Whether the truth beside a synthetic panel is whole and belongs to it.
+
+    It is missing or another one's if a run ended between the writing of the two.
+    """
+    try:
+        SyntheticTruth.open(panel)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
 @contextmanager
 def _way_out(folder: Path) -> Iterator[None]:
     """Add to errors about a panel that the run can make it again."""
@@ -96,11 +116,6 @@ def _way_out(folder: Path) -> Iterator[None]:
         raise ValueError(
             f"{error} Or delete {folder}: then the run makes the panel again."
         ) from error
-
-
-def _file_signature(file: str) -> dict[str, Any]:
-    status = os.stat(file)
-    return {"path": file, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _read_files(
@@ -127,9 +142,11 @@ def _make_synthetic(
     settings = dict(experiment["data"]["synthetic"])
     if isinstance(settings["rows_per_era"], list):
         settings["rows_per_era"] = tuple(settings["rows_per_era"])
-    panel = make_era_panel(**settings)
+    check_truth_file(folder)
+    panel, truth = make_era_panel(**settings, return_truth=True)
     features = None if chosen == "all" else chosen
     every = experiment["data"]["every"]
     panel = panel.select(every=every, features=features)
     panel.info |= made_of
     panel.save(folder, overwrite=True)
+    truth.select(every=every)._save(EraPanel.open(folder))

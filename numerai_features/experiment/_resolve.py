@@ -8,6 +8,8 @@ from typing import Any
 
 from numerai_features.experiment._columns import check_columns
 from numerai_features.experiment._model import check_model
+from numerai_features.experiment._references import check_references
+from numerai_features.experiment._report import check_report
 from numerai_features.experiment._schema import WINDOW, Problems, got
 
 
@@ -16,7 +18,8 @@ def check_tables(
 ) -> int | None:
     """Check fields that depend on other fields or on the data files.
 
-    Of several targets, the first one that the data have becomes the target.
+    Of several targets, the first one that the data have becomes the target. Files of a
+    benchmark and a meta model become absolute paths, with the name of a column.
 
     Parameters
     ----------
@@ -35,7 +38,9 @@ def check_tables(
         Number of features; None if it is unknown.
     """
     n_features = _check_data(tables, base, problems)
+    check_references(tables, base, problems)
     _check_folds(tables["cv"], problems)
+    check_report(tables["report"], problems)
     check_model(tables["model"], problems, trusted=trusted)
     return n_features
 

@@ -22,11 +22,22 @@ _PRINTED = {
     "n_eras": "eras",
     "fnc": "FNC",
     "fnc_n_eras": "FNC eras",
+    "bmc": "BMC",
+    "bmc_n_eras": "BMC eras",
+    "bmc_last200": "BMC 200",
+    "bmc_n_eras_last200": "BMC 200 eras",
+    "mmc": "MMC",
+    "mmc_n_eras": "MMC eras",
+    "benchmark_corr": "bm corr",
+    "benchmark_corr_n_eras": "bm corr eras",
+    "payout": "payout",
+    "payout_n_eras": "payout eras",
     "max_exposure": "exposure",
     "max_exposure_n_eras": "exposure eras",
     "latent_seconds": "latents s",
     "model_seconds": "model s",
 }
+_EXPECTED = {"mean": "mean", "mean_difference": "mean_difference", "n_eras": "eras"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,7 +56,12 @@ class ExperimentResult:
     summary : DataFrame
         A row for each arm: ``mean`` CORR, ``sd`` and the rest of `summarize_scores`;
         ``fnc`` and ``max_exposure`` as in `summarize`; ``n_latents``, the maximum over
-        folds; ``latent_seconds`` and ``model_seconds``, summed over folds.
+        folds; ``latent_seconds`` and ``model_seconds``, summed over folds. A benchmark
+        adds ``bmc``, ``bmc_last200`` (over the last 200 of its eras) and
+        ``benchmark_corr``; a meta model adds ``mmc``. Either adds ``payout``, the
+        weighted sum of CORR and ``payout_with`` (``"mmc"``; ``"bmc"`` if there is no
+        MMC). Each is a mean over its own eras, whose number is in the column with the
+        suffix ``_n_eras``.
     differences : DataFrame
         A row for each arm except the originals, as in `paired_differences`:
         ``mean_difference``, the mean over eras of the arm's CORR minus that of the
@@ -55,8 +71,18 @@ class ExperimentResult:
     predictions : DataFrame
         A row for each test row, by fold, indexed by id if rows have ids: ``era``
         (label), ``target``, ``fold``, and the prediction of each arm.
+    periods : DataFrame
+        The columns of `summary`, except for latents and seconds, for each period of
+        ``report.periods`` and each arm; without rows if there are no periods.
+    expected : DataFrame
+        On synthetic data, a row for each arm: ``mean``, the mean of `expected_scores`
+        of CORR over the eras of `scores`; ``mean_difference`` from the originals;
+        ``n_eras``. It has no intervals: the fitted models and the panel are given, and
+        nothing else varies. Without rows on other data.
     n_features : int
         Number of features that ``fnc`` and ``max_exposure`` use.
+    feature_set : str
+        The feature set that these features are; empty if they are evenly spread ones.
     notes : tuple of str, default=()
         Messages that explain missing results, such as intervals or the figure.
 
@@ -70,7 +96,10 @@ class ExperimentResult:
     summary: pd.DataFrame
     differences: pd.DataFrame
     predictions: pd.DataFrame
+    periods: pd.DataFrame
+    expected: pd.DataFrame
     n_features: int
+    feature_set: str
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -80,20 +109,38 @@ class ExperimentResult:
 
     def __str__(self) -> str:
         cv, target = self.experiment["cv"], self.experiment["targets"]["main"]
-        shown = [name for name in _PRINTED if _is_shown(name, self.summary)]
         parts = [
             f"CORR with {target}, {cv['scheme']}, {len(self.scores)} eras",
-            _formatted(self.summary[shown].rename(columns=_PRINTED)),
+            _summary_text(self.summary),
+            self._features_text(),
+            *_payout_text(self.summary, self.experiment["report"]["weights"]),
         ]
-        looked = "FNC and largest exposure" if "fnc" in shown else "Largest exposure"
-        parts.append(f"{looked}: on {self.n_features} features.")
         if len(self.differences):
             overlap = f"for an overlap of {overlap_of(self.experiment)} eras"
             parts.append(
                 f"\nArm less {ORIGINALS}, mean CORR with 95 % interval ({overlap})"
             )
             parts.append(_formatted(_told(self.differences)))
+        if len(self.expected):
+            parts.append(
+                "\nExpected CORR, these fitted models on this panel, without its "
+                "market's noise (so without interval)"
+            )
+            parts.append(_formatted(self.expected.rename(columns=_EXPECTED)))
+        for period in self.periods.index.unique("period") if len(self.periods) else ():
+            table = self.periods.loc[period].dropna(axis="columns", how="all")
+            n_eras = int(table["n_eras"].max())
+            parts.append(f"\nPeriod {period}, {n_eras} eras")
+            parts += [_summary_text(table)]
+            parts += _payout_text(table, self.experiment["report"]["weights"])
         return "\n".join([*parts, *(f"\n{note}" for note in self.notes)])
+
+    def _features_text(self) -> str:
+        what = (
+            "FNC and largest exposure" if "fnc" in self.summary else "Largest exposure"
+        )
+        of = f" of {self.feature_set}" if self.feature_set else ""
+        return f"{what}: on {'the ' if of else ''}{self.n_features} features{of}."
 
 
 def overlap_of(experiment: Experiment) -> int:
@@ -104,24 +151,50 @@ def overlap_of(experiment: Experiment) -> int:
 def write_frames(result: ExperimentResult) -> None:
     """Write the frames as parquet files; each file is written completely or not at all.
 
-    The differences are written as columns of the summary.
+    Differences and expected scores are written as columns of the summary. There is no
+    file of periods if there are none; one of an earlier run is removed.
     """
     own = {name: f"difference_{name}" for name in ("n_eras", "n_needed")}
     known = result.differences.dropna(axis="columns", how="all").rename(columns=own)
+    expected = result.expected.add_prefix("expected_")
     frames = {
         "predictions": result.predictions,
         "scores": result.scores,
-        "summary": result.summary.join(known),
+        "summary": result.summary.join(known).join(expected),
     }
+    if len(result.periods):
+        frames["periods"] = result.periods
+    else:
+        (result.experiment.folder / "periods.parquet").unlink(missing_ok=True)
     for name, frame in frames.items():
         with whole_file(result.experiment.folder / f"{name}.parquet") as temporary:
             frame.to_parquet(temporary)
 
 
+def _summary_text(summary: pd.DataFrame) -> str:
+    """Return the printed columns of a summary, with their short names."""
+    shown = [name for name in _PRINTED if _is_shown(name, summary)]
+    return _formatted(summary[shown].rename(columns=_PRINTED))
+
+
+def _payout_text(summary: pd.DataFrame, weights: list[float]) -> list[str]:
+    """Return a line with the formula of the payout, if there is one."""
+    if "payout" not in summary:
+        return []
+    corr, other = (f"{weight:g}" for weight in weights)
+    return [f"Payout: {corr} CORR + {other} {summary['payout_with'].iloc[0].upper()}."]
+
+
 def _is_shown(name: str, summary: pd.DataFrame) -> bool:
-    """Whether a column is printed; a number of eras only if it differs from n_eras."""
-    if name not in summary:
+    """Whether a column is printed.
+
+    A number of eras is printed beside its metric if it differs from n_eras, and the BMC
+    of the last 200 eras if there are more.
+    """
+    if name not in summary or name.removesuffix("_n_eras") not in summary:
         return False
+    if name.endswith("_last200"):
+        return bool((summary["bmc_n_eras_last200"] < summary["bmc_n_eras"]).any())
     return not name.endswith("_n_eras") or bool((summary[name] != summary.n_eras).any())
 
 

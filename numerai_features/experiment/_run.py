@@ -23,6 +23,11 @@ from numerai_features.experiment._identity import identity_of, key_of
 from numerai_features.experiment._judge import judge
 from numerai_features.experiment._model import make_model
 from numerai_features.experiment._panel import data_signature, load_panel
+from numerai_features.experiment._references import (
+    check_coverage,
+    reference_signature,
+    references_of,
+)
 from numerai_features.experiment._result import ExperimentResult, write_frames
 from numerai_features.experiment._store import ArmResult, FoldStore
 from numerai_features.model_selection._runner import Task, Tell, run_folds
@@ -42,10 +47,16 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     make_model(tables)  # report a wrong model before hours of reading
     check_devices(tables)
     with stage("eras", hidden=not verbose):
-        check_folds(tables)
+        tested = check_folds(tables)
+    with stage(
+        "benchmark and meta model",
+        hidden=not verbose or not references_of(tables["data"]),
+    ):
+        check_coverage(tables, tested)
     folder, text = experiment.folder, experiment.to_toml()
     check_resolved(folder, text)
-    identity = identity_of(tables, data_signature(experiment))
+    references = reference_signature(tables["data"])
+    identity = identity_of(tables, data_signature(experiment), references)
     store = FoldStore(folder / "folds", identity, look_for_results(folder))
     write_resolved(folder, text, key_of(identity["settings"]))
     panel = load_panel(experiment, verbose=verbose)

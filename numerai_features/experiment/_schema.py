@@ -50,7 +50,7 @@ class Field:
     items : type or None
         The type of a list's items.
     neutral : bool
-        Whether results do not depend on it: a run can be resumed with another value.
+        Whether fits do not depend on it: a run can be resumed with another value.
     """
 
     help: str
@@ -84,7 +84,8 @@ class Field:
         if not any(type(value) is kind for kind in kinds):
             return False
         if isinstance(value, list) and self.items is not None:
-            return bool(value) and all(type(item) is self.items for item in value)
+            kinds = (float, int) if self.items is float else (self.items,)
+            return bool(value) and all(type(item) in kinds for item in value)
         if self.minimum is not None and isinstance(value, int | float):
             return value >= self.minimum
         return True
@@ -265,6 +266,26 @@ EXPERIMENT = Table(
                     "features.json (default: the one beside the first file)", (str,)
                 ),
                 "every": Field("keep every n-th era", (int,), 1, minimum=1),
+                "benchmark": Field(
+                    "parquet files with a benchmark's predictions, matched by id; for "
+                    "BMC",
+                    (str, list),
+                    items=str,
+                    neutral=True,
+                ),
+                "benchmark_column": Field(
+                    "its column (default: the only one)", (str,), neutral=True
+                ),
+                "meta_model": Field(
+                    "parquet files with the meta model's predictions, matched by id; "
+                    "for MMC",
+                    (str, list),
+                    items=str,
+                    neutral=True,
+                ),
+                "meta_model_column": Field(
+                    "its column (default: the only one)", (str,), neutral=True
+                ),
                 "panel": Field(
                     "folder of the int8 panel made of these rows, reused if files and "
                     "settings are the same (default: OUTPUT/panel)",
@@ -378,6 +399,25 @@ EXPERIMENT = Table(
                 ),
                 "n_jobs": Field("number of threads; -1: all", (int,), -1, neutral=True),
                 "params": Field("parameters that override the preset", (dict,), {}),
+            },
+        ),
+        "report": Table(
+            "how results are summarised; it can be changed after the fits",
+            {
+                "weights": Field(
+                    "weights of CORR and of MMC (BMC without a meta model) in payout",
+                    (list,),
+                    [3, 15],
+                    items=float,
+                    neutral=True,
+                ),
+                "periods": Field(
+                    "periods of test eras that get their own tables, as in "
+                    '["0575-0800", "0801-1200"]',
+                    (list,),
+                    items=str,
+                    neutral=True,
+                ),
             },
         ),
         "output": Table(

@@ -47,7 +47,9 @@ _WITHOUT_TARGET = frozenset({"max_exposure", "benchmark_corr"})
 _REFERENCES = frozenset({"benchmark", "meta_model"})
 _WITHOUT_BLAS = frozenset({"corr", "benchmark_corr"})
 _IN_QUARTERS = frozenset({"mmc", "bmc"})  # covariances; all others are correlations
-_MAX_MISSING = 0.2  # share of an era's rows that numerai_tools allows to be missing
+MAX_MISSING = 0.2
+"""Largest share of an era's rows that numerai_tools allows a reference to miss."""
+
 _BLOCK_BYTES = 4 << 20
 _ROUNDING = 1e-13
 _ROUNDED_TARGET = 1e-6  # tolerance for float32 rounding errors of 1
@@ -435,10 +437,10 @@ def scorable_eras(
         rows = _known_rows(era_rows, target)
         n_rows = _length(rows)
         rows = _known_rows(rows, reference)
-        if 0 < _length(rows) < (1 - _MAX_MISSING) * n_rows:
+        if 0 < _length(rows) < (1 - MAX_MISSING) * n_rows:
             raise ValueError(
                 f"The benchmark or meta model misses {n_rows - _length(rows)} of "
-                f"{n_rows} rows of era {_told(era)}; at most {_MAX_MISSING:.0%} "
+                f"{n_rows} rows of era {_told(era)}; at most {MAX_MISSING:.0%} "
                 "(or all, which leaves the era out) can be missing. Check that it was "
                 "aligned by id."
             )

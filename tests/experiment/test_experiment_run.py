@@ -138,7 +138,7 @@ class TestResult:
         folder = done.experiment.folder
         names = {path.name for path in folder.iterdir()}
         parquet = {"predictions.parquet", "scores.parquet", "summary.parquet"}
-        others = {"cumulative.png", "folds", "resolved.toml", "panel"}
+        others = {"cumulative.png", "folds", "resolved.toml", "panel", "panel.truth"}
         assert names == parquet | others
         assert len(list((folder / "folds").glob("*.fold"))) == 8
         assert (folder / "cumulative.png").read_bytes().startswith(b"\x89PNG")
@@ -161,6 +161,7 @@ class TestResult:
         written = pd.read_parquet(folder / "summary.parquet")
         own = {name: f"difference_{name}" for name in ("n_eras", "n_needed")}
         both = done.summary.join(done.differences.rename(columns=own))
+        both = both.join(done.expected.add_prefix("expected_"))
         pd.testing.assert_frame_equal(both, written)
 
     def test_predictions_cover_every_test_row_once(self, done):
@@ -634,7 +635,8 @@ class TestSettings:
             "high",
         ]
         written = pd.read_parquet(tmp_path / "out" / "summary.parquet")
-        pd.testing.assert_frame_equal(written, result.summary)
+        expected = result.expected.add_prefix("expected_")
+        pd.testing.assert_frame_equal(written, result.summary.join(expected))
 
     def test_too_few_eras_for_intervals_are_told(self, tmp_path):
         text = EXPERIMENT.replace("n_eras = 30", "n_eras = 13")
