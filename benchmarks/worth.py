@@ -338,7 +338,7 @@ def report():
             line = f"{arm:16}{table[arm].mean():8.4f}"
             if arm in less:
                 mean, of_seeds, half, n, k = errors(less[arm])
-                line += f"{mean:9.4f}{of_seeds:8.4f}{half:9.4f}  {n:2} x {k}"
+                line += f"{mean:9.4f}{of_seeds:8.4f}{half:9.4f}  {n:2} x {k}  "
             setting = told(chosen(lines, structure, arm, model))
             print(f"{line:56}{setting}")
     hours = lines.groupby(lines.columns[:5].tolist())["seconds"].max().sum() / 3600
@@ -346,26 +346,30 @@ def report():
 
 
 def draw(file):
-    """Draw each panel's difference as a dot, and the mean with its half-width."""
+    """Draw each panel's difference as a dot, and the mean with its half-width.
+
+    Latents alone and the true signals, whose differences are much larger, are left out.
+    """
     from matplotlib.figure import Figure
 
     lines = read()
     figure = Figure(figsize=(11, 7), dpi=110, layout="constrained")
-    grid = figure.subplots(len(MODELS), len(STRUCTURES), sharex="row", squeeze=False)
+    grid = figure.subplots(len(MODELS), len(STRUCTURES), sharex=True, squeeze=False)
     for (i, model), (j, structure) in itertools.product(
         enumerate(MODELS), enumerate(STRUCTURES)
     ):
         axes = grid[i][j]
         _, less = differences(lines, structure, model)
+        arms = [] if less is None else less.mean().sort_values(ascending=False).index
+        arms = [a for a in arms if not a.endswith("alone") and a != "+ signals"]
         axes.set_title(f"{structure}, {model}", loc="left", fontsize=10)
         axes.axvline(0, color="#777777", linewidth=0.8)
-        for place, arm in enumerate([] if less is None else less):
+        for place, arm in enumerate(arms):
             values = less[arm].dropna().groupby("panel").mean()
             mean, _, half, *_ = errors(less[arm])
             axes.plot(values, [place] * len(values), "o", color="#56B4E9", alpha=0.6)
             axes.errorbar(mean, place, xerr=half, fmt="D", color="#000000", capsize=3)
-        axes.set_yticks(range(0 if less is None else less.shape[1]))
-        axes.set_yticklabels([] if less is None else list(less))
+        axes.set_yticks(range(len(arms)), arms)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[-1]:
