@@ -96,7 +96,9 @@ NONSENSE = {
     "None": None,
 }
 
-PANEL = make_era_panel(n_eras=12, rows_per_era=8, n_features=6, random_state=0)
+PANEL, TRUTH = make_era_panel(
+    n_eras=12, rows_per_era=8, n_features=6, random_state=0, return_truth=True
+)
 X, ERAS = PANEL.X, PANEL.eras
 Y = pd.Series(PANEL.y("target_alpha_20"), name="target_alpha_20")
 FAST = {"hidden": (4,), "max_epochs": 1, "validation": None, "random_state": 0}
@@ -331,6 +333,7 @@ CALLS = {
         metrics.paired_differences, scores=ARMS, baseline="plain", overlap=4
     ),
     "era_scores": called(metrics.era_scores, prediction=X[:, 0]),
+    "expected_scores": called(metrics.expected_scores, prediction=X[:, 0], truth=TRUTH),
     "make_era_scorer": called(metrics.make_era_scorer),
     "max_drawdown": called(metrics.max_drawdown, scores=SCORES),
     "summarize": called(metrics.summarize, prediction=X[:, 0]),

@@ -78,6 +78,7 @@ from numerai_features.embedders._training_parameters import TrainingParameters
 from numerai_features.metrics import (
     EraScorer,
     era_scores,
+    expected_scores,
     make_era_scorer,
     summarize,
 )
@@ -903,6 +904,10 @@ def functions_of_rows(toy):
     yield partial(EraSplitDisplay.from_cv, cv), table
     yield partial(LatentMapDisplay.from_estimator, latents), table
     yield partial(era_scores, metric="bmc"), scored | {"benchmark": y}
+    again = make_era_panel(6, 40, 12, random_state=3, return_truth=True)
+    expected = partial(expected_scores, truth=again[1], metric="bmc")
+    both = {"prediction": scored["prediction"], "eras": eras}
+    yield expected, both | {"benchmark": y}
     yield partial(era_scores, metric="fnc"), scored | {"features": X}
     yield summarize, scored | {"meta_model": y}
     yield partial(EraMoments.from_rows, toy.X), {"eras": eras, "sample_weight": y + 1}
