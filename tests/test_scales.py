@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from test_common import FAST, NARROW, MaskedAutoencoder, public_classes
 
@@ -18,7 +19,13 @@ from numerai_features.augmenters import (
 from numerai_features.compose import (
     AugmentedClassifier,
     AugmentedRegressor,
+    EraBlend,
+    EraBoostedRegressor,
+    EraNeutralizer,
+    EraRanker,
+    FamiliarityShrinker,
     LatentFeatures,
+    ResidualTargetRegressor,
 )
 from numerai_features.embedders import (
     DAEEmbedder,
@@ -27,6 +34,8 @@ from numerai_features.embedders import (
     UMAPEmbedder,
 )
 from numerai_features.moments import EraMoments, Moments
+
+pytestmark = pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning")
 
 N_ROWS, N_FEATURES = 120, 6
 RNG = np.random.default_rng(0)
@@ -76,7 +85,15 @@ AUGMENTED = [
     AugmentedClassifier(LogisticRegression(), CutoutAugmenter(random_state=0)),
     AugmentedRegressor(Ridge(), CutoutAugmenter(random_state=0)),
 ]
-EVERY = [*EMBEDDERS, *AUGMENTERS, *AUGMENTED]
+REGRESSORS = [
+    EraBlend([("weak", Ridge()), ("strong", Ridge(100))]),
+    EraBoostedRegressor(GradientBoostingRegressor(n_estimators=2), n_rounds=2),
+    EraNeutralizer(Ridge(), proportion=0.5),
+    EraRanker(Ridge()),
+    FamiliarityShrinker(Ridge(), DAE),
+    ResidualTargetRegressor(Ridge()),
+]
+EVERY = [*EMBEDDERS, *AUGMENTERS, *AUGMENTED, *REGRESSORS]
 
 
 def name_of(estimator):
@@ -220,12 +237,13 @@ class TestEverything:
         X[4, 1], X[5, 5] = -1e200, np.nan
         with pytest.raises(ValueError, match=r"X holds -1e\+200 in row 4, column 1;"):
             fit(estimator, X)
-        if hasattr(estimator, "transform"):
+        used = "predict" if estimator in REGRESSORS else "transform"
+        if hasattr(estimator, used):
             fitted = clone(estimator).fit(ROWS, Y, eras=ERAS)
             with pytest.raises(
                 ValueError, match=r"X holds -1e\+200 in row 4, column 1;"
             ):
-                fitted.transform(X, eras=ERAS)
+                getattr(fitted, used)(X, eras=ERAS)
 
 
 class TestWhatStandsBehind:

@@ -370,8 +370,10 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
             )
 
     def _check_eras(self, eras):
-        super()._check_eras(eras)
-        self._check_needs_eras(eras, monitor="valid_corr")
+        for name, value in (("batching", "era"), ("monitor", "valid_corr")):
+            if eras is None and getattr(self, name) == value:
+                why = f"{name}={value!r} needs eras, which did not come."
+                raise ValueError(f"{why} Pass eras=, or a frame with a column 'era'.")
         told = self.validation is None or hasattr(self.validation, "split")
         if eras is None and not told:
             warnings.warn(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from dataclasses import MISSING, dataclass, field
 from os import PathLike
 from typing import Any, ClassVar, dataclass_transform, get_origin
@@ -218,15 +219,14 @@ class TrainingParameters(BaseEstimator):
         cls.__doc__ = _with_shared_paragraphs(cls, order) if documented else None
 
     def _check_eras(self, eras: Any) -> None:
-        """Raise if there are no eras, but batches of eras are wanted."""
-        self._check_needs_eras(eras, batching="era")
-
-    def _check_needs_eras(self, eras: Any, **values: str) -> None:
-        """Raise if there are no eras, and a parameter has the value that needs them."""
-        for name, value in values.items():
-            if eras is None and getattr(self, name) == value:
-                why = f"{name}={value!r} needs eras, which did not come."
-                raise ValueError(f"{why} Pass eras=, or a frame with a column 'era'.")
+        """Warn if there are no eras, although batches should be eras."""
+        if eras is None and self.batching == "era":
+            warnings.warn(
+                "No eras were passed: batching='era' uses batches of rows instead. "
+                "Pass eras=, or a frame with a column 'era'.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """Return what identifies this estimator, its fitted state included.
