@@ -43,6 +43,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/splitters.py
 	$(BIN)/python benchmarks/leakage.py
 	$(BIN)/python benchmarks/intervals.py
+	$(BIN)/python benchmarks/fnc.py
 	$(BIN)/python benchmarks/latents.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training_memory.py
