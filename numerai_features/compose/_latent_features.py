@@ -549,11 +549,14 @@ def _telling_of_y(embedder: Any, y: Any) -> Iterator[None]:
 
 
 def _asks_for_y(part: Any) -> bool:
-    """Whether the fit of an estimator cannot be called without y."""
+    """Whether the fit of an estimator cannot be called without y.
+
+    In scikit-learn 1.6, y of PLSRegression has a default, because it was named Y.
+    """
     if isinstance(part, type) or not hasattr(part, "fit"):
         return False
     takes = signature(part.fit).parameters
-    return "y" in takes and takes["y"].default is Parameter.empty
+    return "y" in takes and (takes["y"].default is Parameter.empty or "Y" in takes)
 
 
 def _fit(name, embedder, X, y, extras):

@@ -12,6 +12,7 @@ from numerai_features._eras import EraIndex, encode_eras, era_label
 from numerai_features._ids import first_ids, match_ids
 from numerai_features._names import near_names, some_names
 from numerai_features._threads import blas_threads
+from numerai_features._validation import holds_ids, index_of
 from numerai_features.metrics._corr import corr_directions
 from numerai_features.metrics._era_scores import (
     Features,
@@ -159,8 +160,7 @@ def expected_scores(
     owners = {"prediction": prediction, "eras": eras}
     ids = first_ids(owners)
     if metric == "bmc":
-        wanted = {"truth": _ids_of_truth(truth)} if ids[1] is None else owners
-        given["benchmark"] = match_ids(benchmark, "benchmark", **wanted)
+        given["benchmark"] = _matched(benchmark, truth, owners if ids[0] else None)
     check_same_index(prediction=prediction, eras=eras, **given)
     values, names = prediction_columns(prediction)
     index = encode_eras(eras, n_rows=len(values))
@@ -220,6 +220,16 @@ def _ids_of_truth(truth: Any) -> pd.Series[Any]:
     import pandas as pd
 
     return pd.Series(truth.ids, pd.Index(truth.ids, name="id"))
+
+
+def _matched(benchmark: Any, truth: Any, owners: dict[str, Any] | None) -> Any:
+    """Return the benchmark in the order of the rows' ids, or else of the truth's."""
+    if owners is not None:
+        return match_ids(benchmark, "benchmark", **owners)
+    column = match_ids(benchmark, "benchmark", truth=_ids_of_truth(truth))
+    rows = index_of(column)
+    # Ids that are matched are not compared with an index that counts the predictions.
+    return column.to_numpy() if rows is not None and holds_ids(rows) else column
 
 
 def _rows_by_id(truth: Any, index: EraIndex, owner: str, wanted: Any) -> Any:

@@ -20,6 +20,12 @@ from numerai_features.datasets import make_era_panel
 from numerai_features.metrics import era_scores
 from numerai_features.model_selection import EraKFold
 
+# LightGBM 4.6 warns of arrays that it was trained on, and XGBoost 2 has old tags.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:X does not have valid feature names"),
+    pytest.mark.filterwarnings("ignore:The (XGB|following error):DeprecationWarning"),
+]
+
 
 @pytest.fixture(scope="module")
 def rows():

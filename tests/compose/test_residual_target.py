@@ -121,6 +121,7 @@ def test_predictions_turn_from_the_benchmark():
     assert abs(found[2]) < found[0] / 2
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_expected_bmc_is_higher_beside_a_planted_benchmark():
     """Of a benchmark that is LightGBM on half of the factors.
 

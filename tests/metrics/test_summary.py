@@ -171,8 +171,8 @@ def test_fnc_is_over_the_eras_that_have_it(rows):
         metric="fnc",
         features=features[enough],
     )
-    np.testing.assert_array_equal(summary["fnc"], expected.mean())
-    np.testing.assert_array_equal(summary["fnc_last2"], expected.iloc[-1])
+    np.testing.assert_allclose(summary["fnc"], expected.mean(), rtol=1e-12)
+    np.testing.assert_allclose(summary["fnc_last2"], expected.iloc[-1], rtol=1e-12)
     with pytest.raises(ValueError, match="got 5 rows and 10 features"):
         era_scores(rows["y"], rows["prediction"], eras, metric="fnc", features=features)
 
