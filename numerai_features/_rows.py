@@ -72,7 +72,7 @@ class Rows:
         reset: bool = True,
         min_rows: int = 1,
     ) -> Rows:
-        """Check the rows that an estimator gets.
+        """Check the rows that an estimator was given.
 
         Parameters
         ----------

@@ -1,12 +1,12 @@
-"""X, eras and y as the rest of the library wants them.
+"""Check and convert X, eras and y for the rest of the library.
 
-X may be anything scikit-learn takes, or a table that narwhals knows and that is not
-lazy: of pandas, polars, pyarrow or modin, say. A frame's column ``era`` is taken out
-and used when no ``eras`` are passed. A table of int8 stays int8, at most one copy of
-one byte a cell.
+X may be anything that scikit-learn accepts, or an eager frame that narwhals supports,
+such as those of pandas, polars, pyarrow and modin. The column ``era`` of a frame is
+removed, and used if no ``eras`` are passed. An int8 table stays int8, with at most one
+copy of one byte per cell.
 
-What stays by hand, beside narwhals, is what it has no words for: pandas' index, sparse
-columns and categories, and cells in an array of their own type.
+This module handles what narwhals does not support: the index of pandas, sparse columns
+and categories, and the conversion of cells to an array of their own type.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ ERA_COLUMN = "era"
 _NO_NUMBERS = (str, bytes, date, np.datetime64, np.timedelta64)
 
 LARGEST = 1e35
-"""Of a cell: what is made of cells is float32, whose largest number is 3.4e38."""
+"""Largest cell: results are float32, whose largest number is 3.4e38."""
 
 _LEAST_WEIGHT, _LARGEST_WEIGHT = 1e-100, 1e100
 
 LEAST_SPREAD = 1e-35
-"""Of a column that is not constant: the square of less is soon zero."""
+"""Smallest range of a column that is not constant: smaller squares underflow."""
 
 
 _CONVERSIONS = (
@@ -45,16 +45,16 @@ _CONVERSIONS = (
 
 
 def as_frame(X: Any, name: str = "X") -> Any:
-    """Return a frame or series as its library has it, and all else as it is.
+    """Return the native frame or series; return anything else unchanged.
 
-    Any other dataframe that hands on its columns becomes a pyarrow table.
+    Another frame that exports its columns becomes a pyarrow table.
 
     Raises
     ------
     ValueError
-        If X is a table of a library that is not known: as an array its columns would
-        have no names, and `era` would be a feature; or if two of its columns have one
-        name. `name` is what the message calls it.
+        If X is a frame of an unsupported library: as an array, its columns would have
+        no names, and `era` would be a feature. Also if two columns have the same name.
+        The message calls X by `name`.
     """
     try:
         known = _known(X)
@@ -68,7 +68,7 @@ def as_frame(X: Any, name: str = "X") -> Any:
         ) from None
     if known is not None:
         return known.to_native()
-    # of the class, for a lazy frame warns when it is asked for its columns
+    # Ask the class, because a lazy frame warns if its columns are accessed.
     kind = type(X)
     if not any(hasattr(kind, part) for part in OF_TABLES):
         return X
@@ -86,18 +86,18 @@ def as_frame(X: Any, name: str = "X") -> Any:
 
 
 def _known(X: Any) -> Any:
-    """Return a frame or series in narwhals' shell; None if it knows none such."""
-    if isinstance(X, np.ndarray):  # at once, for most are
+    """Return a frame or series wrapped by narwhals; None for anything else."""
+    if isinstance(X, np.ndarray):  # a shortcut for the most frequent case
         return None
     shell: Any = nw.from_native(
         X, eager_only=True, allow_series=True, pass_through=True
     )
-    # of plain narwhals, for the caller's shell may be of another of its interfaces
+    # The caller's wrapper may be of another version of narwhals' interface.
     return shell if isinstance(shell, narwhals.DataFrame | narwhals.Series) else None
 
 
 def kind_of(X: Any) -> str:
-    """Return what a class is called, with its library: several have a DataFrame."""
+    """Return the class name with its library, because several have a DataFrame."""
     kind = type(X)
     library = kind.__module__.partition(".")[0]
     named = "" if library == "builtins" else f"{library}."
@@ -105,7 +105,7 @@ def kind_of(X: Any) -> str:
 
 
 def is_frame(X: Any) -> bool:
-    """Whether X is a table of a library that is known (none of them is imported)."""
+    """Whether X is a frame of a supported library, none of which is imported."""
     return isinstance(X, narwhals.DataFrame) or dependencies.is_into_dataframe(X)
 
 
@@ -115,28 +115,28 @@ def column_names(frame: Any) -> list[Any]:
 
 
 def index_of(X: Any) -> Any:
-    """Return the index of a frame or series of pandas' kind, else None."""
+    """Return the index of a pandas-like frame or series; None for anything else."""
     known = _known(X)
     return None if known is None else nw.maybe_get_index(known)
 
 
 def holds_ids(rows: Any) -> bool:
-    """Tell whether an index names rows, and does not count them."""
+    """Return whether an index holds ids, rather than counts of rows."""
     import pandas as pd
 
     return not pd.api.types.is_numeric_dtype(rows.dtype) or rows.name == "id"
 
 
 def check_same_rows(**tables: Any) -> None:
-    """Raise where pandas' indexes say that two tables are not of the same rows.
+    """Raise if the pandas indexes of two tables have the same rows in another order.
 
-    Rows are taken by position. So ids must be equal; numbers that count rows must not
-    be those of another table in another order. Nothing is said of ids beside numbers.
+    Rows are matched by position. So ids must be equal, and numbers that count rows must
+    not be a permutation of another table's. Ids are not compared with numbers.
 
     Parameters
     ----------
     **tables : frame, Series, array-like or None
-        By the names that the messages call them.
+        Tables, by their names in messages.
     """
     named: dict[str, Any] = {}
     counted: dict[str, Any] = {}
@@ -152,11 +152,11 @@ def check_same_rows(**tables: Any) -> None:
 
 
 def _check_order(name: str, rows: Any, other: str, known: Any) -> None:
-    """Raise where two indexes of one length are not of the same rows."""
+    """Raise if two indexes of the same length belong to different rows."""
     if rows is known or len(rows) != len(known) or rows.equals(known):
         return
     labels, expected = np.asarray(rows), np.asarray(known)
-    if np.array_equal(labels, expected):  # of another type, such as a category
+    if np.array_equal(labels, expected):  # only the types differ
         return
     if not holds_ids(rows) and not np.array_equal(np.sort(labels), np.sort(expected)):
         return
@@ -170,15 +170,15 @@ def _check_order(name: str, rows: Any, other: str, known: Any) -> None:
 
 
 def take_columns(frame: Any, names: list[Any]) -> Any:
-    """Return columns of a table, in this order."""
+    """Return the named columns of a table, in the given order."""
     known = _known(frame)
     places = {name: j for j, name in enumerate(known.columns)}
-    # by place, for pandas' names may be numbers
+    # By position, because names in pandas may be numbers.
     return known[:, [places[name] for name in names]].to_native()
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a view that cannot be written into, to lend what is kept."""
+    """Return a read-only view, so that callers cannot change the array."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -190,7 +190,7 @@ def count_rows(X: Any, name: str = "X") -> int:
     Raises
     ------
     ValueError
-        If it has no rows; `name` is what the message calls it.
+        If X has no rows. The message calls it by `name`.
     """
     X = as_frame(X, name)
     if not ROWS.is_satisfied_by(X):
@@ -225,7 +225,7 @@ def find_eras(X: Any, eras: Any = None) -> Any:
 
 
 def take_eras(X: Any, eras: Any = None, *, name: str = "X") -> tuple[Any, Any]:
-    """Take the column ``era`` out of a frame.
+    """Remove the column ``era`` from a frame.
 
     Returns
     -------
@@ -235,7 +235,7 @@ def take_eras(X: Any, eras: Any = None, *, name: str = "X") -> tuple[Any, Any]:
     Raises
     ------
     EraLeakageError
-        If a column spells it otherwise: it would be a feature.
+        If the name of a column is a variant of ``era``, which would be a feature.
     """
     X = as_frame(X, name)
     check_era_is_spelled(X, name)
@@ -246,7 +246,7 @@ def take_eras(X: Any, eras: Any = None, *, name: str = "X") -> tuple[Any, Any]:
 
 
 def check_era_is_spelled(X: Any, name: str = "X") -> None:
-    """Raise where a column of a frame is of eras, but not called ``era``."""
+    """Raise if the name of a column is a variant of ``era``."""
     for column in column_names(X) if is_frame(X) else ():
         if spells_era(column) and column != ERA_COLUMN:
             raise EraLeakageError(
@@ -257,7 +257,7 @@ def check_era_is_spelled(X: Any, name: str = "X") -> None:
 
 
 def spells_era(name: Any) -> bool:
-    """Whether a column's name is ``era``, in capitals or with marks about it, say."""
+    """Whether a name is ``era`` or a variant, such as ``ERA`` or ``_era``."""
     return isinstance(name, str) and name.casefold().strip(" _") in ("era", "eras")
 
 
@@ -267,16 +267,16 @@ def frame_to_numbers(frame: Any, name: str = "X") -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If a column holds text, also of digits, or dates.
+        If a column holds dates or text, even if the text is digits.
     """
     check_columns_of_numbers(frame, name)
     return frame_to_array(frame)
 
 
 def check_columns_of_numbers(frame: Any, name: str = "X") -> None:
-    """Raise where a column of a table holds text or dates, and name it."""
-    # By hand: narwhals does not tell a category of numbers from one of text, and calls
-    # pandas' sparse columns unknown.
+    """Raise if a column of a table holds text or dates; the message names it."""
+    # narwhals does not distinguish categories of numbers from categories of text, and
+    # does not know the sparse columns of pandas.
     if dependencies.is_pandas_like_dataframe(frame):
         found = _pandas_column_without_numbers(frame)
     else:
@@ -324,12 +324,12 @@ def _arrow_column_without_numbers(table: Any) -> tuple[str, Any, list[Any]] | No
 
 
 def _check_cells(X: Any, name: str) -> None:
-    """Raise where an array or list holds text, which numpy may take for numbers."""
+    """Raise if an array or list holds text, which numpy may convert to numbers."""
     if not isinstance(X, np.ndarray | list | tuple):
         return
     try:
         cells: NDArray[Any] = np.asarray(X)
-    except ValueError:  # rows of several lengths, which scikit-learn tells
+    except ValueError:  # rows of different lengths, which scikit-learn reports
         return
     if cells.dtype.kind not in "OSU":
         return
@@ -343,9 +343,9 @@ def _check_cells(X: Any, name: str) -> None:
 
 
 def frame_to_array(frame: Any) -> NDArray[Any]:
-    """Return a table's cells as one array: int8 if all are, NaN where null."""
-    # By hand: narwhals' own makes objects of bool beside int8, int64 of sparse int8,
-    # and two copies of pyarrow's.
+    """Return a table's cells as one array: int8 if all are; NaN if null."""
+    # narwhals converts bool beside int8 to objects, and sparse int8 to int64, and
+    # copies a table of pyarrow twice.
     if dependencies.is_pandas_like_dataframe(frame):
         return _pandas_to_array(frame)
     table = to_arrow(frame)
@@ -360,12 +360,12 @@ def frame_to_array(frame: Any) -> NDArray[Any]:
 
 
 def to_arrow(frame: Any, name: str = "X") -> Any:
-    """Return a table as pyarrow's.
+    """Return a table as a pyarrow table.
 
     Raises
     ------
     ValueError
-        If a column is of a type that pyarrow does not have, such as polars' Int128.
+        If pyarrow lacks the type of a column, such as Int128 of polars.
     """
     from pyarrow import ArrowInvalid
 
@@ -387,14 +387,14 @@ def to_arrow(frame: Any, name: str = "X") -> Any:
 def _pandas_to_array(frame: Any) -> NDArray[Any]:
     import pandas as pd
 
-    # Columns of pandas' sparse kind become what their cells are.
+    # Sparse columns of pandas become dense columns of their cells' type.
     dtypes = [getattr(d, "subtype", d) for d in frame.dtypes]
     if not dtypes or not all(pd.api.types.is_numeric_dtype(d) for d in dtypes):
         return np.asarray(frame.to_numpy())
     nullable = any(isinstance(d, pd.api.extensions.ExtensionDtype) for d in dtypes)
     if nullable and frame.isna().any(axis=None):
         return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
-    # Named, for pandas would make objects of bool beside int8.
+    # An explicit type, because pandas converts bool beside int8 to objects.
     wide = np.result_type(*[_numpy_dtype(d) for d in dtypes])
     return np.asarray(frame.to_numpy(dtype=wide))
 
@@ -411,33 +411,33 @@ def validate_rows(
     reset: bool,
     min_rows: int = 1,
 ) -> tuple[NDArray[Any], EraIndex | None]:
-    """Validate the rows an estimator was handed.
+    """Validate the rows that an estimator was given.
 
     Parameters
     ----------
     estimator : estimator
-        Whose ``feature_names_in_`` and ``n_features_in_`` are set or checked.
+        Its ``feature_names_in_`` and ``n_features_in_`` are set or checked.
     X : array-like or frame of shape (n_rows, n_features)
-        Finite numbers or NaN; a frame's column ``era`` is taken out.
+        Finite numbers or NaN. The column ``era`` of a frame is removed.
     eras : array-like of shape (n_rows,), default=None
-        Era labels; wins over the column.
+        Era labels; they override the column.
     reset : bool
         True in ``fit``, False in ``transform``.
     min_rows : int, default=1
-        Fewest rows allowed.
+        Smallest number of rows allowed.
 
     Returns
     -------
     X : ndarray of shape (n_rows, n_features)
-        The caller's memory wherever possible: never write into it.
+        It shares the caller's memory if possible, so it must not be changed.
     eras : EraIndex or None
 
     Raises
     ------
     ValueError
-        If X is a table that is not known, or holds infinity or numbers near it, text,
-        a column that spells ``era`` otherwise, no rows, no columns, or other columns
-        than in fit; if eras have another length.
+        If X is an unsupported frame; if it holds infinite or too large numbers, text,
+        or a column whose name is a variant of ``era``; if it has no rows, no columns,
+        or other columns than in fit; or if eras have another length.
     """
     from sklearn.utils.validation import check_array, validate_data
 
@@ -449,7 +449,7 @@ def validate_rows(
         "ensure_min_samples": min_rows,
     }
     try:
-        # It sums all cells: huge ones of both signs make NaN, and numpy would warn.
+        # It sums all cells. Huge ones of both signs give NaN, and numpy would warn.
         with np.errstate(invalid="ignore"):
             _check_cells(X, "X")
             if is_frame(X):
@@ -472,7 +472,7 @@ def validate_rows(
 
 
 def check_size(table: NDArray[Any], name: str) -> None:
-    """Raise where a cell is so large that what is made of it has no numbers."""
+    """Raise if a cell is so large that results computed from it would overflow."""
     if table.dtype.kind != "f" or table.dtype.itemsize < 4:
         return
     for rows in row_blocks(*table.shape):
@@ -494,17 +494,17 @@ def check_size(table: NDArray[Any], name: str) -> None:
 def check_spread(
     table: NDArray[Any], name: str = "X"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the least and the largest cell of each column.
+    """Return the smallest and the largest cell of each column.
 
     Returns
     -------
     low, high : ndarray of shape (n_features,), float64
-        NaN where all cells are.
+        NaN if all cells of the column are NaN.
 
     Raises
     ------
     ValueError
-        If a column varies by so little that its variance is lost.
+        If a column varies by so little that its variance underflows.
     """
     low, high = np.full((2, table.shape[1]), np.nan)
     for rows in row_blocks(*table.shape):
@@ -524,28 +524,28 @@ def check_spread(
 
 
 def names_only(names: list[Any]) -> Any:
-    """Return a frame with these columns and no rows: what the name checks look at."""
+    """Return a frame with these columns and no rows, for checks of names."""
     import pandas as pd
 
     return pd.DataFrame(columns=names)
 
 
 def check_columns(estimator: Any, X: Any, *, reset: bool) -> None:
-    """Set or check the columns of rows that an estimator hands on as they are.
+    """Set or check the columns of rows that an estimator passes on unchanged.
 
     Parameters
     ----------
     estimator : estimator
-        Whose ``feature_names_in_`` and ``n_features_in_`` are set or checked.
+        Its ``feature_names_in_`` and ``n_features_in_`` are set or checked.
     X : array-like or frame
-        Without a column ``era``.
+        Rows without a column ``era``.
     reset : bool
         True in ``fit``, False in ``predict``.
 
     Raises
     ------
     ValueError
-        If there are other columns than in fit, or in another order.
+        If X has other columns than in fit, or in another order.
     """
     from sklearn.utils.validation import validate_data
 
@@ -553,30 +553,31 @@ def check_columns(estimator: Any, X: Any, *, reset: bool) -> None:
     if not hasattr(columns, "shape"):
         columns = np.asarray(columns)
     if len(columns.shape) != 2:
-        return  # which whoever is handed it refuses
+        return  # the wrapped estimator raises the error
     validate_data(estimator, columns, reset=reset, skip_check_array=True)
 
 
 def named_rows(
     table: NDArray[Any], names: Any, like: Any = None, *, changed: bool = False
 ) -> Any:
-    """Return a checked table as an inner estimator is to see it: with its names.
+    """Return a checked table with its names, for a wrapped estimator.
 
     Parameters
     ----------
     table : ndarray of shape (n_rows, n_features)
     names : sequence of str or None
-        Of the columns.
+        Names of the columns.
     like : frame, default=None
-        What the caller handed over. A polars frame stays one.
+        The caller's table. If it is a polars frame, so is the result.
     changed : bool, default=False
-        Whether the table's cells are others than the caller's.
+        Whether the cells of the table differ from the caller's.
 
     Returns
     -------
     ndarray or frame
-        The table itself where there are no names; else a pandas frame over its memory,
-        or the caller's polars frame, without its column ``era``, or one like it.
+        The table itself if there are no names. Otherwise a pandas frame that shares its
+        memory, the caller's polars frame without the column ``era``, or a new polars
+        frame if cells changed.
     """
     if names is None:
         return table
@@ -590,7 +591,7 @@ def named_rows(
 
 
 def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> None:
-    """Raise when an era-wise estimator that was fitted with eras gets none."""
+    """Raise if an era-wise estimator was fitted with eras, but is given none."""
     if fitted_with_eras and eras is None:
         raise ValueError(
             f"{owner} was fitted with eras and works era by era, but got none. Pass "
@@ -602,19 +603,19 @@ def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> N
 def known_numbers(
     eras: EraIndex | None, which: Any = slice(None)
 ) -> NDArray[np.int64] | None:
-    """Return the era numbers that other calls share.
+    """Return the era numbers, which mean the same in other calls.
 
     Parameters
     ----------
     eras : EraIndex or None
     which : slice, codes or mask, default=slice(None)
-        Which of the eras.
+        The eras to return.
 
     Returns
     -------
     ndarray of shape (n_eras,), int64, or None
-        None if there are no eras, or they are names: nothing is known of these in
-        another call.
+        None if there are no eras, or if they are names, whose numbers differ between
+        calls.
     """
     return None if eras is None or eras.named else eras.numbers[which]
 

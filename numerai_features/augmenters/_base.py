@@ -1,4 +1,4 @@
-"""What augmenters have in common."""
+"""Base classes of augmenters."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from numerai_features.augmenters._new_rows import CallersRows, NewRows, Resample
 
 
 class _NotInPipelines:
-    """A method that tells imblearn's pipelines to ask for another object.
+    """A method that raises a helpful error in pipelines of imbalanced-learn.
 
-    They look for ``fit_resample`` in what they are made of, refuse what can transform,
-    too, and make nothing of what else is returned with X and y.
+    These pipelines look for ``fit_resample`` in their steps, reject steps that can also
+    transform, and expect only X and y.
     """
 
     def __init__(self, method: Any) -> None:
@@ -54,14 +54,14 @@ class _NotInPipelines:
 
 
 class BaseAugmenter(BaseEstimator, ABC):
-    """Rows in, the same rows and new ones out. Think twice before adding to it."""
+    """Base of augmenters, which return the given rows and new ones. Keep it small."""
 
     __metadata_request__fit_resample = {"eras": True}
 
     @_NotInPipelines
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_resample(self, X, y=None, *, eras=None, sample_weight=None):
-        """Return the rows, and new ones behind them.
+        """Return the given rows, followed by new rows.
 
         Parameters
         ----------
@@ -70,15 +70,16 @@ class BaseAugmenter(BaseEstimator, ABC):
         y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
             Targets.
         eras : array-like of shape (n_rows,), default=None
-            Era labels; without them, or a column of them, all rows are one era.
+            Era labels. Without them, and without a column ``era``, all rows are one
+            era.
         sample_weight : array-like of shape (n_rows,), default=None
-            Weights; a new row has that of the row it is made from.
+            Weights. A new row has the weight of the row that it is made from.
 
         Returns
         -------
         Resampled
-            ``X, y, eras, sample_weight``, each in the container it came in, None where
-            it did not. The rows that came are first, and as they were.
+            ``X, y, eras, sample_weight``, each in the container of the argument, or
+            None if it was not passed. The given rows come first, unchanged.
         """
         return self._resample(X, y, eras, sample_weight)
 
@@ -87,7 +88,7 @@ class BaseAugmenter(BaseEstimator, ABC):
         return callers.append(self._draw_rows(callers.rows))
 
     def _draw_rows(self, rows: Rows) -> NewRows:
-        """Return the new rows alone, not written yet."""
+        """Return only the new rows, whose features are not written yet."""
         return self._make_rows(rows, self._rng())
 
     def _require_targets(self, rows: Rows) -> NDArray[np.float64]:
@@ -98,10 +99,10 @@ class BaseAugmenter(BaseEstimator, ABC):
         return np.random.default_rng(resolve_seed(self.random_state))
 
     def as_sampler(self):
-        """Return an object with `fit_resample` alone, as imblearn's pipelines want it.
+        """Return a sampler for pipelines of imbalanced-learn.
 
-        They refuse what can resample and transform, and take ``X, y`` for an answer;
-        eras are a frame's column ``era``.
+        These pipelines reject a step that can both resample and transform, and expect
+        only ``X, y``. Eras must be the column ``era`` of a frame.
 
         Returns
         -------
@@ -120,15 +121,15 @@ class BaseAugmenter(BaseEstimator, ABC):
 
 
 def find_era(X: Any) -> int | None:
-    """Return the place of a frame's column ``era``; None if it has none."""
+    """Return the position of a frame's column ``era``; None if it has none."""
     X = as_frame(X)
     names = column_names(X) if is_frame(X) else []
     return names.index(ERA_COLUMN) if ERA_COLUMN in names else None
 
 
 def names_with_era(augmenter: Any, input_features: Any) -> NDArray[np.object_]:
-    """Return the names of the columns that came, the column ``era`` among them."""
-    if input_features is not None:  # from a step that hands the column on
+    """Return the names of the input columns, including the column ``era``."""
+    if input_features is not None:  # from a step that passes the column on
         input_features = [name for name in input_features if name != ERA_COLUMN]
     names = list(check_feature_names_in(augmenter, input_features))
     if augmenter._era_place is not None:
@@ -139,7 +140,7 @@ def names_with_era(augmenter: Any, input_features: Any) -> NDArray[np.object_]:
 class InPlaceAugmenter(  # type: ignore[call-arg]
     TransformerMixin, BaseAugmenter, auto_wrap_output_keys=None
 ):
-    """An augmenter that may also change the rows themselves, and leaves y alone."""
+    """An augmenter that can also change the rows in place, and does not change y."""
 
     __metadata_request__fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
@@ -163,7 +164,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None):
-        """Return the rows, changed: what a model is trained on.
+        """Return the changed rows, to train a model on.
 
         Parameters
         ----------
@@ -173,7 +174,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
         Returns
         -------
         array or frame of shape (n_rows, n_features)
-            In the container of X, with its column ``era``.
+            The rows in the container of X, with its column ``era``.
         """
         callers = CallersRows.read(self, X, None, eras, None)
         self._era_place = find_era(X)
@@ -185,23 +186,23 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
         return super()._resample(X, y, eras, sample_weight)
 
     def get_feature_names_out(self, input_features=None):
-        """Return the names of the columns, which are those that came.
+        """Return the names of the output columns, which are the input columns.
 
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names where X had none.
+            Names to use if X had none.
 
         Returns
         -------
         ndarray of shape (n_columns,), object
-            With ``era`` where X has the column.
+            Names, including ``era`` if X has this column.
         """
         check_is_fitted(self)
         return names_with_era(self, input_features)
 
     def transform(self, X, *, eras=None):
-        """Return the rows as they are: what is predicted for is never augmented.
+        """Return the rows unchanged, because rows to predict are never augmented.
 
         Parameters
         ----------
@@ -230,7 +231,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
 
 
 class Sampler(BaseEstimator):
-    """An augmenter as imblearn's pipelines take it.
+    """An augmenter as a sampler for pipelines of imbalanced-learn.
 
     Parameters
     ----------
@@ -239,11 +240,11 @@ class Sampler(BaseEstimator):
     Attributes
     ----------
     augmenter_ : augmenter
-        What added the rows.
+        The augmenter that added the rows.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
@@ -255,7 +256,7 @@ class Sampler(BaseEstimator):
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, **params):
-        """Check the rows, as imblearn's samplers do; no row is made.
+        """Check the rows, like samplers of imbalanced-learn; no rows are added.
 
         Parameters
         ----------
@@ -276,21 +277,21 @@ class Sampler(BaseEstimator):
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_resample(self, X, y=None, **params):
-        """Return the rows and the new ones.
+        """Return the given rows, followed by new rows.
 
         Parameters
         ----------
         X, y
-            As the augmenter takes them.
+            Arguments of the augmenter's `fit_resample`.
         **params
-            Handed on.
+            Further arguments of the augmenter's `fit_resample`.
 
         Returns
         -------
         X, y
-            As the augmenter returns them; lists where lists came.
+            Results of the augmenter, as lists if the arguments were lists.
         """
-        # No clone, which would forget what an embedder inside was fitted to.
+        # A clone would lose the fitted state of an embedder inside.
         self.augmenter_ = copy(self.augmenter)
         resampled = self.augmenter_.fit_resample(X, y, **params)
         for name in ("n_features_in_", "feature_names_in_"):
@@ -300,17 +301,17 @@ class Sampler(BaseEstimator):
         return _as_came(X, resampled.X), _as_came(y, resampled.y)
 
     def get_feature_names_out(self, input_features=None):
-        """Return the names of the columns, which are those that came.
+        """Return the names of the output columns, which are the input columns.
 
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names where `fit_resample` saw none.
+            Names to use if `fit_resample` saw none.
 
         Returns
         -------
         ndarray of shape (n_columns,), object
-            With ``era`` where X has the column.
+            Names, including ``era`` if X has this column.
         """
         return names_with_era(self, input_features)
 
@@ -322,21 +323,23 @@ class Sampler(BaseEstimator):
 
 
 def _as_came(values, resampled):
-    """Return a list where one came."""
+    """Return a list if the values were a list."""
     return resampled.tolist() if isinstance(values, list) else resampled
 
 
 def draw_copies(
     rows: Rows, copies: float, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Return so many copies of each row; of a fraction random rows, one at least, of
-    every era.
+    """Return the source row of each new row.
+
+    The whole part of `copies` copies each row. Its fraction copies as large a share of
+    each era's rows, drawn at random, at least one.
 
     Parameters
     ----------
     rows : Rows
     copies : float
-        New rows for each row.
+        Number of new rows for each row.
     rng : Generator
     """
     every = np.tile(np.arange(len(rows.X)), int(copies))
@@ -350,5 +353,5 @@ def draw_copies(
 
 
 def n_extra(copies: float, n: int) -> int:
-    """Return how many of n rows are drawn beyond whole copies: at least one."""
+    """Return how many of n rows a fraction of a copy draws, at least one."""
     return max(1, round((copies - int(copies)) * n))

@@ -22,7 +22,7 @@ from numerai_features._validation import (
 
 
 def is_arrow_array(values: Any) -> bool:
-    """Whether it is an array of pyarrow in one piece, which narwhals does not know."""
+    """Whether values are a pyarrow array, which narwhals does not support."""
     pyarrow = sys.modules.get("pyarrow")
     return pyarrow is not None and isinstance(values, pyarrow.Array)
 
@@ -61,7 +61,7 @@ def append_targets(
 
 
 def with_ids(out: Any, like: Any, source: NDArray[np.intp]) -> Any:
-    """Return rows that were made anew with the ids of others, and those of new rows."""
+    """Return a rebuilt table with the ids of the old rows, and ids of new rows."""
     if (index := index_of(like)) is not None:
         out.index = append_ids(index, source)
     return out
@@ -183,9 +183,9 @@ def _pandas_labels(like: Any, labels: NDArray[np.object_]) -> Any:
 def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
     """Append ids of new rows to an index: the first copy of "id" is "id+1".
 
-    Ids that are numbers go on below zero and below all others: numbers above may be
-    ids of rows that are not in this table. Of several levels, the one called ``id``, or
-    else the last, gets new ids.
+    New numeric ids are negative and smaller than all others, because larger numbers may
+    be ids of rows outside this table. In an index of several levels, the level ``id``
+    gets new ids, or the last level if there is none.
     """
     import pandas as pd
 
@@ -224,7 +224,7 @@ def append_ids(index: Any, source: NDArray[np.intp]) -> Any:
 
 
 def _append_numbers(index: Any, n_new: int) -> Any:
-    """Append that many numbers, which are less than zero and than all others."""
+    """Append negative numbers that are smaller than all numbers of the index."""
     import pandas as pd
 
     if not n_new:

@@ -1,4 +1,4 @@
-"""New rows, and how they are put behind those that came, in their containers."""
+"""New rows, and how they are appended to the given rows, in their containers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from numerai_features.augmenters._containers import (
 
 
 class Resampled(NamedTuple):
-    """The rows that came in, and the new ones behind them.
+    """The given rows, followed by the new rows.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class NewRows:
 
 @dataclass(frozen=True)
 class CallersRows:
-    """Rows as an augmenter works on them, and the containers that they came in.
+    """The rows as an augmenter uses them, and their original containers.
 
     Attributes
     ----------
@@ -99,21 +99,21 @@ class CallersRows:
     def read(
         cls, estimator: Any, X: Any, y: Any, eras: Any, sample_weight: Any
     ) -> CallersRows:
-        """Check what came, as `Rows.read` does, and remember its containers."""
+        """Check the arguments, as `Rows.read` does, and keep their containers."""
         X, y = as_frame(X), _in_container(y, "y")
         eras = _in_container(eras, "eras")
         rows = Rows.read(estimator, X, y, eras, sample_weight)
         return cls(rows, Resampled(X, y, eras, rows.weights))
 
     def replaced_by(self, new: NewRows) -> Any:
-        """Return as many other rows in the place of these, in the container of X."""
+        """Return rows that replace these, in the container of X."""
         table = np.empty_like(self.rows.X, order="C")
         new.write(table)
         nothing = NewRows(np.zeros(0, np.intp), new.features)
         return self._like_frame(table, nothing)
 
     def append(self, new: NewRows) -> Resampled:
-        """Return these rows and the new ones, written where they will lie."""
+        """Return these rows and the new ones, which are written in place."""
         X, n, n_new = self.rows.X, self.rows.n_rows, len(new.source)
         table = np.empty((n + n_new, X.shape[1]), X.dtype)
         for rows in row_blocks(*X.shape):
@@ -130,7 +130,7 @@ class CallersRows:
         )
 
     def _like_frame(self, table: NDArray[Any], new: NewRows) -> Any:
-        """Return the table in the container of X, its column of eras with it."""
+        """Return the table in the container of X, with its column of eras."""
         X = self.came.X
         if not is_frame(X):
             return table
@@ -140,7 +140,7 @@ class CallersRows:
         return frame_like(X, table, eras, new.source)
 
     def _append_eras(self, values: Any, new: NewRows) -> Any:
-        """Return labels with those of new rows behind, in their container."""
+        """Return labels, followed by those of new rows, in their container."""
         out = append_rows(values, new.source if new.eras is None else new.eras)
         if new.new_eras is None or not new.new_eras.any():
             return out
@@ -153,7 +153,7 @@ class CallersRows:
 
 
 def _in_container(values: Any, name: str) -> Any:
-    """Return a frame or series as it is, and all else as an array."""
+    """Return a frame or series unchanged, and anything else as an array."""
     values = as_frame(values, name)
     known = values is None or is_frame(values) or is_into_series(values)
     if known or is_arrow_array(values):
@@ -164,6 +164,6 @@ def _in_container(values: Any, name: str) -> Any:
 def round_at_random(
     cells: NDArray[Any], low: Any, high: Any, rng: np.random.Generator
 ) -> NDArray[Any]:
-    """Return cells as whole numbers, at random up or down: right in the mean."""
+    """Round cells up or down at random, so that their mean stays right."""
     up = rng.random(cells.shape, np.float32)
     return np.asarray(np.clip(np.floor(cells + up), low, high))
