@@ -1,4 +1,4 @@
-"""A model that is trained on more rows than it is given."""
+"""Models that are trained on their rows and on rows that an augmenter adds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from numerai_features.compose._reach import check_takes_weights, eras_for
 
 
 class _Augmented(MetaEstimatorMixin, BaseEstimator):
-    """What both have in common."""
+    """Base of the augmented regressor and classifier."""
 
     __metadata_request__fit = {"eras": True}
 
@@ -64,7 +64,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         self.estimator_ = clone(self.estimator).fit(table, rows.y, **options)
 
     def _check_augmenter(self):
-        """Raise where it returns X and y alone, as a sampler of imblearn's does."""
+        """Raise if the augmenter returns only X and y, like a sampler of imblearn."""
         if "eras" in signature(self.augmenter.fit_resample).parameters:
             return
         inside = getattr(self.augmenter, "augmenter", None)
@@ -80,7 +80,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         )
 
     def _check_targets(self, y):
-        """Raise if the estimator cannot be trained on these."""
+        """Raise if the estimator cannot be trained on these targets."""
 
     def _ask(self, method, X):
         check_is_fitted(self)
@@ -101,7 +101,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         return tags
 
     def predict(self, X):
-        """Return what the estimator predicts; rows are not augmented.
+        """Return the estimator's predictions; rows are not augmented.
 
         Parameters
         ----------
@@ -116,31 +116,31 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
 
 
 def _can(method):
-    """Return a check whether the estimator has a method."""
+    """Make a method available only if the estimator has it."""
     return available_if(
         lambda self: hasattr(getattr(self, "estimator_", self.estimator), method)
     )
 
 
 class AugmentedRegressor(RegressorMixin, _Augmented):
-    """A regressor that is trained on its rows and those that an augmenter adds.
+    """A regressor that is trained on its rows and on rows that an augmenter adds.
 
-    The rows are added inside `fit`, so that any regressor in any pipeline, search or
-    cross-validation can use them: test rows are never augmented, and no new row is made
-    of a test row.
+    Rows are added inside `fit`, so this works in any pipeline, search and
+    cross-validation: test rows are never augmented, and no new row is made from a test
+    row.
 
     Parameters
     ----------
     estimator : regressor
-        Trained on all rows. Given eras and weights of the new rows, too, where its
-        `fit` takes ``eras`` or ``sample_weight``.
+        The model to train on all rows. It gets the eras and weights of all rows if its
+        `fit` accepts ``eras`` or ``sample_weight``.
     augmenter : augmenter
-        Whose ``fit_resample`` adds rows.
+        The augmenter whose ``fit_resample`` adds rows.
     keep_era : bool, default=False
-        Whether a frame's column ``era`` is handed on: for an estimator that takes it
-        out itself, as a pipeline of `LatentFeatures` and a tree does, and needs it for
-        eras: without it they would not get there, which is an error. Any other would
-        learn from it.
+        Whether to pass the column ``era`` of a frame on to an estimator that removes
+        it, such as a pipeline of `LatentFeatures` and a tree. Such a pipeline gets eras
+        only from this column, so it is an error to leave it out. Any other estimator
+        would use it as a feature.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
         eras : array-like of shape (n_rows,), default=None
             Era labels.
         sample_weight : array-like of shape (n_rows,), default=None
-            Weights, for an estimator that takes them.
+            Weights of the rows, if the estimator accepts them.
 
         Returns
         -------
@@ -210,23 +210,23 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
 
 
 class AugmentedClassifier(ClassifierMixin, _Augmented):
-    """A classifier that is trained on its rows and those that an augmenter adds.
+    """A classifier that is trained on its rows and on rows that an augmenter adds.
 
-    As `AugmentedRegressor`, for classes: for augmenters that leave a row's target as it
-    is, or take it from another row.
+    It is like `AugmentedRegressor`, but for classes. The augmenter must keep a row's
+    target, or copy it from another row.
 
     Parameters
     ----------
     estimator : classifier
-        Trained on all rows. Given eras and weights of the new rows, too, where its
-        `fit` takes ``eras`` or ``sample_weight``.
+        The model to train on all rows. It gets the eras and weights of all rows if its
+        `fit` accepts ``eras`` or ``sample_weight``.
     augmenter : augmenter
-        Whose ``fit_resample`` adds rows.
+        The augmenter whose ``fit_resample`` adds rows.
     keep_era : bool, default=False
-        Whether a frame's column ``era`` is handed on: for an estimator that takes it
-        out itself, as a pipeline of `LatentFeatures` and a tree does, and needs it for
-        eras: without it they would not get there, which is an error. Any other would
-        learn from it.
+        Whether to pass the column ``era`` of a frame on to an estimator that removes
+        it, such as a pipeline of `LatentFeatures` and a tree. Such a pipeline gets eras
+        only from this column, so it is an error to leave it out. Any other estimator
+        would use it as a feature.
 
     Attributes
     ----------
@@ -268,7 +268,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         eras : array-like of shape (n_rows,), default=None
             Era labels.
         sample_weight : array-like of shape (n_rows,), default=None
-            Weights, for an estimator that takes them.
+            Weights of the rows, if the estimator accepts them.
 
         Returns
         -------
@@ -297,7 +297,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
             )
 
     def predict(self, X):
-        """Return the class of each row; rows are not augmented.
+        """Return the predicted class of each row; rows are not augmented.
 
         Parameters
         ----------
@@ -312,7 +312,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         return self.classes_[codes]
 
     def score(self, X, y, sample_weight=None):
-        """Return the share of rows whose class is predicted.
+        """Return the accuracy of `predict`.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Originals beside latents, in one table of one type."""
+"""Original features and latents in one table of one type."""
 
 from __future__ import annotations
 
@@ -46,64 +46,63 @@ from numerai_features.encoders import Quantize
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_")
 _NO_BENCHMARK = {"benchmark": None}
-_LEAST_SHARE = 1e-5  # of a column's size: float32 tells fewer than 100 numbers apart
+_LEAST_SHARE = 1e-5  # range / size of a column that has < 100 distinct float32 values
 
 
 class LatentFeatures(TransformerMixin, BaseComposition):
-    """Original features beside latents from one or several embedders.
+    """Original features and the latents of one or several embedders.
 
-    The first step of a Pipeline on era frames: it takes the column ``era`` out, hands
-    it to the embedders, and passes on a table that a tree can be trained on. With
-    `quantize` every latent is ranked into bins by edges learned in `fit`, so that the
-    whole table stays one byte a cell; nothing ever holds a float copy of it.
+    Use it as the first step of a Pipeline on frames with eras. It removes the column
+    ``era``, passes it to the embedders, and returns a table to train a tree on. With
+    `quantize`, each latent is ranked into bins whose edges were learned in `fit`, so
+    that the whole table has one byte per cell. It is never copied as floats.
 
     Parameters
     ----------
     embedders : estimator, list of (str, estimator) or None, default=None
-        Transformers, ours or anyone's; clones of them are fitted. Where X is a frame
-        with names they are handed one, of polars where X is, else of pandas, without
-        the column ``era``. None gives the originals alone: the baseline. Where one
-        returns a tuple, as PLSRegression, its first table is taken; a sparse one
-        becomes dense, up to 4 GiB.
+        Transformers of any library, of which clones are fitted. If X is a frame with
+        names, they get a frame without the column ``era``: polars if X is, otherwise
+        pandas. None means the originals only, as a baseline. If a transformer returns
+        a tuple, as PLSRegression does, its first table is used; a sparse table is made
+        dense, up to 4 GiB.
     passthrough : bool, default=True
-        Whether the original features are kept, ahead of the latents.
+        Whether to keep the original features, before the latents.
     quantize : {None, "int8", "uint8"}, default=None
-        None: float32 latents (then the whole table is float32). "int8": latents
-        ranked into 5 bins, 0 to 4. "uint8": into `n_bins` bins, 0 to ``n_bins - 1``.
-        The originals must then be integers that fit.
+        None: latents, and so the whole table, are float32. "int8": latents are ranked
+        into 5 bins, 0 to 4. "uint8": into `n_bins` bins, 0 to ``n_bins - 1``. For both,
+        the originals must be integers of this range.
     n_bins : int, default=255
-        Number of bins for ``quantize="uint8"``, 2 to 255. 63 to 255 lose nothing that
-        a tree with as many bins could use.
+        Number of bins for ``quantize="uint8"``, 2 to 255. A tree with as many bins
+        loses nothing.
     keep_era : bool, default=False
-        Whether the result is a pandas frame with the column ``era`` in front, for a
-        following step that takes it out itself. A model that is not era-aware would
-        use it as a feature.
+        Whether to return a pandas frame whose first column is ``era``, for a next step
+        that removes it. A model that does not know eras would use it as a feature.
     memory : str, path or joblib.Memory, default=None
-        Folder that keeps each fitted embedder with the latents of its training rows;
-        of a joblib.Memory the one that its ``clear()`` removes.
-        A search over the parameters of the model behind fits them once a fold, not
-        once a candidate. What is kept is known by the embedder's parameters, the
-        contents of X, y, eras and weights, and the versions of the libraries. It is
-        checked when it is read; but it is a pickle: use no folder that somebody else
-        can write to.
+        Folder that stores each fitted embedder with the latents of its training rows
+        (of a joblib.Memory, the folder that its ``clear()`` removes). So a search over
+        the parameters of the next step's model fits embedders once per fold, not once
+        per candidate. Entries are identified by the embedder's parameters, the contents
+        of X, y, eras and weights, and the versions of the libraries. They are checked
+        when they are read, but they are pickles: use no folder that others can write
+        to.
 
     Attributes
     ----------
     embedders_ : list of (str, estimator)
         The fitted embedders.
     quantizers_ : list of (Quantize or None)
-        For each embedder the learned edges of its latents; None without `quantize`.
+        The learned edges of each embedder's latents; None without `quantize`.
     fitted_eras_ : ndarray of shape (n_eras,) or None
-        Era numbers seen in fit, None if no eras were given.
+        Era numbers seen in fit; None if there were no eras.
     n_features_in_ : int
-        Number of features seen in fit, ``era`` not counted.
+        Number of features seen in fit, without ``era``.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
-    sklearn.pipeline.FeatureUnion : The same for plain floats; it makes int8 and
-        float32 to one float32 table, and does not know eras.
+    sklearn.pipeline.FeatureUnion : The same for floats. It converts int8 beside
+        float32 to float32, and does not know eras.
 
     Examples
     --------
@@ -123,7 +122,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     __metadata_request__fit = {"eras": True, "benchmark": True}
     __metadata_request__transform = {"eras": True}
 
-    _whole_cells = None  # of a fit by an earlier version, too
+    _whole_cells = None  # also in objects that an earlier version fitted
 
     _parameter_constraints: dict[str, list[Any]] = {
         "embedders": [Methods(["fit", "transform"]), list, None],
@@ -158,19 +157,20 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            A frame's column ``era`` is taken out, and used.
+            The column ``era`` of a frame is removed, and used as `eras`.
         y : array-like, default=None
             Targets, for supervised embedders.
         eras : array-like of shape (n_rows,), default=None
-            Era labels; handed to the embedders that take them.
+            Era labels, which are passed to the embedders that accept them.
         sample_weight : array-like of shape (n_rows,), default=None
-            Handed to the embedders that take it. The bins of `quantize` count by it,
-            too. An error where neither is so of what is fitted; where nothing is (no
-            embedders, or frozen ones, and no bins), weights change nothing.
+            Weights, which are passed to the embedders that accept them, and used for
+            the bins of `quantize`. It is an error if nothing that is fitted uses them.
+            They are ignored if nothing is fitted: no embedders, or frozen ones, and no
+            bins.
         benchmark : array-like of shape (n_rows,) or frame, default=None
-            Predictions of a benchmark, handed to the embedders whose fit takes them,
-            such as `SupervisedAEMLP`; an error where none does. A Series or Numerai's
-            whole file is matched by id where `X`, `y` or `eras` has ids.
+            Predictions of a benchmark, which are passed to the embedders that accept
+            them, such as `SupervisedAEMLP`; it is an error if none does. A Series or a
+            whole file of Numerai's is matched by id if `X`, `y` or `eras` has ids.
 
         Returns
         -------
@@ -180,23 +180,23 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         return self
 
     def transform(self, X, *, eras=None):
-        """Return originals and latents.
+        """Return the original features and the latents.
 
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
-            The features of fit. If these were whole numbers, floats are filled where
-            they are NaN (by 2 in columns of the bins 0 to 4, else by the median of fit)
-            and cast, unless an embedder has ``missing="raise"``.
+            The features of fit. If these were integers, NaN in floats is filled (with 2
+            in columns of bins 0 to 4, otherwise with the median of fit), and floats are
+            cast to the type of fit, unless an embedder has ``missing="raise"``.
         eras : array-like of shape (n_rows,), default=None
-            Handed to the embedders that take them.
+            Era labels, which are passed to the embedders that accept them.
 
         Returns
         -------
         ndarray of shape (n_rows, n_features_out)
-            float32, or int8 or uint8 as `quantize` says; without embedders and
-            `quantize` the originals as they are (the caller's memory). A pandas frame
-            where ``keep_era=True``.
+            float32, or the type of `quantize`. Without embedders and `quantize`, the
+            originals unchanged (the caller's memory). A pandas frame if
+            ``keep_era=True``.
         """
         check_is_fitted(self)
         frame, given = X, eras
@@ -221,8 +221,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     ):
         """Fit, and return originals and the embedders' ``fit_transform``.
 
-        A supervised embedder's ``fit_transform`` may differ from ``fit`` then
-        ``transform`` (cross-fitting); train on what this returns.
+        For a supervised embedder with cross-fitting, ``fit_transform`` differs from
+        ``fit`` followed by ``transform``. Train on the result of ``fit_transform``.
 
         Parameters
         ----------
@@ -243,15 +243,15 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the originals where fit saw none.
+            Names of the originals, if fit saw none.
 
         Returns
         -------
         ndarray of shape (n_features_out,), object
-            The originals' names, then the embedders' (with the embedder's name and
-            ``__`` in front where `embedders` is a list, or where another column has
-            one of the names). No two are the same, and none is ``era`` but for the
-            column itself.
+            Names of the originals, followed by those of the embedders. The latter have
+            the embedder's name and ``__`` as a prefix if `embedders` is a list, or if
+            one of the names is taken. All names are unique, and only the column of eras
+            is called ``era``.
         """
         check_is_fitted(self)
         if input_features is not None:  # a ColumnTransformer names the era too
@@ -269,12 +269,12 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         return np.asarray(names, dtype=object)
 
     def get_params(self, deep=True):
-        """Return the parameters, and those of the embedders.
+        """Return the parameters, including those of the embedders.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to include the embedders' own.
+            Whether to include the parameters of the embedders.
 
         Returns
         -------
@@ -306,12 +306,12 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         Returns
         -------
         MetadataRequest
-            A benchmark is requested where an embedder makes use of it.
+            A benchmark is requested if an embedder uses it.
         """
         return request_as_wanted(self, super().get_metadata_routing(), {"fit": "fit"})
 
     def _wants(self, extra, method="fit"):
-        """Whether an extra is of use to a method."""
+        """Whether a method uses an extra argument."""
         if extra != "benchmark":
             return extra in extras_of(getattr(self, method))
         embedders = self.embedders
@@ -370,7 +370,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         return self._with_era(self._table(X, blocks), frame, given) if keep else None
 
     def _restored(self, X):
-        """Return rows as those of fit were, if one missing cell made them floats."""
+        """Return rows in the type of fit, if one missing cell made them floats."""
         return X if self._whole_cells is None else self._whole_cells.restore(X)
 
     @property
@@ -378,7 +378,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         return N_BINS if self.quantize == "int8" else self.n_bins
 
     def _list_embedders(self):
-        """Return the embedders with their names, having checked them."""
+        """Check the embedders, and return them with their names."""
         if self.embedders is None:
             if not self.passthrough:
                 raise ValueError(
@@ -408,7 +408,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         return self.embedders
 
     def _checked(self, name, returned, n_rows):
-        """Return what an embedder gave, if it can stand in the table."""
+        """Check the result of an embedder, and return it as latents."""
         latents = as_latents(returned, f"embedders: {name!r}")
         if len(latents) != n_rows:
             raise ValueError(
@@ -429,7 +429,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         return latents
 
     def _table(self, X, blocks):
-        """Return the originals and the blocks of latents in one array."""
+        """Return the originals and the latents in one array."""
         known = self._fitted_with
         if not blocks and known.quantize is None:
             return X
@@ -465,7 +465,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             table[rows, : X.shape[1]] = block
 
     def _with_era(self, table, frame, eras):
-        """Put the era column in front, if it is to be kept."""
+        """Insert the column of eras, if it is to be kept."""
         if not self._fitted_with.keep_era:
             return table
         import pandas as pd
@@ -500,7 +500,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
 
 def _check_originals(X):
-    """Raise where float32, which they are kept in, makes a column constant."""
+    """Raise if a column becomes constant in float32, the type of the table."""
     if X.dtype == np.float32 or X.dtype.itemsize <= 2:
         return
     low, high = check_spread(X)
@@ -516,7 +516,7 @@ def _check_originals(X):
 
 @contextmanager
 def _telling_whose(name: str, table: Any = None) -> Iterator[None]:
-    """Note on an error which embedder it came out of, and what that was handed."""
+    """Add a note to an error: which embedder raised it, and for what table."""
     try:
         yield
     except Exception as error:
@@ -530,11 +530,11 @@ def _telling_whose(name: str, table: Any = None) -> Iterator[None]:
 
 @contextmanager
 def _telling_of_y(embedder: Any, y: Any) -> Iterator[None]:
-    """Tell that y is None where a fit fails whose signature asks for it.
+    """Raise a clear error if a fit that requires y fails because y is None.
 
-    scikit-learn tags PLSRegression as one that needs no target, and Pipeline hands on
-    no such tag. A fit that asks for y and does not look at it is left alone, and so is
-    an error that is not about y.
+    The tags of PLSRegression do not say that it requires a target, and a Pipeline does
+    not pass on such tags. A fit that requires y but ignores it stays without an error,
+    and an error that is not about y stays unchanged.
     """
     try:
         yield
@@ -566,22 +566,22 @@ def _fit(name, embedder, X, y, extras):
 
 
 def _fit_transform(name, embedder, X, y, extras):
-    """Return the embedder, fitted, and the latents of its training rows.
+    """Return the fitted embedder, and the latents of its training rows.
 
-    These may differ from what `transform` gives.
+    They may differ from the result of `transform`.
     """
     together = getattr(embedder, "fit_transform", None)
     with _telling_whose(name, X), _telling_of_y(embedder, y):
         _check_fit(embedder, X, y)
         if together is not None and extras_of(embedder.fit) <= extras_of(together):
             return embedder, _call(together, X, y, **extras)
-        # TransformerMixin's own fit_transform does not hand metadata on.
+        # The fit_transform of TransformerMixin does not pass metadata on.
         _call(embedder.fit, X, y, **extras)
         return embedder, _call(embedder.transform, X, **extras)
 
 
 def _check_fit(embedder, X, y):
-    """Raise where an embedder needs a target, or a frozen one other columns."""
+    """Raise if an embedder lacks a target, or a frozen one knows other columns."""
     if isinstance(embedder, FrozenEstimator):
         _check_frozen(embedder, X)
     elif get_tags(embedder).target_tags.required:
@@ -589,9 +589,9 @@ def _check_fit(embedder, X, y):
 
 
 def _check_frozen(embedder, X):
-    """Raise where a frozen embedder, whose fit looks at nothing, knows other columns.
+    """Raise if a frozen embedder, whose fit checks nothing, knows other columns.
 
-    Those that select columns by name find them, and tell what they miss.
+    Embedders that select columns by name find them, and report missing ones.
     """
     if _selects(embedder.estimator):
         return
@@ -611,20 +611,20 @@ def _selects(embedder):
 
 
 def _call(method, *args, **extras):
-    """Call with those extras that are given and that the method names."""
+    """Call a method with those extra arguments that it accepts."""
     wanted = extras_of(method)
     return method(*args, **{k: v for k, v in extras.items() if k in wanted})
 
 
 def _as_fitted(embedder, X, named):
-    """Return rows with their names, or without where a frozen embedder saw none."""
+    """Return rows with their names, or without if a frozen embedder saw none."""
     frozen = isinstance(embedder, FrozenEstimator)
     counted = frozen and hasattr(embedder, "n_features_in_")
     return X if counted and not hasattr(embedder, "feature_names_in_") else named
 
 
 def _refuses_nan(embedder):
-    """Whether an embedder, or a part of it, is told to raise where cells lack."""
+    """Whether an embedder, or a part of it, is set to raise if cells are missing."""
     if not hasattr(embedder, "get_params"):
         return False
     parameters = embedder.get_params().items()
@@ -636,7 +636,7 @@ def _refuses_nan(embedder):
 
 
 def _check_reachable(name, embedder, extras):
-    """Raise if eras or weights are there but would not reach a Pipeline's step."""
+    """Raise if eras or weights are given but would not reach a Pipeline's step."""
     steps = [step for _, step in getattr(embedder, "steps", [])]
     for extra, values in extras.items():
         if values is not None and any(
@@ -650,7 +650,7 @@ def _check_reachable(name, embedder, extras):
 
 
 def _check_wanted(embedders):
-    """Raise where no embedder to be fitted takes the benchmark that came."""
+    """Raise if there is a benchmark, but no embedder accepts it."""
     if any(wants(e, "benchmark") for _, e in embedders):
         return
     for name, embedder in embedders:
@@ -664,7 +664,7 @@ def _check_wanted(embedders):
 
 
 def _check_weights(embedders, weights):
-    """Raise if there are weights, and embedders to be fitted, but none takes them."""
+    """Raise if there are weights, but no embedder that is fitted accepts them."""
     fitted = [e for _, e in embedders if not isinstance(e, FrozenEstimator)]
     if weights is None or not fitted:
         return
@@ -677,7 +677,7 @@ def _check_weights(embedders, weights):
 
 
 def _check_unique(names):
-    """Raise if two of the originals have one name."""
+    """Raise if two original features have the same name."""
     if names is not None and len(set(names)) < len(names):
         repeated = next(n for n in names if list(names).count(n) > 1)
         raise ValueError(
@@ -687,7 +687,7 @@ def _check_unique(names):
 
 
 def _learn_bins(latents, n_bins, weights):
-    """Return the edges that rank each latent into bins of equal weight."""
+    """Return edges that divide each latent into bins of equal weight."""
     if latents.dtype.kind != "f":
         latents = latents.astype(np.float64)
     weights = np.ones(len(latents)) if weights is None else weights
@@ -705,7 +705,7 @@ def _learn_bins(latents, n_bins, weights):
 
 
 def _quantize(latents, bins, dtype):
-    """Rank latents by learned edges, a block of rows at a time."""
+    """Rank latents into bins, one block of rows at a time."""
     if bins is None:
         return latents
     out = np.empty(latents.shape, dtype)
