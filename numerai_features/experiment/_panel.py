@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from numerai_features import __version__
 from numerai_features._progress import stage
+from numerai_features._whole import sweep
 from numerai_features.datasets import (
     EraPanel,
     SyntheticTruth,
     make_era_panel,
     read_numerai,
 )
-from numerai_features.datasets._truth import check_truth_file
+from numerai_features.datasets._truth import check_truth_file, truth_file
 from numerai_features.experiment._file import ExperimentError
 from numerai_features.experiment._references import REFERENCES, file_signature
 
@@ -71,6 +72,7 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
         if panel.info[_MADE_OF] == made_of[_MADE_OF]:
             with _way_out(folder), stage("checking the panel", hidden=not verbose):
                 panel.verify()  # takes little time compared with the fits
+            sweep(truth_file(folder))  # of a run that ended right after writing it
             if experiment["data"]["files"] is not None or _has_truth(panel):
                 return panel
     try:

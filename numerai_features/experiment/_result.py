@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from numerai_features._whole import whole_file
+from numerai_features._whole import sweep, whole_file
 from numerai_features.experiment._arms import ORIGINALS
 
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ def write_frames(result: ExperimentResult) -> None:
     if len(result.periods):
         frames["periods"] = result.periods
     else:
-        (result.experiment.folder / "periods.parquet").unlink(missing_ok=True)
+        file = result.experiment.folder / "periods.parquet"
+        file.unlink(missing_ok=True)
+        sweep(file)
     for name, frame in frames.items():
         with whole_file(result.experiment.folder / f"{name}.parquet") as temporary:
             frame.to_parquet(temporary)

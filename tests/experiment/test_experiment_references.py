@@ -536,6 +536,15 @@ class TestExpected:
         assert table["n_eras"].tolist() == [len(made.scores)] * 3
         assert panel.n_rows == len(truth)
 
+    def test_what_a_run_left_that_ended_after_writing_is_removed(self, made):
+        folder = made.experiment.folder
+        names = ("panel.truth", "periods.parquet")
+        rooms = [folder / f".{name}.0123456789abcdef.tmp" for name in names]
+        for room in rooms:
+            room.mkdir()
+        made.experiment.run(verbose=False)
+        assert not any(room.exists() for room in rooms)
+
     def test_it_is_printed_under_the_realised_ones(self, made):
         text = str(made)
         title = "\nExpected CORR, these fitted models on this panel, without its mark"
