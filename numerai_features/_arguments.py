@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST = 2**31 - 1  # largest count in C libraries and in numpy's draws
 OF_TABLES = ("columns", "column_names", "schema", "data_vars", "__dataframe__")
-"""Attributes of which every library's class of tables has at least one."""
+"""Attributes of table classes: each library's class has at least one of them."""
 _LARGEST = 1e15  # largest real number: beyond, sums of squares are unusable
 
 
@@ -178,14 +178,14 @@ class Rowed(HasMethods):
 
 
 class Tabular(Rowed):
-    """What `Rowed` is, or any table, also one without rows yet, as a lazy frame.
+    """What `Rowed` accepts, or any table, even one without rows yet (a lazy frame).
 
-    For arguments whose reader tells tables that it does not take, and the way out.
+    For arguments whose reader raises a better error for tables that it cannot read.
     """
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Whether it is one."""
-        # of the class, for a lazy frame warns when it is asked for its columns
+        """Return whether `val` satisfies the constraint."""
+        # Look at the class: an instance that is lazy warns when asked for its columns.
         if any(hasattr(type(val), part) for part in OF_TABLES):
             return not isinstance(val, type)
         return super().is_satisfied_by(val)

@@ -1,4 +1,4 @@
-"""A benchmark's predictions, and what a target is beyond them."""
+"""A benchmark's predictions, and the residuals of targets on them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def read_benchmark(
     Parameters
     ----------
     benchmark : array-like of shape (n_rows,), frame or None
-        A Series or frame is matched by id where one of the owners has ids.
+        A Series or frame is matched by id if one of the owners has ids.
     n_rows : int
     **owners : frame, Series or array-like
-        Tables of the rows by their names, see `match_ids`.
+        Tables with the rows, by argument name; see `match_ids`.
 
     Returns
     -------
@@ -66,12 +66,12 @@ def residual_targets(
     ----------
     y : ndarray of shape (n_rows, n_targets)
     benchmark : ndarray of shape (n_rows,)
-        What `read_benchmark` returns; a row that is NaN has no residual.
+        The result of `read_benchmark`; a row where it is NaN has no residual.
     eras : EraIndex or None
     weights : ndarray of shape (n_rows,), default=None
         Weights of the rows in the least-squares fits.
     proportion : float, default=1.0
-        How much of the benchmark's fit is subtracted. The constant is in any case.
+        Share of the benchmark's fit to subtract. The constant is always subtracted.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def residual_targets(
     if eras is None:
         raise ValueError(
             "benchmark needs eras: pass eras=, or a frame with a column 'era' "
-            "(LatentFeatures(keep_era=True) hands it on)."
+            "(LatentFeatures(keep_era=True) keeps the column)."
         )
     labelled = ~np.isnan(y).all(axis=1)
     if labelled.any() and np.isnan(benchmark[labelled]).all():
@@ -108,13 +108,13 @@ def _residual(
     weights: NDArray[np.float64],
     proportion: float,
 ) -> NDArray[np.float64]:
-    """Return what a constant and another column leave of one era's target."""
+    """Return the residuals of one era's target on a constant and another column."""
     known = ~(np.isnan(target) | np.isnan(side)) & (weights > 0)
     out = np.full_like(target, np.nan)
     if known.any():
         w = weights[known]
         x, rest = (v[known] - np.average(v[known], weights=w) for v in (side, target))
-        if np.ptp(side[known]):  # else what is left of it is rounding
+        if np.ptp(side[known]):  # else x is only rounding error
             rest = rest - proportion * x * ((w * x) @ rest / ((w * x) @ x))
         out[known] = rest
     return out

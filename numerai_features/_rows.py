@@ -1,8 +1,8 @@
 """A table with the targets, eras and weights of its rows.
 
-Augmenters, embedders and cross-validation all begin with the same checks: are there as
-many targets, eras and weights as rows, are they numbers, and which rows count?
-`Rows.read` makes these checks once; code that gets a `Rows` need not repeat them.
+Augmenters, embedders and cross-validation need the same checks: there are as many
+targets, eras and weights as rows, and they are numeric. `Rows.read` makes these checks
+once, so that code that gets a `Rows` need not repeat them.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Rows:
 
     @cached_property
     def era_index(self) -> EraIndex:
-        """The eras; a single era of all rows if none were given."""
+        """The eras; a single era that contains all rows if none were given."""
         return EraIndex.single(self.n_rows) if self.eras is None else self.eras
 
     @property
@@ -135,12 +135,12 @@ class Rows:
 
     @property
     def counted(self) -> NDArray[np.bool_]:
-        """Which rows have a weight above zero, of shape (n_rows,)."""
+        """Mask of the rows with a weight above zero, of shape (n_rows,)."""
         return np.ones(self.n_rows, bool) if self.weights is None else self.weights > 0
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """Which rows have a known target, of shape (n_rows,); none without y."""
+        """Mask of the rows with a known target, of shape (n_rows,); False without y."""
         if self.y is None:
             return np.zeros(self.n_rows, bool)
         return np.asarray(~np.isnan(self.y).all(axis=1))
@@ -182,7 +182,7 @@ def _read_targets(y: Any, n_rows: int) -> NDArray[np.float64] | None:
             f"({n_rows}, n_targets); got shape {targets.shape}."
         )
     if not targets.size:
-        raise ValueError("y has no columns. Pass None, or targets.")
+        raise ValueError("y has no columns. Pass y=None, or a y with targets.")
     targets = targets.reshape(n_rows, -1)
     infinite = np.isinf(targets).any(axis=1)
     if infinite.any():

@@ -79,9 +79,9 @@ def as_frame(X: Any, name: str = "X") -> Any:
         return as_frame(pa.table(X), name)
     advice = f"Pass {name}{conversions[0]}" if conversions else "Convert it"
     raise ValueError(
-        f"{name} is a {kind.__module__}.{kind.__qualname__}; expected an array, or a "
-        "table of pandas, polars, pyarrow or what else narwhals knows and is not lazy, "
-        f"or one that hands on its columns to pyarrow. {advice}."
+        f"{name} is a {kind.__module__}.{kind.__qualname__}; expected an array, an "
+        "eager table of pandas, polars, pyarrow or another library that narwhals "
+        f"supports, or one that exports its columns to Arrow. {advice}."
     )
 
 
@@ -201,7 +201,7 @@ def count_rows(X: Any, name: str = "X") -> int:
 
 
 def take_rows(X: Any, rows: Any) -> Any:
-    """Return rows of a table, array or list by position, in its own container.
+    """Return rows of a table, array or list by position, in the same container.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def spells_era(name: Any) -> bool:
 
 
 def frame_to_numbers(frame: Any, name: str = "X") -> NDArray[Any]:
-    """Return a table's cells as one array, if they are numbers; NaN where null.
+    """Return a table's cells as one array of numbers, with NaN for null.
 
     Raises
     ------
@@ -287,7 +287,7 @@ def check_columns_of_numbers(frame: Any, name: str = "X") -> None:
     example = next((value for value in values[:100] if value is not None), None)
     raise ValueError(
         f"{name} must hold numbers; its column {column!r} holds {kind}, such as "
-        f"{example!r}. Drop columns that are no numbers, or make numbers of them."
+        f"{example!r}. Drop columns that are not numeric, or encode them as numbers."
     )
 
 
@@ -337,8 +337,8 @@ def _check_cells(X: Any, name: str) -> None:
         if isinstance(cell, _NO_NUMBERS):
             raise ValueError(
                 f"{name} must hold numbers; got {str(cell)!r} in row {place[0]}, "
-                f"column {place[-1]}. Drop columns that are no numbers, or make "
-                "numbers of them."
+                f"column {place[-1]}. Drop columns that are not numeric, or encode "
+                "them as numbers."
             )
 
 
@@ -462,8 +462,8 @@ def validate_rows(
                 array = validate_data(estimator, X, reset=reset, **options)
     except OverflowError as error:
         raise ValueError(
-            f"X has a whole number that no float holds: {error}. Divide its column by "
-            "its size."
+            f"X has an integer that is too large for a float: {error}. Divide its "
+            "column by a large number."
         ) from error
     check_size(array, "X")
     if eras is None:
@@ -485,9 +485,9 @@ def check_size(table: NDArray[Any], name: str) -> None:
             row, column = np.argwhere(np.abs(block) > LARGEST)[0]
             raise ValueError(
                 f"{name} holds {block[row, column]:.3g} in row {rows.start + row}, "
-                f"column {column}; expected numbers within {LARGEST:g}, of which "
-                "float32 holds what is made of them. Divide the column by its size, "
-                "or set a cell that is wrong to NaN."
+                f"column {column}; expected numbers between -{LARGEST:g} and "
+                f"{LARGEST:g}, so that float32 results do not overflow. Divide the "
+                "column by a large number, or set a wrong cell to NaN."
             )
 
 
@@ -517,8 +517,8 @@ def check_spread(
         j = int(few.argmax())
         raise ValueError(
             f"{name} runs from {low[j]:.3g} to {high[j]:.3g} in column {j}; expected a "
-            f"column to vary by {LEAST_SPREAD:g} or more, or not at all. Multiply it, "
-            "or leave it out."
+            f"column that is constant, or varies by {LEAST_SPREAD:g} or more. Multiply "
+            "it by a large number, or leave it out."
         )
     return low, high
 
@@ -594,9 +594,9 @@ def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> N
     """Raise if an era-wise estimator was fitted with eras, but is given none."""
     if fitted_with_eras and eras is None:
         raise ValueError(
-            f"{owner} was fitted with eras and works era by era, but got none. Pass "
+            f"{owner} was fitted with eras and works era by era, but got no eras. Pass "
             "eras=, or a frame with the column 'era' (LatentFeatures(keep_era=True) "
-            "hands it on)."
+            "passes it on)."
         )
 
 
@@ -621,28 +621,28 @@ def known_numbers(
 
 
 def require_numbers(eras: EraIndex, name: str = "eras") -> EraIndex:
-    """Return eras that have numbers; raise where they are names.
+    """Return the eras if they have numbers; raise if they are names without numbers.
 
-    For what keeps eras, or looks them up, by number.
+    For code that stores eras, or looks them up, by number.
     """
     if eras.named:
         raise ValueError(
             f"{name} must be labels with numbers, such as '0574'; got "
-            f"{eras.labels[0]!r}, whose order and distances nobody knows. Number the "
+            f"{eras.labels[0]!r}, whose order and distances are unknown. Number the "
             "eras by week, or write dates as '2020-01-03'."
         )
     return eras
 
 
 def fill_missing(block: NDArray[Any], fill: Any) -> NDArray[Any]:
-    """Return rows with what stands in for NaN, in their own type.
+    """Return rows whose NaN are replaced by fill values, in the type of the rows.
 
     Parameters
     ----------
     block : ndarray of shape (n_rows, n_features)
-        Returned as it is, not as a copy, where nothing is missing.
+        Returned unchanged, without a copy, if no cell is missing.
     fill : ndarray of shape (n_features,) or float
-        What `missing_values` gives.
+        Fill values, as `missing_values` returns them.
 
     Returns
     -------
@@ -659,26 +659,26 @@ def fill_missing(block: NDArray[Any], fill: Any) -> NDArray[Any]:
 def missing_values(
     X: NDArray[Any], missing: str, rows: Any = None
 ) -> NDArray[np.floating]:
-    """Return what stands in for NaN in each column.
+    """Return the value that replaces NaN in each column.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
     missing : {"middle", "raise"}
-        "middle": bin 2 for columns of bins, which are integers from 0 to 4 around 2;
-        the column's median otherwise.
+        "middle": 2 for columns of bins, which are integers from 0 to 4 on both sides
+        of 2; the median for other columns. "raise": NaN is an error.
     rows : ndarray of shape (n_rows,), bool, default=None
-        Rows that count; all by default.
+        Rows to use; all by default.
 
     Returns
     -------
-    ndarray of shape (n_features,), float32, or float64 as X is
+    ndarray of shape (n_features,), float32 or float64, as numpy promotes X's type
     """
     check_missing(X, missing)
     if X.dtype.kind != "f":
         return _middles(X, rows)
     fill = np.zeros(X.shape[1], np.result_type(X.dtype, np.float32))
-    rows = None if rows is None or rows.all() else rows  # else all would be copied
+    rows = None if rows is None or rows.all() else rows  # a full mask copies all
     step = max(1, BLOCK_BYTES // (4 * max(1, len(X))))
     for start in range(0, X.shape[1], step):
         block = X[:, start : start + step]
@@ -693,7 +693,7 @@ def missing_values(
 
 
 def _middles(X: NDArray[Any], rows: Any) -> NDArray[np.floating]:
-    """Return the middle of each column of integers."""
+    """Return the fill value of each column of integers: bin 2, or the median."""
     low, high = check_spread(X)
     fill = np.full(X.shape[1], MIDDLE_BIN, np.result_type(X.dtype, np.float32))
     no_bins = (low < 0) | (low > MIDDLE_BIN) | (high < MIDDLE_BIN) | (high >= N_BINS)
@@ -703,28 +703,28 @@ def _middles(X: NDArray[Any], rows: Any) -> NDArray[np.floating]:
 
 
 def check_missing(X: NDArray[Any], missing: str) -> None:
-    """Raise when NaN came and ``missing="raise"``."""
+    """Raise if X contains NaN and ``missing="raise"``."""
     if missing == "raise" and has_nan(X):
         raise ValueError(
             "X contains NaN and missing='raise'. Fill the cells, or use "
-            "missing='middle' (bin 2 for bins, the column's median else)."
+            "missing='middle' (2 for columns of bins, the median for other columns)."
         )
 
 
 def has_nan(X: NDArray[Any]) -> bool:
-    """Whether X holds NaN; looks at a block of rows at a time."""
+    """Return whether X contains NaN, checking a block of rows at a time."""
     if X.dtype.kind != "f":
         return False
     return any(np.isnan(X[rows]).any() for rows in row_blocks(*X.shape))
 
 
 def as_floats(values: Any, name: str) -> NDArray[np.float64]:
-    """Return numbers of a series, frame, array or list as float64, NaN where missing.
+    """Return a series, frame, array or list of numbers as float64, NaN if missing.
 
     Raises
     ------
     ValueError
-        If they are no numbers.
+        If the values are not numeric.
     """
     values = as_frame(values, name)
     if is_frame(values):
@@ -739,24 +739,24 @@ def as_floats(values: Any, name: str) -> NDArray[np.float64]:
             isinstance(v, _NO_NUMBERS) for v in array.flat
         )
         if array.dtype.kind not in "biufO" or texts:
-            raise TypeError(f"could not take {array.dtype if not texts else 'texts'}")
+            raise TypeError(f"could not convert {array.dtype if not texts else 'text'}")
         return array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be numbers, or NaN: {error}.") from error
 
 
 def require_target(y: Any, owner: Any, why: str = "") -> None:
-    """Raise where an estimator needs y and got none, or NaN alone.
+    """Raise if an estimator that needs y gets None, or only NaN.
 
     Parameters
     ----------
     y : array-like or None
-        None is told in scikit-learn's words. Of an array of floats it is asked whether
-        anything is known; all else is for whoever reads it.
+        None raises scikit-learn's usual message. An array of floats must contain a
+        number that is not NaN. Other types are checked where they are read.
     owner : estimator
-        Who needs it.
+        The estimator that needs y.
     why : str, default=""
-        What is said behind it: for what, where that depends on a parameter.
+        End of the message: why y is needed, if a parameter decides it.
     """
     if y is None:
         kind = type(owner).__name__
@@ -769,7 +769,7 @@ def require_target(y: Any, owner: Any, why: str = "") -> None:
 
 
 def check_known(y: NDArray[np.float64], name: str = "y") -> None:
-    """Raise where all of a target is NaN."""
+    """Raise if all values of a target are NaN."""
     if len(y) and np.isnan(y).all():
         raise ValueError(
             f"{name} is NaN in all {len(y)} rows: nothing to learn or score. Live and "
@@ -778,21 +778,21 @@ def check_known(y: NDArray[np.float64], name: str = "y") -> None:
 
 
 def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float64]:
-    """Return a target as float64, which may hold NaN but not only NaN.
+    """Return a target as float64; some values may be NaN, but not all.
 
     Raises
     ------
     ValueError
-        If the length is another, nothing but NaN is in it, or it holds infinity.
+        If the length is wrong, all values are NaN, or one is infinite.
     """
     if y is None:
-        raise ValueError(f"{name} is None; expected a target, one value a row.")
+        raise ValueError(f"{name} is None; expected a target with one value per row.")
     y = as_floats(y, name)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or len(y) != n_rows:
         raise ValueError(
-            f"{name} must have one value a row, shape ({n_rows},); got {y.shape}."
+            f"{name} must have one value per row, shape ({n_rows},); got {y.shape}."
         )
     if np.isinf(y).any():
         raise ValueError(
@@ -803,7 +803,7 @@ def validate_target(y: Any, n_rows: int, *, name: str = "y") -> NDArray[np.float
 
 
 def target_names(y: Any) -> list[str] | None:
-    """Return what targets are called: columns of a frame, or the name of a series.
+    """Return the names of targets: columns of a frame, or the name of a series.
 
     Returns
     -------
@@ -824,7 +824,7 @@ def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
     weights = as_floats(sample_weight, "sample_weight")
     if weights.shape != (n_rows,):
         raise ValueError(
-            f"sample_weight must have shape ({n_rows},), one weight a row; got "
+            f"sample_weight must have shape ({n_rows},), one weight per row; got "
             f"{weights.shape}."
         )
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
@@ -835,15 +835,15 @@ def check_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
     largest = weights.max()
     if not _LEAST_WEIGHT <= largest <= _LARGEST_WEIGHT:
         raise ValueError(
-            f"sample_weight is at most {largest:.3g}; expected its largest to be from "
-            f"{_LEAST_WEIGHT:g} to {_LARGEST_WEIGHT:g}, for weights are summed and "
-            "multiplied. Multiply all of them by one number."
+            f"The largest sample_weight is {largest:.3g}; expected it to be from "
+            f"{_LEAST_WEIGHT:g} to {_LARGEST_WEIGHT:g}, because weights are summed and "
+            "multiplied. Multiply all weights by the same number."
         )
     return weights
 
 
 def resolve_seed(random_state: Any) -> int:
-    """Return a seed; the global generators are neither asked nor moved."""
+    """Return a seed, without use of the global random generators."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, np.random.RandomState):
@@ -852,7 +852,7 @@ def resolve_seed(random_state: Any) -> int:
 
 
 def resolve_generator(random_state: Any) -> np.random.Generator:
-    """Return what draws, of anything that may be a seed."""
-    if isinstance(random_state, np.random.RandomState):  # numpy takes it from 2.2 on
+    """Return a random generator for any seed or generator that numpy accepts."""
+    if isinstance(random_state, np.random.RandomState):  # numpy accepts it since 2.2
         random_state = resolve_seed(random_state)
     return np.random.default_rng(random_state)

@@ -608,7 +608,9 @@ def test_numbers_beyond_floats_are_refused_by_name(make, value):
 def test_cells_and_eras_beyond_floats_are_refused_by_name():
     cells, labels = X.astype(object), ERAS.astype(object)
     cells[3, 2] = labels[3] = 10**400
-    with pytest.raises(ValueError, match="X has a whole number that no float holds"):
+    with pytest.raises(
+        ValueError, match="X has an integer that is too large for a float"
+    ):
         FactorAnalysisEmbedder(2).fit(cells)
     with pytest.raises(ValueError, match="eras must be whole numbers or labels; got 1"):
         FactorAnalysisEmbedder(2).fit(X, eras=labels)

@@ -276,7 +276,7 @@ class TestWhatStandsBehind:
     def test_weights_at_the_ends(self, estimator, weight):
         weights = np.full(N_ROWS, weight)
         with pytest.raises(
-            ValueError, match=r"sample_weight is at most 1e[+-]300; exp"
+            ValueError, match=r"The largest sample_weight is 1e[+-]300; exp"
         ):
             clone(estimator).fit(ROWS, sample_weight=weights)
 

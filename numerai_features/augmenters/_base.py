@@ -46,9 +46,9 @@ class _NotInPipelines:
         if sys._getframe(1).f_globals.get("__name__") == "imblearn.pipeline":
             kind = type(augmenter).__name__
             raise TypeError(
-                f"{kind} is no step of imbalanced-learn's pipelines, for it returns "
-                "eras and weights, too, and may transform. Put what its as_sampler() "
-                f"returns in its place: {kind}(...).as_sampler()."
+                f"{kind} is no step of imbalanced-learn's pipelines, because it also "
+                "returns eras and weights, and may transform rows. Use its sampler "
+                f"as the step: {kind}(...).as_sampler()."
             )
         return MethodType(self._method, augmenter)
 
@@ -147,7 +147,7 @@ class InPlaceAugmenter(  # type: ignore[call-arg]
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, eras=None):
-        """Check the rows; nothing is learned from them.
+        """Check the rows; the augmenter learns nothing from them.
 
         Parameters
         ----------

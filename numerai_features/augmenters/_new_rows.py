@@ -29,13 +29,13 @@ class Resampled(NamedTuple):
     Attributes
     ----------
     X : array or frame of shape (n_rows + n_new, n_features)
-        In the container and the types that came in, a column ``era`` included.
+        In the container and types of the given X, with its column ``era`` if any.
     y : array, series or frame of shape (n_rows + n_new,) or (n_rows + n_new, n_targets)
-        None if none came.
+        None if not passed.
     eras : array of shape (n_rows + n_new,)
-        None if none came as ``eras=``.
+        None if not passed as ``eras=``.
     sample_weight : ndarray of shape (n_rows + n_new,)
-        None if none came.
+        None if not passed.
     """
 
     X: Any
@@ -46,25 +46,26 @@ class Resampled(NamedTuple):
 
 @dataclass(frozen=True)
 class NewRows:
-    """Rows to be added.
+    """Rows to add.
 
     Attributes
     ----------
     source : ndarray of shape (n_new,)
-        The row that each takes its era, weight, id and, unless told otherwise, its
-        targets from.
+        The row from which each new row takes its weight and id, and, unless `eras` or
+        `y` is given, its era and targets.
     features : callable
-        Gives the features of some new rows, which are told by a slice, or one of
-        `blocks`: shape (n, n_features).
+        Function that takes a slice of the new rows, or an item of `blocks`, and returns
+        their features, of shape (n, n_features).
     y : ndarray of shape (n_new, n_targets), default=None
-        Targets of their own.
+        Targets of the new rows; the targets of `source` by default.
     eras : ndarray of shape (n_new,), default=None
-        Rows whose eras they are in; their sources by default.
+        The row from which each new row takes its era; `source` by default.
     new_eras : ndarray of shape (n_new,), default=None
-        Numbers of the new eras that they are in, which come before all others and are
-        negative; 0 for a row that is in no new era. By default none is.
+        Numbers of new eras, for new rows that are in one. They are negative, as new
+        eras come before all others; 0 means no new era. By default there is none.
     blocks : sequence of ndarray of int, default=None
-        New rows that must be made together; by default as many as fit in the cache.
+        Groups of new rows whose features must be computed together; by default groups
+        that fit in the cache.
     """
 
     source: NDArray[np.intp]
@@ -75,7 +76,7 @@ class NewRows:
     blocks: Sequence[NDArray[np.intp]] | None = None
 
     def write(self, out: NDArray[Any]) -> None:
-        """Write the features to `out`, (n_new, n_features), a block at a time."""
+        """Write the features to `out`, of shape (n_new, n_features), block by block."""
         for rows in self.blocks or row_blocks(*out.shape):
             out[rows] = self.features(rows)
 
@@ -87,9 +88,9 @@ class CallersRows:
     Attributes
     ----------
     rows : Rows
-        Read and checked.
+        The checked rows.
     came : Resampled
-        ``X, y, eras, sample_weight`` as the caller has them.
+        ``X, y, eras, sample_weight`` in the caller's containers.
     """
 
     rows: Rows

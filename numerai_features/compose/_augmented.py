@@ -69,14 +69,14 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
             return
         inside = getattr(self.augmenter, "augmenter", None)
         advice = (
-            "Put it into a pipeline of imbalanced-learn's, before the estimator"
+            "Put it into a pipeline of imbalanced-learn, before the estimator"
             if inside is None
-            else f"Pass what is in it, augmenter={inside!r}"
+            else f"Pass the augmenter in it, augmenter={inside!r}"
         )
         raise ValueError(
             "augmenter must be an augmenter of this package, whose fit_resample takes "
-            f"eras and returns those of new rows; got {self.augmenter!r}, a sampler. "
-            f"{advice}."
+            f"eras and returns the eras of new rows; got {self.augmenter!r}, a "
+            f"sampler. {advice}."
         )
 
     def _check_targets(self, y):
@@ -145,13 +145,13 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
     Attributes
     ----------
     estimator_ : regressor
-        The fitted one.
+        The fitted regressor.
     augmenter_ : augmenter
-        What added the rows.
+        The augmenter that added the rows.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Their names, if X had string names.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, eras=None, sample_weight=None):
-        """Add rows, and train the estimator on all of them.
+        """Add rows, and train the estimator on the given and the new rows.
 
         Parameters
         ----------
@@ -231,15 +231,15 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The classes, in order.
+        The classes, sorted.
     estimator_ : classifier
-        The fitted one; its classes are numbers from 0.
+        The fitted classifier; its classes are the integers from 0.
     augmenter_ : augmenter
-        What added the rows.
+        The augmenter that added the rows.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had string names.
+        Their names, if X had string names.
 
     Examples
     --------
@@ -257,7 +257,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, eras=None, sample_weight=None):
-        """Add rows, and train the estimator on all of them.
+        """Add rows, and train the estimator on the given and the new rows.
 
         Parameters
         ----------
@@ -347,7 +347,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
 
     @_can("decision_function")
     def decision_function(self, X):
-        """Return what the estimator's ``decision_function`` gives.
+        """Return the result of the estimator's ``decision_function``.
 
         Parameters
         ----------

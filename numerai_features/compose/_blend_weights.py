@@ -154,7 +154,7 @@ class BlendProblem:
             self.n_eras += 1
 
     def solve(self, positive: bool) -> _Array:
-        """Return the weights, of which the absolute values sum to 1."""
+        """Return the weights, scaled so that their absolute values sum to 1."""
         from scipy.optimize import nnls
 
         if not self.n_eras:

@@ -270,8 +270,8 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         if benchmark is not None and not self._predicts_by_benchmark:
             raise ValueError(
-                f"benchmark came, but nothing in this {type(self).__name__} predicts "
-                "by it. Leave it out."
+                f"benchmark was passed, but nothing in this {type(self).__name__} "
+                "predicts by it. Leave it out."
             )
         given = Given.read(
             self, X, None, eras, None, benchmark,
@@ -295,7 +295,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
                     "around its last step."
                 )
         kinds = ", ".join(f"{type(part).__name__}.fit" for _, part in self._parts())
-        raise ValueError(f"benchmark came, but {kinds} takes none. Leave it out.")
+        raise ValueError(f"benchmark was passed, but {kinds} takes none. Leave it out.")
 
     def get_metadata_routing(self):
         """Return which metadata `fit`, `predict` and `score` request.

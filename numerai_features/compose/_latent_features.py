@@ -325,7 +325,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         embedders = self._list_embedders()
         check_same_rows(X=X, y=y, eras=eras, sample_weight=sample_weight)
         rows = Rows.read(self, X, None, eras, sample_weight)
-        if self.quantize is None:  # whose bins count by weights
+        if self.quantize is None:  # the bins of quantize are computed with weights
             _check_weights(embedders, rows.weights)
         X, named = rows.X, named_rows(rows.X, rows.feature_names, frame)
         if self.passthrough and self.quantize is None and embedders:
@@ -657,8 +657,8 @@ def _check_wanted(embedders):
         _check_reachable(name, embedder, {"benchmark": True})
     kinds = ", ".join(sorted({type(e).__name__ for _, e in embedders})) or "none"
     raise ValueError(
-        f"benchmark came, but no embedder's fit takes it: {kinds}. Leave it out, or "
-        "use an embedder that is trained on what a benchmark leaves, such as "
+        f"benchmark was passed, but no embedder's fit takes it: {kinds}. Leave it out, "
+        "or use an embedder that is trained on what a benchmark leaves, such as "
         "SupervisedAEMLP."
     )
 
@@ -671,8 +671,8 @@ def _check_weights(embedders, weights):
     if not any("sample_weight" in extras_of(e.fit) for e in fitted):
         kinds = ", ".join(sorted({type(e).__name__ for e in fitted}))
         raise ValueError(
-            f"sample_weight came, but no embedder's fit takes it: {kinds}. Leave it "
-            "out, or use an embedder that takes weights."
+            f"sample_weight was passed, but no embedder's fit takes it: {kinds}. Leave "
+            "it out, or use an embedder that takes weights."
         )
 
 

@@ -1,8 +1,8 @@
-"""What a linear combination of one era's columns leaves of predictions.
+"""Residuals of predictions after a regression on the columns of one era.
 
 `numerai_tools.scoring.neutralize` casts the era's table to float64 and decomposes it.
-Here second moments are enough, of columns or of rows, whichever are fewer. The table is
-cast a block at a time.
+Here second moments are enough, of the columns or of the rows, whichever are fewer. The
+table is cast one block at a time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from numerai_features.moments import Moments
 
 _Array = NDArray[np.float64]
 
-# A column is left out where others explain all but this share of its variance: the
-# square of the rcond of numerai_tools.
+# A column is left out if the others explain all but this share of its variance. It is
+# the square of the rcond of numerai_tools.
 _LEAST_SHARE = 1e-12
 _ROUNDING = 1e-13
 _SMALL = 1e-10  # an exposure
@@ -40,7 +40,7 @@ def neutral_rows(
     columns: NDArray[np.intp] | None = None,
     fill: _Array | None = None,
 ) -> _Array:
-    """Return predictions less a proportion of what columns explain in each era.
+    """Return predictions minus a proportion of their fit to the columns in each era.
 
     Parameters
     ----------
@@ -50,16 +50,16 @@ def neutral_rows(
     index : EraIndex
     proportion : float
     columns : ndarray of int, default=None
-        Which of the columns; all by default.
+        Columns to use; all by default.
     fill : ndarray of shape (n_columns,), default=None
-        What stands in for NaN in each of them.
+        The value that replaces NaN in each of these columns.
 
     Returns
     -------
     ndarray of the shape of `values`
     """
     out = np.empty(values.shape)
-    with blas_threads(1):  # the bits of a product depend on their number
+    with blas_threads(1):  # the bits of a product depend on the number of threads
         for _, rows in index.rows_by_era():
             table = X[rows] if columns is None else X[rows][:, columns]
             own = values[rows]
@@ -69,7 +69,7 @@ def neutral_rows(
 
 
 def _rest_of(values: _Array, table: NDArray[Any], fill: _Array | None) -> _Array:
-    """Return what a constant and the columns leave of each column of values."""
+    """Return residuals of each column of values on a constant and the table."""
     rest = np.zeros(values.shape)
     varies = values.max(axis=0) > values.min(axis=0)
     if varies.any():
@@ -102,10 +102,11 @@ class _Standardised:
 
 
 def _by_columns(values: _Array, table: NDArray[Any], fill: _Array | None) -> _Array:
-    """Return the rest by the normal equations, of more rows than columns.
+    """Return residuals by the normal equations, for more rows than columns.
 
-    Columns that others explain are left out by pivoting. What the squared condition
-    loses is found again by solving for what is left, as often as it must be.
+    Pivoting leaves out columns that others explain. The normal equations square the
+    condition number, so the residuals are refined by solving again until the exposures
+    are small.
     """
     moments = Moments.from_rows(table, fill=fill)
     mean, products = moments.mean, moments.covariance()
@@ -140,7 +141,7 @@ def _by_columns(values: _Array, table: NDArray[Any], fill: _Array | None) -> _Ar
 
 
 def _by_rows(values: _Array, table: NDArray[Any], fill: _Array | None) -> _Array:
-    """Return the rest by products of rows, of which there are no more than columns."""
+    """Return residuals by products of rows, for at most one row more than columns."""
     n_rows, n_columns = table.shape
     products = np.zeros((n_rows, n_rows), order="F")
     step = max(1, 2 * BLOCK_BYTES // (8 * n_rows))
@@ -160,12 +161,12 @@ def _by_rows(values: _Array, table: NDArray[Any], fill: _Array | None) -> _Array
     factor, order, rank, _ = lapack.dpstrf(
         products, tol=_LEAST_SHARE * largest, overwrite_a=True
     )
-    if rank >= n_rows - 1:  # they explain anything
+    if rank >= n_rows - 1:  # the columns explain any values
         return np.zeros(values.shape)
     spanned = np.empty((n_rows, rank))
     spanned[order - 1] = np.triu(factor)[:rank].T
     del products, factor
     basis = qr(spanned, mode="economic", overwrite_a=True)[0]
-    for _ in range(2):  # the second for what the first one's rounding leaves
+    for _ in range(2):  # the second pass removes the rounding error of the first
         values = values - basis @ (basis.T @ values)
     return values

@@ -13,15 +13,15 @@ EXTRAS = {"eras", "sample_weight", "benchmark"}
 
 
 def extras_of(method: Any) -> set[str]:
-    """Return which of `EXTRAS` a method takes by name."""
+    """Return the arguments in `EXTRAS` that a method takes by name."""
     return EXTRAS & set(inspect.signature(method).parameters)
 
 
 def wants(estimator: Any, extra: str, method: str = "fit") -> bool:
-    """Whether a method of an estimator takes an extra, and makes use of it.
+    """Return whether a method of an estimator takes an extra argument, and uses it.
 
-    Those of ours that contain others take a benchmark by name, but may have nobody to
-    hand it on to.
+    Estimators of this package that wrap others take a benchmark by name, even if no
+    wrapped estimator uses it. Their method `_wants` gives the answer.
     """
     if isinstance(estimator, FrozenEstimator) and method == "fit":
         return False
@@ -32,15 +32,15 @@ def wants(estimator: Any, extra: str, method: str = "fit") -> bool:
 
 
 def request_as_wanted(estimator: Any, routing: Any, methods: dict[str, str]) -> Any:
-    """Return metadata requests, of a benchmark only where it is of use.
+    """Return metadata requests that ask for a benchmark only if it is used.
 
     Parameters
     ----------
     estimator : estimator
     routing : MetadataRequest
-        What it requests by its signatures.
+        The requests that follow from the estimator's signatures. Changed in place.
     methods : dict
-        For each method the one that makes use of the benchmark.
+        For each requesting method, the method of the estimator that uses the benchmark.
     """
     for method, user in methods.items():
         request = getattr(routing, method)
@@ -75,35 +75,35 @@ def out_of_reach(estimator: Any, extra: str) -> str | None:
 
 
 def check_takes_weights(estimator: Any, sample_weight: Any) -> None:
-    """Raise if there are weights, and the estimator's fit takes none."""
+    """Raise if weights were passed, but the estimator's fit takes none."""
     if sample_weight is None or has_fit_parameter(estimator, "sample_weight"):
         return
     raise ValueError(
-        f"sample_weight came, but {type(estimator).__name__}.fit takes none. Leave it "
-        "out, or use another estimator."
+        f"sample_weight was passed, but {type(estimator).__name__}.fit takes none. "
+        "Leave it out, or use another estimator."
     )
 
 
 def eras_for(
     estimator: Any, eras: Any, *, name: str, in_table: bool = False
 ) -> dict[str, Any]:
-    """Return what hands eras on to an estimator's fit, if it takes them.
+    """Return the keyword argument that passes eras to an estimator's fit, if any.
 
     Parameters
     ----------
     estimator : estimator
-        Whose ``fit`` will be called.
+        Estimator whose ``fit`` will be called.
     eras : array-like or None
-        Labels, one a row.
+        Era labels, one per row.
     name : str
-        The parameter that holds the estimator, for the message.
+        Name of the parameter that holds the estimator, for the message.
     in_table : bool, default=False
-        Whether the table that it will be handed has the column ``era``.
+        Whether the table that the estimator gets has the column ``era``.
 
     Raises
     ------
     ValueError
-        If a part of the estimator takes eras, which would not get there.
+        If a part of the estimator takes eras, but would not get them.
     """
     if eras is None:
         return {}
@@ -114,8 +114,8 @@ def eras_for(
         raise ValueError(
             f"{name}: {part!r} inside the {type(estimator).__name__} takes "
             "eras, which would not reach it. Pass X as a frame with the column "
-            "'era', and keep_era=True: it takes the column out itself. Without the "
-            "column, and without eras=, all of them see one era."
+            "'era', and keep_era=True: this part removes the column. Or pass no eras "
+            "at all: then all rows are one era."
         )
     return {}
 

@@ -372,8 +372,10 @@ class SupervisedAEMLP(RegressorMixin, NetworkEmbedder):
     def _check_eras(self, eras):
         for name, value in (("batching", "era"), ("monitor", "valid_corr")):
             if eras is None and getattr(self, name) == value:
-                why = f"{name}={value!r} needs eras, which did not come."
-                raise ValueError(f"{why} Pass eras=, or a frame with a column 'era'.")
+                raise ValueError(
+                    f"{name}={value!r} needs eras: pass eras=, or a frame with a "
+                    "column 'era', which LatentFeatures(keep_era=True) keeps."
+                )
         told = self.validation is None or hasattr(self.validation, "split")
         if eras is None and not told:
             warnings.warn(

@@ -48,7 +48,8 @@ def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[
 
     if rows.eras is None:
         raise ValueError(
-            "cross_fit needs eras: pass eras=, or a frame with a column 'era'."
+            "cross_fit needs eras: pass eras=, or a frame with a column 'era', which "
+            "LatentFeatures(keep_era=True) keeps."
         )
     n_folds = splitter if isinstance(splitter, Integral) else None
     if n_folds is not None:

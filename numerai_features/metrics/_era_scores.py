@@ -415,7 +415,7 @@ def score_eras(
     if not scores:
         raise ValueError(
             "no era can be scored: each is live, or its target or reference is unknown "
-            "or constant. Pass rows of resolved eras."
+            "or constant. Pass eras in which both are known and vary."
         )
     if few and np.isnan(list(scores.values())).all():
         raise few[0]

@@ -362,7 +362,9 @@ class TestEraBlend:
             blend(weights="fit").fit(X, y)
         with pytest.raises(ValueError, match="y has 2 targets, but EraBlend"):
             blend().fit(X, np.c_[y, y], eras=eras)
-        with pytest.raises(ValueError, match=r"benchmark came, but .* takes none"):
+        with pytest.raises(
+            ValueError, match=r"benchmark was passed, but .* takes none"
+        ):
             blend().fit(X, y, eras=eras, benchmark=y)
         constant = EraBlend([("a", DummyRegressor())], weights="fit", cv=CV)
         with pytest.raises(ValueError, match="fitted weights sum to 0: in 30 eras"):

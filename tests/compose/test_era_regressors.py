@@ -165,7 +165,9 @@ class TestHandingOn:
     @pytest.mark.parametrize("kind", [EraRanker, EraNeutralizer])
     def test_a_benchmark_that_nobody_takes_is_told(self, kind, panel):
         given = {"eras": panel.eras, "benchmark": panel.X[:, 0]}
-        with pytest.raises(ValueError, match=r"benchmark came, but Ridge\.fit takes"):
+        with pytest.raises(
+            ValueError, match=r"benchmark was passed, but Ridge\.fit takes"
+        ):
             kind(Ridge()).fit(panel.X, panel.y(), **given)
         fitted = kind(Ridge()).fit(panel.X, panel.y())
         with pytest.raises(ValueError, match=r"nothing in this .* predicts by it"):

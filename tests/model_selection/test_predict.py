@@ -412,7 +412,7 @@ class TestErrors:
     def test_other_lengths(self, panel):
         with pytest.raises(ValueError, match="eras has 3 labels, but X has 2400 rows"):
             predict(Ridge(), panel.X, panel.y(), [1, 2, 3])
-        with pytest.raises(ValueError, match="y must have one value a row"):
+        with pytest.raises(ValueError, match="y must have one value per row"):
             predict(Ridge(), panel.X, panel.y()[:9], panel.eras)
 
     def test_several_predictions_a_row(self, panel):
