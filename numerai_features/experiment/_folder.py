@@ -12,7 +12,13 @@ from numerai_features._whole import whole_file
 from numerai_features.experiment._arms import ORIGINALS
 from numerai_features.experiment._file import ExperimentError
 
-RESULTS = ("predictions.parquet", "scores.parquet", "summary.parquet", "cumulative.png")
+RESULTS = (
+    "predictions.parquet",
+    "scores.parquet",
+    "summary.parquet",
+    "cumulative.png",
+    "differences.png",
+)
 RESOLVED = "resolved.toml"
 """The experiment with all defaults; a user's own file is unlikely to have this name."""
 

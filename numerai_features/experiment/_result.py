@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from numerai_features._whole import whole_file
 from numerai_features.experiment._arms import ORIGINALS
+from numerai_features.experiment._text import formatted
+from numerai_features.experiment._verdicts import sentences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +19,7 @@ _PRINTED = {
     "mean": "mean",
     "sd": "sd",
     "sharpe": "Sharpe",
+    "deflated_sharpe": "deflated",
     "max_drawdown": "drawdown",
     "positive_share": "positive",
     "n_eras": "eras",
@@ -44,6 +47,7 @@ class ExperimentResult:
         CORR of each arm (columns) in each era (index, era numbers).
     summary : DataFrame
         A row for each arm: ``mean`` CORR, ``sd`` and the rest of `summarize_scores`;
+        ``deflated_sharpe``, the `deflated_sharpe_ratio` among the arms as trials;
         ``fnc`` and ``max_exposure`` as in `summarize`; ``n_latents``, the maximum over
         folds; ``latent_seconds`` and ``model_seconds``, summed over folds.
     differences : DataFrame
@@ -83,7 +87,7 @@ class ExperimentResult:
         shown = [name for name in _PRINTED if _is_shown(name, self.summary)]
         parts = [
             f"CORR with {target}, {cv['scheme']}, {len(self.scores)} eras",
-            _formatted(self.summary[shown].rename(columns=_PRINTED)),
+            formatted(self.summary[shown].rename(columns=_PRINTED)),
         ]
         looked = "FNC and largest exposure" if "fnc" in shown else "Largest exposure"
         parts.append(f"{looked}: on {self.n_features} features.")
@@ -92,8 +96,10 @@ class ExperimentResult:
             parts.append(
                 f"\nArm less {ORIGINALS}, mean CORR with 95 % interval ({overlap})"
             )
-            parts.append(_formatted(_told(self.differences)))
-        return "\n".join([*parts, *(f"\n{note}" for note in self.notes)])
+            parts.append(formatted(_told(self.differences)))
+        parts += [f"\n{note}" for note in self.notes]
+        told = sentences(self, overlap_of(self.experiment))
+        return "\n".join([*parts, *([""] if told else []), *told])
 
 
 def overlap_of(experiment: Experiment) -> int:
@@ -131,12 +137,3 @@ def _told(differences: pd.DataFrame) -> pd.DataFrame:
     few = differences["n_eras"] < differences["n_needed"]
     ends = told[["low", "high"]].astype(object).mask(few, "too few eras")
     return told.assign(**ends)
-
-
-def _formatted(table: pd.DataFrame) -> str:
-    def text(name: str) -> Any:
-        number = {"s": "{:.1f}", "eras": "{:.0f}"}.get(name.split()[-1], "{:.4f}")
-        return lambda cell: cell if isinstance(cell, str) else number.format(cell)
-
-    columns = {name: text(str(name)) for name in table.columns}
-    return str(table.rename_axis(None).to_string(formatters=columns))
