@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numerai_features.experiment._arms import ORIGINALS
-from numerai_features.metrics import deflated_sharpe_ratio, eras_needed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +32,8 @@ def sentences(result: ExperimentResult, overlap: int) -> list[str]:
     overlap : int
         Number of eras that a target spans, as for the intervals.
     """
+    from numerai_features.metrics import eras_needed
+
     scores, table = result.scores, result.differences
     told = []
     for arm, verdict in verdicts(table).items():
@@ -67,6 +68,8 @@ def with_deflated_sharpe(result: ExperimentResult, overlap: int) -> ExperimentRe
     overlap : int
         Number of eras that a target spans.
     """
+    from numerai_features.metrics import deflated_sharpe_ratio
+
     summary = result.summary.copy()
     n_trials = len(summary)
     varying = summary.index[summary["sharpe"].notna()]

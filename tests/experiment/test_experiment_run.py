@@ -409,7 +409,7 @@ class TestGoingOn:
             r"  model\.params\.n_estimators: 8 then, 9 now\n"
             r"Choose another output folder \(output=, or --output .*delete from this "
             r"one: folds, predictions\.parquet, scores\.parquet, summary\.parquet, "
-            r"cumulative\.png\. The panel can stay\."
+            r"cumulative\.png, differences\.png\. The panel can stay\."
         )
         with pytest.raises(ExperimentError, match=message):
             run(tmp_path, EXPERIMENT.replace("n_estimators = 8", "n_estimators = 9"))
@@ -469,7 +469,7 @@ class TestGoingOn:
         told = (
             r"another experiment:\n  latents\.turned\.n_components: 2 then, 1 now\n"
             r"Choose .* from this one: folds/\*\.turned\.fold, predictions\.parquet, "
-            r".*cumulative\.png\. Fits of other arms, and the panel, can stay\."
+            r".*differences\.png\. Fits of other arms, and the panel, can stay\."
         )
         other = EXPERIMENT.replace("n_components = 2", "n_components = 1")
         with pytest.raises(ExperimentError, match=told):

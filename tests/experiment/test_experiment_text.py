@@ -114,8 +114,10 @@ class TestSentences:
 
     def test_no_arm_no_sentence(self, made):
         alone = made.differences.iloc[:0]
-        text = str(dataclasses.replace(made, differences=alone, notes=()))
-        assert text.endswith(" features.")
+        text = str(dataclasses.replace(made, differences=alone))
+        for sentence in sentences(made, 1):
+            assert sentence in str(made)
+            assert sentence not in text
 
 
 class TestDeflated:
@@ -166,7 +168,7 @@ class TestTables:
         rows = [line for line in tables if line.startswith(("+ ", "originals", " "))]
         assert len(rows) > 8
         assert max(map(len, rows)) <= 100
-        assert sum("..." in line for line in rows) == 3  # the arm, in three tables
+        assert sum("..." in line for line in rows) >= 3  # the arm, in each table
 
     def test_narrow_tables_are_one(self):
         table = pd.DataFrame({"mean": [0.1], "eras": [9.0]}, ["originals"])
