@@ -329,6 +329,12 @@ CALLS = {
         augmenters.check_augmenter, augmenter=CutoutAugmenter(random_state=0)
     ),
     "mean_interval": called(metrics.mean_interval, scores=SCORES, overlap=4),
+    "eras_needed": called(
+        metrics.eras_needed, scores=SCORES, difference=0.01, overlap=2
+    ),
+    "deflated_sharpe_ratio": called(
+        metrics.deflated_sharpe_ratio, scores=ARMS, overlap=2
+    ),
     "paired_differences": called(
         metrics.paired_differences, scores=ARMS, baseline="plain", overlap=4
     ),
@@ -432,6 +438,8 @@ ALLOWED = {
     ("Encoder", "steps", "[]"): "passes its input on",
     ("Moments", "weight", "0 1.5"): "no rows, and rows with weights",
     ("LatentMapDisplay.from_estimator", "color", "-1 0"): "a column by its place",
+    ("deflated_sharpe_ratio", "variance_of_trials", "0 1.5"): "none, and much",
+    ("eras_needed", "difference", "1.5"): "large, but a difference",
     ("max_drawdown", "scores", "[]"): "no era, no fall",
     ("EraKFold.split", "X", "None"): "eras come as groups",
 }

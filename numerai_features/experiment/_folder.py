@@ -18,6 +18,7 @@ RESULTS = (
     "summary.parquet",
     "periods.parquet",
     "cumulative.png",
+    "differences.png",
 )
 RESOLVED = "resolved.toml"
 """The experiment with all defaults; a user's own file is unlikely to have this name."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from numerai_features._whole import sweep, whole_file
 from numerai_features.experiment._arms import ORIGINALS
+from numerai_features.experiment._text import formatted
+from numerai_features.experiment._verdicts import sentences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +19,7 @@ _PRINTED = {
     "mean": "mean",
     "sd": "sd",
     "sharpe": "Sharpe",
+    "deflated_sharpe": "deflated",
     "max_drawdown": "drawdown",
     "positive_share": "positive",
     "n_eras": "eras",
@@ -55,6 +58,7 @@ class ExperimentResult:
         CORR of each arm (columns) in each era (index, era numbers).
     summary : DataFrame
         A row for each arm: ``mean`` CORR, ``sd`` and the rest of `summarize_scores`;
+        ``deflated_sharpe``, the `deflated_sharpe_ratio` among the arms as trials;
         ``fnc`` and ``max_exposure`` as in `summarize`; ``n_latents``, the maximum over
         folds; ``latent_seconds`` and ``model_seconds``, summed over folds. A benchmark
         adds ``bmc``, ``bmc_last200`` (over the last 200 of its eras) and
@@ -72,8 +76,9 @@ class ExperimentResult:
         A row for each test row, by fold, indexed by id if rows have ids: ``era``
         (label), ``target``, ``fold``, and the prediction of each arm.
     periods : DataFrame
-        The columns of `summary`, except for latents and seconds, for each period of
-        ``report.periods`` and each arm; without rows if there are no periods.
+        The columns of `summary`, except for the deflated Sharpe ratio, latents and
+        seconds, for each period of ``report.periods`` and each arm; without rows if
+        there are no periods.
     expected : DataFrame
         On synthetic data, a row for each arm: ``mean``, the mean of `expected_scores`
         of CORR over the eras of `scores`; ``mean_difference`` from the originals;
@@ -120,20 +125,22 @@ class ExperimentResult:
             parts.append(
                 f"\nArm less {ORIGINALS}, mean CORR with 95 % interval ({overlap})"
             )
-            parts.append(_formatted(_told(self.differences)))
+            parts.append(formatted(_told(self.differences)))
         if len(self.expected):
             parts.append(
                 "\nExpected CORR, these fitted models on this panel, without its "
                 "market's noise (so without interval)"
             )
-            parts.append(_formatted(self.expected.rename(columns=_EXPECTED)))
+            parts.append(formatted(self.expected.rename(columns=_EXPECTED)))
         for period in self.periods.index.unique("period") if len(self.periods) else ():
             table = self.periods.loc[period].dropna(axis="columns", how="all")
             n_eras = int(table["n_eras"].max())
             parts.append(f"\nPeriod {period}, {n_eras} eras")
             parts += [_summary_text(table)]
             parts += _payout_text(table, self.experiment["report"]["weights"])
-        return "\n".join([*parts, *(f"\n{note}" for note in self.notes)])
+        parts += [f"\n{note}" for note in self.notes]
+        told = sentences(self, overlap_of(self.experiment))
+        return "\n".join([*parts, *([""] if told else []), *told])
 
     def _features_text(self) -> str:
         what = (
@@ -176,7 +183,7 @@ def write_frames(result: ExperimentResult) -> None:
 def _summary_text(summary: pd.DataFrame) -> str:
     """Return the printed columns of a summary, with their short names."""
     shown = [name for name in _PRINTED if _is_shown(name, summary)]
-    return _formatted(summary[shown].rename(columns=_PRINTED))
+    return formatted(summary[shown].rename(columns=_PRINTED))
 
 
 def _payout_text(summary: pd.DataFrame, weights: list[float]) -> list[str]:
@@ -206,12 +213,3 @@ def _told(differences: pd.DataFrame) -> pd.DataFrame:
     few = differences["n_eras"] < differences["n_needed"]
     ends = told[["low", "high"]].astype(object).mask(few, "too few eras")
     return told.assign(**ends)
-
-
-def _formatted(table: pd.DataFrame) -> str:
-    def text(name: str) -> Any:
-        number = {"s": "{:.1f}", "eras": "{:.0f}"}.get(name.split()[-1], "{:.4f}")
-        return lambda cell: cell if isinstance(cell, str) else number.format(cell)
-
-    columns = {name: text(str(name)) for name in table.columns}
-    return str(table.rename_axis(None).to_string(formatters=columns))

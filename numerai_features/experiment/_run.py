@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from numerai_features._progress import stage
+from numerai_features.experiment import _figure, _figure_differences
 from numerai_features.experiment._arms import RANDOM, check_devices, embedders_of
 from numerai_features.experiment._eras import check_folds, make_folds
-from numerai_features.experiment._figure import draw_cumulative
 from numerai_features.experiment._fits import FoldFits
 from numerai_features.experiment._folder import (
     check_resolved,
@@ -28,8 +28,13 @@ from numerai_features.experiment._references import (
     reference_signature,
     references_of,
 )
-from numerai_features.experiment._result import ExperimentResult, write_frames
+from numerai_features.experiment._result import (
+    ExperimentResult,
+    overlap_of,
+    write_frames,
+)
 from numerai_features.experiment._store import ArmResult, FoldStore
+from numerai_features.experiment._verdicts import with_deflated_sharpe
 from numerai_features.model_selection._runner import Task, Tell, run_folds
 
 if TYPE_CHECKING:
@@ -73,10 +78,11 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     )
     with stage("judging", hidden=not verbose) as bar:
         result = judge(experiment, panel, folds, store, bar.set_description_str)
+        result = with_deflated_sharpe(result, overlap_of(experiment))
         bar.set_description_str("writing")
         write_frames(result)
         bar.set_description_str("drawing")
-        result = _with_figure(result)
+        result = _with_figures(result)
         bar.set_description_str("judged, written and drawn")
     return result
 
@@ -114,10 +120,19 @@ def _fit(fits: FoldFits, arm: str, store: FoldStore, tell: Tell) -> ArmResult:
     return fits.run(arm, n_random=n_random, tell=tell)
 
 
-def _with_figure(result: ExperimentResult) -> ExperimentResult:
-    """Draw the figure; add a note if matplotlib is missing."""
+def _with_figures(result: ExperimentResult) -> ExperimentResult:
+    """Draw the figures; add a note if matplotlib is missing.
+
+    Without differences, there is no figure of them; one of an earlier run is removed.
+    """
+    folder = result.experiment.folder
+    differences = folder / _figure_differences.FILE
     try:
-        draw_cumulative(result, result.experiment.folder / "cumulative.png")
+        _figure.draw_cumulative(result, folder / _figure.FILE)
+        if len(result.differences):
+            _figure_differences.draw_differences(result, differences)
+        else:
+            differences.unlink(missing_ok=True)
     except ImportError as error:
-        return replace(result, notes=(*result.notes, f"No figure: {error}"))
+        return replace(result, notes=(*result.notes, f"No figures: {error}"))
     return result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 # With fewer overlaps, only the two lowest frequencies are slow enough to capture the
 # dependence of overlapping scores.
-_FEWEST_OVERLAPS = 4
+FEWEST_OVERLAPS = 4
+_MOST_ERAS = 10**12
 
 
 @dataclass(frozen=True)
@@ -102,20 +105,92 @@ def mean_interval(
     >>> interval.low < interval.mean < interval.high
     True
     """
-    values = as_floats(scores, "scores")
-    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        raise ValueError(
-            "scores must be one finite value per era, shape (n_eras,); got shape "
-            f"{values.shape} with {int((~np.isfinite(values)).sum())} not finite. Drop "
-            "the eras without a score."
-        )
-    n, own = len(values), -(-int(overlap) // _spacing(scores))
+    values = _one_per_era(scores)
+    n, own = len(values), values_per_overlap(scores, overlap)
     mean = float(values.mean())
-    needed = _FEWEST_OVERLAPS * own
+    needed = FEWEST_OVERLAPS * own
     if n < needed:
         return MeanInterval(mean, np.nan, np.nan, n, needed)
     half = float(_half_width(values, own, confidence))
     return MeanInterval(mean, mean - half, mean + half, n, needed)
+
+
+@checked(
+    scores=[TABLE],
+    difference=[Finite(0, closed="right")],
+    overlap=[COUNT],
+    confidence=[Finite(0, 1, "neither")],
+)
+def eras_needed(
+    scores: Any, difference: float, *, overlap: int, confidence: float = 0.95
+) -> float:
+    r"""Return how many eras tell a mean of this size from zero.
+
+    This is the smallest number of eras :math:`m` for which the interval of
+    `mean_interval` has a half-width of at most `difference`, if the scores of more eras
+    have the same long-run variance as these :math:`n`. The half-width is then
+
+    .. math::
+        h_m = h_n \sqrt{\frac{n}{m}} \frac{t_m}{t_n},
+
+    where :math:`t_n` is the quantile of Student's t that the interval of :math:`n` eras
+    uses.
+
+    If the true mean is `difference`, the interval of so many eras lies above zero in
+    about half of all cases; with four times as many, it nearly always does. The number
+    is rough, because the variance is an estimate: for 100 eras and an overlap of 8, it
+    is wrong by more than a factor of two in about one of five cases.
+
+    Parameters
+    ----------
+    scores : Series or array-like of shape (n_eras,)
+        One value per era, in era order, such as the difference between two arms; see
+        `mean_interval`.
+    difference : float
+        The half-width that is wanted, above 0.
+    overlap : int
+        Number of eras that a target spans, see `mean_interval`.
+    confidence : float, default=0.95
+        Probability that the interval contains the true mean.
+
+    Returns
+    -------
+    float
+        A whole number of eras, as far apart as the given ones, and at least four
+        overlaps. NaN if fewer eras are given, because they give no interval; infinity
+        if it is above a million million.
+
+    Raises
+    ------
+    ValueError
+        If `difference` is not above 0, and for the errors of `mean_interval`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.metrics import eras_needed, mean_interval
+    >>> gains = np.random.default_rng(0).normal(0.001, 0.01, size=200)
+    >>> interval = mean_interval(gains, overlap=8)
+    >>> round((interval.high - interval.low) / 2, 4)
+    0.0014
+    >>> eras_needed(gains, 0.0005, overlap=8)
+    1443.0
+    """
+    values = _one_per_era(scores)
+    n, own = len(values), values_per_overlap(scores, overlap)
+    fewest = FEWEST_OVERLAPS * own
+    if n < fewest:
+        return math.nan
+    half = float(_half_width(values, own, confidence))
+    unit = half / _quantile(n, own, confidence) * math.sqrt(n)
+
+    def is_enough(m: int) -> bool:
+        return unit * (_quantile(m, own, confidence) / math.sqrt(m)) <= difference
+
+    if not is_enough(_MOST_ERAS):
+        return math.inf
+    candidates = range(fewest, _MOST_ERAS + 1)
+    return float(candidates[bisect_left(candidates, True, key=is_enough)])
 
 
 @checked(overlap=[COUNT], confidence=[Finite(0, 1, "neither")])
@@ -186,7 +261,7 @@ def paired_differences(
         # Dropped eras are gaps; the spacing of era numbers stays the same.
         difference = (scores[arm] - scores[baseline]).dropna()
         if difference.empty:
-            needed = _FEWEST_OVERLAPS * -(-int(overlap) // _spacing(scores))
+            needed = FEWEST_OVERLAPS * values_per_overlap(scores, overlap)
             rows[arm] = MeanInterval(np.nan, np.nan, np.nan, 0, needed)
             continue
         rows[arm] = mean_interval(difference, overlap=overlap, confidence=confidence)
@@ -194,22 +269,35 @@ def paired_differences(
     return table.rename(columns={"mean": "mean_difference"})
 
 
-def _spacing(scores: Any) -> int:
-    """Return the smallest step between era numbers, 1 if no index has them."""
+def _one_per_era(scores: Any) -> NDArray[np.float64]:
+    values = as_floats(scores, "scores")
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise ValueError(
+            "scores must be one finite value per era, shape (n_eras,); got shape "
+            f"{values.shape} with {int((~np.isfinite(values)).sum())} not finite. Drop "
+            "the eras without a score."
+        )
+    return values
+
+
+def values_per_overlap(scores: Any, overlap: int) -> int:
+    """Return the number of values in an overlap.
+
+    An overlap is counted in era numbers, which are as far apart as the smallest step
+    between them. Scores without an index have a step of 1.
+    """
     numbers = numbers_in_order(scores)
     if numbers is None or len(numbers) < 2:
-        return 1
-    return int(np.diff(numbers).min())
+        return int(overlap)
+    return -(-int(overlap) // int(np.diff(numbers).min()))
 
 
 def _half_width(
     values: NDArray[np.float64], overlap: int, confidence: float
 ) -> NDArray[np.float64]:
     """Return half the interval's width, along the last axis."""
-    from scipy.stats import t as student
-
     n = values.shape[-1]
-    n_cosines = max(2, int(min(n / (1.5 * overlap), 0.41 * n ** (2 / 3))))
+    n_cosines = _n_cosines(n, overlap)
     time = np.pi * (np.arange(n) + 0.5) / n
     cosines = np.cos(np.arange(1, n_cosines + 1)[:, None] * time)
     # The cosines ignore the mean, but a large mean would add rounding error to the
@@ -218,5 +306,16 @@ def _half_width(
     size = np.abs(centred).max(axis=-1, keepdims=True)  # squares might overflow
     sums = (centred / np.where(size > 0, size, 1)) @ cosines.T
     variance = 2 / n * np.mean(sums**2, axis=-1)
-    quantile = student.ppf((1 + confidence) / 2, n_cosines)
+    quantile = _quantile(n, overlap, confidence)
     return np.asarray(quantile * np.sqrt(variance / n) * size[..., 0])
+
+
+def _n_cosines(n: int, overlap: int) -> int:
+    return max(2, int(min(n / (1.5 * overlap), 0.41 * n ** (2 / 3))))
+
+
+def _quantile(n: int, overlap: int, confidence: float) -> float:
+    """Return the quantile of Student's t for the interval of `n` eras."""
+    from scipy.stats import t as student
+
+    return float(student.ppf((1 + confidence) / 2, _n_cosines(n, overlap)))

@@ -139,7 +139,7 @@ class TestResult:
         names = {path.name for path in folder.iterdir()}
         parquet = {"predictions.parquet", "scores.parquet", "summary.parquet"}
         others = {"cumulative.png", "folds", "resolved.toml", "panel", "panel.truth"}
-        assert names == parquet | others
+        assert names == parquet | others | {"differences.png"}
         assert len(list((folder / "folds").glob("*.fold"))) == 8
         assert (folder / "cumulative.png").read_bytes().startswith(b"\x89PNG")
         again = Experiment.from_file(folder / "resolved.toml")
@@ -212,9 +212,9 @@ class TestResult:
         assert " eras " in head
         assert "FNC eras" not in head
         summary = done.summary.assign(fnc_n_eras=[20, 20, 19, 20])
-        told = str(dataclasses.replace(done, summary=summary)).splitlines()
-        assert " FNC FNC eras " in told[1]
-        assert "exposure eras" not in told[1]
+        told = str(dataclasses.replace(done, summary=summary))
+        assert " FNC FNC eras " in told
+        assert "exposure eras" not in told
         assert repr(done) == (
             f"ExperimentResult(4 arms, 20 eras, folder='{done.experiment.folder}')"
         )
@@ -410,7 +410,7 @@ class TestGoingOn:
             r"  model\.params\.n_estimators: 8 then, 9 now\n"
             r"Choose another output folder \(output=, or --output .*delete from this "
             r"one: folds, predictions\.parquet, scores\.parquet, summary\.parquet, "
-            r"cumulative\.png\. The panel can stay\."
+            r"cumulative\.png, differences\.png\. The panel can stay\."
         )
         with pytest.raises(ExperimentError, match=message):
             run(tmp_path, EXPERIMENT.replace("n_estimators = 8", "n_estimators = 9"))
@@ -470,7 +470,7 @@ class TestGoingOn:
         told = (
             r"another experiment:\n  latents\.turned\.n_components: 2 then, 1 now\n"
             r"Choose .* from this one: folds/\*\.turned\.fold, predictions\.parquet, "
-            r".*cumulative\.png\. Fits of other arms, and the panel, can stay\."
+            r".*differences\.png\. Fits of other arms, and the panel, can stay\."
         )
         other = EXPERIMENT.replace("n_components = 2", "n_components = 1")
         with pytest.raises(ExperimentError, match=told):
@@ -648,7 +648,7 @@ class TestSettings:
         )
         table = str(result)[str(result).index("\nArm less") :]
         assert table.count(" too few eras too few eras    4\n") == 3
-        assert str(result).endswith(f"\n\n{note}")
+        assert f"\n\n{note}\n\n+ fa: these 4 eras cannot tell" in str(result)
         expected = result.scores.sub(result.scores["originals"], axis=0).mean()[1:]
         np.testing.assert_allclose(result.differences["mean_difference"], expected)
         assert result.differences[["low", "high"]].isna().to_numpy().all()
@@ -656,7 +656,7 @@ class TestSettings:
     def test_without_matplotlib_the_rest_is_written(self, tmp_path, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
         result = run(tmp_path)
-        told = "\n\nNo figure: cumulative.png needs matplotlib"
+        told = "\n\nNo figures: cumulative.png needs matplotlib"
         assert told in str(result)
         assert not (tmp_path / "out" / "cumulative.png").exists()
         assert (tmp_path / "out" / "summary.parquet").exists()

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from numerai_features.metrics import mean_interval, paired_differences
+from numerai_features.metrics import eras_needed, mean_interval, paired_differences
 from numerai_features.metrics._interval import _half_width
 
 NOISES = {"normal": stats.norm(), "t3": stats.t(3)}
@@ -211,3 +211,66 @@ def test_paired_differences_need_a_baseline_and_an_arm(columns):
         ValueError, match="baseline must be one of at least two columns"
     ):
         paired_differences(scores, "base", 2)
+
+
+def half_width(n, series, overlap, confidence):
+    """Return the half-width of `n` eras with the long-run variance of a series."""
+
+    def quantile(n):
+        freedom = max(2, int(min(n / (1.5 * overlap), 0.41 * n ** (2 / 3))))
+        return stats.t(freedom).ppf((1 + confidence) / 2)
+
+    interval = mean_interval(series, overlap=overlap, confidence=confidence)
+    half, given = (interval.high - interval.low) / 2, len(series)
+    return half * np.sqrt(given / n) * quantile(n) / quantile(given)
+
+
+@pytest.mark.parametrize("overlap", [1, 8, 16])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_eras_needed_is_where_the_interval_is_narrow_enough(overlap, confidence):
+    series = np.random.default_rng(1).normal(size=90)
+    given = {"overlap": overlap, "confidence": confidence}
+    for difference in (0.3, 0.1, 0.02):
+        needed = eras_needed(series, difference, **given)
+        few = next(
+            n for n in range(4 * overlap, 10**6)
+            if half_width(n, series, overlap, confidence) <= difference
+        )  # fmt: skip
+        assert needed == few
+    # the half-width of these very eras needs these eras
+    interval = mean_interval(series, **given)
+    half = (interval.high - interval.low) / 2
+    assert eras_needed(series, half * (1 + 1e-9), **given) <= 90
+    assert eras_needed(series, half * (1 - 1e-9), **given) > 90
+
+
+def test_so_many_eras_do_tell():
+    """Intervals of as many eras have the wanted half-width, up to the estimates."""
+    needed = eras_needed(overlapping_sums("normal", 1, 4000, 4)[0], 0.5, overlap=4)
+    series = overlapping_sums("normal", 300, int(needed), 4, seed=1)
+    assert _half_width(series, 4, 0.95).mean() == pytest.approx(0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("scale", [1e-290, 1e-30, 1e30, 1e290])
+def test_eras_needed_at_any_scale(scale):
+    series = np.random.default_rng(0).normal(size=100)
+    if scale > 1e15:  # wider differences are no arguments
+        assert eras_needed(scale * series, 1e14, overlap=5) == np.inf
+    else:
+        expected = eras_needed(series, 0.1, overlap=5)
+        found = eras_needed(scale * series, scale * 0.1, overlap=5)
+        assert found == pytest.approx(expected, abs=1)
+
+
+def test_eras_needed_without_spread_or_interval():
+    assert eras_needed(np.full(40, 0.1), 0.0005, overlap=5) == 20
+    assert np.isnan(eras_needed(np.arange(19.0), 0.0005, overlap=5))
+    every_fourth = pd.Series(np.random.default_rng(0).normal(size=60), range(1, 241, 4))
+    expected = eras_needed(every_fourth.to_numpy(), 0.1, overlap=4)
+    assert eras_needed(every_fourth, 0.1, overlap=16) == expected
+
+
+@pytest.mark.parametrize("difference", [0, -0.1, np.nan, np.inf, None, "0.1"])
+def test_eras_needed_needs_a_difference(difference):
+    with pytest.raises(ValueError, match="'difference' parameter of eras_needed"):
+        eras_needed(np.ones(40), difference, overlap=2)

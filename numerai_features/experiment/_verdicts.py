@@ -1,0 +1,108 @@
+"""What the scores of an experiment say about each arm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from numerai_features.experiment._arms import ORIGINALS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from numerai_features.experiment._result import ExperimentResult
+
+DIFFERENCE = 0.0005
+"""The difference in mean CORR for which the eras that it needs are told."""
+
+BETTER, WORSE, UNKNOWN, TOO_FEW = "better", "worse", "cannot tell", "too few eras"
+
+
+def verdicts(differences: pd.DataFrame) -> dict[str, str]:
+    """Return the verdict on each arm: better or worse if its interval excludes 0."""
+    return {str(arm): _verdict(row) for arm, row in differences.iterrows()}
+
+
+def sentences(result: ExperimentResult, overlap: int) -> list[str]:
+    """Return one sentence for each arm except the originals.
+
+    Parameters
+    ----------
+    result : ExperimentResult
+    overlap : int
+        Number of eras that a target spans, as for the intervals.
+    """
+    from numerai_features.metrics import eras_needed
+
+    scores, table = result.scores, result.differences
+    told = []
+    for arm, verdict in verdicts(table).items():
+        row = table.loc[arm]
+        if verdict in (BETTER, WORSE):
+            text = (
+                f"{verdict} than {ORIGINALS} by {abs(row['mean_difference']):.4f} "
+                f"(95 % interval {row['low']:.4f} to {row['high']:.4f}, "
+                f"{row['n_eras']:,.0f} eras)"
+            )
+        elif verdict == TOO_FEW:
+            text = (
+                f"these {row['n_eras']:,.0f} eras cannot tell (an interval needs "
+                f"{row['n_needed']:,.0f})"
+            )
+        else:
+            less = (scores[arm] - scores[ORIGINALS]).dropna()
+            needed = eras_needed(less, DIFFERENCE, overlap=overlap)
+            text = f"these {len(less):,} eras cannot tell ({_needs(needed, row)})"
+        told.append(f"{arm}: {text}.")
+    return told
+
+
+def with_deflated_sharpe(result: ExperimentResult, overlap: int) -> ExperimentResult:
+    """Return the result with the deflated Sharpe ratio in its summary.
+
+    The trials are the arms. It is NaN where it cannot be computed.
+
+    Parameters
+    ----------
+    result : ExperimentResult
+    overlap : int
+        Number of eras that a target spans.
+    """
+    from numerai_features.metrics import deflated_sharpe_ratio
+
+    summary = result.summary.copy()
+    n_trials = len(summary)
+    varying = summary.index[summary["sharpe"].notna()]
+    deflated = summary["sharpe"] * float("nan")
+    if len(varying) > 1 or n_trials == 1 == len(varying):
+        found = deflated_sharpe_ratio(
+            result.scores[varying], overlap=overlap, n_trials=n_trials
+        )
+        deflated.update(found)
+    place = summary.columns.get_loc("sharpe") + 1
+    summary.insert(place, "deflated_sharpe", deflated)
+    return replace(result, summary=summary)
+
+
+def _verdict(row: Any) -> str:
+    if row["n_eras"] < row["n_needed"]:
+        return TOO_FEW
+    if row["low"] > 0:
+        return BETTER
+    return WORSE if row["high"] < 0 else UNKNOWN
+
+
+def _needs(needed: float, row: Any) -> str:
+    """Return how many eras a difference needs, or how large one would show already."""
+    size = f"{DIFFERENCE:g}".removeprefix("0")
+    if needed <= row["n_eras"]:
+        half = (row["high"] - row["low"]) / 2
+        return (
+            f"but a difference of {size} would show: half-width of the 95 % interval "
+            f"{half:.4f}"
+        )
+    about = float(f"{needed:.2g}")
+    return (
+        f"needs about {about:,.0f} for {size}: half-width of the 95 % interval at this "
+        "run's spread"
+    )
