@@ -35,7 +35,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the demo's panel")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmark"))
     args = parser.parse_args()
-    demo = files("numerai_features.experiment").joinpath("_demo.toml").read_text()
+    demo = files("numerai_features.experiment").joinpath("demo.toml").read_text()
     demo = demo.replace("seed = 0", f"seed = {args.seed}")
     assert tomllib.loads(demo)["seed"] == args.seed
     assert tomllib.loads(demo)["data"]["synthetic"]["structure"] == "linear"

@@ -2,10 +2,12 @@
 
     python benchmarks/run_stages.py [--eras 80] [--rows 600] [--features 2376]
 
-Parquet files of Numerai's form (int8 features, 37 targets with gaps) go into a
-temporary folder; the command runs on them in a fresh process. For each stage that its
-output names the seconds; the longest silence between two changes of what it shows; and
-the peaks, summed over its processes, of anonymous (RssAnon) and resident memory.
+Parquet files of Numerai's form (int8 features, 37 targets with gaps) and a benchmark go
+into a temporary folder. Arms: originals, FA, DAE, UMAP of the 300 most important
+features, PCA, random columns. The command runs on them in a fresh process. For each
+stage that its output names the seconds; the longest silence between two changes of what
+it shows; and the peaks, summed over its processes, of anonymous (RssAnon) and resident
+memory.
 """
 
 import argparse
@@ -31,16 +33,23 @@ N_TARGETS = 37
 EXPERIMENT = """
 [data]
 files = ["train.parquet", "validation.parquet"]
+benchmark = "benchmark.parquet"
 [targets]
-main = "target_alpha_20"
+main = "target_alpha_60"
 [cv]
-n_splits = {n_splits}
+test_eras = {test_eras}
+first_test_era = {first_test_era}
 [latents.fa]
 embedder = "FactorAnalysisEmbedder"
 n_components = {n_components}
 [latents.dae]
 embedder = "DAEEmbedder"
 n_components = {n_components}
+max_epochs = {max_epochs}
+[latents.umap]
+embedder = "UMAPEmbedder"
+n_components = 4
+select = {{ n = {n_selected} }}
 max_epochs = {max_epochs}
 [model]
 device = "cpu"
@@ -65,6 +74,9 @@ def write_files(folder, n_eras, n_rows, n_features):
     cut = int(np.searchsorted(panel.eras, n_eras // 2 + 1))
     pq.write_table(table.slice(0, cut), folder / "train.parquet")
     pq.write_table(table.slice(cut), folder / "validation.parquet")
+    noise = rng.normal(scale=0.3, size=panel.n_rows)
+    benchmark = pa.table({"id": panel.ids, "benchmark": first + noise})
+    pq.write_table(benchmark.slice(cut // 2), folder / "benchmark.parquet")
     sets = {"all": panel.feature_names}
     content = {"feature_sets": sets, "targets": list(targets)}
     (folder / "features.json").write_text(json.dumps(content))
@@ -119,7 +131,9 @@ def main():
         folder = Path(name)
         write_files(folder, arguments.eras, arguments.rows, arguments.features)
         text = EXPERIMENT.format(
-            n_splits=4,
+            test_eras=arguments.eras // 4,
+            first_test_era=arguments.eras // 2 + 1,
+            n_selected=min(300, arguments.features),
             n_components=min(30, arguments.features // 4),
             n_estimators=arguments.trees,
             max_epochs=arguments.epochs,

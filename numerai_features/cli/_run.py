@@ -8,9 +8,10 @@ import time
 from importlib.resources import as_file, files
 
 from numerai_features.experiment import Experiment
-from numerai_features.experiment._schema import EXPERIMENT, describe
+from numerai_features.experiment._schema import describe
+from numerai_features.experiment._tables import ARM, EXPERIMENT, LATENTS_OPTIONS
 
-_DEMO = files("numerai_features.experiment").joinpath("_demo.toml")
+_DEMO = files("numerai_features.experiment").joinpath("demo.toml")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "on originals plus random columns, over the same folds of eras. Finished fits "
         "are kept: after Ctrl-C, the same command resumes."
     )
-    parser.epilog = f"Contents of an experiment file:\n\n{describe(EXPERIMENT)}"
+    parser.epilog = "\n".join(
+        [
+            "Contents of an experiment file:\n",
+            describe(EXPERIMENT),
+            describe(LATENTS_OPTIONS, ("latents", "NAME")),
+            describe(ARM, ("arms", "NAME")),
+        ]
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("experiment", help="the experiment file (TOML)")
     parser.add_argument(

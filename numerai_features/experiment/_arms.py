@@ -1,172 +1,240 @@
-"""The arms of an experiment: their names, checks and estimators.
-
-``[latents.NAME]`` and ``[models.NAME]`` hold the name of a class and its parameters.
-Reading an experiment fills in all missing parameters. So the stored arm has everything
-that its results depend on, even if a later version changes defaults.
-"""
+"""The arms of an experiment: recipes that name its parts."""
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
-from numerai_features.experiment._schema import KeyPath, Problems, got, unknown
-from numerai_features.experiment._trust import untrusted_parameters
+from numerai_features.experiment._columns import Columns
+from numerai_features.experiment._parts import (
+    MADE,
+    PCA,
+    RANDOM,
+    name_problem,
+    parts_of,
+)
+from numerai_features.experiment._schema import (
+    KeyPath,
+    Problems,
+    got,
+    unknown,
+    validate,
+)
+from numerai_features.experiment._tables import ARM
 
 ORIGINALS = "originals"
-RANDOM = "random"
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
-# The tables of the arms, and the key that names an arm's class.
-_CLASS_KEYS = {"latents": "embedder", "models": "model"}
-
-Arm = dict[str, Any]
+Recipe = dict[str, Any]
 
 
-def embedders_of(tables: dict[str, Any]) -> dict[str, Arm]:
-    """Return the arms that add latents to the originals, by name."""
-    latents = tables["latents"]
-    return {name: arm for name, arm in latents.items() if isinstance(arm, dict)}
+def recipes_of(tables: dict[str, Any]) -> dict[str, Recipe]:
+    """Return the recipes of all arms by name, in the order of results.
 
-
-def models_of(tables: dict[str, Any]) -> dict[str, Arm]:
-    """Return the arms that are complete models, by name."""
-    return dict(tables["models"])
+    Without ``[arms]`` they are: the originals; one arm for each ``[latents.NAME]``;
+    PCA and random columns; and one arm for each ``[models.NAME]``.
+    """
+    given = tables.get("arms")
+    if given:
+        return dict(given)
+    embedders, latents = parts_of(tables, "latents"), tables["latents"]
+    recipes = {ORIGINALS: _recipe()}
+    recipes |= {name: _recipe(latents=[name]) for name in embedders}
+    for name, key in ((PCA, "pca"), (RANDOM, "random_columns")):
+        if embedders and latents[key]:
+            recipes[name] = _recipe(latents=[name])
+    models = parts_of(tables, "models")
+    return recipes | {name: _recipe(model=name) for name in models}
 
 
 def labels_of(tables: dict[str, Any]) -> dict[str, str]:
     """Return the names of all arms, mapped to their labels in results."""
-    embedders = embedders_of(tables)
-    labels = {ORIGINALS: ORIGINALS} | {name: f"+ {name}" for name in embedders}
-    if embedders and tables["latents"]["random_columns"]:
-        labels[RANDOM] = f"+ {RANDOM}"
-    return labels | {name: name for name in models_of(tables)}
+    recipes = recipes_of(tables)
+    if tables.get("arms"):
+        return {name: name for name in recipes}
+    return {n: f"+ {n}" if recipe["latents"] else n for n, recipe in recipes.items()}
 
 
-def make_estimator(arm: Arm) -> Any:
-    """Return the unfitted embedder, or the model, of an arm."""
-    from numerai_features import embedders
-
-    parameters = dict(arm)
-    [chosen] = [parameters.pop(key) for key in _CLASS_KEYS.values() if key in arm]
-    return getattr(embedders, chosen)(**parameters)
+def made_of(recipe: Recipe) -> list[str]:
+    """Return the latents of an arm whose number depends on other arms' latents."""
+    return [name for name in recipe["latents"] if name in MADE]
 
 
-def check_devices(tables: dict[str, Any]) -> None:
-    """Raise if an arm's network needs a device that this machine does not have."""
-    for arm in (embedders_of(tables) | models_of(tables)).values():
-        estimator = make_estimator(arm)
-        if hasattr(estimator, "_check_device"):
-            estimator._check_device()
+def reads_benchmark(recipe: Recipe) -> bool:
+    """Whether the predictions of an arm depend on the benchmark's."""
+    neutralize = recipe.get("neutralize") or {}
+    return (
+        recipe["residual_to"] is not None
+        or recipe["benchmark_feature"]
+        or neutralize.get("to") == "benchmark"
+    )
 
 
 def resolve_arms(
-    tables: dict[str, Any],
-    problems: Problems,
-    *,
-    n_features: int | None,
-    trusted: bool,
+    tables: dict[str, Any], problems: Problems, columns: Columns | None
 ) -> None:
-    """Check all arms, and fill in all parameters of their classes.
+    """Check ``[arms]``, and fill in all keys.
 
     Parameters
     ----------
     tables : dict
-        The tables of an experiment, checked by `validate`; arms are replaced.
+        The tables of an experiment, whose parts are resolved; arms are replaced.
     problems : list of (path, message)
         New problems are appended.
-    n_features : int or None
-        Number of features; None if it is unknown.
-    trusted : bool
-        Whether arms may write files to paths of their choice.
+    columns : Columns or None
+        The features and targets of the data; None if they are unknown.
     """
-    for table, key in _CLASS_KEYS.items():
-        taken = tables["latents"] if table == "models" else ()
-        for name, arm in tables[table].items():
-            if not isinstance(arm, dict):
-                continue  # an option of the table, not an arm
-            if message := _name_problem(name, taken):
+    for name, given in tables["arms"].items():
+        path = ("arms", name)
+        if message := name_problem(name, ()):
+            problems.append((path, message))
+        n_before = len(problems)
+        recipe = deepcopy(validate(ARM, given, problems, path))
+        tables["arms"][name] = recipe
+        for key in ("augment", "target"):
+            if isinstance(recipe[key], str):
+                recipe[key] = [recipe[key]]
+        if len(problems) == n_before:
+            own = _blend_problems if recipe["blend"] is not None else _problems
+            problems += [((*path, *key), m) for key, m in own(name, tables, columns)]
+    if not tables["arms"]:
+        _check_names(tables, problems)
+        return
+    circle = _find_circle(tables["arms"])
+    if circle:
+        told = " -> ".join(circle)
+        message = f"is a blend of itself: {told}. A blend needs other arms."
+        problems.append((("arms", circle[0], "blend"), message))
+
+
+def _recipe(**keys: Any) -> Recipe:
+    return deepcopy(validate(ARM, keys, []))
+
+
+def _check_names(tables: dict[str, Any], problems: Problems) -> None:
+    """Check the names of the parts that are arms themselves."""
+    for table in ("latents", "models"):
+        for name in parts_of(tables, table):
+            taken = [ORIGINALS, *MADE]
+            if table == "models":
+                taken += parts_of(tables, "latents")
+            if name in taken and not (table == "latents" and name in MADE):
+                message = f"an arm has the name {got(name)} already; choose another."
                 problems.append(((table, name), message))
-            path = (table, name)
-            for parameter, message in () if trusted else untrusted_parameters(arm):
-                problems.append(((*path, parameter), message))
-            n_before = len(problems)
-            arm = _resolve_arm(arm, key, tables["seed"], problems, path)
-            tables[table][name] = arm
-            if len(problems) == n_before and n_features is not None:
-                problems.extend(_misfits(arm, n_features, path))
 
 
-def _name_problem(name: str, taken: Any) -> str | None:
-    if not _NAME.fullmatch(name) or name in (ORIGINALS, RANDOM):
-        return (
-            'an arm\'s name must be made of letters, digits, "-" and "_", and not be '
-            f'"{ORIGINALS}" or "{RANDOM}".'
+def _problems(
+    arm: str, tables: dict[str, Any], columns: Columns | None
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the problems of an arm that is fitted."""
+    recipe = tables["arms"][arm]
+    yield from _unknown_parts(recipe, tables)
+    targets = [tables["targets"]["main"], *(tables["targets"]["also"] or [])]
+    for target in recipe["target"] or ():
+        if target not in targets:
+            yield ("target",), unknown("target of [targets]", target, targets)
+    if columns is not None:
+        for path, chosen in _sets_of(recipe):
+            found: Problems = []
+            columns.tell(chosen, found, path)
+            yield from found
+    if recipe["proportion"] != 1 and recipe["residual_to"] is None:
+        yield ("proportion",), 'needs residual_to = "benchmark".'
+    if recipe["only_new_rows"] and not recipe["augment"]:
+        yield ("only_new_rows",), "needs augment, which makes new rows."
+    if recipe["benchmark_feature"] and recipe["augment"]:
+        message = "cannot be combined with augment: new rows have no benchmark."
+        yield ("benchmark_feature",), message
+    if reads_benchmark(recipe) and tables["data"]["benchmark"] is None:
+        keys = ("residual_to", "benchmark_feature", "neutralize")
+        key = next(key for key in keys if recipe.get(key))
+        yield (key,), "needs data.benchmark, the files with its predictions."
+    neutralize = recipe.get("neutralize") or {}
+    if neutralize.get("to") == "benchmark" and neutralize["features"] is not None:
+        yield ("neutralize", "features"), 'needs to = "features".'
+
+
+def _unknown_parts(
+    recipe: Recipe, tables: dict[str, Any]
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the names of parts that do not exist."""
+    embedders = parts_of(tables, "latents")
+    known = {
+        "latents": [*embedders, *(MADE if embedders else ())],
+        "augment": parts_of(tables, "augment"),
+        "model": parts_of(tables, "models"),
+        "shrink": embedders,
+    }
+    for key, there in known.items():
+        names = recipe[key] if isinstance(recipe[key], list) else [recipe[key]]
+        for name in filter(None, names):
+            if name not in there:
+                kind = {"model": "models", "shrink": "latents"}.get(key, key)
+                message = f"got {got(name)}; " + unknown(f"[{kind}] table", name, there)
+                yield (key,), message
+    if len(set(recipe["latents"])) < len(recipe["latents"]):
+        yield ("latents",), "names a table twice."
+    arms = [a for a in tables["arms"].values() if isinstance(a, dict)]
+    others = [a.get("latents") or [] for a in arms]
+    if made_of(recipe) and not any(o and not {*o} & {*MADE} for o in others):
+        name = got(made_of(recipe)[0])
+        message = f"{name} has as many columns as the most latents of another arm; "
+        yield ("latents",), message + "there is no other arm with latents of a table."
+    name = recipe["shrink"]
+    if name in embedders and not _tells_familiarity(embedders[name]):
+        yield (
+            ("shrink",),
+            f"got {got(name)}, whose embedder has no score_samples; expected the "
+            "latents of an autoencoder, such as DAEEmbedder.",
         )
-    if name in taken:
-        return f"there is a [latents.{name}] already; choose another name."
-    return None
 
 
-def _resolve_arm(
-    arm: Arm, key: str, seed: int, problems: Problems, path: KeyPath
-) -> Arm:
-    """Return an arm with all parameters of its class; unchanged if it has no class."""
+def _tells_familiarity(part: dict[str, Any]) -> bool:
     from numerai_features import embedders
 
-    chosen, verb = arm.get(key), "predict" if key == "model" else "transform"
-    allowed = [n for n in embedders.__all__ if hasattr(getattr(embedders, n), verb)]
-    if not isinstance(chosen, str) or chosen not in allowed:
-        if chosen is None:
-            message = f"is required. Allowed: {', '.join(allowed)}."
-        else:
-            message = f"got {got(chosen)}; " + unknown(key, str(chosen), allowed)
-        problems.append(((*path, key), message))
-        return arm
-    cls = getattr(embedders, chosen)
-    signature = inspect.signature(cls).parameters
-    defaults = {name: parameter.default for name, parameter in signature.items()}
-    given = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in arm.items()
-        if name != key
-    }
-    if "random_state" in defaults:
-        defaults["random_state"] = seed
-    for name, message in _parameter_problems(cls, given, defaults):
-        problems.append(((*path, name), message))
-    # TOML has no None. It is not needed: a parameter that is None here has the default
-    # None.
-    filled = {k: v for k, v in (defaults | given).items() if v is not None}
-    return {key: chosen, **filled}
+    return hasattr(getattr(embedders, part.get("embedder", ""), None), "score_samples")
 
 
-def _misfits(arm: Arm, n_features: int, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Yield problems of an arm's parameters with each other and with `n_features`."""
-    try:
-        make_estimator(arm)._check_parameters(n_features, 1)
-    except ValueError as error:
-        message = str(error)
-        named = [name for name in arm if message.startswith((f"{name}=", f"{name} "))]
-        yield (*path, *named), message
+def _sets_of(recipe: Recipe) -> Iterator[tuple[KeyPath, Any]]:
+    if recipe["features"] is not None:
+        yield ("features",), recipe["features"]
+    chosen = (recipe.get("neutralize") or {}).get("features")
+    if chosen is not None:
+        yield ("neutralize", "features"), chosen
 
 
-def _parameter_problems(
-    cls: type, given: dict[str, Any], defaults: dict[str, Any]
-) -> Iterator[tuple[str, str]]:
-    """Yield the problems of an estimator's parameters, each checked alone."""
-    for name, value in given.items():
-        if name not in defaults:
-            yield name, unknown(f"parameter of {cls.__name__}", name, defaults)
-            continue
-        default = defaults[name]
-        if value is None and default is not None:
-            message = "got None, which a TOML file cannot hold; leave it out for "
-            yield name, f"{message}the default, {got(default)}."
-            continue
-        try:
-            cls(**{name: value})._validate_params()
-        except ValueError as error:
-            yield name, str(error)
+def _blend_problems(
+    arm: str, tables: dict[str, Any], _: Columns | None
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the problems of an arm that blends others."""
+    recipe, arms = tables["arms"][arm], tables["arms"]
+    more = [key for key, value in recipe.items() if value != _recipe().get(key)]
+    more.remove("blend")
+    if more:
+        message = "is not allowed beside blend, whose arms have their own."
+        yield (more[0],), message
+    weights = recipe["blend"]
+    for name, weight in weights.items():
+        if name not in arms:
+            yield ("blend", name), unknown("arm", name, arms)
+        if type(weight) not in (int, float) or not abs(weight) < float("inf"):
+            yield ("blend", name), f"got {got(weight)}; expected a finite number."
+            return
+    if not sum(weights.values()) > 0:
+        total = f"{sum(weights.values()):g}"
+        yield ("blend",), f"weights sum to {total}; expected a sum above 0."
+
+
+def _find_circle(arms: dict[str, Any]) -> list[str]:
+    """Return the names of a circle of blends, the first one twice; else nothing."""
+
+    def follow(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        blend = (arms.get(name) or {}).get("blend")
+        for other in blend if isinstance(blend, dict) else ():
+            if circle := follow(other, [*way, name]):
+                return circle
+        return []
+
+    return next(filter(None, (follow(name, []) for name in arms)), [])

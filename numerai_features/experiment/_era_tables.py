@@ -35,7 +35,8 @@ class EraTables:
     Parameters
     ----------
     target : ndarray of shape (n_rows,)
-    predictions : DataFrame of shape (n_rows, n_arms)
+    predictions : DataFrame of shape (n_rows, n_arms * n_seeds)
+        A column for each arm and seed, with these as column names, arm first.
     eras : ndarray of shape (n_rows,)
         Era numbers.
     tell : callable
@@ -44,7 +45,9 @@ class EraTables:
     Attributes
     ----------
     by_metric : dict of str to DataFrame
-        ``"corr"``, and what was added.
+        ``"corr"``, and what was added; each the mean over seeds.
+    corr_by_seed : DataFrame
+        CORR of each arm and seed (columns) in each era.
     notes : list of str
         Why a metric could not be added.
     """
@@ -57,7 +60,8 @@ class EraTables:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.by_metric["corr"] = self._scores("corr")
+        self.corr_by_seed = self._each("corr")
+        self.by_metric["corr"] = over_seeds(self.corr_by_seed)
 
     def add_features(self, features: NDArray[np.int8], metrics: Sequence[str]) -> None:
         """Add the metrics that need features."""
@@ -80,11 +84,16 @@ class EraTables:
                 self.notes.append(f"No {_TOLD[metric]}: {error}")
 
     def _scores(self, metric: str, **beside: Any) -> pd.DataFrame:
+        return over_seeds(self._each(metric, **beside))
+
+    def _each(self, metric: str, **beside: Any) -> pd.DataFrame:
         self.tell(f"judging: {_TOLD[metric]}")
-        scores = era_scores(
-            self.target, self.predictions, self.eras, metric=metric, **beside
+        columns = self.predictions.columns
+        plain = self.predictions.set_axis(
+            [f"{arm} {seed}" for arm, seed in columns], axis=1
         )
-        return cast("pd.DataFrame", scores)
+        scores: Any = era_scores(self.target, plain, self.eras, metric=metric, **beside)
+        return cast("pd.DataFrame", scores.set_axis(columns, axis="columns"))
 
     def summary(
         self, weights: Sequence[float], first: int | None = None, last: Any = None
@@ -149,6 +158,34 @@ class EraTables:
         if "payout_with" in table:
             table = table.fillna({"payout_with": ""})
         return table, notes
+
+
+def over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over seeds of each arm's scores (columns: arm and seed).
+
+    It is NaN where a seed has no score.
+    """
+    arms = scores.columns.get_level_values(0).unique()
+    means = [scores[arm].mean(axis="columns", skipna=False) for arm in arms]
+    return pd.concat(means, axis="columns", keys=list(arms))
+
+
+def seed_error(scores: pd.DataFrame) -> pd.Series[float]:
+    """Return the standard error over seeds of each arm's mean, less the first arm's.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A column for each arm and seed.
+
+    Returns
+    -------
+    Series
+        By arm; NaN if there is one seed.
+    """
+    means = scores.mean().unstack(level=0)[scores.columns.get_level_values(0).unique()]
+    less = means.sub(means.iloc[:, 0], axis="index")
+    return less.std(ddof=1) / np.sqrt(len(less))
 
 
 def no_periods() -> pd.DataFrame:

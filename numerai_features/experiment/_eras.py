@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from numerai_features.experiment._arms import (
-    embedders_of,
-    make_estimator,
-    models_of,
-)
-from numerai_features.experiment._schema import WINDOW
+from numerai_features.experiment._columns import targets_of
+from numerai_features.experiment._parts import CLASS_KEYS, make_part, parts_of
+from numerai_features.experiment._tables import WINDOW
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,16 +42,18 @@ def check_folds(tables: dict[str, Any]) -> NDArray[np.int32]:
     from numerai_features._eras import encode_eras
     from numerai_features._rows import Rows
 
+    names = targets_of(tables)  # the longest one sets the purge of networks
     eras, target = _eras_of(tables)
     folds = _folds(tables["cv"], eras, target)
     rows = Rows(
         np.zeros((len(eras), 1), np.int8),
-        target[:, None].astype(np.float64),
+        np.tile(target[:, None].astype(np.float64), len(names)),
         encode_eras(eras),
-        target_names=[tables["targets"]["main"]],
+        target_names=names,
     )
-    for name, arm in (embedders_of(tables) | models_of(tables)).items():
-        estimator = make_estimator(arm)
+    parts = [(n, p) for t in CLASS_KEYS for n, p in parts_of(tables, t).items()]
+    for name, part in parts:
+        estimator = make_part(part, tables)
         if not hasattr(estimator, "_check_divisions"):
             continue
         for fold in folds:

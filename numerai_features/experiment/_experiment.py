@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numerai_features.experiment._arms import labels_of
+from numerai_features.experiment._arms import labels_of, recipes_of
 from numerai_features.experiment._file import (
     ExperimentError,
     as_path,
@@ -29,10 +29,12 @@ _UNNAMED = "experiment"
 
 @dataclass(frozen=True, repr=False)
 class Experiment:
-    """A comparison of arms, each with the same folds, model and seeds.
+    """A comparison of arms, each with the same folds and seeds.
 
-    The arms are: the original features; the originals plus the latents of one embedder,
-    for each embedder; the originals plus random columns; and complete models. Create an
+    An arm is a recipe, ``[arms.NAME]``, of embedders, augmenters, a model, targets and
+    more. Without recipes, the arms are: the original features; the originals plus the
+    latents of one embedder, for each embedder; the originals plus principal components;
+    the originals plus random columns; and the models of ``[models]``. Create an
     experiment with `from_file` or `from_dict`; both check all settings and report all
     problems at once.
 
@@ -60,9 +62,9 @@ class Experiment:
     ...     "latents": {"fa": {"embedder": "FactorAnalysisEmbedder"}},
     ... })
     >>> experiment
-    Experiment('experiment': 3 arms, walk-forward, target_alpha_20)
+    Experiment('experiment': 4 arms, walk-forward, target_alpha_20)
     >>> experiment.arms
-    {'originals': 'originals', 'fa': '+ fa', 'random': '+ random'}
+    {'originals': 'originals', 'fa': '+ fa', 'pca': '+ pca', 'random': '+ random'}
     >>> experiment["cv"]["purge"]
     8
     """
@@ -190,6 +192,16 @@ class Experiment:
     def arms(self) -> dict[str, str]:
         """Names of all arms, mapped to their labels in results."""
         return labels_of(self.tables)
+
+    @property
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """What each arm is made of: its name, mapped to the keys of ``[arms.NAME]``."""
+        return recipes_of(self.tables)
+
+    @property
+    def base(self) -> str:
+        """Label of the first arm, from which differences are taken."""
+        return next(iter(self.arms.values()))
 
     def to_toml(self) -> str:
         """Return the text of a file that resolves to the same experiment."""

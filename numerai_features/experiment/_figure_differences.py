@@ -1,11 +1,10 @@
-"""A plot of each arm's mean difference from the originals, with its interval."""
+"""A plot of each arm's mean difference from the first, with its interval."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numerai_features.experiment._arms import ORIGINALS
 from numerai_features.experiment._figure_parts import (
     MOST_LETTERS,
     TEXT,
@@ -27,7 +26,7 @@ _OTHER = "#777777"
 
 
 def draw_differences(result: ExperimentResult, file: Path) -> None:
-    """Draw each arm's mean difference from the originals into a PNG.
+    """Draw each arm's mean difference from the first into a PNG.
 
     Each arm is a point with its 95 % interval, in the order of the table, and the words
     to the right say what the interval shows. If there are too few eras for an interval,
@@ -36,7 +35,7 @@ def draw_differences(result: ExperimentResult, file: Path) -> None:
     Parameters
     ----------
     result : ExperimentResult
-        The result to draw; at least one arm beside the originals.
+        The result to draw; at least two arms.
     file : pathlib.Path
         The PNG file to write.
 
@@ -86,7 +85,8 @@ def differences_figure(result: ExperimentResult) -> Any:
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel(f"mean CORR less {ORIGINALS}, with 95 % interval")
-    shown = f"Mean CORR of each arm less that of {ORIGINALS}"
+    base = result.experiment.base
+    axes.set_xlabel(f"mean CORR less {base}, with 95 % interval")
+    shown = f"Mean CORR of each arm less that of {base}"
     axes.set_title(headline(result, shown, n_eras), loc="left", fontsize=10)
     return figure

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from numerai_features.experiment._arms import resolve_arms
+from numerai_features.experiment._parts import resolve_parts
 from numerai_features.experiment._resolve import check_tables, resolve_tables
-from numerai_features.experiment._schema import EXPERIMENT, Problems, validate
+from numerai_features.experiment._schema import Problems, validate
+from numerai_features.experiment._tables import EXPERIMENT
 from numerai_features.experiment._toml import find_lines, line_of, syntax_error
 
 _TOO_DEEP = "lists or tables are nested too deeply."
@@ -132,8 +134,9 @@ def check_and_resolve(
     """
     problems: Problems = []
     tables = deepcopy(validate(EXPERIMENT, given, problems))
-    n_features = check_tables(tables, base, problems, trusted=trusted)
-    resolve_arms(tables, problems, n_features=n_features, trusted=trusted)
+    columns = check_tables(tables, base, problems, trusted=trusted)
+    resolve_parts(tables, problems, columns=columns, trusted=trusted)
+    resolve_arms(tables, problems, columns)
     if problems:
         raise ExperimentError(_message(told_as, problems, text))
     resolve_tables(tables, name, base, output)

@@ -1,45 +1,50 @@
-"""The fits of an experiment: one for each arm of each fold."""
+"""The fits of an experiment: one for each arm of each fold and seed."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
-from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from sklearn.preprocessing import FunctionTransformer
 
+from numerai_features._eras import encode_eras
 from numerai_features._names import unlike
-from numerai_features.compose import LatentFeatures
-from numerai_features.experiment._arms import (
-    ORIGINALS,
-    RANDOM,
-    embedders_of,
-    make_estimator,
-    models_of,
-)
-from numerai_features.experiment._model import make_model
+from numerai_features._residual import residual_targets
+from numerai_features.compose._era_ranker import rank_rows
+from numerai_features.compose._neutral import neutral_rows
+from numerai_features.experiment._inputs import Block, as_array, as_input, as_table
+from numerai_features.experiment._latents import FoldLatents, places_of
+from numerai_features.experiment._parts import library_of, make_model, make_part
 from numerai_features.experiment._store import ArmResult
-from numerai_features.model_selection._folds import Chosen, Fold
+from numerai_features.model_selection._folds import Fold
 from numerai_features.model_selection._runner import Tell
 from numerai_features.trees import tree_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from numerai_features.datasets import EraPanel
+    from numerai_features.experiment._arms import Recipe
     from numerai_features.experiment._experiment import Experiment
 
-# Makes the seeds of the random columns differ from other seeds of the experiment.
-_RANDOM_COLUMNS = 0x72616E64
-_LIGHTGBM_WITH_ARROW = (4, 7)
+_ERA, _BENCHMARK = "era_number", "benchmark"
+
+
+class _Training(NamedTuple):
+    """The rows that a model is trained on."""
+
+    targets: pd.DataFrame
+    eras: NDArray[Any]
+    n_given: int  # rows of the panel, before the new ones
+    originals: NDArray[Any] | None = None  # only if there are new rows
+    weights: NDArray[np.float64] | None = None
 
 
 class FoldFits:
-    """The fits of one fold, and the original features that its arms share.
+    """The fits of one fold and seed; its arms share originals and latents.
 
     Parameters
     ----------
@@ -49,30 +54,46 @@ class FoldFits:
         Its rows.
     fold : Fold
         The training rows and the test rows.
+    seed : int, default=0
+        The number of the seed; it is added to all seeds.
+    benchmark : ndarray of shape (n_rows,), default=None
+        The benchmark's predictions of the panel's rows, NaN where it has none.
     """
 
-    def __init__(self, experiment: Experiment, panel: EraPanel, fold: Fold) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        panel: EraPanel,
+        fold: Fold,
+        seed: int = 0,
+        benchmark: NDArray[np.float64] | None = None,
+    ) -> None:
         self.experiment = experiment
         self.panel = panel
         self.fold = fold
-        self.y = panel.y(experiment["targets"]["main"])
+        self.seed = seed
+        self.benchmark = benchmark
+        self._latents: dict[str, FoldLatents] = {}
 
     @cached_property
-    def originals(self) -> tuple[pa.Table, pa.Table]:
-        """The original features of training and test rows, one byte per cell."""
-        X, names = self.panel.X, self.panel.feature_names
-        train, test = (X[rows] for rows in (self.fold.train, self.fold.test))
-        return tree_table(train, names), tree_table(test, names)
+    def train_table(self) -> pa.Table:
+        """The original features of the training rows, one byte per cell."""
+        return tree_table(self.panel.X[self.fold.train], self.panel.feature_names)
 
-    def run(self, arm: str, *, n_random: int, tell: Tell) -> ArmResult:
-        """Fit one arm's embedder and model, and predict the test rows.
+    @cached_property
+    def test_table(self) -> pa.Table:
+        """The original features of the test rows, one byte per cell."""
+        return tree_table(self.panel.X[self.fold.test], self.panel.feature_names)
+
+    def run(self, arm: str, *, width: int, tell: Tell) -> ArmResult:
+        """Fit one arm, and predict the test rows.
 
         Parameters
         ----------
         arm : str
             Name of the arm.
-        n_random : int
-            Number of random columns, for the arm ``random``.
+        width : int
+            Number of principal components, or of random columns, if it has any.
         tell : callable
             Called with a description of each step.
 
@@ -80,115 +101,283 @@ class FoldFits:
         -------
         ArmResult
         """
-        own_models = models_of(self.experiment.tables)
-        if arm in own_models:
-            tell("model")
-            return self._run_model(make_estimator(own_models[arm]))
-        tables = self.originals
-        n_latents = 0
+        recipe = self.experiment.recipes[arm]
         start = time.perf_counter()
-        if arm != ORIGINALS:
+        if recipe["latents"] or recipe["shrink"]:
             tell("latents")
-            latents = self._random(n_random) if arm == RANDOM else self._latents(arm)
-            n_latents = latents[0].shape[1]
-            taken = self.panel.feature_names
-            names = unlike(taken, map(str, range(n_latents)), arm, always=True)
-            tables = tuple(map(_beside, tables, latents, (names, names)))
+        latents = [self._latents_of(name, width) for name in recipe["latents"]]
+        n_latents = sum(part.train.shape[1] for part in latents)
         middle = time.perf_counter()
+        if recipe["augment"]:
+            tell("new rows")
+        rows = self._training_rows(recipe)
         tell("model")
-        prediction = self._predict(*tables)
+        prediction = self._predict(recipe, rows, latents)
+        prediction = self._after(recipe, prediction)
         end = time.perf_counter()
-        return ArmResult(prediction, n_latents, middle - start, end - middle)
+        return ArmResult(
+            prediction.astype(np.float32), n_latents, middle - start, end - middle
+        )
 
-    def _named_target(self) -> pd.Series[float]:
-        """Return the training rows' target; its name contains its horizon."""
-        name = self.experiment["targets"]["main"]
-        return pd.Series(self.y[self.fold.train], name=name)
+    def _latents_of(self, name: str, width: int) -> FoldLatents:
+        if name not in self._latents:
+            self._latents[name] = FoldLatents(
+                name, self.experiment, self.panel, self.fold, self.seed, width
+            )
+        return self._latents[name]
 
-    def _run_model(self, model: Any) -> ArmResult:
-        X, train = self.panel.X, self.fold.train
-        start = time.perf_counter()
-        model.fit(X[train], self._named_target(), eras=self.panel.eras[train])
-        prediction = model.predict(X[self.fold.test]).astype(np.float32)
-        return ArmResult(prediction, 0, 0.0, time.perf_counter() - start)
+    def _training_rows(self, recipe: Recipe) -> _Training:
+        """Return the training rows with their targets, and the rows that are added."""
+        import pandas as pd
 
-    def _latents(self, arm: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        embedder = make_estimator(embedders_of(self.experiment.tables)[arm])
-        X, eras = self.panel.X, self.panel.eras
-        train, test = self.fold.train, self.fold.test
-        latents = self._latent_features(embedder)
-        fitted = latents.fit_transform(X[train], self._named_target(), eras=eras[train])
-        return fitted, latents.transform(X[test], eras=eras[test])
+        train, n_given = self.fold.train, len(self.panel.eras[self.fold.train])
+        names = recipe["target"] or [self.experiment["targets"]["main"]]
+        eras = self.panel.eras[train]
+        y: Any = np.column_stack([self.panel.y(name)[train] for name in names])
+        if recipe["residual_to"] is not None:
+            y = residual_targets(
+                y.astype(np.float64),
+                self._benchmark(train),
+                encode_eras(eras),
+                proportion=recipe["proportion"],
+            )
+        targets = pd.DataFrame(y, columns=names)
+        if not recipe["augment"]:
+            return _Training(targets, eras, n_given)
+        rows = self._augmenter(recipe["augment"]).fit_resample(
+            self.panel.X[train],
+            targets if len(names) > 1 else targets[names[0]],
+            eras=eras,
+        )
+        keep = slice(n_given if recipe["only_new_rows"] else 0, None)
+        y = np.asarray(rows.y)[keep].reshape(-1, len(names))
+        weights = None if rows.sample_weight is None else rows.sample_weight[keep]
+        if not len(y):
+            raise ValueError(
+                f"augment = {recipe['augment']} adds no rows, and only_new_rows = true "
+                "leaves none. Use an augmenter that adds rows."
+            )
+        return _Training(
+            pd.DataFrame(y, columns=names),
+            np.asarray(rows.eras)[keep],
+            0 if recipe["only_new_rows"] else n_given,
+            rows.X[keep],
+            weights,
+        )
 
-    def _random(self, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return random columns, binned by the edges of the training rows."""
-        seed, n_rows = self.experiment["seed"], self.panel.n_rows
-        train, test = self.fold.train, self.fold.test
-        latents = self._latent_features(FunctionTransformer())
-        fitted = latents.fit_transform(_random_columns(seed, n_rows, width, train))
-        return fitted, latents.transform(_random_columns(seed, n_rows, width, test))
+    def _augmenter(self, names: list[str]) -> Any:
+        from numerai_features.augmenters import ComposeAugmenters
 
-    def _latent_features(self, embedder: Any) -> Any:
-        chosen = self.experiment["latents"]["quantize"]
-        quantize = None if chosen == "none" else chosen
-        # The originals are not passed through: the arms share one int8 table of them.
-        return LatentFeatures(embedder, passthrough=False, quantize=quantize)
+        tables = self.experiment.tables
+        parts = [
+            make_part(tables["augment"][name], tables, self.seed) for name in names
+        ]
+        return parts[0] if len(parts) == 1 else ComposeAugmenters(parts)
 
-    def _predict(self, train: pa.Table, test: pa.Table) -> NDArray[np.float32]:
-        model = make_model(self.experiment.tables)
-        as_input = _model_input(self.experiment["model"]["library"])
-        _fit(model, as_input(train), self.y[self.fold.train])
-        prediction = model.predict(as_input(test))
-        return np.asarray(prediction, dtype=np.float32)
+    def _predict(
+        self, recipe: Recipe, rows: _Training, latents: list[FoldLatents]
+    ) -> Any:
+        """Train the model of an arm, and predict the test rows."""
+        name = recipe["model"]
+        library = library_of(self.experiment.tables, name)
+        train = self._blocks(recipe, rows, latents, as_table=library is not None)
+        test = self._test_blocks(recipe, latents, as_table=library is not None)
+        fit, targets = _Model(self, name, library), rows.targets
+        if targets.shape[1] == 1 or fit.takes_several:
+            predicted = fit(train, targets, rows, test)
+        else:
+            each = [fit(train, targets[[n]], rows, test) for n in targets]
+            predicted = np.column_stack(each)
+        if predicted.ndim == 1 or predicted.shape[1] == 1:
+            return predicted.reshape(-1)
+        eras = encode_eras(self.panel.eras[self.fold.test])
+        return rank_rows(predicted, eras, "gauss").mean(axis=1)
+
+    def _blocks(
+        self,
+        recipe: Recipe,
+        rows: _Training,
+        latents: list[FoldLatents],
+        *,
+        as_table: bool,
+    ) -> list[Block]:
+        """Return the columns of the training rows."""
+        X, new = rows.originals, slice(rows.n_given, None)
+        if X is None:
+            own = self.train_table if as_table else self.panel.X[self.fold.train]
+            blocks = [self._features(recipe, own)]
+            blocks += [self._named(part, part.train) for part in latents]
+        else:
+            blocks = [self._features(recipe, X)]
+            for part in latents:
+                values = part.train[: rows.n_given]
+                added = part.of(X[new], rows.eras[new])
+                blocks.append(self._named(part, np.concatenate([values, added])))
+        return [*blocks, *self._extra(recipe, self.fold.train, rows.eras)]
+
+    def _test_blocks(
+        self, recipe: Recipe, latents: list[FoldLatents], *, as_table: bool
+    ) -> list[Block]:
+        rows = self.fold.test
+        own = self.test_table if as_table else self.panel.X[rows]
+        blocks = [self._features(recipe, own)]
+        blocks += [self._named(part, part.test) for part in latents]
+        return [*blocks, *self._extra(recipe, rows, self.panel.eras[rows])]
+
+    def _features(self, recipe: Recipe, own: NDArray[Any] | pa.Table) -> Block:
+        names = self.panel.feature_names
+        if recipe["features"] is None:
+            return Block(names, own)
+        places = places_of(self.experiment, self.panel, recipe["features"])
+        names = [names[j] for j in places]
+        if isinstance(own, pa.Table):
+            return Block(names, own.select(names))
+        return Block(names, own[:, places])
+
+    def _named(self, part: FoldLatents, values: NDArray[Any]) -> Block:
+        taken, own = self.panel.feature_names, map(str, range(values.shape[1]))
+        return Block(unlike(taken, own, part.name, always=True), values)
+
+    def _extra(self, recipe: Recipe, rows: Any, eras: NDArray[Any]) -> list[Block]:
+        added = []
+        if recipe["era_feature"]:
+            added.append((_ERA, eras))
+        if recipe["benchmark_feature"]:
+            added.append((_BENCHMARK, self._benchmark(rows)))
+        blocks = []
+        for name, values in added:
+            names = unlike(self.panel.feature_names, [name], "arm", always=False)
+            blocks.append(Block(names, values[:, None].astype(np.float32)))
+        return blocks
+
+    def _benchmark(self, rows: Any) -> Any:
+        assert self.benchmark is not None  # data.benchmark is checked
+        return self.benchmark[rows]
+
+    def _after(
+        self, recipe: Recipe, prediction: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Neutralise and shrink predictions of the test rows, as an arm wants it."""
+        rows = self.fold.test
+        eras = self.panel.eras[rows]
+        neutralize = recipe.get("neutralize")
+        if neutralize is not None:
+            table: Any = self.panel.X[rows]
+            known = np.ones(len(eras), bool)
+            columns = None
+            if neutralize["to"] == "benchmark":
+                table = self._benchmark(rows)[:, None]
+                known = ~np.isnan(table[:, 0])
+            elif neutralize["features"] is not None:
+                columns = places_of(self.experiment, self.panel, neutralize["features"])
+            prediction = prediction.copy()
+            prediction[known] = neutral_rows(
+                prediction[known],
+                table[known],
+                encode_eras(eras[known]),
+                neutralize["proportion"],
+                columns=columns,
+            )
+        if recipe["shrink"] is not None:
+            factors = self._familiarity(recipe["shrink"])
+            prediction = rank_rows(prediction, encode_eras(eras), "gauss") * factors
+        return prediction
+
+    def _familiarity(self, name: str) -> Any:
+        """Return the factors by which `FamiliarityShrinker` shrinks the test rows."""
+        from sklearn.dummy import DummyRegressor
+        from sklearn.frozen import FrozenEstimator
+
+        from numerai_features.compose import FamiliarityShrinker
+
+        latents = self._latents_of(name, 0)
+        shrinker: Any = FamiliarityShrinker(
+            DummyRegressor(), FrozenEstimator(latents.embedder)
+        )
+        X, eras, train = self.panel.X, self.panel.eras, self.fold.train
+        y = self.panel.y(self.experiment["targets"]["main"])[train]
+        shrinker.fit(latents.of_embedder(X[train]), y, eras=eras[train])
+        test = latents.of_embedder(X[self.fold.test])
+        return shrinker.factors(test, eras=eras[self.fold.test])
 
 
-def _random_columns(
-    seed: int, n_rows: int, width: int, rows: Chosen
-) -> NDArray[np.float32]:
-    """Return Gaussian columns for some rows of a panel.
+class _Model:
+    """A model of a fold, in the form that its library takes tables.
 
-    A cell depends only on the seed, the column and the row's position in the panel, so
-    that a row has the same random values in all folds.
+    Parameters
+    ----------
+    fits : FoldFits
+    name : str or None
+        A ``[models]`` table; None for ``[model]``.
+    library : str or None
+        Its tree library, if it is one's.
     """
-    first, stop = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
-    out = np.empty((stop - first, width), np.float32)
-    for j in range(width):
-        rng = np.random.default_rng([_RANDOM_COLUMNS, seed, j])
-        out[:, j] = rng.standard_normal(n_rows, dtype=np.float32)[rows]
-    return out
+
+    def __init__(self, fits: FoldFits, name: str | None, library: str | None) -> None:
+        self._fits, self._name, self._library = fits, name, library
+        self._model = self._made()
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether the model is trained on several targets at once."""
+        if self._is_ours:
+            return hasattr(self._model, "transform")  # an embedder that predicts
+        return self._library == "xgboost" and _has_vector_leaves()
+
+    def __call__(
+        self,
+        train: list[Block],
+        targets: pd.DataFrame,
+        rows: _Training,
+        test: list[Block],
+    ) -> NDArray[np.float64]:
+        """Train on rows whose targets are known; return predictions of test rows."""
+        model = self._made()
+        single = targets.shape[1] == 1
+        y: Any = targets.iloc[:, 0] if single else targets
+        known = ~targets.isna().to_numpy()
+        # Networks learn from each target that is known; others need all of them.
+        use = known.any(axis=1) if self._is_ours else known.all(axis=1)
+        if not use.any():
+            raise ValueError(
+                f"no training row has a known target ({', '.join(targets)}). Train on "
+                "eras that have it."
+            )
+        options = {} if rows.weights is None else {"sample_weight": rows.weights}
+        if self._is_ours:
+            X = as_array(train)
+            model.fit(X, y, eras=rows.eras, **options)
+            return np.asarray(model.predict(as_array(test)), np.float64)
+        if not single and self._library is not None:
+            model.set_params(multi_strategy="multi_output_tree")
+        options = {name: value[use] for name, value in options.items()}
+        if self._library is None:
+            X, shown = as_array(train, floats=True), as_array(test, floats=True)
+            X = X if use.all() else X[use]
+        else:
+            table = as_table(train)
+            table = table if use.all() else table.filter(pa.array(use))
+            X, shown = (as_input(t, self._library) for t in (table, as_table(test)))
+        _fit(model, X, y.to_numpy()[use], options)
+        return np.asarray(model.predict(shown), np.float64)
+
+    @property
+    def _is_ours(self) -> bool:
+        return type(self._model).__module__.startswith("numerai_features.")
+
+    def _made(self) -> Any:
+        return make_model(self._fits.experiment.tables, self._name, self._fits.seed)
 
 
-def _beside(
-    originals: pa.Table, latents: NDArray[Any], latent_names: list[str]
-) -> pa.Table:
-    """Append the latents to the originals; each column keeps its type."""
-    added = tree_table(latents, latent_names)
-    names = [*originals.column_names, *latent_names]
-    return pa.Table.from_arrays([*originals.columns, *added.columns], names)
+def _has_vector_leaves() -> bool:
+    import xgboost  # the name of its distribution varies
+
+    return int(xgboost.__version__.split(".")[0]) >= 2
 
 
-def _model_input(library: str) -> Callable[[pa.Table], Any]:
-    """Return a function that converts a table to the smallest input for the library."""
-    if library == "xgboost":
-        return lambda table: table
-    release = tuple(map(int, importlib.metadata.version("lightgbm").split(".")[:2]))
-    return _as_array if release < _LIGHTGBM_WITH_ARROW else lambda table: table
-
-
-def _as_array(table: pa.Table) -> NDArray[Any]:
-    """Return a table as one array; of single bytes if all columns are."""
-    kinds = {np.dtype(str(kind)) for kind in table.schema.types}
-    # uint8 holds both, because no bin is negative; NumPy would promote them to int16.
-    dtype = np.uint8 if all(k.itemsize == 1 for k in kinds) else np.float32
-    out = np.empty(table.shape, dtype)
-    for j, column in enumerate(table.columns):
-        out[:, j] = column.to_numpy()
-    return out
-
-
-def _fit(model: Any, X: Any, y: NDArray[np.float32]) -> None:
+def _fit(model: Any, X: Any, y: NDArray[Any], options: dict[str, Any]) -> None:
     try:
-        model.fit(X, y)
+        model.fit(X, y, **options)
     except Exception as error:  # LightGBM's own error is no ValueError
         if type(error).__name__ != "LightGBMError":
             raise

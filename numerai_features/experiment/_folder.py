@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from numerai_features._whole import whole_file
-from numerai_features.experiment._arms import ORIGINALS
 from numerai_features.experiment._file import ExperimentError
 
 RESULTS = (
@@ -25,6 +24,7 @@ RESOLVED = "resolved.toml"
 
 _TABLES = ("summary", "periods")  # their rows are arms
 _BESIDE_ARMS = {"era", "target", "fold", "id"}
+_SEED = re.compile(r", seed \d+$")
 _HEAD = "# Written by numerai-features: all settings of the run. Change a copy of it.\n"
 _KEYS = re.compile(r"# run ([0-9a-f]{64}), text ([0-9a-f]{64})\n")
 
@@ -52,8 +52,8 @@ def look_for_results(folder: Path) -> Finished:
     """Return a description of the finished results of a folder."""
     files = tuple(name for name in RESULTS if (folder / name).exists())
     arms = {arm for name in files for arm in _arms_in(folder / name)}
-    if files:  # every experiment has this arm
-        arms.add(ORIGINALS)
+    if files and not arms:
+        arms.add("")  # results whose arms are not known
     keys = _keys_of(_read(folder / RESOLVED))
     return Finished(files, frozenset(arms), keys[0] if keys else "")
 
@@ -110,7 +110,7 @@ def _arms_in(file: Path) -> set[str]:
             names = set(parquet.schema_arrow.names)
     except ValueError:
         return set()
-    return {name.removeprefix("+ ") for name in names - _BESIDE_ARMS}
+    return {_SEED.sub("", name).removeprefix("+ ") for name in names - _BESIDE_ARMS}
 
 
 def _read(file: Path) -> str | None:

@@ -10,12 +10,13 @@ from typing import Any
 
 from numerai_features import __version__
 from numerai_features._cache import versions
-from numerai_features.experiment._arms import RANDOM
-from numerai_features.experiment._schema import EXPERIMENT, neutral_paths
+from numerai_features.experiment._arms import made_of, reads_benchmark, recipes_of
+from numerai_features.experiment._parts import CLASS_KEYS, library_of, parts_of
+from numerai_features.experiment._schema import neutral_paths
+from numerai_features.experiment._tables import EXPERIMENT
 
 _LIBRARIES = ("lightgbm", "xgboost")
-_TABLES_OF_ARMS = ("latents", "models")
-_JUDGED_BY = "references"  # key of what only the judging depends on
+_REFERENCES = "references"  # key of what the judging, and some arms, depend on
 
 Settings = dict[str, Any]
 
@@ -50,10 +51,11 @@ def identity_of(
             table = table.get(key, {})
         table.pop(name, None)
     signature = {k: v for k, v in signature.items() if k != "version"}
-    others = {name for name in _LIBRARIES if name != tables["model"]["library"]}
+    names = (None, *tables["models"])
+    others = {*_LIBRARIES} - {library_of(tables, name) for name in names}
     used = {k: v for k, v in versions().items() if k not in others}
     identity: dict[str, Any] = {
-        "settings": tables | {"signature": signature, _JUDGED_BY: references or {}},
+        "settings": tables | {"signature": signature, _REFERENCES: references or {}},
         "versions": {"numerai-features": __version__, **used},
     }
     return json.loads(json.dumps(identity))  # type: ignore[no-any-return]
@@ -61,24 +63,61 @@ def identity_of(
 
 def shared_settings(settings: Settings) -> Settings:
     """Return the settings that the fits of all arms depend on."""
-    others = (*_TABLES_OF_ARMS, _JUDGED_BY)
+    others = (*CLASS_KEYS, "arms", _REFERENCES)
     return {k: v for k, v in settings.items() if k not in others}
 
 
 def own_settings(settings: Settings, arm: str) -> Settings:
-    """Return the settings of the arms that the results of this arm depend on.
+    """Return the settings that only the results of some arms, as this one, depend on.
 
-    The number of random columns is the largest number of latents of any arm, so random
-    columns depend on all embedders.
+    They are the arm's recipe, the parts that it names, and the benchmark if it is read.
+    The number of random columns or principal components is the largest number of
+    latents of any arm, so they depend on all embedders. There are none for an arm that
+    does not exist.
     """
-    latents, models = (settings.get(table, {}) for table in _TABLES_OF_ARMS)
-    if arm == RANDOM:
-        return {"latents": latents}
-    own = {"latents": latents, "models": models}
-    own = {table: {arm: arms[arm]} for table, arms in own.items() if arm in arms}
-    if "latents" in own:
-        own["latents"]["quantize"] = latents.get("quantize")
+    recipe = recipes_of(settings).get(arm)
+    if recipe is None:
+        return {}
+    own: Settings = {"arms": {arm: recipe}}
+    for other in recipe["blend"] or ():
+        own = _joined(own, own_settings(settings, other))
+    latents = [n for n in (*recipe["latents"], recipe["shrink"]) if n]
+    for name in recipe["augment"] or ():
+        own.setdefault("augment", {})[name] = part = settings["augment"][name]
+        latents += filter(None, [part.get("embedder")])
+    models = [recipe["model"]]
+    if made_of(recipe):
+        others = recipes_of(settings).items()
+        own["latents_of_arms"] = {n: r["latents"] for n, r in others if r["latents"]}
+        latents = list(parts_of(settings, "latents"))
+    for name in latents:
+        part = settings["latents"].get(name)
+        if part is not None:
+            own.setdefault("latents", {})[name] = part
+            models.append(part.get("select", {}).get("model"))
+    if latents:
+        own.setdefault("latents", {})["quantize"] = settings["latents"]["quantize"]
+    for name in filter(None, models):
+        model = settings["models"][name]
+        for each in filter(None, (name, model.get("regressor"))):
+            part = settings["models"][each]
+            if "params" in part:  # trees, whose threads change nothing
+                part = {k: v for k, v in part.items() if k != "n_jobs"}
+            own.setdefault("models", {})[each] = part
+    if reads_benchmark(recipe):
+        benchmark = settings[_REFERENCES].get("benchmark")
+        own[_REFERENCES] = {"benchmark": benchmark}
     return own
+
+
+def _joined(first: Settings, second: Settings) -> Settings:
+    """Return the union of nested tables."""
+    return first | {
+        name: _joined(first[name], value)
+        if isinstance(first.get(name), dict) and isinstance(value, dict)
+        else value
+        for name, value in second.items()
+    }
 
 
 def settings_of_arm(settings: Settings, arm: str) -> Settings:
@@ -86,11 +125,10 @@ def settings_of_arm(settings: Settings, arm: str) -> Settings:
     return shared_settings(settings) | own_settings(settings, arm)
 
 
-def has_random(settings: Settings) -> bool:
-    """Whether an experiment has an arm of random columns."""
-    latents = settings.get("latents", {})
-    any_latents = any(isinstance(arm, dict) for arm in latents.values())
-    return any_latents and bool(latents["random_columns"])
+def arms_with_made_latents(settings: Settings) -> set[str]:
+    """Return the arms with principal components or random columns."""
+    recipes = recipes_of(settings)
+    return {name for name, recipe in recipes.items() if made_of(recipe)}
 
 
 def key_of(*parts: Any) -> str:

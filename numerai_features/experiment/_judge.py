@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import era_label
 from numerai_features.datasets import NumeraiMetadata, SyntheticTruth
-from numerai_features.experiment._arms import ORIGINALS
-from numerai_features.experiment._era_tables import EraTables
+from numerai_features.experiment._blend import add_blends
+from numerai_features.experiment._era_tables import EraTables, over_seeds, seed_error
+from numerai_features.experiment._parts import fitted_on_all
 from numerai_features.experiment._references import match_reference, references_of
 from numerai_features.experiment._report import periods_of
 from numerai_features.experiment._result import ExperimentResult, overlap_of
@@ -34,8 +35,8 @@ _DIFFERENCES = ["mean_difference", "low", "high", "n_eras", "n_needed"]
 
 _EXPECTED = ["mean", "mean_difference", "n_eras"]
 
-# Each arm's results of all folds, by the arm's label.
-ByArm = dict[str, list[ArmResult]]
+# The results of all folds, by the arm and the number of its seed.
+ByArm = dict[tuple[str, int], list[ArmResult]]
 
 
 def judge(
@@ -64,21 +65,26 @@ def judge(
     -------
     ExperimentResult
     """
+    n_seeds, recipes = experiment["seeds"], experiment.recipes
     by_arm = {
-        label: [store[arm, fold.number] for fold in folds]
-        for arm, label in experiment.arms.items()
+        (arm, seed): [store[arm, fold.number, seed] for fold in folds]
+        for arm, recipe in recipes.items()
+        if recipe["blend"] is None
+        for seed in range(n_seeds)
     }
     tested = [np.arange(panel.n_rows)[fold.test] for fold in folds]
     numbers = np.repeat([fold.number for fold in folds], [len(r) for r in tested])
     rows = np.concatenate(tested)
     eras, target = panel.eras[rows], panel.y(experiment["targets"]["main"])[rows]
     ids = panel.ids
+    values = _predictions(experiment, by_arm, eras)
+    if ids is not None:
+        values = values.set_axis(pd.Index(ids[rows], name="id"), axis="index")
     predictions = pd.DataFrame(
         {"era": _labels(eras), "target": target, "fold": numbers}
-        | {arm: _concatenated(results) for arm, results in by_arm.items()},
-        index=None if ids is None else pd.Index(ids[rows], name="id"),
+        | {_column(arm, seed, n_seeds): values[arm, seed] for arm, seed in values},
+        index=values.index,
     )
-    values = predictions[list(by_arm)]
     tables = EraTables(target, values.reset_index(drop=True), eras, tell)
     scores, known = tables.by_metric["corr"], ~np.isnan(target)
     chosen, columns, metrics = _judged_features(experiment, panel, eras[known])
@@ -93,17 +99,19 @@ def judge(
     weights = experiment["report"]["weights"]
     periods, empty = tables.periods(weights, periods_of(experiment["report"]))
     differences, too_few = _differences(scores, experiment)
+    if n_seeds > 1:
+        differences["seed_error"] = seed_error(tables.corr_by_seed)
     return ExperimentResult(
         experiment,
         scores,
-        tables.summary(weights).join(_costs(by_arm)),
+        tables.summary(weights).join(_costs(experiment, by_arm)),
         differences,
         predictions,
         periods,
         _expected(experiment, panel, values, eras, scores),
         len(columns),
         chosen,
-        (*notes, *tables.notes, *empty, *too_few),
+        (*notes, *tables.notes, *empty, *too_few, *fitted_on_all(experiment.tables)),
     )
 
 
@@ -112,8 +120,29 @@ def _labels(eras: NDArray[Any]) -> NDArray[np.str_]:
     return np.array([era_label(int(number)) for number in numbers])[codes]
 
 
-def _concatenated(results: list[ArmResult]) -> NDArray[np.float32]:
-    return np.concatenate([result.prediction for result in results])
+def _predictions(
+    experiment: Experiment, by_arm: ByArm, eras: NDArray[Any]
+) -> pd.DataFrame:
+    """Return the predictions of each arm, by label, and seed, also of blends."""
+    labels = experiment.arms
+    columns: dict[tuple[str, int], NDArray[np.float32]] = {}
+    for seed in range(experiment["seeds"]):
+        fitted = {
+            arm: np.concatenate([result.prediction for result in results])
+            for (arm, own), results in by_arm.items()
+            if own == seed
+        }
+        blended = add_blends(fitted, experiment.recipes, eras)
+        columns |= {(labels[arm], seed): values for arm, values in blended.items()}
+    order = [
+        (label, s) for label in labels.values() for s in range(experiment["seeds"])
+    ]
+    names = pd.MultiIndex.from_tuples(order, names=["arm", "seed"])
+    return pd.DataFrame({key: columns[key] for key in order}).set_axis(names, axis=1)
+
+
+def _column(arm: str, seed: int, n_seeds: int) -> str:
+    return f"{arm}, seed {seed}" if n_seeds > 1 else arm
 
 
 def _judged_features(
@@ -151,27 +180,27 @@ def _own_features(experiment: Experiment, panel: EraPanel) -> NDArray[np.intp]:
     return np.empty(0, np.intp) if (places < 0).any() else places
 
 
-def _costs(by_arm: ByArm) -> pd.DataFrame:
+def _costs(experiment: Experiment, by_arm: ByArm) -> pd.DataFrame:
     """Return each arm's largest number of latents, and its total seconds."""
-    costs = {
-        arm: {
-            "n_latents": max(result.n_latents for result in results),
-            "latent_seconds": sum(result.latent_seconds for result in results),
-            "model_seconds": sum(result.model_seconds for result in results),
+    costs = {}
+    for arm, label in experiment.arms.items():
+        results = [r for key, of in by_arm.items() if key[0] == arm for r in of]
+        costs[label] = {
+            "n_latents": max((r.n_latents for r in results), default=0),
+            "latent_seconds": sum(r.latent_seconds for r in results),
+            "model_seconds": sum(r.model_seconds for r in results),
         }
-        for arm, results in by_arm.items()
-    }
     return pd.DataFrame.from_dict(costs, orient="index").astype({"n_latents": int})
 
 
 def _differences(
     scores: pd.DataFrame, experiment: Experiment
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return each arm's paired difference from the originals, and notes on gaps."""
+    """Return each arm's paired difference from the first, and notes on gaps."""
     if len(scores.columns) < 2:
         return pd.DataFrame(columns=_DIFFERENCES, dtype=float).rename_axis("arm"), ()
     overlap = overlap_of(experiment)
-    table = paired_differences(scores, ORIGINALS, overlap)[_DIFFERENCES]
+    table = paired_differences(scores, experiment.base, overlap)[_DIFFERENCES]
     few = table.index[table["n_eras"] < table["n_needed"]]
     if few.empty:
         return table, ()
@@ -194,8 +223,15 @@ def _expected(
     if experiment["data"]["files"] is not None:
         return pd.DataFrame(columns=_EXPECTED, dtype=float).rename_axis("arm")
     truth, target = SyntheticTruth.open(panel), experiment["targets"]["main"]
-    table: Any = expected_scores(predictions, truth, eras, target=target)
-    table = table.loc[scores.index]
-    less = table.sub(table[ORIGINALS], axis="index").mean()
-    columns = dict(zip(_EXPECTED, (table.mean(), less, table.count()), strict=True))
-    return pd.DataFrame(columns).rename_axis("arm")
+    names, columns = predictions.columns, list(range(predictions.shape[1]))
+    plain = predictions.set_axis(columns, axis="columns")
+    each: Any = expected_scores(plain, truth, eras, target=target)
+    each = each.loc[scores.index].set_axis(names, axis="columns")
+    table = over_seeds(each)
+    less = table.sub(table[experiment.base], axis="index").mean()
+    found = pd.DataFrame(
+        dict(zip(_EXPECTED, (table.mean(), less, table.count()), strict=True))
+    )
+    if experiment["seeds"] > 1:
+        found["seed_error"] = seed_error(each)
+    return found.rename_axis("arm")

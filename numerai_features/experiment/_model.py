@@ -1,11 +1,18 @@
-"""The model that arms train on originals, latents and random columns; its checks."""
+"""Models of tree libraries: their settings and checks."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from numerai_features.experiment._schema import Problems, got
+from numerai_features.experiment._schema import (
+    KeyPath,
+    Problems,
+    Table,
+    got,
+    validate,
+)
+from numerai_features.experiment._tables import EXPERIMENT
 from numerai_features.experiment._trust import flat, untrusted_params
 
 _ELSEWHERE = {
@@ -16,32 +23,48 @@ _ELSEWHERE = {
 _NAN_ALLOWED = "missing"  # of XGBoost: the value of missing cells
 
 
-def make_model(tables: dict[str, Any]) -> Any:
-    """Return the unfitted model of an experiment's tables."""
+def make_trees(library: str, settings: dict[str, Any], seed: int) -> Any:
+    """Return an unfitted model of a tree library, for settings as in ``[model]``."""
     from numerai_features.trees import make_lightgbm, make_xgboost
 
-    settings = tables["model"]
-    make = make_lightgbm if settings["library"] == "lightgbm" else make_xgboost
+    make = make_lightgbm if library == "lightgbm" else make_xgboost
     return make(
         settings["preset"],
         device=settings["device"],
         n_jobs=settings["n_jobs"],
-        random_state=tables["seed"],
+        random_state=seed,
         **settings["params"],
     )
 
 
-def check_model(model: dict[str, Any], problems: Problems, *, trusted: bool) -> None:
-    """Check the parameters of the model; report one problem per parameter.
+def resolve_trees(
+    library: str, given: dict[str, Any], problems: Problems, path: KeyPath
+) -> dict[str, Any]:
+    """Return settings as in ``[model]``, with all defaults, of a ``[models]`` table."""
+    model = EXPERIMENT.tables["model"]
+    fields = {name: own for name, own in model.fields.items() if name != "library"}
+    return {"library": library} | validate(Table("", fields), given, problems, path)
+
+
+def check_model(
+    model: dict[str, Any],
+    problems: Problems,
+    *,
+    trusted: bool,
+    path: KeyPath = ("model",),
+) -> None:
+    """Check the parameters of trees; report one problem per parameter.
 
     Parameters
     ----------
     model : dict
-        The table ``[model]``.
+        The table ``[model]``, or settings like it.
     problems : list of (path, message)
         New problems are appended.
     trusted : bool
         Whether the parameters may reach files and other machines.
+    path : tuple of str, default=("model",)
+        The path of the table in the file.
     """
     params, library = model["params"], model["library"]
     told: dict[str, str] = {}
@@ -52,7 +75,7 @@ def check_model(model: dict[str, Any], problems: Problems, *, trusted: bool) -> 
              if (message := _no_value(name, value))}  # fmt: skip
     if not told:
         told = _refused(library, params)
-    problems += [(("model", "params", n), told[n]) for n in params if n in told]
+    problems += [((*path, "params", n), told[n]) for n in params if n in told]
 
 
 def _no_value(name: str, value: Any) -> str | None:

@@ -17,6 +17,7 @@ from numerai_features.datasets import (
     read_numerai,
 )
 from numerai_features.datasets._truth import check_truth_file, truth_file
+from numerai_features.experiment._columns import targets_of
 from numerai_features.experiment._file import ExperimentError
 from numerai_features.experiment._references import REFERENCES, file_signature
 
@@ -34,7 +35,7 @@ def data_signature(experiment: Experiment) -> dict[str, Any]:
     if settings["files"] is None:
         return signature | {"version": __version__}
     files = [*settings["files"], *filter(None, [settings["metadata"]])]
-    signature["target"] = experiment["targets"]["main"]
+    signature["targets"] = targets_of(experiment.tables)
     signature["files"] = [file_signature(file) for file in files]
     return signature
 
@@ -129,7 +130,7 @@ def _read_files(
         folder,
         metadata=data["metadata"],
         features=experiment["features"]["set"],
-        targets=[experiment["targets"]["main"]],
+        targets=targets_of(experiment.tables),
         every=data["every"],
         overwrite=True,
         info=made_of,

@@ -1,6 +1,7 @@
 """The predictions of a benchmark and of the meta model: checked, matched by id.
 
-They change how arms are judged, never their fits.
+They change how arms are judged. The fits of an arm depend on the benchmark only if its
+recipe names it.
 """
 
 from __future__ import annotations
@@ -111,6 +112,13 @@ def read_reference(data: dict[str, Any], name: str) -> Predictions:
     return read_predictions(files, data[f"{name}_column"], f"data.{name}")
 
 
+def read_for_rows(data: dict[str, Any], name: str, ids: Any) -> NDArray[np.float64]:
+    """Return a reference's predictions of rows by id, NaN where it has none."""
+    import pyarrow as pa
+
+    return read_reference(data, name).at(pa.array(ids, pa.string()))[1]
+
+
 def check_coverage(tables: dict[str, Any], tested: NDArray[np.int32]) -> None:
     """Raise if a reference has no prediction for any scored row.
 
@@ -195,9 +203,8 @@ def match_reference(
         How many rows have no prediction; None if all have one.
     """
     import numpy as np
-    import pyarrow as pa
 
-    _, values = read_reference(data, name).at(pa.array(ids, pa.string()))
+    values = read_for_rows(data, name, ids)
     numbers, codes = np.unique(eras, return_inverse=True)
     n_rows = np.bincount(codes[known], minlength=len(numbers))
     missing = known & np.isnan(values)

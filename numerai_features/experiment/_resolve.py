@@ -6,16 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from numerai_features.experiment._columns import check_columns
+from numerai_features.experiment._columns import Columns, check_columns, targets_of
 from numerai_features.experiment._model import check_model
 from numerai_features.experiment._references import check_references
 from numerai_features.experiment._report import check_report
-from numerai_features.experiment._schema import WINDOW, Problems, got
+from numerai_features.experiment._schema import Problems, got
+from numerai_features.experiment._tables import WINDOW
 
 
 def check_tables(
     tables: dict[str, Any], base: Path, problems: Problems, *, trusted: bool
-) -> int | None:
+) -> Columns | None:
     """Check fields that depend on other fields or on the data files.
 
     Of several targets, the first one that the data have becomes the target. Files of a
@@ -34,15 +35,15 @@ def check_tables(
 
     Returns
     -------
-    int or None
-        Number of features; None if it is unknown.
+    Columns or None
+        The features; None if they are unknown.
     """
-    n_features = _check_data(tables, base, problems)
+    columns = _check_data(tables, base, problems)
     check_references(tables, base, problems)
     _check_folds(tables["cv"], problems)
     check_report(tables["report"], problems)
     check_model(tables["model"], problems, trusted=trusted)
-    return n_features
+    return columns
 
 
 def resolve_tables(
@@ -77,10 +78,12 @@ def resolve_tables(
     panel = base / data["panel"] if data["panel"] else Path(folder) / "panel"
     data["panel"] = os.path.abspath(panel)
     if cv["purge"] == "auto":
-        cv["purge"] = purge_of_targets([tables["targets"]["main"]])
+        cv["purge"] = purge_of_targets(targets_of(tables))
 
 
-def _check_data(tables: dict[str, Any], base: Path, problems: Problems) -> int | None:
+def _check_data(
+    tables: dict[str, Any], base: Path, problems: Problems
+) -> Columns | None:
     data, chosen = tables["data"], tables["features"]["set"]
     told = {path for path, _ in problems}
     if ("data", "files") in told:
@@ -131,10 +134,5 @@ def _metadata(data: dict[str, Any], chosen: Any, base: Path) -> str | None:
 
 
 def _resolve_synthetic(synthetic: dict[str, Any], tables: dict[str, Any]) -> None:
-    from numerai_features.datasets._synthetic import target_horizons
-
     if synthetic["random_state"] is None:
         synthetic["random_state"] = tables["seed"]
-    if tables["targets"]["main"] is None:
-        names = target_horizons(synthetic["n_targets"], synthetic["horizon"])
-        tables["targets"]["main"] = next(iter(names))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numerai_features._whole import sweep, whole_file
-from numerai_features.experiment._arms import ORIGINALS
 from numerai_features.experiment._text import formatted
 from numerai_features.experiment._verdicts import sentences
 
@@ -40,7 +39,7 @@ _PRINTED = {
     "latent_seconds": "latents s",
     "model_seconds": "model s",
 }
-_EXPECTED = {"mean": "mean", "mean_difference": "mean_difference", "n_eras": "eras"}
+_OF_DIFFERENCES = {"n_eras": "eras", "seed_error": "seed error"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,23 +66,26 @@ class ExperimentResult:
         MMC). Each is a mean over its own eras, whose number is in the column with the
         suffix ``_n_eras``.
     differences : DataFrame
-        A row for each arm except the originals, as in `paired_differences`:
+        A row for each arm except the first, as in `paired_differences`:
         ``mean_difference``, the mean over eras of the arm's CORR minus that of the
-        originals; ``low`` and ``high``, the ends of its 95 % interval; ``n_eras``, the
+        first arm; ``low`` and ``high``, the ends of its 95 % interval; ``n_eras``, the
         eras that both have. ``low`` and ``high`` are NaN if ``n_eras`` is less than
-        ``n_needed``.
+        ``n_needed``. With several seeds, ``seed_error`` is the standard error of the
+        mean difference over the seeds.
     predictions : DataFrame
         A row for each test row, by fold, indexed by id if rows have ids: ``era``
-        (label), ``target``, ``fold``, and the prediction of each arm.
+        (label), ``target``, ``fold``, and the prediction of each arm; with several
+        seeds, of each arm and seed, as in ``"+ fa, seed 0"``.
     periods : DataFrame
         The columns of `summary`, except for the deflated Sharpe ratio, latents and
         seconds, for each period of ``report.periods`` and each arm; without rows if
         there are no periods.
     expected : DataFrame
         On synthetic data, a row for each arm: ``mean``, the mean of `expected_scores`
-        of CORR over the eras of `scores`; ``mean_difference`` from the originals;
-        ``n_eras``. It has no intervals: the fitted models and the panel are given, and
-        nothing else varies. Without rows on other data.
+        of CORR over the eras of `scores`; ``mean_difference`` from the first arm;
+        ``n_eras``; with several seeds, ``seed_error``. It has no intervals: the fitted
+        models and the panel are given, and nothing else varies. Without rows on other
+        data.
     n_features : int
         Number of features that ``fnc`` and ``max_exposure`` use.
     feature_set : str
@@ -114,24 +116,25 @@ class ExperimentResult:
 
     def __str__(self) -> str:
         cv, target = self.experiment["cv"], self.experiment["targets"]["main"]
+        seeds = self.experiment["seeds"]
+        mean = f", means of {seeds} seeds" if seeds > 1 else ""
         parts = [
-            f"CORR with {target}, {cv['scheme']}, {len(self.scores)} eras",
+            f"CORR with {target}, {cv['scheme']}, {len(self.scores)} eras{mean}",
             _summary_text(self.summary),
             self._features_text(),
             *_payout_text(self.summary, self.experiment["report"]["weights"]),
         ]
         if len(self.differences):
             overlap = f"for an overlap of {overlap_of(self.experiment)} eras"
-            parts.append(
-                f"\nArm less {ORIGINALS}, mean CORR with 95 % interval ({overlap})"
-            )
+            base = self.experiment.base
+            parts.append(f"\nArm less {base}, mean CORR with 95 % interval ({overlap})")
             parts.append(formatted(_told(self.differences)))
         if len(self.expected):
             parts.append(
                 "\nExpected CORR, these fitted models on this panel, without its "
                 "market's noise (so without interval)"
             )
-            parts.append(formatted(self.expected.rename(columns=_EXPECTED)))
+            parts.append(formatted(self.expected.rename(columns=_OF_DIFFERENCES)))
         for period in self.periods.index.unique("period") if len(self.periods) else ():
             table = self.periods.loc[period].dropna(axis="columns", how="all")
             n_eras = int(table["n_eras"].max())
@@ -161,7 +164,7 @@ def write_frames(result: ExperimentResult) -> None:
     Differences and expected scores are written as columns of the summary. There is no
     file of periods if there are none; one of an earlier run is removed.
     """
-    own = {name: f"difference_{name}" for name in ("n_eras", "n_needed")}
+    own = {n: f"difference_{n}" for n in ("n_eras", "n_needed", "seed_error")}
     known = result.differences.dropna(axis="columns", how="all").rename(columns=own)
     expected = result.expected.add_prefix("expected_")
     frames = {
@@ -209,7 +212,7 @@ def _is_shown(name: str, summary: pd.DataFrame) -> bool:
 
 def _told(differences: pd.DataFrame) -> pd.DataFrame:
     """Return the differences in their printed form."""
-    told = differences.drop(columns="n_needed").rename(columns={"n_eras": "eras"})
+    told = differences.drop(columns="n_needed").rename(columns=_OF_DIFFERENCES)
     few = differences["n_eras"] < differences["n_needed"]
     ends = told[["low", "high"]].astype(object).mask(few, "too few eras")
     return told.assign(**ends)

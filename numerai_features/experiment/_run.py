@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from numerai_features._progress import stage
 from numerai_features.experiment import _figure, _figure_differences
-from numerai_features.experiment._arms import RANDOM, check_devices, embedders_of
+from numerai_features.experiment._arms import made_of, reads_benchmark
 from numerai_features.experiment._eras import check_folds, make_folds
 from numerai_features.experiment._fits import FoldFits
 from numerai_features.experiment._folder import (
@@ -21,10 +22,11 @@ from numerai_features.experiment._folder import (
 )
 from numerai_features.experiment._identity import identity_of, key_of
 from numerai_features.experiment._judge import judge
-from numerai_features.experiment._model import make_model
 from numerai_features.experiment._panel import data_signature, load_panel
+from numerai_features.experiment._parts import check_devices, fitted_on_all
 from numerai_features.experiment._references import (
     check_coverage,
+    read_for_rows,
     reference_signature,
     references_of,
 )
@@ -49,8 +51,9 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     See `Experiment.run`.
     """
     tables = experiment.tables
-    make_model(tables)  # report a wrong model before hours of reading
-    check_devices(tables)
+    for note in fitted_on_all(tables):
+        warnings.warn(note, UserWarning, stacklevel=3)
+    check_devices(tables)  # report a wrong model before hours of reading
     with stage("eras", hidden=not verbose):
         tested = check_folds(tables)
     with stage(
@@ -62,17 +65,19 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     check_resolved(folder, text)
     references = reference_signature(tables["data"])
     identity = identity_of(tables, data_signature(experiment), references)
-    store = FoldStore(folder / "folds", identity, look_for_results(folder))
+    finished, n_seeds = look_for_results(folder), tables["seeds"]
+    store = FoldStore(folder / "folds", identity, finished, n_seeds)
     write_resolved(folder, text, key_of(identity["settings"]))
     panel = load_panel(experiment, verbose=verbose)
     folds = make_folds(tables, panel)
+    total = len(_fitted(experiment)) * len(folds) * n_seeds
     if verbose:
-        _tell_work(experiment, panel, folds, store)
+        _tell_work(experiment, panel, folds, len(store), total)
     run_folds(
         _tasks(experiment, panel, folds, store),
         store,
-        total=len(experiment.arms) * len(folds),
-        n_jobs=1,  # random columns need the fold's other arms; models use all cores
+        total=total,
+        n_jobs=1,  # some arms need the fold's other arms; models use all cores
         unit="fit",
         verbose=verbose,
     )
@@ -87,37 +92,55 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     return result
 
 
+def _fitted(experiment: Experiment) -> list[str]:
+    """Return the arms that are fitted, in the order of their fits.
+
+    Those whose number of columns depends on other arms come last.
+    """
+    recipes = experiment.recipes
+    fitted = [arm for arm, recipe in recipes.items() if recipe["blend"] is None]
+    return sorted(fitted, key=lambda arm: bool(made_of(recipes[arm])))
+
+
 def _tell_work(
-    experiment: Experiment, panel: EraPanel, folds: list[Fold], store: FoldStore
+    experiment: Experiment, panel: EraPanel, folds: list[Fold], n_done: int, total: int
 ) -> None:
-    n_arms, n_folds, n_done = len(experiment.arms), len(folds), len(store)
-    tqdm.write(f"{panel}\n{n_arms} arms, {n_folds} folds.")
+    n_arms, n_seeds = len(experiment.arms), experiment["seeds"]
+    seeds = f", {n_seeds} seeds" if n_seeds > 1 else ""
+    tqdm.write(f"{panel}\n{n_arms} arms, {len(folds)} folds{seeds}.")
     if n_done:
-        n_fits = n_arms * n_folds
-        tqdm.write(f"{n_done} of {n_fits} fits are done already and are kept.")
+        tqdm.write(f"{n_done} of {total} fits are done already and are kept.")
 
 
 def _tasks(
     experiment: Experiment, panel: EraPanel, folds: list[Fold], store: FoldStore
 ) -> Iterator[Task]:
-    """Yield every arm of every fold; the arms of a fold share its original features."""
+    """Yield the fits of every fold, seed and arm; a fold's arms share its features."""
+    recipes, labels = experiment.recipes, experiment.arms
+    benchmark = None
+    if any(map(reads_benchmark, recipes.values())):
+        benchmark = read_for_rows(experiment["data"], "benchmark", panel.ids)
+    n_seeds = experiment["seeds"]
     for fold in folds:
-        fits = FoldFits(experiment, panel, fold)
-        for arm, label in experiment.arms.items():
-            yield Task(
-                key=(arm, fold.number),
-                do=partial(_fit, fits, arm, store),
-                label=f"fold {fold.number} of {len(folds)}, {label}",
-            )
+        for seed in range(n_seeds):
+            fits = FoldFits(experiment, panel, fold, seed, benchmark)
+            told = f", seed {seed}" if n_seeds > 1 else ""
+            for arm in _fitted(experiment):
+                yield Task(
+                    key=(arm, fold.number, seed),
+                    do=partial(_fit, fits, arm, store),
+                    label=f"fold {fold.number} of {len(folds)}{told}, {labels[arm]}",
+                )
 
 
 def _fit(fits: FoldFits, arm: str, store: FoldStore, tell: Tell) -> ArmResult:
-    """Fit an arm; random columns match the largest number of latents in the fold."""
-    n_random = 0
-    if arm == RANDOM:
-        embedders = embedders_of(fits.experiment.tables)
-        n_random = max(store[name, fits.fold.number].n_latents for name in embedders)
-    return fits.run(arm, n_random=n_random, tell=tell)
+    """Fit an arm; some columns are as many as the most latents of the fold's arms."""
+    recipes, width = fits.experiment.recipes, 0
+    if made_of(recipes[arm]):
+        others = [n for n, r in recipes.items() if r["latents"] and not made_of(r)]
+        place = fits.fold.number, fits.seed
+        width = max(store[name, *place].n_latents for name in others)
+    return fits.run(arm, width=width, tell=tell)
 
 
 def _with_figures(result: ExperimentResult) -> ExperimentResult:

@@ -20,24 +20,24 @@ from numerai_features._sealed import (
     write_sealed,
 )
 from numerai_features._whole import sweep_all
-from numerai_features.experiment._arms import RANDOM
+from numerai_features.experiment._arms import recipes_of
 from numerai_features.experiment._file import ExperimentError
 from numerai_features.experiment._folder import Finished
 from numerai_features.experiment._identity import (
     are_same,
+    arms_with_made_latents,
     differences,
-    has_random,
     key_of,
     own_settings,
     settings_of_arm,
     shared_settings,
 )
 
-Key = tuple[str, int]
-"""An arm's name and a fold's number."""
+Key = tuple[str, int, int]
+"""An arm's name, a fold's number and a seed's number, from 0."""
 
 _RECORD = "experiment.json"
-_NAME = re.compile(r"(\d{3,})\.([A-Za-z0-9_-]+)\.fold")
+_NAME = re.compile(r"(\d{3,})\.([A-Za-z0-9_-]+)(?:\.(\d+))?\.fold")
 _NOTHING = Finished()
 _WAY_OUT = "Choose another output folder (output=, or --output on the command line), or"
 
@@ -65,8 +65,8 @@ class ArmResult:
 class FoldStore:
     """A folder with a sealed file for each finished arm and fold.
 
-    It is the store of `run_folds`, a mapping from arm and fold to results. A file is
-    valid if its checksum is right, and if it was made with the same library versions
+    It is the store of `run_folds`, a mapping from arm, fold and seed to results. A file
+    is valid if its checksum is right, and if it was made with the same library versions
     and with the same settings, as far as the arm depends on them. Any other file is set
     aside with a warning, and its fit is repeated.
 
@@ -78,6 +78,8 @@ class FoldStore:
         Everything that the results depend on, as `identity_of` returns it.
     finished : Finished, default=Finished()
         The finished results of the output folder.
+    n_seeds : int, default=1
+        The number of seeds whose results are counted by ``len``.
 
     Raises
     ------
@@ -90,13 +92,18 @@ class FoldStore:
     -----
     SetAsideWarning
         If results are damaged, were made by other versions, or belong to random columns
-        that were made for other latents.
+        or principal components that were made for other latents.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], finished: Finished = _NOTHING
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        finished: Finished = _NOTHING,
+        n_seeds: int = 1,
     ) -> None:
         self.folder = folder
+        self._n_seeds = n_seeds
         self._identity = identity
         self._finished = finished
         self._checked: dict[Key, bool] = {}
@@ -112,7 +119,7 @@ class FoldStore:
         write_sealed(folder / _RECORD, identity, kind="experiment")
 
     def __len__(self) -> int:
-        return sum(key in self for key in self._files())
+        return sum(key in self for key in self._files() if key[2] < self._n_seeds)
 
     def __contains__(self, key: Key) -> bool:
         """Whether a valid result is stored; each file is checked once."""
@@ -137,14 +144,15 @@ class FoldStore:
         self._checked[key] = True
 
     def _file(self, key: Key) -> Path:
-        arm, fold = key
-        return self.folder / f"{fold:03d}.{arm}.fold"
+        arm, fold, seed = key
+        told = f".{seed}" if seed else ""
+        return self.folder / f"{fold:03d}.{arm}{told}.fold"
 
     def _files(self) -> list[Key]:
-        """Return the arms and folds that have a file, valid or not."""
+        """Return the keys that have a file, valid or not."""
         there = sorted(os.listdir(self.folder)) if self.folder.is_dir() else ()
         names = map(_NAME.fullmatch, there)
-        keys = [(name[2], int(name[1])) for name in names if name]
+        keys = [(name[2], int(name[1]), int(name[3] or 0)) for name in names if name]
         return [key for key in keys if self._file(key).is_file()]
 
     def _seal(self, key: Key) -> str:
@@ -204,21 +212,24 @@ class FoldStore:
     def _check_same(self, before: dict[str, Any]) -> None:
         """Raise if results would be lost because settings or data differ.
 
-        Versions may differ, and so may arms without results. Random columns depend on
-        the other arms, so their fits are repeated.
+        Versions may differ, and so may arms without results. The number of random
+        columns and principal components depends on the other arms, so such fits are
+        repeated.
         """
         now = self._identity["settings"]
-        arms = {arm for arm, _ in self._files()} | self._finished.arms
+        arms = {arm for arm, *_ in self._files()} | self._finished.arms
         if arms and not are_same(shared_settings(before), shared_settings(now)):
             changes = list(differences(before, now))
             raise self._another(changes, self._way_out())
-        if has_random(now):
-            arms.discard(RANDOM)
-        changed = {
-            arm: list(differences(own_settings(before, arm), own_settings(now, arm)))
-            for arm in sorted(arms)
-        }
-        changed = {arm: told for arm, told in changed.items() if told}
+        arms -= arms_with_made_latents(now)
+        recipes, changed = recipes_of(now), {}
+        for arm in sorted(arms):
+            own = own_settings(before, arm), own_settings(now, arm)
+            told = list(differences(*own))
+            if arm not in recipes:
+                told = [f"the arm {arm}: there then, not now"]
+            if told:
+                changed[arm] = told
         if changed:
             changes = [change for told in changed.values() for change in told]
             raise self._another(list(dict.fromkeys(changes)), self._way_out(*changed))
@@ -232,7 +243,8 @@ class FoldStore:
 
     def _way_out(self, *arms: str) -> str:
         """Return advice on what to delete: fits of some arms or all, and results."""
-        fits = [f"{self.folder.name}{os.sep}*.{arm}.fold" for arm in arms]
+        ends = [".fold", ".*.fold"][: 2 if any(s for *_, s in self._files()) else 1]
+        fits = [f"{self.folder.name}{os.sep}*.{a}{e}" for a in arms for e in ends]
         if not arms and self._files():
             fits = [self.folder.name]
         what = [*fits, *self._finished.files]
@@ -243,18 +255,18 @@ class FoldStore:
         )
 
     def _put_aside(self, before: dict[str, Any]) -> None:
-        """Rename fits of other versions, and random columns made for other latents."""
+        """Rename fits of other versions, and latents made for other arms' latents."""
         changes = list(differences(before["versions"], self._identity["versions"]))
         files = self._files()
         if changes:
             what = f"The fits in {self.folder} were made by other versions, which may "
             what += f"change results: {'; '.join(changes)}."
         else:
-            files = [
-                key for key in files if key[0] == RANDOM and not self._is_known(key)
-            ]
-            what = f"The fits of random columns in {self.folder} were made for other "
-            what += "latents, whose number may have changed."
+            made = arms_with_made_latents(self._identity["settings"])
+            files = [k for k in files if k[0] in made and not self._is_known(k)]
+            what = "The fits of random columns or principal components in "
+            what += f"{self.folder} were made for other latents, whose number may have "
+            what += "changed."
         for key in files:
             file = self._file(key)
             os.replace(file, file.with_name(file.name + ".unusable"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from numerai_features.experiment._arms import ORIGINALS
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -24,7 +22,7 @@ def verdicts(differences: pd.DataFrame) -> dict[str, str]:
 
 
 def sentences(result: ExperimentResult, overlap: int) -> list[str]:
-    """Return one sentence for each arm except the originals.
+    """Return one sentence for each arm except the first.
 
     Parameters
     ----------
@@ -35,12 +33,12 @@ def sentences(result: ExperimentResult, overlap: int) -> list[str]:
     from numerai_features.metrics import eras_needed
 
     scores, table = result.scores, result.differences
-    told = []
+    base, told = result.experiment.base, []
     for arm, verdict in verdicts(table).items():
         row = table.loc[arm]
         if verdict in (BETTER, WORSE):
             text = (
-                f"{verdict} than {ORIGINALS} by {abs(row['mean_difference']):.4f} "
+                f"{verdict} than {base} by {abs(row['mean_difference']):.4f} "
                 f"(95 % interval {row['low']:.4f} to {row['high']:.4f}, "
                 f"{row['n_eras']:,.0f} eras)"
             )
@@ -50,7 +48,7 @@ def sentences(result: ExperimentResult, overlap: int) -> list[str]:
                 f"{row['n_needed']:,.0f})"
             )
         else:
-            less = (scores[arm] - scores[ORIGINALS]).dropna()
+            less = (scores[arm] - scores[base]).dropna()
             needed = eras_needed(less, DIFFERENCE, overlap=overlap)
             text = f"these {len(less):,} eras cannot tell ({_needs(needed, row)})"
         told.append(f"{arm}: {text}.")
@@ -60,7 +58,7 @@ def sentences(result: ExperimentResult, overlap: int) -> list[str]:
 def with_deflated_sharpe(result: ExperimentResult, overlap: int) -> ExperimentResult:
     """Return the result with the deflated Sharpe ratio in its summary.
 
-    The trials are the arms. It is NaN where it cannot be computed.
+    The trials are the arms with their seeds. It is NaN where it cannot be computed.
 
     Parameters
     ----------
@@ -71,7 +69,7 @@ def with_deflated_sharpe(result: ExperimentResult, overlap: int) -> ExperimentRe
     from numerai_features.metrics import deflated_sharpe_ratio
 
     summary = result.summary.copy()
-    n_trials = len(summary)
+    n_trials = len(summary) * result.experiment["seeds"]
     varying = summary.index[summary["sharpe"].notna()]
     deflated = summary["sharpe"] * float("nan")
     if len(varying) > 1 or n_trials == 1 == len(varying):

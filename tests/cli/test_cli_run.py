@@ -67,7 +67,7 @@ def test_it_prints_what_there_is_to_do_and_the_result(tmp_path, capsys):
     first, second, third, *_ = told.out.splitlines()
     assert first == f"Reading {tmp_path / 'tiny.toml'}"
     assert second.startswith("EraPanel(n_rows=1200, ")
-    assert third == "3 arms, 2 folds."
+    assert third == "4 arms, 2 folds."
     assert f"\n\n{result}\n\nEverything is in {tmp_path / 'out'}\n" in told.out
     assert told.out.endswith(" seconds.\n")
     words = [
@@ -122,9 +122,9 @@ def test_a_stopped_one_goes_on_to_the_same_bits(tmp_path, capsys, kind):
     else:
         assert process.returncode == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in first.parent.glob("*.fold")}
-    assert 1 <= len(kept) < 6
+    assert 1 <= len(kept) < 8
     assert main(arguments) == 0
-    assert f"{len(kept)} of 6 fits are done already" in capsys.readouterr().out
+    assert f"{len(kept)} of 8 fits are done already" in capsys.readouterr().out
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
     got = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     whole = Experiment.from_file(tmp_path / "tiny.toml", tmp_path / "whole")
@@ -385,7 +385,7 @@ def test_demo_runs_the_packaged_file(monkeypatch, tmp_path, capsys):
     assert main(["demo"]) == 0
     [experiment] = ran
     assert experiment.folder == tmp_path / "runs" / "demo"
-    assert list(experiment.arms) == ["originals", "fa", "dae", "random"]
+    assert list(experiment.arms) == ["originals", "fa", "dae", "pca", "random"]
     expected = {
         "n_eras": 240, "rows_per_era": 500, "n_features": 200, "n_factors": 16,
         "horizon": 4, "random_state": 0,
@@ -393,5 +393,5 @@ def test_demo_runs_the_packaged_file(monkeypatch, tmp_path, capsys):
     assert expected.items() <= experiment["data"]["synthetic"].items()
     told = capsys.readouterr().out
     file, told = told.split("\n", 1)
-    assert file.endswith("_demo.toml")
+    assert file.endswith("demo.toml")
     assert told.startswith(f"\ntables\n\nEverything is in {tmp_path / 'runs' / 'demo'}")

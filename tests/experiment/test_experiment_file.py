@@ -69,7 +69,7 @@ def parquet(tmp_path):
     [
         (
             "sed = 1\n",
-            r"line 1: sed: unknown key\. Did you mean 'seed'\? Allowed: seed",
+            r"line 1: sed: unknown key\. Did you mean 'seed' or 'seeds'\? Allowed: se",
         ),
         ("seed = -1\n", r"line 1: seed: got -1; expected a whole number >= 0"),
         ("seed = true\n", r"line 1: seed: got true; expected a whole number >= 0"),
@@ -160,19 +160,31 @@ def parquet(tmp_path):
         ),
         (
             FA.replace("fa", "originals"),
-            r"line 1: latents\.originals: an arm's name must",
+            r'line 1: latents\.originals: an arm has the name "originals" already',
+        ),
+        (
+            FA.replace("fa", "random"),
+            r'line 1: latents\.random: the name "random" is taken; choose another',
+        ),
+        (
+            FA.replace("fa", "pca"),
+            r"line 1: latents\.pca: got .*; expected true or false",
+        ),
+        (
+            "[models.pca]\nmodel = 'Ridge'",
+            r'line 1: models\.pca: an arm has the name "pca" already',
         ),
         (
             "[models.net]\nmodel = 'DAEEmbedder'",
-            r"line 2: models\.net\.model: .*unknown model.* Allowed: SupervisedAEMLP",
+            r"line 2: models\.net\.model: .*unknown model.* Allowed: LightGBM, .*Su",
         ),
         (
             f"{FA}[models.fa]\nmodel = 'SupervisedAEMLP'",
-            r"models\.fa: there is a \[latents\.fa\] already",
+            r'models\.fa: an arm has the name "fa" already; choose another',
         ),
         (
             FA.replace("fa", "'f a'"),
-            r"line 1: latents\.f a: an arm's name must be made",
+            r"line 1: latents\.f a: a name must be made",
         ),
     ],
 )
@@ -274,8 +286,10 @@ def test_defaults_are_filled_in(write, monkeypatch, tmp_path):
     assert experiment["data"]["panel"] == str(tmp_path / "runs" / "mine" / "panel")
     max_iter = experiment["latents"]["fa"]["max_iter"]
     assert max_iter == FactorAnalysisEmbedder().max_iter
-    arms = {"originals": "originals", "fa": "+ fa", "random": "+ random"}
-    assert experiment.arms == arms
+    arms = ["originals", "+ fa", "+ pca", "+ random"]
+    assert list(experiment.arms.values()) == arms
+    assert list(experiment.arms) == [arm.removeprefix("+ ") for arm in arms]
+    assert experiment.base == "originals"
 
 
 def test_files_are_relative_to_the_experiment_file(write, parquet, tmp_path):
@@ -470,7 +484,7 @@ def test_the_example_is_right(write, tmp_path, names, main, purge):
     assert experiment["targets"]["main"] == main
     assert experiment["cv"]["purge"] == purge
     assert list(experiment.arms) == [
-        "originals", "fa", "fa_varimax", "dae", "random", "net"
+        "originals", "fa", "fa_varimax", "dae", "pca", "random", "net"
     ]  # fmt: skip
     assert experiment["data"]["metadata"] == str(tmp_path / "features.json")
     # what has no comment that says otherwise is a default
@@ -590,7 +604,7 @@ class TestMapping:
 
     def test_it_is_shown_in_a_line(self):
         shown = repr(Experiment.from_dict(self.MAPPING))
-        told = "Experiment('experiment': 4 arms, walk-forward, target_alpha_20)"
+        told = "Experiment('experiment': 5 arms, walk-forward, target_alpha_20)"
         assert shown == told
 
 

@@ -28,7 +28,10 @@ TABLES = {
     },
     "targets": {"main": TARGET},
     "cv": {"n_splits": 1, "first_test_era": 101},
-    "latents": {"fa": {"embedder": "FactorAnalysisEmbedder", "n_components": 2}},
+    "latents": {
+        "pca": False,
+        "fa": {"embedder": "FactorAnalysisEmbedder", "n_components": 2},
+    },
     "model": {"n_jobs": 1, "params": {"n_estimators": 5, "colsample_bytree": 0.5}},
     "report": {"periods": PERIODS},
 }
@@ -178,9 +181,11 @@ class TestScores:
         target = np.tile(
             np.float32([0, 0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 0.75, 0.75, 1]), 250
         )
-        arms = pd.DataFrame(rng.normal(size=(2500, 2)), columns=["originals", "net"])
+        names = pd.MultiIndex.from_product([["originals", "net"], [0]])
+        arms = pd.DataFrame(rng.normal(size=(2500, 2)), columns=names)
         tables = EraTables(target, arms, eras, tell=lambda what: None)
-        tables.add_reference("benchmark", np.where(eras > 20, arms["net"] ** 2, np.nan))
+        benchmark = np.where(eras > 20, arms["net", 0] ** 2, np.nan)
+        tables.add_reference("benchmark", benchmark)
         summary = tables.summary([3, 15])
         bmc = tables.by_metric["bmc"]
         assert len(bmc) == 230

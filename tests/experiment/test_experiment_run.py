@@ -34,6 +34,8 @@ horizon = 2
 [cv]
 n_splits = 2
 purge = 3
+[latents]
+pca = false
 [latents.fa]
 embedder = "FactorAnalysisEmbedder"
 n_components = 3
@@ -79,19 +81,21 @@ def test_latents_have_other_names_than_features(tmp_path, library):
     """Trees refuse a name that comes twice."""
     file = tmp_path / "tiny.toml"
     text = EXPERIMENT.replace("[model]", f'[model]\nlibrary = "{library}"')
+    text = text.replace("pca = false", "pca = true")
     file.write_text(text, encoding="utf-8")
     experiment = Experiment.from_file(file, output=tmp_path / "out")
     panel = make_era_panel(n_eras=30, rows_per_era=40, n_features=12, random_state=0)
-    names = [f"{arm}__{j}" for arm in ("fa", "turned", "random") for j in (0, 1)]
-    names = ["fa__fa__0", *names, *panel.feature_names[7:]]
+    arms = ("fa", "turned", "pca", "random")
+    names = [f"{arm}__{j}" for arm in arms for j in (0, 1)]
+    names = ["fa__fa__0", *names, *panel.feature_names[9:]]
     panel = EraPanel(
         panel.X, panel.eras, panel.y(), feature_names=names,
         target_names=[experiment["targets"]["main"]],
     )  # fmt: skip
     [fold, _] = make_folds(experiment.tables, panel)
     fits = FoldFits(experiment, panel, fold)
-    for arm in ("fa", "turned", "random"):
-        result = fits.run(arm, n_random=3, tell=lambda what: None)
+    for arm in arms:
+        result = fits.run(arm, width=3, tell=lambda what: None)
         assert np.isfinite(result.prediction).all()
 
 
@@ -328,8 +332,7 @@ class TestArms:
 
 
 def quantized(how):
-    latents = f"[latents]\nquantize = '{how}'\n[latents.fa]"
-    return EXPERIMENT.replace("[latents.fa]", latents)
+    return EXPERIMENT.replace("[latents]", f"[latents]\nquantize = '{how}'")
 
 
 class Stopping(FactorAnalysisEmbedder):
@@ -475,9 +478,10 @@ class TestGoingOn:
         other = EXPERIMENT.replace("n_components = 2", "n_components = 1")
         with pytest.raises(ExperimentError, match=told):
             run(tmp_path, other)
-        fewer = EXPERIMENT.replace("[latents.fa]", "[latents]\nrandom_columns=false\n"
-                                   "[latents.fa]")  # fmt: skip
-        with pytest.raises(ExperimentError, match=r"random_columns: true then, false"):
+        fewer = EXPERIMENT.replace("[latents]", "[latents]\nrandom_columns = false")
+        with pytest.raises(
+            ExperimentError, match="the arm random: there then, not now"
+        ):
             run(tmp_path, fewer)
         assert contents(tmp_path / "out") == before
         out = tmp_path / "out"
@@ -496,7 +500,8 @@ class TestGoingOn:
         run(tmp_path, text + EXPERIMENT[EXPERIMENT.index("[model]") :])
         kept = finished(tmp_path)
         told = (
-            r"random columns in .* other latents.* kept as \*\.unusable, and the fits"
+            r"random columns or principal components in .* other latents.* kept as "
+            r"\*\.unusable, and the fits"
         )
         with pytest.warns(SetAsideWarning, match=told) as warned:
             result = run(tmp_path)
@@ -601,7 +606,8 @@ class TestSettings:
                 "n_splits = 1\nfirst_test_era = 21",
                 "walk-forward, 10",
             ),
-            ("[latents.fa]", "[latents]\nrandom_columns = false\n[latents.fa]", "20 e"),
+            ("pca = false", "random_columns = false", "20 eras"),
+            ("pca = false", "", "20 eras"),
             ("[model]", "[model]\nlibrary = 'xgboost'", "20 eras"),
             (
                 "[cv]",
@@ -616,6 +622,7 @@ class TestSettings:
         told = str(run(tmp_path, text))
         assert title in told
         assert ("+ random" in told) == ("random_columns" not in new)
+        assert ("+ pca" in told) == (old == "pca = false")
 
     def test_from_a_mapping_it_is_the_same(self, done, tmp_path):
         tables = done.experiment.tables

@@ -10,13 +10,18 @@ from numerai_features.experiment import ExperimentError
 from numerai_features.experiment._identity import identity_of
 from numerai_features.experiment._store import ArmResult, FoldStore
 
-IDENTITY = {"settings": {"seed": 3}, "versions": {"numpy": "2.0"}}
-KEYS = [("fa", 1), ("originals", 1), ("fa", 2)]
+LATENTS = {
+    "quantize": "uint8", "pca": True, "random_columns": True,
+    "fa": {"embedder": "FactorAnalysisEmbedder", "n_components": 2},
+}  # fmt: skip
+SETTINGS = {"seed": 3, "latents": LATENTS, "models": {}, "arms": {}}
+IDENTITY = {"settings": SETTINGS, "versions": {"numpy": "2.0"}}
+KEYS = [("fa", 1, 0), ("originals", 1, 0), ("fa", 2, 0)]
 
 
 def result_of(key):
-    arm, fold = key
-    prediction = np.random.default_rng([fold, len(arm)]).normal(size=7)
+    arm, fold, seed = key
+    prediction = np.random.default_rng([fold, len(arm), seed]).normal(size=7)
     return ArmResult(prediction.astype(np.float32), fold, 0.25, 1.5)
 
 
@@ -43,7 +48,8 @@ def assert_good(store, keys):
 def test_results_are_read_again(folder):
     store = FoldStore(folder, IDENTITY)
     assert len(store) == 3
-    assert ("turned", 1) not in store
+    assert ("turned", 1, 0) not in store
+    assert ("fa", 1, 1) not in store
     assert_good(store, KEYS)
 
 
@@ -87,16 +93,17 @@ def test_damage_after_the_check_is_an_error(folder):
         store[KEYS[0]]
 
 
-def test_a_result_of_another_arm_fold_or_experiment_is_not_taken(folder, tmp_path):
+def test_a_result_of_another_arm_fold_seed_or_experiment_is_not_taken(folder, tmp_path):
+    (folder / "001.fa.1.fold").write_bytes((folder / "001.fa.fold").read_bytes())
     (folder / "002.fa.fold").write_bytes((folder / "001.fa.fold").read_bytes())
     other = FoldStore(tmp_path / "other", changed(IDENTITY, "settings", seed=4))
-    other["originals", 1] = result_of(KEYS[0])
+    other["originals", 1, 0] = result_of(KEYS[0])
     theirs = (other.folder / "001.originals.fold").read_bytes()
     (folder / "001.originals.fold").write_bytes(theirs)
-    store = FoldStore(folder, IDENTITY)
+    store = FoldStore(folder, IDENTITY, n_seeds=2)
     with pytest.warns(SetAsideWarning, match="belongs to something else") as told:
         assert len(store) == 1
-    assert len(told) == 2
+    assert len(told) == 3
     assert_good(store, KEYS[:1])
 
 

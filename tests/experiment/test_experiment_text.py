@@ -107,10 +107,11 @@ class TestSentences:
 
     def test_the_text_ends_with_them(self, made):
         text = str(dataclasses.replace(made, notes=("A note.",)))
-        first, second = sentences(made, 1)
-        assert text.endswith(f"\n\nA note.\n\n{first}\n{second}")
+        first, second, third = sentences(made, 1)
+        assert text.endswith(f"\n\nA note.\n\n{first}\n{second}\n{third}")
         assert first.startswith(f"+ {LONG}: ")
-        assert second.startswith("+ random: ")
+        assert second.startswith("+ pca: ")
+        assert third.startswith("+ random: ")
 
     def test_no_arm_no_sentence(self, made):
         alone = made.differences.iloc[:0]

@@ -1,0 +1,71 @@
+"""The tables that models get: originals, latents and more, in the smallest form."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from numerai_features.trees import tree_table
+
+_LIGHTGBM_WITH_ARROW = (4, 7)
+
+
+class Block(NamedTuple):
+    """Columns of one type, and their names; a table has them already."""
+
+    names: list[str]
+    values: NDArray[Any] | pa.Table
+
+
+def as_table(blocks: list[Block]) -> pa.Table:
+    """Return blocks side by side as a table; each column keeps its type."""
+    tables = [
+        values if isinstance(values, pa.Table) else tree_table(values, names)
+        for names, values in blocks
+    ]
+    columns = [column for table in tables for column in table.columns]
+    return pa.Table.from_arrays(columns, [n for names, _ in blocks for n in names])
+
+
+def as_array(blocks: list[Block], *, floats: bool = False) -> NDArray[Any]:
+    """Return blocks of arrays as one array; of single bytes if all blocks are.
+
+    A single block is not copied.
+    """
+    arrays: Any = [values for _, values in blocks]
+    if floats:
+        dtype: Any = np.float32
+    elif len({array.dtype for array in arrays}) == 1:
+        dtype = arrays[0].dtype
+    else:  # uint8 holds both, because no bin is negative; NumPy would promote them
+        dtype = np.uint8 if all(a.dtype.itemsize == 1 for a in arrays) else np.float32
+    if len(arrays) == 1:
+        return np.asarray(arrays[0], dtype)
+    out = np.empty((len(arrays[0]), sum(a.shape[1] for a in arrays)), dtype)
+    start = 0
+    for array in arrays:
+        out[:, start : start + array.shape[1]] = array
+        start += array.shape[1]
+    return out
+
+
+def as_input(table: pa.Table, library: str | None) -> Any:
+    """Return a table as the smallest input for a tree library."""
+    if library == "lightgbm":
+        release = importlib.metadata.version("lightgbm").split(".")[:2]
+        if tuple(map(int, release)) < _LIGHTGBM_WITH_ARROW:
+            return _as_array(table)
+    return table
+
+
+def _as_array(table: pa.Table) -> NDArray[Any]:
+    kinds = {np.dtype(str(kind)) for kind in table.schema.types}
+    dtype = np.uint8 if all(k.itemsize == 1 for k in kinds) else np.float32
+    out = np.empty(table.shape, dtype)
+    for j, column in enumerate(table.columns):
+        out[:, j] = column.to_numpy()
+    return out

@@ -1,0 +1,774 @@
+"""Arms as recipes: each is what a plain loop over the same classes predicts."""
+
+import os
+import re
+import shutil
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+from numerai_tools.scoring import numerai_corr
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+
+from numerai_features import augmenters, compose, embedders
+from numerai_features.datasets import EraPanel, make_era_panel
+from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.experiment._eras import make_folds
+from numerai_features.experiment._select import uncorrelated
+from numerai_features.metrics import era_scores
+from numerai_features.trees import make_lightgbm, make_xgboost
+
+ALPHA, LONG, BRAVO = "target_alpha_20", "target_alpha_60", "target_bravo_20"
+NAMES = [f"feature_{j:04d}" for j in range(20)]
+FIRST_WITH_BENCHMARK = 9
+
+EXPERIMENT = f"""
+seed = 1
+seeds = 2
+[data]
+files = ["train.parquet"]
+benchmark = "benchmark.parquet"
+[features]
+set = {NAMES}
+[targets]
+main = "{ALPHA}"
+also = ["{LONG}", "{BRAVO}"]
+[cv]
+n_splits = 2
+purge = 4
+[model]
+n_jobs = 1
+device = "cpu"
+params = {{ n_estimators = 10 }}
+
+[latents]
+quantize = "none"
+[latents.fa]
+embedder = "FactorAnalysisEmbedder"
+n_components = 3
+[latents.chosen]
+embedder = "FactorAnalysisEmbedder"
+n_components = 2
+select = {{ n = 6 }}
+[latents.apart]
+embedder = "FactorAnalysisEmbedder"
+n_components = 2
+features = {NAMES[:12]}
+select = {{ max_correlation = 0.2 }}
+fit_on = "all"
+[latents.dae]
+embedder = "DAEEmbedder"
+n_components = 3
+hidden = [8]
+max_epochs = 2
+[augment.cutout]
+augmenter = "CutoutAugmenter"
+[augment.noise]
+augmenter = "GaussianNoiseAugmenter"
+[augment.dreams]
+augmenter = "DreamAugmenter"
+embedder = "dae"
+copies = 0.5
+[models.ridge]
+model = "Ridge"
+alpha = 10.0
+[models.boosted]
+model = "EraBoostedRegressor"
+n_rounds = 2
+[models.xgb]
+model = "XGBoost"
+n_jobs = 1
+device = "cpu"
+params = {{ n_estimators = 5 }}
+[models.net]
+model = "SupervisedAEMLP"
+n_components = 3
+hidden = [8, 4]
+dropout = [0.1, 0.1, 0.1, 0.1, 0.1]
+max_epochs = 2
+
+[arms.originals]
+[arms.fa]
+latents = ["fa", "chosen"]
+[arms.apart]
+latents = ["apart"]
+[arms.pca]
+latents = ["pca"]
+[arms.random]
+latents = ["random"]
+augment = "cutout"
+[arms.cutout]
+augment = "cutout"
+[arms.new]
+augment = ["cutout", "noise"]
+latents = ["fa"]
+only_new_rows = true
+[arms.dreams]
+augment = "dreams"
+[arms.ridge]
+model = "ridge"
+features = {NAMES[3:9]}
+[arms.boosted]
+model = "boosted"
+[arms.several]
+target = ["{ALPHA}", "{LONG}"]
+[arms.leaves]
+model = "xgb"
+target = ["{ALPHA}", "{LONG}"]
+[arms.net]
+model = "net"
+target = ["{ALPHA}", "{BRAVO}"]
+[arms.residual]
+residual_to = "benchmark"
+proportion = 0.75
+[arms.told]
+era_feature = true
+benchmark_feature = true
+[arms.neutral]
+neutralize = {{ features = {NAMES[:5]}, proportion = 0.5 }}
+[arms.apart_from_benchmark]
+neutralize = {{ to = "benchmark" }}
+[arms.shrunk]
+shrink = "dae"
+[arms.mix]
+blend = {{ fa = 1, residual = 3.0 }}
+[arms.mixed_again]
+blend = {{ mix = 1, ridge = -0.5 }}
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with training rows, and a benchmark that begins later."""
+    folder = tmp_path_factory.mktemp("files")
+    panel = make_era_panel(
+        n_eras=40, rows_per_era=40, n_features=20, n_factors=4, random_state=5
+    )
+    frame = panel.to_frame()
+    frame.index = pd.Index([f"n{i:05d}" for i in range(len(frame))], name="id")
+    known = panel.eras <= 36
+    frame[ALPHA] = frame[ALPHA].where(known)  # live eras
+    frame[LONG] = frame[LONG].where(panel.eras <= 30)
+    frame.to_parquet(folder / "train.parquet")
+    rng = np.random.default_rng(0)
+    noise = rng.normal(scale=0.3, size=len(frame))
+    benchmark = pd.DataFrame({"own": panel.y(ALPHA) + noise}, index=frame.index)
+    later = benchmark[panel.eras >= FIRST_WITH_BENCHMARK]
+    later.sample(frac=1, random_state=0).to_parquet(folder / "benchmark.parquet")
+    (folder / "arms.toml").write_text(EXPERIMENT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(files):
+    experiment = Experiment.from_file(files / "arms.toml", files / "out")
+    with pytest.warns(UserWarning, match="latents.apart: fit_on"):
+        return experiment.run(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def plain(done, files):
+    """The rows of each fold, and what a plain loop needs of them."""
+    panel = EraPanel.open(done.experiment["data"]["panel"])
+    benchmark = pd.read_parquet(files / "benchmark.parquet")["own"]
+    return Plain(done, panel, benchmark.reindex(panel.ids).to_numpy())
+
+
+class Plain:
+    def __init__(self, done, panel, benchmark):
+        self.panel, self.benchmark = panel, benchmark
+        self.folds = make_folds(done.experiment.tables, panel)
+        self.done = done
+
+    def check(self, arm, predict, seed=0, atol=1e-6):
+        """Compare an arm's predictions with those of a function of each fold."""
+        column = self.done.predictions[f"{arm}, seed {seed}"]
+        for fold in self.folds:
+            mine = column[self.done.predictions["fold"] == fold.number]
+            expected = predict(fold.train, fold.test, 1 + seed)
+            np.testing.assert_allclose(mine, expected, atol=atol, rtol=1e-5)
+
+    def rows(self, part, target=ALPHA):
+        panel = self.panel
+        y = pd.Series(panel.y(target)[part], name=target)
+        return panel.X[part], y, panel.eras[part]
+
+    def known(self, part, target=ALPHA):
+        X, y, eras = self.rows(part, target)
+        keep = y.notna().to_numpy()
+        return X[keep], y[keep], eras[keep]
+
+
+def trees(seed):
+    return make_lightgbm(
+        "small", device="cpu", n_jobs=1, n_estimators=10, random_state=seed
+    )
+
+
+def ranked(values, eras):
+    return compose.rank_by_era(values, eras, output="gauss")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_originals(plain, seed):
+    def predict(train, test, own):
+        X, y, _ = plain.known(train)
+        return trees(own).fit(X, y).predict(plain.panel.X[test])
+
+    plain.check("originals", predict, seed)
+
+
+class TestParts:
+    def test_latents_of_two_tables(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            shown = plain.panel.X[test]
+            fa = embedders.FactorAnalysisEmbedder(3)
+            model = trees(own).set_params(importance_type="gain")
+            keep = y.notna().to_numpy()
+            model.fit(X[keep], y[keep])
+            order = np.argsort(-model.feature_importances_, kind="stable")
+            best = np.sort(order[:6])
+            few = embedders.FactorAnalysisEmbedder(2)
+            parts = [
+                (X, shown),
+                (fa.fit(X, eras=eras).transform(X), fa.transform(shown)),
+                (
+                    few.fit(X[:, best], eras=eras).transform(X[:, best]),
+                    few.transform(shown[:, best]),
+                ),
+            ]
+            learned, tested = (
+                np.hstack([p[i] for p in parts], dtype=np.float32) for i in (0, 1)
+            )
+            return trees(own).fit(learned[keep], y[keep]).predict(tested)
+
+        plain.check("fa", predict, seed=1)
+
+    def test_an_embedder_of_all_rows(self, plain):
+        def predict(train, test, own):
+            X, y, _ = plain.rows(train)
+            chosen = uncorrelated(X[:, :12], 0.2)
+            fa = embedders.FactorAnalysisEmbedder(2)
+            fa.fit(plain.panel.X[:, chosen], eras=plain.panel.eras)
+            keep = y.notna().to_numpy()
+            shown = plain.panel.X[test]
+            learned = np.hstack([X, fa.transform(X[:, chosen])], dtype=np.float32)
+            tested = np.hstack([shown, fa.transform(shown[:, chosen])])
+            return trees(own).fit(learned[keep], y[keep]).predict(tested)
+
+        plain.check("apart", predict)
+
+    def test_principal_components_are_those_of_scikit_learn(self, plain):
+        def predict(train, test, own):
+            X, y, _ = plain.known(train)
+            all_rows, shown = plain.panel.X[train], plain.panel.X[test]
+            pca = PCA(5).fit(all_rows.astype(float))  # fa and chosen: 3 + 2
+            sign = np.sign(np.linalg.eigh(np.cov(all_rows.T.astype(float)))[1])
+            sign = (sign[:, :-6:-1] * np.sign(pca.components_.T))[0]
+            learned = np.hstack([X, pca.transform(X.astype(float)) * sign])
+            tested = np.hstack([shown, pca.transform(shown.astype(float)) * sign])
+            return trees(own).fit(learned, y).predict(tested)
+
+        # Components that differ in the last digits can move a bin's edge.
+        column = plain.done.predictions["pca, seed 0"]
+        for fold in plain.folds:
+            mine = column[plain.done.predictions["fold"] == fold.number]
+            expected = predict(fold.train, fold.test, 1)
+            assert np.corrcoef(mine, expected)[0, 1] > 0.999
+
+    def test_new_rows(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            augmenter = augmenters.CutoutAugmenter(random_state=own)
+            rows = augmenter.fit_resample(X, y, eras=eras)
+            keep = rows.y.notna().to_numpy()
+            model = trees(own).fit(rows.X[keep], rows.y[keep])
+            return model.predict(plain.panel.X[test])
+
+        plain.check("cutout", predict)
+
+    def test_new_rows_by_an_embedder(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            dae = embedders.DAEEmbedder(3, hidden=(8,), max_epochs=2, random_state=own)
+            dreams = augmenters.DreamAugmenter(dae, copies=0.5, random_state=own)
+            rows = dreams.fit_resample(X, y, eras=eras)
+            keep = rows.y.notna().to_numpy()
+            model = trees(own).fit(rows.X[keep], rows.y[keep])
+            return model.predict(plain.panel.X[test])
+
+        plain.check("dreams", predict)
+
+    def test_only_new_rows_and_their_latents(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            both = augmenters.ComposeAugmenters(
+                [
+                    augmenters.CutoutAugmenter(random_state=own),
+                    augmenters.GaussianNoiseAugmenter(random_state=own),
+                ]
+            )
+            rows = both.fit_resample(X, y, eras=eras)
+            new = slice(len(X), None)
+            fa = embedders.FactorAnalysisEmbedder(3)
+            fa.fit(X, eras=eras)
+            keep = rows.y[new].notna().to_numpy()
+            learned = np.hstack([rows.X[new], fa.transform(rows.X[new])])
+            shown = plain.panel.X[test]
+            tested = np.hstack([shown, fa.transform(shown)])
+            return trees(own).fit(learned[keep], rows.y[new][keep]).predict(tested)
+
+        plain.check("new", predict)
+
+    def test_random_columns_of_new_rows_are_new(self, plain):
+        fits = plain.done.predictions["random, seed 0"]
+        assert fits.nunique() > 10
+        assert plain.done.summary.loc["random", "n_latents"] == 5
+
+    def test_models(self, plain):
+        def ridge(train, test, own):
+            X, y, _ = plain.known(train)
+            model = Ridge(alpha=10.0).fit(X[:, 3:9].astype(np.float32), y)
+            return model.predict(plain.panel.X[test][:, 3:9].astype(np.float32))
+
+        def boosted(train, test, own):
+            X, y, eras = plain.rows(train)
+            model = compose.EraBoostedRegressor(trees(own), n_rounds=2)
+            model.fit(X, y, eras=eras)
+            return model.predict(plain.panel.X[test])
+
+        plain.check("ridge", ridge)
+        plain.check("boosted", boosted)
+
+
+class TestTargets:
+    def test_one_model_a_target_and_the_mean_of_ranks(self, plain):
+        def predict(train, test, own):
+            found = []
+            for target in (ALPHA, LONG):
+                X, y, _ = plain.known(train, target)
+                found.append(trees(own).fit(X, y).predict(plain.panel.X[test]))
+            eras = plain.panel.eras[test]
+            return ranked(np.column_stack(found), eras).mean(axis=1)
+
+        plain.check("several", predict)
+
+    def test_vector_leaves(self, plain):
+        def predict(train, test, own):
+            y = np.column_stack([plain.panel.y(t)[train] for t in (ALPHA, LONG)])
+            keep = ~np.isnan(y).any(axis=1)
+            model = make_xgboost(
+                "small", device="cpu", n_jobs=1, random_state=own, n_estimators=5,
+                multi_strategy="multi_output_tree",
+            )  # fmt: skip
+            model.fit(plain.panel.X[train][keep], y[keep])
+            predicted = model.predict(plain.panel.X[test])
+            return ranked(predicted, plain.panel.eras[test]).mean(axis=1)
+
+        plain.check("leaves", predict)
+
+    def test_a_network_learns_them_at_once(self, plain):
+        def predict(train, test, own):
+            X, _, eras = plain.rows(train)
+            y = pd.DataFrame({t: plain.panel.y(t)[train] for t in (ALPHA, BRAVO)})
+            net = embedders.SupervisedAEMLP(
+                3, hidden=(8, 4), dropout=(0.1,) * 5, max_epochs=2, random_state=own
+            )
+            return net.fit(X, y, eras=eras).predict(plain.panel.X[test])
+
+        plain.check("net", predict)
+
+
+class TestBenchmark:
+    def test_residual_targets(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            model = compose.ResidualTargetRegressor(trees(own), proportion=0.75)
+            model.fit(X, y, eras=eras, benchmark=plain.benchmark[train])
+            return model.predict(plain.panel.X[test])
+
+        plain.check("residual", predict)
+
+    def test_era_and_benchmark_as_features(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            keep = y.notna().to_numpy()
+            learned = np.column_stack([X, eras, plain.benchmark[train]])
+            panel = plain.panel
+            tested = np.column_stack(
+                [panel.X[test], panel.eras[test], plain.benchmark[test]]
+            )
+            return trees(own).fit(learned[keep], y[keep]).predict(tested)
+
+        plain.check("told", predict)
+
+    def test_neutral_to_it(self, plain):
+        def predict(train, test, own):
+            X, y, _ = plain.known(train)
+            predicted = trees(own).fit(X, y).predict(plain.panel.X[test])
+            return compose.neutralize_by_era(
+                predicted, plain.benchmark[test][:, None], plain.panel.eras[test]
+            )
+
+        plain.check("apart_from_benchmark", predict)
+
+
+def test_neutral_to_features(plain):
+    def predict(train, test, own):
+        X, y, _ = plain.known(train)
+        shown, eras = plain.panel.X[test], plain.panel.eras[test]
+        predicted = trees(own).fit(X, y).predict(shown)
+        return compose.neutralize_by_era(predicted, shown[:, :5], eras, proportion=0.5)
+
+    plain.check("neutral", predict)
+
+
+def test_shrunk_where_an_autoencoder_finds_rows_unfamiliar(plain):
+    def predict(train, test, own):
+        X, y, eras = plain.rows(train)
+        dae = embedders.DAEEmbedder(3, hidden=(8,), max_epochs=2, random_state=own)
+        model = compose.FamiliarityShrinker(trees(own), dae).fit(X, y, eras=eras)
+        return model.predict(plain.panel.X[test], eras=plain.panel.eras[test])
+
+    plain.check("shrunk", predict, atol=1e-5)
+
+
+class TestBlends:
+    def test_they_are_weighted_means_of_ranks(self, plain):
+        table = plain.done.predictions
+        eras = table["era"].to_numpy()
+        for seed in (0, 1):
+            own = {a: table[f"{a}, seed {seed}"] for a in plain.done.experiment.arms}
+            mix = (ranked(own["fa"], eras) + 3 * ranked(own["residual"], eras)) / 4
+            np.testing.assert_allclose(own["mix"], mix, atol=1e-6)
+            again = (ranked(own["mix"], eras) - ranked(own["ridge"], eras) / 2) / 1.5
+            np.testing.assert_allclose(own["mixed_again"], again, atol=1e-6)
+
+    def test_they_are_not_fitted(self, files, done):
+        names = {file.name for file in (files / "out" / "folds").glob("*.fold")}
+        assert "001.fa.fold" in names
+        assert "001.fa.1.fold" in names
+        assert not [name for name in names if "mix" in name]
+        assert done.summary.loc["mix", "model_seconds"] == 0
+
+
+def in_doubles(done):
+    table = done.predictions.dropna(subset="target")
+    return table.astype({name: float for name in table.columns.drop("era")})
+
+
+class TestSeeds:
+    def test_scores_are_means_over_seeds_as_numerai_tools_scores(self, done):
+        table = in_doubles(done)
+        for arm in ("fa", "mix", "residual"):
+            for era, rows in table.groupby("era"):
+                mine = done.scores.loc[int(era), arm]
+                theirs = [
+                    numerai_corr(rows[[f"{arm}, seed {s}"]], rows["target"]).iloc[0]
+                    for s in (0, 1)
+                ]
+                assert mine == pytest.approx(np.mean(theirs), abs=1e-9)
+
+    def test_bmc_is_the_mean_over_seeds_and_says_its_eras(self, done, plain):
+        table = done.predictions.dropna(subset="target")
+        benchmark = pd.Series(plain.benchmark, index=plain.panel.ids)
+        scores = era_scores(
+            table["target"].to_numpy(),
+            table[["fa, seed 0", "fa, seed 1"]].reset_index(drop=True),
+            table["era"].to_numpy(),
+            metric="bmc",
+            benchmark=benchmark.reindex(table.index).to_numpy(),
+        )
+        assert done.summary.loc["fa", "bmc"] == pytest.approx(scores.mean().mean())
+        assert done.summary.loc["fa", "bmc_n_eras"] == len(scores)
+
+    def test_the_error_of_seeds_stands_beside_each_difference(self, done):
+        table = in_doubles(done)
+
+        def less(arm, seed):
+            means = [
+                np.mean(
+                    [
+                        numerai_corr(rows[[f"{a}, seed {seed}"]], rows["target"])
+                        for _, rows in table.groupby("era")
+                    ]
+                )
+                for a in (arm, "originals")
+            ]
+            return means[0] - means[1]
+
+        two = [less("fa", seed) for seed in (0, 1)]
+        expected = np.std(two, ddof=1) / np.sqrt(2)
+        assert done.differences.loc["fa", "seed_error"] == pytest.approx(expected)
+        assert "seed error" in str(done)
+        assert "means of 2 seeds" in str(done)
+
+    def test_a_seed_more_keeps_the_fits(self, files, done, tmp_path):
+        shutil.copytree(files / "out", tmp_path / "out")
+        folds = tmp_path / "out" / "folds"
+        before = {f.name: f.stat().st_mtime_ns for f in folds.glob("*.fold")}
+        kept = {name for name in before if name.count(".") == 2}
+        for name in set(before) - kept:
+            (folds / name).unlink()
+        tables = tomllib.loads(EXPERIMENT) | {"seeds": 1}
+        one = Experiment.from_dict(tables, base=files, output=tmp_path / "out")
+        with pytest.warns(UserWarning, match="fit_on"):
+            result = one.run(verbose=False)
+        now = {f.name: f.stat().st_mtime_ns for f in folds.glob("*.fold")}
+        assert now == {name: before[name] for name in kept}
+        mine = result.predictions["fa"]
+        assert mine.equals(done.predictions["fa, seed 0"].rename("fa"))
+        assert "seed_error" not in result.differences
+
+    def test_expected_scores_have_a_spread_over_seeds(self, tmp_path):
+        experiment = Experiment.from_dict(
+            {
+                "seeds": 2,
+                "data": {"synthetic": {"n_eras": 30, "rows_per_era": 40}},
+                "cv": {"n_splits": 2, "purge": 2},
+                "latents": {
+                    "pca": False,
+                    "fa": {"embedder": "FactorAnalysisEmbedder", "n_components": 2},
+                },
+                "model": {"n_jobs": 1, "params": {"n_estimators": 5}},
+            },
+            output=tmp_path,
+        )
+        result = experiment.run(verbose=False)
+        errors = result.expected["seed_error"]
+        assert errors["originals"] == 0
+        assert errors["+ random"] > 0
+        assert "these fitted models on this panel" in str(result)
+
+
+class TestGoingOn:
+    def test_a_stopped_run_goes_on_to_the_same_bits(self, files, done, tmp_path):
+        shutil.copytree(files / "out", tmp_path / "out")
+        folds = tmp_path / "out" / "folds"
+        removed = [*folds.glob("002.*.1.fold"), *folds.glob("001.pca.fold")]
+        assert len(removed) == 19
+        for file in removed:
+            file.unlink()
+        again = Experiment.from_file(files / "arms.toml", tmp_path / "out")
+        with pytest.warns(UserWarning, match="fit_on"):
+            result = again.run(verbose=False)
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_the_resolved_file_is_the_same_experiment(self, files, done):
+        again = Experiment.from_file(files / "out" / "resolved.toml", files / "out")
+        assert again.tables == done.experiment.tables
+
+    def test_another_benchmark_concerns_the_arms_that_read_it(self, files, done):
+        file, before = files / "benchmark.parquet", contents(files / "out")
+        times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+        told = r"(?s)references\.benchmark.*delete.*Fits of other arms"
+        try:
+            os.utime(file, ns=(times[0], times[1] + 10**9))
+            again = Experiment.from_file(files / "arms.toml", files / "out")
+            with (
+                pytest.warns(UserWarning, match="fit_on"),
+                pytest.raises(ExperimentError, match=told) as error,
+            ):
+                again.run(verbose=False)
+        finally:
+            os.utime(file, ns=times)
+        deleted = set(re.findall(r"\*\.(\w+)\.fold", str(error.value)))
+        readers = {"residual", "told", "apart_from_benchmark"}
+        assert deleted == {*readers, "mix", "mixed_again"}
+        assert contents(files / "out") == before
+
+
+def contents(folder):
+    return {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+BAD = [
+    ('[arms.a]\nlatents = ["chosn"]', r"arms\.a\.latents: .*Did you mean 'chosen'"),
+    ('[arms.a]\nmodel = "rige"', r"arms\.a\.model: .*Did you mean 'ridge'"),
+    ('[arms.a]\naugment = ["cutot"]', r"arms\.a\.augment: .*Did you mean 'cutout'"),
+    ('[arms.a]\nlatent = ["fa"]', r"arms\.a\.latent: unknown key.*'latents'"),
+    ('[arms.a]\nlatents = ["fa", "fa"]', r"arms\.a\.latents: names a table twice"),
+    ('[arms.a]\ntarget = "target_x"', r"arms\.a\.target: unknown target"),
+    (
+        '[arms.a]\nfeatures = ["feature_9"]',
+        r"arms\.a\.features: 'feature_9' is none of",
+    ),
+    ('[arms.a]\nfeatures = "small"', r"arms\.a\.features: got \"small\"; there is no"),
+    ("[arms.a]\nproportion = 0.5", r"arms\.a\.proportion: needs residual_to"),
+    ('[arms.a]\nresidual_to = "meta"', r"arms\.a\.residual_to: .*\"benchmark\""),
+    (
+        '[arms.a]\nresidual_to = "benchmark"\nproportion = 1.5',
+        r"arms\.a\.proportion: got 1\.5; expected a number >= 0 and <= 1",
+    ),
+    ("[arms.a]\nonly_new_rows = true", r"arms\.a\.only_new_rows: needs augment"),
+    (
+        '[arms.a]\nbenchmark_feature = true\naugment = "cutout"',
+        r"arms\.a\.benchmark_feature: cannot be combined with augment",
+    ),
+    (
+        '[latents.u]\nembedder = "UMAPEmbedder"\n[arms.a]\nshrink = "u"',
+        r"arms\.a\.shrink: got \"u\", whose embedder has no score_samples",
+    ),
+    ("[arms.a]\nblend = { b = 1 }", r"arms\.a\.blend\.b: unknown arm"),
+    ("[arms.a]\nblend = { a = 1 }", r"arms\.a\.blend: is a blend of itself: a -> a"),
+    (
+        "[arms.a]\nblend = { b = 1 }\n[arms.b]\nblend = { a = 1 }",
+        r"blend of itself: a -> b -> a",
+    ),
+    (
+        "[arms.b]\n[arms.a]\nblend = { b = -1 }",
+        r"arms\.a\.blend: weights sum to -1; expected a sum above 0",
+    ),
+    (
+        '[arms.b]\n[arms.a]\nblend = { b = "1" }',
+        r"arms\.a\.blend\.b: got \"1\"; expected a finite number",
+    ),
+    (
+        '[arms.b]\n[arms.a]\nblend = { b = 1 }\nmodel = "ridge"',
+        r"arms\.a\.model: is not allowed beside blend",
+    ),
+    ('[arms.a]\nlatents = ["pca"]', r"arms\.a\.latents: .*no other arm with latents"),
+    (
+        '[arms.a]\nneutralize = { to = "benchmark", features = "all" }',
+        r"arms\.a\.neutralize\.features: needs to = \"features\"",
+    ),
+    ("[arms.'a b']", r"arms\.a b: a name must be made of letters"),
+    ("[arms]\na = 1", r"arms\.a: unknown key"),
+    ("seeds = 0", r"seeds: got 0; expected a whole number >= 1"),
+    (
+        '[latents.net]\nembedder = "SupervisedAEMLP"\nfit_on = "all"',
+        r"latents\.net\.fit_on: got \"all\"; SupervisedAEMLP learns from targets",
+    ),
+    (
+        '[latents.l]\nembedder = "FactorAnalysisEmbedder"\nselect = { n = 0 }',
+        r"latents\.l\.select\.n: got 0; expected a whole number >= 1",
+    ),
+    (
+        '[latents.l]\nembedder = "FactorAnalysisEmbedder"\nselect = { m = 1 }',
+        r"latents\.l\.select: expected \{n = 100\}",
+    ),
+    (
+        '[latents.l]\nembedder = "FactorAnalysisEmbedder"\n'
+        "select = { max_correlation = 1.5 }",
+        r"select\.max_correlation: got 1\.5; expected a number between 0 and 1",
+    ),
+    (
+        '[latents.l]\nembedder = "FactorAnalysisEmbedder"\n'
+        'select = { n = 3, model = "ridge" }',
+        r"latents\.l\.select\.model: must be the name of a \[models\] table with trees",
+    ),
+    (
+        '[latents.l]\nembedder = "FactorAnalysisEmbedder"\nn_components = 9\n'
+        "select = { n = 4 }",
+        r"latents\.l\.n_components",
+    ),
+    (
+        '[models.m]\nmodel = "EraBoostedRegressor"\nregressor = "ridge"',
+        r"models\.m\.regressor: must be the name of a \[models\] table with",
+    ),
+    (
+        '[models.m]\nmodel = "LightGBM"\nparams = { n_estimator = 7 }',
+        r"models\.m\.params\.n_estimator: .*n_estimators",
+    ),
+    (
+        '[models.m]\nmodel = "LightGBM"\nparams = { input_model = "a" }',
+        r"models\.m\.params\.input_model: reaches files",
+    ),
+    ('[models.m]\nmodel = "Ridge"\nalfa = 1', r"models\.m\.alfa: unknown parameter"),
+    (
+        '[augment.m]\naugmenter = "DreamAugmenter"\nembedder = "fa"',
+        r"augment\.m\.embedder: must be the name of a \[latents\] table whose",
+    ),
+    ('[augment.m]\naugmenter = "Cutout"', r"augment\.m\.augmenter: .*CutoutAugmenter"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD)
+def test_what_is_wrong_is_told_before_anything_is_written(
+    files, tmp_path, text, message
+):
+    top = text if text.startswith("seeds") else ""
+    base = EXPERIMENT[: EXPERIMENT.index("[arms.originals]")]
+    if top:
+        base = base.replace("seeds = 2", top)
+    else:
+        base += text
+    folder = tmp_path / "out"
+    file = files / f"{tmp_path.name}.toml"
+    file.write_text(base)
+    with pytest.raises(ExperimentError, match=message):
+        Experiment.from_file(file, folder)
+    assert not folder.exists()
+
+
+class TestTargetsOfDifferentLengths:
+    TABLES = {
+        "data": {"synthetic": {"n_eras": 60, "rows_per_era": 30}},
+        "targets": {"main": ALPHA, "also": [LONG]},
+        "latents": {
+            "codes": {
+                "embedder": "SupervisedAEMLP",
+                "n_components": 2,
+                "hidden": [4, 4],
+                "dropout": [0.1] * 5,
+                "max_epochs": 1,
+                "cross_fit": 2,
+                "target_weights": [1.0, 0.5],
+            }
+        },
+        "model": {"n_jobs": 1, "params": {"n_estimators": 3}},
+    }
+
+    def test_the_longest_sets_the_purge(self):
+        assert Experiment.from_dict(self.TABLES)["cv"]["purge"] == 16
+
+    def test_weights_of_targets_are_one_for_each(self):
+        net = self.TABLES["latents"]["codes"] | {"target_weights": [1.0]}
+        with pytest.raises(
+            ExperimentError, match=r"codes\.target_weights: .*2 targets"
+        ):
+            Experiment.from_dict(self.TABLES | {"latents": {"codes": net}})
+        net = {"model": "SupervisedAEMLP", "target_weights": [1.0, 2.0]}
+        tables = self.TABLES | {"models": {"net": net}}
+        with pytest.raises(ExperimentError, match=r"net\.target_weights: .*1 target"):
+            Experiment.from_dict(tables)
+        arms = {"net": {"model": "net", "target": [ALPHA, LONG]}}
+        assert Experiment.from_dict(tables | {"arms": arms}).base == "net"
+
+    def test_networks_too_few_eras_are_told_before_a_fit(self, tmp_path):
+        tables = self.TABLES | {
+            "cv": {"n_splits": 1, "first_test_era": 36, "purge": 4},
+        }
+        experiment = Experiment.from_dict(tables, output=tmp_path)
+        with pytest.raises(ValueError, match=r"codes, fold 1: cross_fit=2: .* of 16 "):
+            experiment.run(verbose=False)
+        assert not [*tmp_path.rglob("*.fold")]
+
+
+def test_an_arm_that_reads_a_benchmark_needs_one(files):
+    tables = tomllib.loads(EXPERIMENT)
+    del tables["data"]["benchmark"]
+    with pytest.raises(ExperimentError) as error:
+        Experiment.from_dict(tables, base=files)
+    for key in ("residual.residual_to", "told.benchmark_feature"):
+        assert f"arms.{key}: needs data.benchmark" in str(error.value)
+    assert "apart_from_benchmark.neutralize: needs data.benchmark" in str(error.value)
+
+
+def test_uncorrelated_features_are_those_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 5, (500, 12)).astype(np.int8)
+    X[:, 5], X[:, 7] = X[:, 1], 4 - X[:, 0]
+    X[:, 9] = 2
+    expected = []
+    for j in range(12):
+        if not X[:, j].std():
+            continue
+        others = [abs(np.corrcoef(X[:, j], X[:, k])[0, 1]) for k in expected]
+        if max(others, default=0) <= 0.9:
+            expected.append(j)
+    assert list(uncorrelated(X, 0.9)) == expected
+    assert expected == [0, 1, 2, 3, 4, 6, 8, 10, 11]
