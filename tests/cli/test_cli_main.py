@@ -13,6 +13,7 @@ import numerai_features
 from numerai_features.cli import _signals, main
 from numerai_features.cli._main import sleep_sooner
 from numerai_features.experiment import Experiment
+from numerai_features.experiment._tables import ARM, LATENTS_OPTIONS
 
 HEAVY = (
     "{'numpy', 'pandas', 'sklearn', 'torch', 'pyarrow', 'matplotlib', 'scipy', 'tqdm'}"
@@ -73,7 +74,8 @@ def test_run_help_lists_all_that_a_file_may_hold(capsys):
     told = capsys.readouterr().out
     assert 'scheme: "walk-forward" or "k-fold" (default "walk-forward")' in told
     tables = Experiment.from_dict({"data": {"synthetic": {}}}).tables
-    fields = {"": {"seed": tables.pop("seed")}, **tables}
+    fields = {"": {name: tables.pop(name) for name in ("seed", "seeds")}, **tables}
+    fields |= {"latents.NAME": LATENTS_OPTIONS.fields, "arms.NAME": ARM.fields}
     fields["data.synthetic"] = tables["data"].pop("synthetic")
     for table, values in fields.items():
         assert f"\n[{table}] " in told or not table
