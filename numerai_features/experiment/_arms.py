@@ -138,6 +138,9 @@ def _problems(
             found: Problems = []
             columns.tell(chosen, found, path)
             yield from found
+    more = ("latents", "era_feature", "benchmark_feature")
+    if recipe["features"] == [] and not any(recipe[key] for key in more):
+        yield ("features",), "got []; without latents, the model has no columns."
     if recipe["proportion"] != 1 and recipe["residual_to"] is None:
         yield ("proportion",), 'needs residual_to = "benchmark".'
     if recipe["only_new_rows"] and not recipe["augment"]:

@@ -46,6 +46,8 @@ class Field:
         The smallest and the largest number allowed.
     items : type or None
         The type of a list's items.
+    empty : bool
+        Whether a list can be empty.
     neutral : bool
         Whether fits do not depend on it: a run can be resumed with another value.
     """
@@ -57,6 +59,7 @@ class Field:
     minimum: int | None = None
     maximum: int | None = None
     items: type | None = None
+    empty: bool = False
     neutral: bool = False
 
     @property
@@ -84,8 +87,7 @@ class Field:
             return False
         if isinstance(value, list) and self.items is not None:
             kinds = (float, int) if self.items is float else (self.items,)
-            allowed = bool(value) or self.default == []
-            return allowed and all(type(item) in kinds for item in value)
+            return bool(value or self.empty) and all(type(i) in kinds for i in value)
         if self.minimum is not None and isinstance(value, int | float):
             return self.minimum <= value <= (self.maximum or float("inf"))
         return True

@@ -293,6 +293,7 @@ ARM = Table(
             (list,),
             [],
             items=str,
+            empty=True,
         ),
         "augment": Field("[augment] tables that add rows", (str, list), items=str),
         "only_new_rows": Field(
@@ -300,9 +301,11 @@ ARM = Table(
         ),
         "model": Field("a [models] table (default: [model])", (str,)),
         "features": Field(
-            "the model's features: a set or names (default: all)",
+            "the model's features: a set, names, or [] for latents alone (default: "
+            "all)",
             (str, list),
             items=str,
+            empty=True,
         ),
         "target": Field(
             "targets to train on, of [targets]; predictions of several are ranked and "

@@ -94,6 +94,9 @@ max_epochs = 2
 latents = ["fa", "chosen"]
 [arms.apart]
 latents = ["apart"]
+[arms.alone]
+latents = ["fa"]
+features = []
 [arms.pca]
 latents = ["pca"]
 [arms.random]
@@ -260,6 +263,16 @@ class TestParts:
             return trees(own).fit(learned[keep], y[keep]).predict(tested)
 
         plain.check("apart", predict)
+
+    def test_latents_alone(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            fa = embedders.FactorAnalysisEmbedder(3).fit(X, eras=eras)
+            keep = y.notna().to_numpy()
+            model = trees(own).fit(fa.transform(X)[keep], y[keep])
+            return model.predict(fa.transform(plain.panel.X[test]))
+
+        plain.check("alone", predict)
 
     def test_principal_components_are_those_of_scikit_learn(self, plain):
         def predict(train, test, own):
@@ -549,7 +562,7 @@ class TestGoingOn:
         shutil.copytree(files / "out", tmp_path / "out")
         folds = tmp_path / "out" / "folds"
         removed = [*folds.glob("002.*.1.fold"), *folds.glob("001.pca.fold")]
-        assert len(removed) == 19
+        assert len(removed) == 20
         for file in removed:
             file.unlink()
         again = Experiment.from_file(files / "arms.toml", tmp_path / "out")
@@ -597,6 +610,7 @@ BAD = [
         r"arms\.a\.features: 'feature_9' is none of",
     ),
     ('[arms.a]\nfeatures = "small"', r"arms\.a\.features: got \"small\"; there is no"),
+    ("[arms.a]\nfeatures = []", r"arms\.a\.features: got \[\]; without latents"),
     ("[arms.a]\nproportion = 0.5", r"arms\.a\.proportion: needs residual_to"),
     ('[arms.a]\nresidual_to = "meta"', r"arms\.a\.residual_to: .*\"benchmark\""),
     (
