@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from numerai_features.experiment._columns import Columns
+from numerai_features.experiment._columns import Columns, targets_of
 from numerai_features.experiment._parts import (
     MADE,
     PCA,
@@ -24,6 +24,8 @@ from numerai_features.experiment._schema import (
 from numerai_features.experiment._tables import ARM
 
 ORIGINALS = "originals"
+COLUMNS = ("era", "target", "fold", "id")
+"""Columns of predictions beside those of the arms."""
 
 Recipe = dict[str, Any]
 
@@ -55,6 +57,12 @@ def labels_of(tables: dict[str, Any]) -> dict[str, str]:
     return {n: f"+ {n}" if recipe["latents"] else n for n, recipe in recipes.items()}
 
 
+def latents_named(tables: dict[str, Any]) -> set[str]:
+    """Return the latents that any arm names."""
+    recipes = recipes_of(tables).values()
+    return {name for r in recipes for name in (*r["latents"], r["shrink"]) if name}
+
+
 def made_of(recipe: Recipe) -> list[str]:
     """Return the latents of an arm whose number depends on other arms' latents."""
     return [name for name in recipe["latents"] if name in MADE]
@@ -84,9 +92,10 @@ def resolve_arms(
     columns : Columns or None
         The features and targets of the data; None if they are unknown.
     """
+    right: list[str] = []
     for name, given in tables["arms"].items():
         path = ("arms", name)
-        if message := name_problem(name, ()):
+        if message := name_problem(name, COLUMNS):
             problems.append((path, message))
         n_before = len(problems)
         recipe = deepcopy(validate(ARM, given, problems, path))
@@ -95,16 +104,31 @@ def resolve_arms(
             if isinstance(recipe[key], str):
                 recipe[key] = [recipe[key]]
         if len(problems) == n_before:
-            own = _blend_problems if recipe["blend"] is not None else _problems
-            problems += [((*path, *key), m) for key, m in own(name, tables, columns)]
+            right.append(name)
+    for name in right:
+        blends = tables["arms"][name]["blend"] is not None
+        own = _blend_problems if blends else _problems
+        found = own(name, tables, columns)
+        problems += [(("arms", name, *key), message) for key, message in found]
     if not tables["arms"]:
         _check_names(tables, problems)
         return
+    _check_alike(list(tables["arms"]), problems)
     circle = _find_circle(tables["arms"])
     if circle:
         told = " -> ".join(circle)
         message = f"is a blend of itself: {told}. A blend needs other arms."
         problems.append((("arms", circle[0], "blend"), message))
+
+
+def _check_alike(names: list[str], problems: Problems) -> None:
+    """Check that names differ also where a disk takes "A" for "a"."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(name.casefold(), name)
+        if other != name:
+            message = f"differs from {got(other)} only by capital letters."
+            problems.append((("arms", name), message))
 
 
 def _recipe(**keys: Any) -> Recipe:
@@ -117,9 +141,9 @@ def _check_names(tables: dict[str, Any], problems: Problems) -> None:
         for name in parts_of(tables, table):
             taken = [ORIGINALS, *MADE]
             if table == "models":
-                taken += parts_of(tables, "latents")
+                taken += [*COLUMNS, *parts_of(tables, "latents")]
             if name in taken and not (table == "latents" and name in MADE):
-                message = f"an arm has the name {got(name)} already; choose another."
+                message = f"the name {got(name)} of an arm is taken; choose another."
                 problems.append(((table, name), message))
 
 
@@ -129,10 +153,13 @@ def _problems(
     """Yield the problems of an arm that is fitted."""
     recipe = tables["arms"][arm]
     yield from _unknown_parts(recipe, tables)
-    targets = [tables["targets"]["main"], *(tables["targets"]["also"] or [])]
+    targets = targets_of(tables)
     for target in recipe["target"] or ():
-        if target not in targets:
+        if target not in targets and isinstance(targets[0], str):
             yield ("target",), unknown("target of [targets]", target, targets)
+    for key in ("target", "augment"):
+        if len(set(recipe[key] or ())) < len(recipe[key] or ()):
+            yield (key,), "names one twice."
     if columns is not None:
         for path, chosen in _sets_of(recipe):
             found: Problems = []
@@ -145,6 +172,10 @@ def _problems(
         yield ("proportion",), 'needs residual_to = "benchmark".'
     if recipe["only_new_rows"] and not recipe["augment"]:
         yield ("only_new_rows",), "needs augment, which makes new rows."
+    model = parts_of(tables, "models").get(recipe["model"] or "", {})
+    if recipe["benchmark_feature"] and model.get("model") == "Ridge":
+        message = "needs a model that takes NaN, for rows without a benchmark."
+        yield ("benchmark_feature",), message
     if recipe["benchmark_feature"] and recipe["augment"]:
         message = "cannot be combined with augment: new rows have no benchmark."
         yield ("benchmark_feature",), message
@@ -177,8 +208,7 @@ def _unknown_parts(
                 yield (key,), message
     if len(set(recipe["latents"])) < len(recipe["latents"]):
         yield ("latents",), "names a table twice."
-    arms = [a for a in tables["arms"].values() if isinstance(a, dict)]
-    others = [a.get("latents") or [] for a in arms]
+    others = [_listed(arm) for arm in tables["arms"].values()]
     if made_of(recipe) and not any(o and not {*o} & {*MADE} for o in others):
         name = got(made_of(recipe)[0])
         message = f"{name} has as many columns as the most latents of another arm; "
@@ -192,10 +222,19 @@ def _unknown_parts(
         )
 
 
+def _listed(arm: Any) -> list[str]:
+    """Return the latents that an arm names, which may be wrong."""
+    latents = arm.get("latents") if isinstance(arm, dict) else None
+    return (
+        [n for n in latents if isinstance(n, str)] if isinstance(latents, list) else []
+    )
+
+
 def _tells_familiarity(part: dict[str, Any]) -> bool:
     from numerai_features import embedders
 
-    return hasattr(getattr(embedders, part.get("embedder", ""), None), "score_samples")
+    chosen = str(part.get("embedder"))
+    return hasattr(getattr(embedders, chosen, None), "score_samples")
 
 
 def _sets_of(recipe: Recipe) -> Iterator[tuple[KeyPath, Any]]:

@@ -88,10 +88,7 @@ class EraTables:
 
     def _each(self, metric: str, **beside: Any) -> pd.DataFrame:
         self.tell(f"judging: {_TOLD[metric]}")
-        columns = self.predictions.columns
-        plain = self.predictions.set_axis(
-            [f"{arm} {seed}" for arm, seed in columns], axis=1
-        )
+        columns, plain = self.predictions.columns, _plain(self.predictions)
         scores: Any = era_scores(self.target, plain, self.eras, metric=metric, **beside)
         return cast("pd.DataFrame", scores.set_axis(columns, axis="columns"))
 
@@ -110,7 +107,10 @@ class EraTables:
         tables = {m: table.loc[first:last] for m, table in self.by_metric.items()}
         tables = {m: table for m, table in tables.items() if len(table)}
         corr = tables.pop("corr")
-        parts = [summarize_scores(corr)]
+        # Sharpe and drawdown are of single models: means over seeds, not of means.
+        each = summarize_scores(_plain(self.corr_by_seed.loc[first:last]))
+        arms = self.predictions.columns.get_level_values(0)
+        parts = [each.groupby(arms, sort=False).mean().astype({"n_eras": int})]
         for metric, table in tables.items():
             parts.append(metric_columns(metric, table))
             if metric == "bmc":
@@ -158,6 +158,11 @@ class EraTables:
         if "payout_with" in table:
             table = table.fillna({"payout_with": ""})
         return table, notes
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of arms and seeds with one level of names."""
+    return table.set_axis([f"{arm} {seed}" for arm, seed in table], axis="columns")
 
 
 def over_seeds(scores: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numerai_features.experiment._columns import targets_of
 from numerai_features.experiment._parts import CLASS_KEYS, make_part, parts_of
@@ -21,7 +21,22 @@ def make_folds(tables: dict[str, Any], panel: EraPanel) -> list[Fold]:
     return _folds(tables["cv"], panel.eras, panel.y(tables["targets"]["main"]))
 
 
-def check_folds(tables: dict[str, Any]) -> NDArray[np.int32]:
+class ScoredEras(NamedTuple):
+    """Eras with a known target.
+
+    Attributes
+    ----------
+    test : ndarray of int
+        Those of all test rows.
+    train : list of ndarray of int
+        Those of the training rows of each fold.
+    """
+
+    test: NDArray[np.int32]
+    train: list[NDArray[np.int32]]
+
+
+def check_folds(tables: dict[str, Any]) -> ScoredEras:
     """Raise if the eras of the data cannot be split as needed; no features are read.
 
     Eras are split into folds. Within each fold, networks split the training eras again,
@@ -34,8 +49,7 @@ def check_folds(tables: dict[str, Any]) -> NDArray[np.int32]:
 
     Returns
     -------
-    ndarray of int
-        The numbers of the test eras with a known target.
+    ScoredEras
     """
     import numpy as np
 
@@ -64,7 +78,9 @@ def check_folds(tables: dict[str, Any]) -> NDArray[np.int32]:
     tested = np.zeros(len(eras), bool)
     for fold in folds:
         tested[fold.test] = True
-    return np.unique(eras[tested & ~np.isnan(target)])
+    known = ~np.isnan(target)
+    train = [np.unique(eras[fold.train][known[fold.train]]) for fold in folds]
+    return ScoredEras(np.unique(eras[tested & known]), train)
 
 
 def _folds(cv: dict[str, Any], eras: Any, target: NDArray[Any]) -> list[Fold]:

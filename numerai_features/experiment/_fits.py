@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -182,11 +182,12 @@ class FoldFits:
         library = library_of(self.experiment.tables, name)
         train = self._blocks(recipe, rows, latents, as_table=library is not None)
         test = self._test_blocks(recipe, latents, as_table=library is not None)
-        fit, targets = _Model(self, name, library), rows.targets
+        fit = _Model(self, name, library, train, test)
+        targets = rows.targets
         if targets.shape[1] == 1 or fit.takes_several:
-            predicted = fit(train, targets, rows, test)
+            predicted = fit(targets, rows)
         else:
-            each = [fit(train, targets[[n]], rows, test) for n in targets]
+            each = [fit(targets[[name]], rows) for name in targets]
             predicted = np.column_stack(each)
         if predicted.ndim == 1 or predicted.shape[1] == 1:
             return predicted.reshape(-1)
@@ -262,26 +263,35 @@ class FoldFits:
         eras = self.panel.eras[rows]
         neutralize = recipe.get("neutralize")
         if neutralize is not None:
-            table: Any = self.panel.X[rows]
-            known = np.ones(len(eras), bool)
-            columns = None
-            if neutralize["to"] == "benchmark":
-                table = self._benchmark(rows)[:, None]
-                known = ~np.isnan(table[:, 0])
-            elif neutralize["features"] is not None:
-                columns = places_of(self.experiment, self.panel, neutralize["features"])
-            prediction = prediction.copy()
-            prediction[known] = neutral_rows(
-                prediction[known],
-                table[known],
-                encode_eras(eras[known]),
-                neutralize["proportion"],
-                columns=columns,
-            )
+            prediction = self._neutral(neutralize, prediction)
         if recipe["shrink"] is not None:
             factors = self._familiarity(recipe["shrink"])
             prediction = rank_rows(prediction, encode_eras(eras), "gauss") * factors
         return prediction
+
+    def _neutral(
+        self, neutralize: dict[str, Any], prediction: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return predictions of the test rows without features or the benchmark."""
+        rows, share = self.fold.test, neutralize["proportion"]
+        index = encode_eras(self.panel.eras[rows])
+        if neutralize["to"] == "features":
+            columns, chosen = None, neutralize["features"]
+            if chosen is not None:
+                columns = places_of(self.experiment, self.panel, chosen)
+            table = self.panel.X[rows]
+            return neutral_rows(prediction, table, index, share, columns=columns)
+        benchmark, out = self._benchmark(rows), prediction.copy()
+        for _, own in index.rows_by_era():
+            known = ~np.isnan(benchmark[own])
+            if known.any():
+                values, side = prediction[own], benchmark[own][known][:, None]
+                # Other rows lose the constant alone, so that all have one scale.
+                rest = values - share * values[known].mean()
+                one = encode_eras(np.ones(known.sum(), int))
+                rest[known] = neutral_rows(values[known], side, one, share)
+                out[own] = rest
+        return out
 
     def _familiarity(self, name: str) -> Any:
         """Return the factors by which `FamiliarityShrinker` shrinks the test rows."""
@@ -302,7 +312,7 @@ class FoldFits:
 
 
 class _Model:
-    """A model of a fold, in the form that its library takes tables.
+    """A model of a fold, with its rows in the form that its library takes.
 
     Parameters
     ----------
@@ -311,26 +321,33 @@ class _Model:
         A ``[models]`` table; None for ``[model]``.
     library : str or None
         Its tree library, if it is one's.
+    train, test : list of Block
+        The columns of the training and the test rows.
     """
 
-    def __init__(self, fits: FoldFits, name: str | None, library: str | None) -> None:
+    def __init__(
+        self,
+        fits: FoldFits,
+        name: str | None,
+        library: str | None,
+        train: list[Block],
+        test: list[Block],
+    ) -> None:
         self._fits, self._name, self._library = fits, name, library
         self._model = self._made()
+        form: Any = as_table
+        if library is None:
+            form = partial(as_array, floats=not self._is_ours)
+        self._train, self._test = form(train), form(test)
 
     @property
     def takes_several(self) -> bool:
         """Whether the model is trained on several targets at once."""
         if self._is_ours:
             return hasattr(self._model, "transform")  # an embedder that predicts
-        return self._library == "xgboost" and _has_vector_leaves()
+        return self._library == "xgboost" and _has_vector_leaves(self._model)
 
-    def __call__(
-        self,
-        train: list[Block],
-        targets: pd.DataFrame,
-        rows: _Training,
-        test: list[Block],
-    ) -> NDArray[np.float64]:
+    def __call__(self, targets: pd.DataFrame, rows: _Training) -> NDArray[np.float64]:
         """Train on rows whose targets are known; return predictions of test rows."""
         model = self._made()
         single = targets.shape[1] == 1
@@ -345,19 +362,16 @@ class _Model:
             )
         options = {} if rows.weights is None else {"sample_weight": rows.weights}
         if self._is_ours:
-            X = as_array(train)
-            model.fit(X, y, eras=rows.eras, **options)
-            return np.asarray(model.predict(as_array(test)), np.float64)
+            model.fit(self._train, y, eras=rows.eras, **options)
+            return np.asarray(model.predict(self._test), np.float64)
         if not single and self._library is not None:
             model.set_params(multi_strategy="multi_output_tree")
         options = {name: value[use] for name, value in options.items()}
-        if self._library is None:
-            X, shown = as_array(train, floats=True), as_array(test, floats=True)
-            X = X if use.all() else X[use]
-        else:
-            table = as_table(train)
-            table = table if use.all() else table.filter(pa.array(use))
-            X, shown = (as_input(t, self._library) for t in (table, as_table(test)))
+        X, shown = self._train, self._test
+        if not use.all():
+            X = X[use] if self._library is None else X.filter(pa.array(use))
+        if self._library is not None:
+            X, shown = (as_input(table, self._library) for table in (X, shown))
         _fit(model, X, y.to_numpy()[use], options)
         return np.asarray(model.predict(shown), np.float64)
 
@@ -369,10 +383,17 @@ class _Model:
         return make_model(self._fits.experiment.tables, self._name, self._fits.seed)
 
 
-def _has_vector_leaves() -> bool:
+def _has_vector_leaves(model: Any) -> bool:
+    """Whether XGBoost can grow one tree for several targets, with these settings."""
     import xgboost  # the name of its distribution varies
 
-    return int(xgboost.__version__.split(".")[0]) >= 2
+    own = model.get_params()
+    constraints = ("monotone_constraints", "interaction_constraints")
+    return (
+        int(xgboost.__version__.split(".")[0]) >= 2
+        and own.get("tree_method") in (None, "auto", "hist")
+        and all(own.get(name) is None for name in constraints)
+    )
 
 
 def _fit(model: Any, X: Any, y: NDArray[Any], options: dict[str, Any]) -> None:

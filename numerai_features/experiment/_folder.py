@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from numerai_features._whole import whole_file
+from numerai_features.experiment._arms import COLUMNS
 from numerai_features.experiment._file import ExperimentError
 
 RESULTS = (
@@ -23,7 +24,7 @@ RESOLVED = "resolved.toml"
 """The experiment with all defaults; a user's own file is unlikely to have this name."""
 
 _TABLES = ("summary", "periods")  # their rows are arms
-_BESIDE_ARMS = {"era", "target", "fold", "id"}
+_BESIDE_ARMS = set(COLUMNS)
 _SEED = re.compile(r", seed \d+$")
 _HEAD = "# Written by numerai-features: all settings of the run. Change a copy of it.\n"
 _KEYS = re.compile(r"# run ([0-9a-f]{64}), text ([0-9a-f]{64})\n")
@@ -52,8 +53,10 @@ def look_for_results(folder: Path) -> Finished:
     """Return a description of the finished results of a folder."""
     files = tuple(name for name in RESULTS if (folder / name).exists())
     arms = {arm for name in files for arm in _arms_in(folder / name)}
-    if files and not arms:
-        arms.add("")  # results whose arms are not known
+    if all(name.endswith(".png") for name in files):
+        files = ()  # pictures alone are drawn again
+    elif not arms:
+        arms.add("")  # results that cannot be read
     keys = _keys_of(_read(folder / RESOLVED))
     return Finished(files, frozenset(arms), keys[0] if keys else "")
 

@@ -11,7 +11,7 @@ from typing import Any
 from numerai_features import __version__
 from numerai_features._cache import versions
 from numerai_features.experiment._arms import made_of, reads_benchmark, recipes_of
-from numerai_features.experiment._parts import CLASS_KEYS, library_of, parts_of
+from numerai_features.experiment._parts import CLASS_KEYS, TREES, library_of, parts_of
 from numerai_features.experiment._schema import neutral_paths
 from numerai_features.experiment._tables import EXPERIMENT
 
@@ -59,6 +59,24 @@ def identity_of(
         "versions": {"numerai-features": __version__, **used},
     }
     return json.loads(json.dumps(identity))  # type: ignore[no-any-return]
+
+
+def versions_of_arm(identity: dict[str, Any], arm: str) -> dict[str, str]:
+    """Return the versions of the libraries that an arm's fits use."""
+    settings, versions = identity["settings"], identity["versions"]
+    recipe = recipes_of(settings).get(arm)
+    if recipe is None:
+        return dict(versions)
+    own = own_settings(settings, arm)
+    names = [recipe["model"], *own.get("models", {})]
+    for part in own.get("latents", {}).values():
+        if isinstance(part, dict) and "n" in (part.get("select") or {}):
+            names.append(part["select"].get("model"))
+    for part in own.get("models", {}).values():
+        if part["model"] not in TREES and "regressor" not in part:
+            names.append(None)  # EraBoostedRegressor of [model], at most
+    used = {library_of(settings, name) for name in names}
+    return {k: v for k, v in versions.items() if k not in _LIBRARIES or k in used}
 
 
 def shared_settings(settings: Settings) -> Settings:

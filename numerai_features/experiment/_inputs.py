@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from numerai_features._bins import N_BINS
 from numerai_features.trees import tree_table
 
 _LIGHTGBM_WITH_ARROW = (4, 7)
+_MOST_BINS = 255  # of latents of type uint8
 
 
 class Block(NamedTuple):
@@ -32,23 +34,23 @@ def as_table(blocks: list[Block]) -> pa.Table:
 
 
 def as_array(blocks: list[Block], *, floats: bool = False) -> NDArray[Any]:
-    """Return blocks of arrays as one array; of single bytes if all blocks are.
+    """Return blocks of arrays as one array; of bytes if all blocks are of one type.
 
-    A single block is not copied.
+    A single block is not copied. In an array of floats, latents of 255 bins have the
+    range of the originals, 0 to 4, because ridge and networks depend on scales.
     """
-    arrays: Any = [values for _, values in blocks]
-    if floats:
-        dtype: Any = np.float32
-    elif len({array.dtype for array in arrays}) == 1:
-        dtype = arrays[0].dtype
-    else:  # uint8 holds both, because no bin is negative; NumPy would promote them
-        dtype = np.uint8 if all(a.dtype.itemsize == 1 for a in arrays) else np.float32
-    if len(arrays) == 1:
-        return np.asarray(arrays[0], dtype)
+    arrays: Any = [values for _, values in blocks if values.shape[1]]
+    kinds = {array.dtype for array in arrays}
+    dtype: Any = np.float32 if floats or len(kinds) > 1 else kinds.pop()
+    if len(arrays) == 1 and arrays[0].dtype == dtype:
+        return np.asarray(arrays[0])
     out = np.empty((len(arrays[0]), sum(a.shape[1] for a in arrays)), dtype)
     start = 0
     for array in arrays:
-        out[:, start : start + array.shape[1]] = array
+        part = out[:, start : start + array.shape[1]]
+        part[:] = array
+        if array.dtype == np.uint8 and dtype == np.float32:
+            part *= (N_BINS - 1) / (_MOST_BINS - 1)
         start += array.shape[1]
     return out
 

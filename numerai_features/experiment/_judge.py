@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import era_label
 from numerai_features.datasets import NumeraiMetadata, SyntheticTruth
+from numerai_features.experiment._arms import latents_named
 from numerai_features.experiment._blend import add_blends
 from numerai_features.experiment._era_tables import EraTables, over_seeds, seed_error
 from numerai_features.experiment._parts import fitted_on_all
@@ -17,6 +18,7 @@ from numerai_features.experiment._references import match_reference, references_
 from numerai_features.experiment._report import periods_of
 from numerai_features.experiment._result import ExperimentResult, overlap_of
 from numerai_features.experiment._store import ArmResult, FoldStore
+from numerai_features.experiment._verdicts import with_deflated_sharpe
 from numerai_features.metrics import expected_scores, paired_differences
 from numerai_features.model_selection._folds import Fold
 from numerai_features.model_selection._runner import Tell
@@ -101,7 +103,7 @@ def judge(
     differences, too_few = _differences(scores, experiment)
     if n_seeds > 1:
         differences["seed_error"] = seed_error(tables.corr_by_seed)
-    return ExperimentResult(
+    result = ExperimentResult(
         experiment,
         scores,
         tables.summary(weights).join(_costs(experiment, by_arm)),
@@ -111,8 +113,16 @@ def judge(
         _expected(experiment, panel, values, eras, scores),
         len(columns),
         chosen,
-        (*notes, *tables.notes, *empty, *too_few, *fitted_on_all(experiment.tables)),
+        (
+            *notes,
+            *tables.notes,
+            *empty,
+            *too_few,
+            *fitted_on_all(experiment.tables, latents_named(experiment.tables)),
+        ),
     )
+    overlap = overlap_of(experiment)
+    return with_deflated_sharpe(result, overlap, tables.corr_by_seed)
 
 
 def _labels(eras: NDArray[Any]) -> NDArray[np.str_]:
@@ -233,5 +243,7 @@ def _expected(
         dict(zip(_EXPECTED, (table.mean(), less, table.count()), strict=True))
     )
     if experiment["seeds"] > 1:
+        means = each.mean().unstack(level=0)
+        found["seed_sd"] = means.std(ddof=1)
         found["seed_error"] = seed_error(each)
     return found.rename_axis("arm")

@@ -12,7 +12,13 @@ from sklearn.preprocessing import FunctionTransformer
 from numerai_features import compose
 from numerai_features._blocks import row_blocks
 from numerai_features.experiment._columns import columns_of
-from numerai_features.experiment._parts import MADE, PCA, RANDOM, make_part
+from numerai_features.experiment._parts import (
+    MADE,
+    PCA,
+    RANDOM,
+    make_part,
+    takes_several,
+)
 from numerai_features.experiment._select import select_features
 from numerai_features.moments import Moments
 
@@ -124,7 +130,12 @@ class FoldLatents:
             self._latents.fit(X, eras=self._panel.eras)
             return self._transform(rows)
         X, eras = self.of_embedder(self._panel.X[rows]), self._panel.eras[rows]
-        targets = named_targets(experiment, self._panel, rows)
+        targets = named_targets(
+            experiment,
+            self._panel,
+            rows,
+            several=self.name != PCA and takes_several(self._part),
+        )
         return self._latents.fit_transform(X, targets, eras=eras)
 
     def _transform(self, rows: Any) -> Any:
@@ -144,16 +155,18 @@ def places_of(experiment: Experiment, panel: EraPanel, chosen: Any) -> NDArray[n
     return np.sort([places[name] for name in names]).astype(np.intp)
 
 
-def named_targets(experiment: Experiment, panel: EraPanel, rows: Any) -> Any:
-    """Return the targets of rows; their names contain their horizons.
+def named_targets(
+    experiment: Experiment, panel: EraPanel, rows: Any, *, several: bool
+) -> Any:
+    """Return the main target of rows, or a frame of several, with their names.
 
-    They are a Series if there is one target, and a frame if there are several.
+    The names contain the horizons.
     """
     import pandas as pd
 
     targets = experiment["targets"]
     main = pd.Series(panel.y(targets["main"])[rows], name=targets["main"])
-    if not targets["also"]:
+    if not (several and targets["also"]):
         return main
     also = {name: panel.y(name)[rows] for name in targets["also"]}
     return pd.DataFrame({targets["main"]: main, **also})

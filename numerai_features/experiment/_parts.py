@@ -40,6 +40,7 @@ INNER = {_BOOSTED: ("regressor", "models"), "DreamAugmenter": ("embedder", "late
 """Classes around another part: the parameter that names it, and its table."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_LONGEST_NAME = 200  # a file of each fit has it in its name
 
 Part = dict[str, Any]
 
@@ -106,14 +107,19 @@ def check_devices(tables: dict[str, Any]) -> None:
                 estimator._check_device()
 
 
-def fitted_on_all(tables: dict[str, Any]) -> list[str]:
-    """Return a note for each embedder that is fitted to test rows, too."""
+def takes_several(part: Part) -> bool:
+    """Whether an embedder learns from several targets."""
+    return "target_weights" in _defaults(_classes("embedder")[part["embedder"]])
+
+
+def fitted_on_all(tables: dict[str, Any], named: set[str]) -> list[str]:
+    """Return a note for each of the named embedders that is fitted to test rows."""
     return [
         f'latents.{name}: fit_on = "all" fits it to all rows, also test rows, without '
         "targets. Scores of its arms are valid only if live rows are fitted in the "
         "same way."
         for name, part in parts_of(tables, "latents").items()
-        if part["fit_on"] == "all"
+        if part["fit_on"] == "all" and name in named
     ]
 
 
@@ -137,28 +143,53 @@ def resolve_parts(
     trusted : bool
         Whether parts may write files to paths of their choice.
     """
+    wrong: set[KeyPath] = set()
     for table in CLASS_KEYS:
-        for name, part in tables[table].items():
-            path = (table, name)
-            if not isinstance(part, dict):
-                continue  # an option of the table, not a part
+        for name, part in parts_of(tables, table).items():
+            path, n_before = (table, name), len(problems)
             if message := name_problem(name, MADE if table == "latents" else ()):
                 problems.append((path, message))
             for parameter, message in () if trusted else untrusted_parameters(part):
                 problems.append(((*path, parameter), message))
-            n_before = len(problems)
-            part = _resolve_part(part, table, tables, problems, path, trusted)
-            tables[table][name] = part
+            tables[table][name] = _resolve_part(
+                part, table, tables, problems, path, trusted
+            )
+            if len(problems) > n_before:
+                wrong.add(path)
+    if any(path[0] == "model" for path, _ in problems):
+        wrong.add(("model",))
+    # Parts that name others are checked once all parts are resolved.
+    for table in CLASS_KEYS:
+        for name, part in parts_of(tables, table).items():
+            path, n_before = (table, name), len(problems)
+            if path in wrong:
+                continue
             if table == "latents":
                 _check_latents(part, tables, columns, problems, path)
-            if len(problems) == n_before and columns is not None:
+            if part[CLASS_KEYS[table]] in INNER:
+                _check_inner(part[CLASS_KEYS[table]], part, tables, problems, path)
+            if len(problems) > n_before or _inner_path(part) in wrong:
+                wrong.add(path)
+            elif columns is not None:
                 problems.extend(_misfits(part, tables, columns, path))
+
+
+def _inner_path(part: Part) -> KeyPath | None:
+    """Return the path of the part that a part contains, or None."""
+    chosen = part.get("model", part.get("augmenter"))
+    if chosen not in INNER:
+        return None
+    key, table = INNER[chosen]
+    return ("model",) if part.get(key) is None else (table, part[key])
 
 
 def name_problem(name: str, reserved: tuple[str, ...]) -> str | None:
     """Return the problem of the name of a part or an arm, or None."""
-    if not _NAME.fullmatch(name):
-        return 'a name must be made of letters, digits, "-" and "_".'
+    if not _NAME.fullmatch(name) or name.isdigit() or len(name) > _LONGEST_NAME:
+        return (
+            'a name must be made of letters, digits, "-" and "_", with at most '
+            f"{_LONGEST_NAME} characters, not only digits."
+        )
     if name in reserved:
         return f"the name {got(name)} is taken; choose another one."
     return None
@@ -231,7 +262,6 @@ def _resolve_part(
         defaults["random_state"] = tables["seed"]
     known = dict(defaults)
     if chosen in INNER:
-        _check_inner(chosen, given, tables, problems, path)
         known[INNER[chosen][0]] = None
         defaults.pop(INNER[chosen][0])
     for name, message in _parameter_problems(cls, given, known):
@@ -248,18 +278,35 @@ def _check_inner(
     """Check the part that a part of a class of `INNER` names."""
     key, table = INNER[chosen]
     name, parts = given.get(key), parts_of(tables, table)
-    classes = _classes("embedder")
     if table == "models":
         there = [n for n, part in parts.items() if part.get("model") in TREES]
         needed = f"a [models] table with model = {got(TREES[0])} or {got(TREES[1])}"
     else:
-        known = {n: classes.get(part.get("embedder", "")) for n, part in parts.items()}
-        there = [n for n, cls in known.items() if hasattr(cls, "_check_device")]
-        needed = "a [latents] table whose embedder is a network"
-    if name not in there and (name is not None or table == "latents"):
-        message = f"must be the name of {needed}; got {got(name)}. "
+        classes, plain = _classes("embedder"), {"fit_on": "train"}
+        there = [
+            n
+            for n, part in parts.items()
+            if hasattr(classes.get(_text(part, "embedder")), "_check_device")
+            and _options(part) in ({}, plain)
+        ]
+        needed = "a [latents] table whose embedder is a network, with all features and "
+        needed += 'fit_on = "train"'
+    if name in there or (name is None and table == "models"):
+        return
+    message = f"must be the name of {needed}; "
+    message += "it is missing. " if name is None else f"got {got(name)}. "
+    if name is not None:
         message += unknown(f"[{table}] table", str(name), there)
-        problems.append(((*path, key), message))
+    problems.append(((*path, key), message))
+
+
+def _text(part: Part, key: str) -> str:
+    return str(part.get(key))
+
+
+def _options(part: Part) -> dict[str, Any]:
+    """Return the keys of a latents table that are not its embedder's parameters."""
+    return {k: v for k, v in part.items() if k in LATENTS_OPTIONS.fields}
 
 
 def _check_latents(
@@ -272,21 +319,30 @@ def _check_latents(
     """Check which features an embedder gets, and which rows."""
     if columns is not None and "features" in part:
         columns.tell(part["features"], problems, (*path, "features"))
-    _check_select(part.get("select"), tables, problems, (*path, "select"))
-    chosen = _classes("embedder").get(part.get("embedder", ""))
-    if part.get("fit_on") == "all" and chosen is not None:
-        from sklearn.utils import get_tags
+    n_features = None if columns is None else columns.count(part.get("features"))
+    select, where = part.get("select"), (*path, "select")
+    _check_select(select, n_features, tables, problems, where)
+    if part.get("fit_on") == "all" and _needs_targets(part, tables):
+        message = (
+            f'got "all"; {part["embedder"]} learns from targets, which would be those '
+            'of test rows. Use fit_on = "train".'
+        )
+        problems.append(((*path, "fit_on"), message))
 
-        if get_tags(chosen()).target_tags.required:
-            message = (
-                f'got "all"; {chosen.__name__} learns from targets, which would be '
-                'those of test rows. Use fit_on = "train".'
-            )
-            problems.append(((*path, "fit_on"), message))
+
+def _needs_targets(part: Part, tables: dict[str, Any]) -> bool:
+    from sklearn.utils import get_tags
+
+    required = get_tags(make_part(part, tables)).target_tags.required
+    return bool(required or part.get("target_weight"))  # UMAPEmbedder's
 
 
 def _check_select(
-    select: Any, tables: dict[str, Any], problems: Problems, path: KeyPath
+    select: Any,
+    n_features: int | None,
+    tables: dict[str, Any],
+    problems: Problems,
+    path: KeyPath,
 ) -> None:
     if select is None:
         return
@@ -304,8 +360,10 @@ def _check_select(
             problems.append(((*path, "max_correlation"), message))
         return
     n, model = select.get("n"), select.get("model")
-    if type(n) is not int or n < 1:
-        message = f"got {got(n)}; expected a whole number >= 1."
+    most = float("inf") if n_features is None else n_features
+    if type(n) is not int or not 1 <= n <= most:
+        limit = "" if n_features is None else f" and <= {n_features}, the features"
+        message = f"got {got(n)}; expected a whole number >= 1{limit}."
         problems.append(((*path, "n"), message))
     models = parts_of(tables, "models")
     trees = [name for name, p in models.items() if p.get("model") in TREES]
@@ -337,7 +395,8 @@ def _misfits(
 def _numbers_of_targets(tables: dict[str, Any], table: str, name: str) -> list[int]:
     """Return how many targets a part learns from; a model has those of its arms."""
     if table != "models":
-        return [len(targets_of(tables))]
+        part = tables[table][name]
+        return [len(targets_of(tables)) if takes_several(part) else 1]
     arms = [arm for arm in tables["arms"].values() if isinstance(arm, dict)]
     named = [arm.get("target") for arm in arms if arm.get("model") == name]
     counts = {len(target) if isinstance(target, list) else 1 for target in named}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from numerai_features.datasets._parquet_predictions import Predictions
+    from numerai_features.experiment._eras import ScoredEras
 
 REFERENCES = ("benchmark", "meta_model")
 """Keys of ``[data]`` for other models' files; each has a key with ``_column``, too."""
@@ -119,8 +120,11 @@ def read_for_rows(data: dict[str, Any], name: str, ids: Any) -> NDArray[np.float
     return read_reference(data, name).at(pa.array(ids, pa.string()))[1]
 
 
-def check_coverage(tables: dict[str, Any], tested: NDArray[np.int32]) -> None:
+def check_coverage(tables: dict[str, Any], scored: ScoredEras) -> None:
     """Raise if a reference has no prediction for any scored row.
+
+    It also raises if an arm is trained with the benchmark, and the benchmark has no
+    prediction for any training row of a fold.
 
     Only eras, ids and predictions are read, and nothing is written.
 
@@ -128,8 +132,8 @@ def check_coverage(tables: dict[str, Any], tested: NDArray[np.int32]) -> None:
     ----------
     tables : dict
         The tables of an experiment.
-    tested : ndarray of int
-        The test eras with a known target.
+    scored : ScoredEras
+        The eras with a known target.
 
     Raises
     ------
@@ -155,7 +159,7 @@ def check_coverage(tables: dict[str, Any], tested: NDArray[np.int32]) -> None:
                 f"{_first(reference.ids)} and {_first(ids)}. Use files of the same "
                 "data release."
             )
-        covered = np.unique(eras[~np.isnan(values)])
+        covered, tested = np.unique(eras[~np.isnan(values)]), scored.test
         if len(tested) and not np.isin(covered, tested).any():
             has = "no predictions for rows of data.files"
             if len(covered):
@@ -165,6 +169,33 @@ def check_coverage(tables: dict[str, Any], tested: NDArray[np.int32]) -> None:
             raise ValueError(
                 f"data.{name} covers none of the test eras, {first} to {last}: it has "
                 f"{has}. Test on eras that it covers, or leave data.{name} out."
+            )
+        if name == "benchmark":
+            _check_training(tables, covered, scored.train)
+
+
+def _check_training(
+    tables: dict[str, Any],
+    covered: NDArray[np.int32],
+    trained: list[NDArray[np.int32]],
+) -> None:
+    import numpy as np
+
+    from numerai_features._eras import era_label
+    from numerai_features.experiment._arms import recipes_of
+
+    keys = ("residual_to", "benchmark_feature")
+    for arm, recipe in recipes_of(tables).items():
+        key = next((key for key in keys if recipe[key]), None)
+        for number, train in enumerate(trained, start=1):
+            if key is None or np.isin(train, covered).any():
+                continue
+            first, last = (era_label(int(train[at])) for at in (0, -1))
+            raise ValueError(
+                f"arms.{arm}.{key}: data.benchmark covers none of the training eras of "
+                f"fold {number}, {first} to {last}; its first era is "
+                f"{era_label(int(covered[0]))}. Begin to test later "
+                "(cv.first_test_era), or leave the arm out."
             )
 
 

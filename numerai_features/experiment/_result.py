@@ -39,7 +39,7 @@ _PRINTED = {
     "latent_seconds": "latents s",
     "model_seconds": "model s",
 }
-_OF_DIFFERENCES = {"n_eras": "eras", "seed_error": "seed error"}
+_OF_DIFFERENCES = {"n_eras": "eras", "seed_error": "seed error", "seed_sd": "seed sd"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,9 +83,9 @@ class ExperimentResult:
     expected : DataFrame
         On synthetic data, a row for each arm: ``mean``, the mean of `expected_scores`
         of CORR over the eras of `scores`; ``mean_difference`` from the first arm;
-        ``n_eras``; with several seeds, ``seed_error``. It has no intervals: the fitted
-        models and the panel are given, and nothing else varies. Without rows on other
-        data.
+        ``n_eras``; with several seeds, ``seed_sd``, the standard deviation over seeds
+        of the mean, and ``seed_error``. It has no intervals: the fitted models and the
+        panel are given, and nothing else varies. Without rows on other data.
     n_features : int
         Number of features that ``fnc`` and ``max_exposure`` use.
     feature_set : str

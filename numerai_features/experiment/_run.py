@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from numerai_features._progress import stage
 from numerai_features.experiment import _figure, _figure_differences
-from numerai_features.experiment._arms import made_of, reads_benchmark
+from numerai_features.experiment._arms import latents_named, made_of, reads_benchmark
 from numerai_features.experiment._eras import check_folds, make_folds
 from numerai_features.experiment._fits import FoldFits
 from numerai_features.experiment._folder import (
@@ -32,11 +32,9 @@ from numerai_features.experiment._references import (
 )
 from numerai_features.experiment._result import (
     ExperimentResult,
-    overlap_of,
     write_frames,
 )
 from numerai_features.experiment._store import ArmResult, FoldStore
-from numerai_features.experiment._verdicts import with_deflated_sharpe
 from numerai_features.model_selection._runner import Task, Tell, run_folds
 
 if TYPE_CHECKING:
@@ -51,16 +49,16 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     See `Experiment.run`.
     """
     tables = experiment.tables
-    for note in fitted_on_all(tables):
+    for note in fitted_on_all(tables, latents_named(tables)):
         warnings.warn(note, UserWarning, stacklevel=3)
     check_devices(tables)  # report a wrong model before hours of reading
     with stage("eras", hidden=not verbose):
-        tested = check_folds(tables)
+        scored = check_folds(tables)
     with stage(
         "benchmark and meta model",
         hidden=not verbose or not references_of(tables["data"]),
     ):
-        check_coverage(tables, tested)
+        check_coverage(tables, scored)
     folder, text = experiment.folder, experiment.to_toml()
     check_resolved(folder, text)
     references = reference_signature(tables["data"])
@@ -83,7 +81,6 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     )
     with stage("judging", hidden=not verbose) as bar:
         result = judge(experiment, panel, folds, store, bar.set_description_str)
-        result = with_deflated_sharpe(result, overlap_of(experiment))
         bar.set_description_str("writing")
         write_frames(result)
         bar.set_description_str("drawing")
@@ -140,7 +137,10 @@ def _fit(fits: FoldFits, arm: str, store: FoldStore, tell: Tell) -> ArmResult:
         others = [n for n, r in recipes.items() if r["latents"] and not made_of(r)]
         place = fits.fold.number, fits.seed
         width = max(store[name, *place].n_latents for name in others)
-    return fits.run(arm, width=width, tell=tell)
+    try:
+        return fits.run(arm, width=width, tell=tell)
+    except ValueError as error:
+        raise ValueError(f"{arm}, fold {fits.fold.number}: {error}") from error
 
 
 def _with_figures(result: ExperimentResult) -> ExperimentResult:

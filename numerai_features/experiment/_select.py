@@ -41,7 +41,9 @@ def select_features(
     name = select.get("model")
     library = library_of(tables, name)
     model = make_model(tables, name, seed)
-    model.set_params(importance_type="gain")
+    # LightGBM's "gain" is the sum over splits, XGBoost's the mean
+    gain = "gain" if library == "lightgbm" else "total_gain"
+    model.set_params(importance_type=gain)
     known = ~np.isnan(y)
     table = tree_table(X[known], list(map(str, range(X.shape[1]))))
     model.fit(as_input(table, library), y[known])

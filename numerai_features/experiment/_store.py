@@ -31,6 +31,7 @@ from numerai_features.experiment._identity import (
     own_settings,
     settings_of_arm,
     shared_settings,
+    versions_of_arm,
 )
 
 Key = tuple[str, int, int]
@@ -158,7 +159,7 @@ class FoldStore:
     def _seal(self, key: Key) -> str:
         """Return the key of a file: a hash of everything its result depends on."""
         settings = settings_of_arm(self._identity["settings"], key[0])
-        return key_of(settings, self._identity["versions"], *key)
+        return key_of(settings, versions_of_arm(self._identity, key[0]), *key)
 
     def _read(self, key: Key) -> tuple[Any, NDArray[np.float32]]:
         return read_sealed(
@@ -212,21 +213,23 @@ class FoldStore:
     def _check_same(self, before: dict[str, Any]) -> None:
         """Raise if results would be lost because settings or data differ.
 
-        Versions may differ, and so may arms without results. The number of random
-        columns and principal components depends on the other arms, so such fits are
-        repeated.
+        Versions may differ, and so may arms without results, and blends, which have no
+        fits. The number of random columns and principal components depends on the other
+        arms, so such fits are repeated.
         """
         now = self._identity["settings"]
         arms = {arm for arm, *_ in self._files()} | self._finished.arms
         if arms and not are_same(shared_settings(before), shared_settings(now)):
             changes = list(differences(before, now))
             raise self._another(changes, self._way_out())
-        arms -= arms_with_made_latents(now)
-        recipes, changed = recipes_of(now), {}
+        arms -= arms_with_made_latents(now) | {""}
+        old, new, changed = recipes_of(before), recipes_of(now), {}
         for arm in sorted(arms):
+            if (old.get(arm) or {}).get("blend") is not None and arm in new:
+                continue
             own = own_settings(before, arm), own_settings(now, arm)
             told = list(differences(*own))
-            if arm not in recipes:
+            if arm not in new:
                 told = [f"the arm {arm}: there then, not now"]
             if told:
                 changed[arm] = told
@@ -256,7 +259,10 @@ class FoldStore:
 
     def _put_aside(self, before: dict[str, Any]) -> None:
         """Rename fits of other versions, and latents made for other arms' latents."""
-        changes = list(differences(before["versions"], self._identity["versions"]))
+        old, new = before["versions"], self._identity["versions"]
+        common = old.keys() & new.keys()  # a library that was not used made no fits
+        then, now = ({name: v[name] for name in common} for v in (old, new))
+        changes = list(differences(then, now))
         files = self._files()
         if changes:
             what = f"The fits in {self.folder} were made by other versions, which may "

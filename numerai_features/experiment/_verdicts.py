@@ -55,28 +55,40 @@ def sentences(result: ExperimentResult, overlap: int) -> list[str]:
     return told
 
 
-def with_deflated_sharpe(result: ExperimentResult, overlap: int) -> ExperimentResult:
+def with_deflated_sharpe(
+    result: ExperimentResult, overlap: int, by_seed: pd.DataFrame | None = None
+) -> ExperimentResult:
     """Return the result with the deflated Sharpe ratio in its summary.
 
-    The trials are the arms with their seeds. It is NaN where it cannot be computed.
+    The trials are the arms with their seeds; an arm has the mean over its seeds. It is
+    NaN where it cannot be computed.
 
     Parameters
     ----------
     result : ExperimentResult
     overlap : int
         Number of eras that a target spans.
+    by_seed : DataFrame, default=None
+        CORR of each arm and seed (columns) in each era; by default the result's scores,
+        of one seed.
     """
+    import pandas as pd
+
     from numerai_features.metrics import deflated_sharpe_ratio
 
     summary = result.summary.copy()
-    n_trials = len(summary) * result.experiment["seeds"]
-    varying = summary.index[summary["sharpe"].notna()]
-    deflated = summary["sharpe"] * float("nan")
-    if len(varying) > 1 or n_trials == 1 == len(varying):
-        found = deflated_sharpe_ratio(
-            result.scores[varying], overlap=overlap, n_trials=n_trials
+    arms = summary.index
+    scores = result.scores
+    if by_seed is not None:
+        arms = by_seed.columns.get_level_values(0)
+        scores = by_seed.set_axis(range(len(arms)), axis="columns")
+    varying = scores.columns[scores.std() > 0]
+    deflated = pd.Series(float("nan"), scores.columns)
+    if len(varying) > 1 or len(arms) == 1 == len(varying):
+        deflated.update(
+            deflated_sharpe_ratio(scores[varying], overlap=overlap, n_trials=len(arms))
         )
-        deflated.update(found)
+    deflated = deflated.groupby(arms, sort=False).mean()
     place = summary.columns.get_loc("sharpe") + 1
     summary.insert(place, "deflated_sharpe", deflated)
     return replace(result, summary=summary)

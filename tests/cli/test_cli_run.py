@@ -253,7 +253,9 @@ def test_an_error_of_the_library_is_one_message(tmp_path, capsys):
     assert main([*command(tmp_path, text), "--quiet"]) == 1
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith("Error: LightGBM rejects model.params")
+    assert told.err.startswith(
+        "Error: originals, fold 1: LightGBM rejects model.params"
+    )
     assert "Traceback" not in told.err
 
 

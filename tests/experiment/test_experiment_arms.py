@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from numerai_features import augmenters, compose, embedders
+from numerai_features._sealed import SetAsideWarning
 from numerai_features.datasets import EraPanel, make_era_panel
 from numerai_features.experiment import Experiment, ExperimentError
 from numerai_features.experiment._eras import make_folds
@@ -589,8 +590,7 @@ class TestGoingOn:
         finally:
             os.utime(file, ns=times)
         deleted = set(re.findall(r"\*\.(\w+)\.fold", str(error.value)))
-        readers = {"residual", "told", "apart_from_benchmark"}
-        assert deleted == {*readers, "mix", "mixed_again"}
+        assert deleted == {"residual", "told", "apart_from_benchmark"}
         assert contents(files / "out") == before
 
 
@@ -650,6 +650,50 @@ BAD = [
         r"arms\.a\.neutralize\.features: needs to = \"features\"",
     ),
     ("[arms.'a b']", r"arms\.a b: a name must be made of letters"),
+    ("[arms.12]", r"arms\.12: a name must be made of letters.*not only digits"),
+    ("[arms.target]", r'arms\.target: the name "target" is taken'),
+    ("[arms.a]\n[arms.A]", r'arms\.A: differs from "a" only by capital letters'),
+    (f'[arms.a]\ntarget = ["{ALPHA}", "{ALPHA}"]', r"arms\.a\.target: names one twice"),
+    (
+        '[arms.a]\nmodel = "ridge"\nbenchmark_feature = true',
+        r"arms\.a\.benchmark_feature: needs a model that takes NaN",
+    ),
+    (
+        '[arms.a]\nlatents = ["pca"]\n[arms.b]\nlatents = 5\n'
+        '[arms.c]\nlatents = [["fa"]]',
+        r"(?s)arms\.b\.latents: got 5;.*arms\.c\.latents: got \[\[",
+    ),
+    ("[latents.l]\nembedder = ['DAEEmbedder']", r"latents\.l\.embedder: got \["),
+    (
+        '[latents.l]\nembedder = 5\n[arms.a]\nshrink = "l"',
+        r"latents\.l\.embedder: got 5",
+    ),
+    (
+        '[latents.l]\nembedder = "DAE"\nfeatures = 5\nselect = 5',
+        r"latents\.l\.embedder: .*DAEEmbedder",
+    ),
+    (
+        '[latents.l]\nembedder = "DAEEmbedder"\nhiden = [8]\n'
+        '[augment.m]\naugmenter = "DreamAugmenter"\nembedder = "l"',
+        r"latents\.l\.hiden: unknown parameter of DAEEmbedder",
+    ),
+    (
+        '[latents.l]\nembedder = "DAEEmbedder"\nselect = { n = 5 }\n'
+        '[augment.m]\naugmenter = "DreamAugmenter"\nembedder = "l"',
+        r"augment\.m\.embedder: must be .* network, with all features",
+    ),
+    (
+        '[augment.m]\naugmenter = "DreamAugmenter"',
+        r"augment\.m\.embedder: must be .*; it is missing",
+    ),
+    (
+        '[latents.l]\nembedder = "UMAPEmbedder"\ntarget_weight = 0.5\nfit_on = "all"',
+        r"latents\.l\.fit_on: got \"all\"; UMAPEmbedder learns from targets",
+    ),
+    (
+        '[latents.l]\nembedder = "FactorAnalysisEmbedder"\nselect = { n = 21 }',
+        r"latents\.l\.select\.n: got 21; expected a whole number >= 1 and <= 20",
+    ),
     ("[arms]\na = 1", r"arms\.a: unknown key"),
     ("seeds = 0", r"seeds: got 0; expected a whole number >= 1"),
     (
@@ -716,6 +760,166 @@ def test_what_is_wrong_is_told_before_anything_is_written(
     with pytest.raises(ExperimentError, match=message):
         Experiment.from_file(file, folder)
     assert not folder.exists()
+
+
+SMALL = {
+    "data": {"files": ["train.parquet"], "benchmark": "benchmark.parquet"},
+    "features": {"set": NAMES},
+    "targets": {"main": ALPHA},
+    "cv": {"n_splits": 2, "purge": 4},
+    "model": {"n_jobs": 1, "device": "cpu", "params": {"n_estimators": 5}},
+    "latents": {"fa": {"embedder": "FactorAnalysisEmbedder", "n_components": 3}},
+}
+
+
+def small(files, output, **tables):
+    experiment = Experiment.from_dict(SMALL | tables, base=files, output=output)
+    return experiment.run(verbose=False)
+
+
+def test_a_model_that_is_named_before_the_model_within_it(files):
+    models = {
+        "boosted": {"model": "EraBoostedRegressor", "regressor": "trees"},
+        "trees": {"model": "LightGBM", "preset": "deep"},
+    }
+    experiment = Experiment.from_dict(SMALL | {"models": models}, base=files)
+    assert experiment["models"]["trees"]["params"] == {}
+
+
+def test_all_problems_are_told_where_the_target_is_missing(files):
+    tables = SMALL | {"targets": {}, "arms": {"a": {"target": "b", "model": "c"}}}
+    told = r"(?s)arms\.a\.model: .*targets\.main: is required"
+    with pytest.raises(ExperimentError, match=told):
+        Experiment.from_dict(tables, base=files)
+
+
+@pytest.mark.parametrize("model", ["net", "ridge"])
+def test_latents_of_255_bins_do_not_drown_the_originals(files, tmp_path, model):
+    """A ridge and a network depend on the scale of columns."""
+    models = {
+        "ridge": {"model": "Ridge", "alpha": 1000.0},
+        "net": {
+            "model": "SupervisedAEMLP",
+            "n_components": 4,
+            "hidden": [16, 8],
+            "dropout": [0.0] * 5,
+            "max_epochs": 5,
+        },
+    }
+    arms = {"both": {"model": model, "latents": ["fa"]}}
+    found = {}
+    for kind in ("none", "uint8"):
+        latents = SMALL["latents"] | {"quantize": kind}
+        result = small(
+            files, tmp_path / kind, models=models, arms=arms, latents=latents
+        )
+        found[kind] = result.predictions["both"]
+    assert np.corrcoef(found["none"], found["uint8"])[0, 1] > 0.9
+
+
+class TestGapsOfTheBenchmark:
+    @pytest.fixture
+    def gaps(self, files, tmp_path):
+        """Without every tenth row, and without the last eras."""
+        rows = pd.read_parquet(files / "benchmark.parquet").sort_index()
+        rows = rows[np.arange(len(rows)) % 10 > 0].iloc[: len(rows) // 2]
+        rows.to_parquet(tmp_path / "gaps.parquet")
+        return rows["own"]
+
+    def test_all_rows_of_an_era_have_one_scale(self, files, tmp_path, gaps):
+        arms = {"plain": {}, "neutral": {"neutralize": {"to": "benchmark"}}}
+        data = SMALL["data"] | {"benchmark": str(tmp_path / "gaps.parquet")}
+        result = small(files, tmp_path / "out", arms=arms, data=data)
+        table = result.predictions.assign(
+            benchmark=gaps.reindex(result.predictions.index)
+        )
+        n_partly = 0
+        for _, rows in table.groupby("era"):
+            known = rows["benchmark"].notna()
+            less = rows["plain"] - rows["neutral"]
+            if known.any():
+                n_partly += not known.all()
+                mean = rows.loc[known, "plain"].mean()
+                np.testing.assert_allclose(less[~known], mean, atol=1e-6)
+                own = rows.loc[known, ["neutral", "benchmark"]].astype(float)
+                assert abs(own.corr().iloc[0, 1]) < 1e-4
+            else:
+                assert (less == 0).all()
+        assert n_partly > 5
+
+    def test_a_fold_whose_training_eras_have_none_is_told_before(self, files, tmp_path):
+        rows = pd.read_parquet(files / "benchmark.parquet").sort_index()
+        rows.iloc[len(rows) // 2 :].to_parquet(tmp_path / "late.parquet")
+        data = SMALL["data"] | {"benchmark": str(tmp_path / "late.parquet")}
+        told = (
+            r"arms\.a\.residual_to: data\.benchmark covers none of the training eras "
+            r"of fold 1, 0001 to 00\d\d; its first era is 00\d\d\. Begin to test later"
+        )
+        with pytest.raises(ValueError, match=told):
+            small(
+                files,
+                tmp_path / "out",
+                arms={"a": {"residual_to": "benchmark"}},
+                data=data,
+            )
+        assert not [*tmp_path.rglob("*.fold")]
+
+
+class TestChanges:
+    def fits(self, folder):
+        files = (folder / "folds").glob("*.fold")
+        return {file.name: file.stat().st_mtime_ns for file in files}
+
+    def test_an_arm_of_another_library_keeps_the_fits(self, files, tmp_path):
+        arms = {"plain": {}, "fa": {"latents": ["fa"]}}
+        small(files, tmp_path, arms=arms)
+        before = self.fits(tmp_path)
+        xgb = {"model": "XGBoost", "params": {"n_estimators": 3}, "n_jobs": 1}
+        more = arms | {"xgb": {"model": "x"}}
+        small(files, tmp_path, arms=more, models={"x": xgb})
+        assert before.items() <= self.fits(tmp_path).items()
+        assert len(self.fits(tmp_path)) == 6
+
+    def test_blends_are_computed_again(self, files, tmp_path):
+        """Also those of arms whose fits are repeated, with other latents."""
+        arms = {"plain": {}, "fa": {"latents": ["fa"]}, "pca": {"latents": ["pca"]}}
+        first = small(
+            files, tmp_path, arms=arms | {"mix": {"blend": {"pca": 1, "plain": 1}}}
+        )
+        before = self.fits(tmp_path)
+        other = arms | {"mix": {"blend": {"pca": 3, "plain": 1}}}
+        second = small(files, tmp_path, arms=other)
+        assert self.fits(tmp_path) == before
+        assert not first.predictions["mix"].equals(second.predictions["mix"])
+        latents = SMALL["latents"] | {
+            "more": {"embedder": "FactorAnalysisEmbedder", "n_components": 5}
+        }
+        with pytest.warns(SetAsideWarning, match="principal components"):
+            small(
+                files,
+                tmp_path,
+                arms=other | {"more": {"latents": ["more"]}},
+                latents=latents,
+            )
+
+    def test_an_error_of_a_fit_names_arm_and_fold(self, files, tmp_path):
+        augment = {"even": {"augmenter": "BalanceAugmenter"}}
+        arms = {"a": {"augment": "even", "residual_to": "benchmark"}}
+        with pytest.raises(ValueError, match=r"^a, fold 1: .*distinct values"):
+            small(files, tmp_path, arms=arms, augment=augment)
+
+
+def test_sharpe_and_drawdown_are_those_of_single_seeds(done):
+    table = in_doubles(done)
+    sharpes = []
+    for seed in (0, 1):
+        corr = [
+            numerai_corr(rows[[f"fa, seed {seed}"]], rows["target"]).iloc[0]
+            for _, rows in table.groupby("era")
+        ]
+        sharpes.append(np.mean(corr) / np.std(corr, ddof=0))
+    mine = done.summary.loc["fa", "sharpe"]
+    assert mine == pytest.approx(np.mean(sharpes), rel=1e-6)
 
 
 class TestTargetsOfDifferentLengths:

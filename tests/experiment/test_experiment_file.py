@@ -160,7 +160,7 @@ def parquet(tmp_path):
         ),
         (
             FA.replace("fa", "originals"),
-            r'line 1: latents\.originals: an arm has the name "originals" already',
+            r'line 1: latents\.originals: the name "originals" of an arm is taken',
         ),
         (
             FA.replace("fa", "random"),
@@ -172,7 +172,7 @@ def parquet(tmp_path):
         ),
         (
             "[models.pca]\nmodel = 'Ridge'",
-            r'line 1: models\.pca: an arm has the name "pca" already',
+            r'line 1: models\.pca: the name "pca" of an arm is taken',
         ),
         (
             "[models.net]\nmodel = 'DAEEmbedder'",
@@ -180,7 +180,7 @@ def parquet(tmp_path):
         ),
         (
             f"{FA}[models.fa]\nmodel = 'SupervisedAEMLP'",
-            r'models\.fa: an arm has the name "fa" already; choose another',
+            r'models\.fa: the name "fa" of an arm is taken; choose another',
         ),
         (
             FA.replace("fa", "'f a'"),

@@ -14,7 +14,10 @@ LATENTS = {
     "quantize": "uint8", "pca": True, "random_columns": True,
     "fa": {"embedder": "FactorAnalysisEmbedder", "n_components": 2},
 }  # fmt: skip
-SETTINGS = {"seed": 3, "latents": LATENTS, "models": {}, "arms": {}}
+SETTINGS = {
+    "seed": 3, "latents": LATENTS, "models": {}, "arms": {},
+    "model": {"library": "lightgbm"},
+}  # fmt: skip
 IDENTITY = {"settings": SETTINGS, "versions": {"numpy": "2.0"}}
 KEYS = [("fa", 1, 0), ("originals", 1, 0), ("fa", 2, 0)]
 
