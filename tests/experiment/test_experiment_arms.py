@@ -600,7 +600,7 @@ def contents(folder):
 
 BAD = [
     ('[arms.a]\nlatents = ["chosn"]', r"arms\.a\.latents: .*Did you mean 'chosen'"),
-    ('[arms.a]\nmodel = "rige"', r"arms\.a\.model: .*Did you mean 'ridge'"),
+    ('[arms.a]\nmodel = "ridgy"', r"arms\.a\.model: .*Did you mean 'ridge'"),
     ('[arms.a]\naugment = ["cutot"]', r"arms\.a\.augment: .*Did you mean 'cutout'"),
     ('[arms.a]\nlatent = ["fa"]', r"arms\.a\.latent: unknown key.*'latents'"),
     ('[arms.a]\nlatents = ["fa", "fa"]', r"arms\.a\.latents: names a table twice"),
@@ -673,9 +673,9 @@ BAD = [
         r"latents\.l\.embedder: .*DAEEmbedder",
     ),
     (
-        '[latents.l]\nembedder = "DAEEmbedder"\nhiden = [8]\n'
+        '[latents.l]\nembedder = "DAEEmbedder"\nhiddens = [8]\n'
         '[augment.m]\naugmenter = "DreamAugmenter"\nembedder = "l"',
-        r"latents\.l\.hiden: unknown parameter of DAEEmbedder",
+        r"latents\.l\.hiddens: unknown parameter of DAEEmbedder",
     ),
     (
         '[latents.l]\nembedder = "DAEEmbedder"\nselect = { n = 5 }\n'
