@@ -163,7 +163,11 @@ def squared_error(r: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor
 
 
 def target_loss(
-    kind: str, p: Tensor, y: Tensor, w: Tensor | None
+    kind: str,
+    p: Tensor,
+    y: Tensor,
+    w: Tensor | None,
+    members: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return a loss of predictions as a sum, and its divisor.
 
@@ -171,16 +175,20 @@ def target_loss(
 
     Parameters
     ----------
-    kind : {"mse", "bce", "corr", "numerai_corr"}
-        "mse": squared error. "bce": cross-entropy of ``sigmoid(p)``, for targets in
-        [0, 1]. "corr": one minus the correlation over all rows of the batch, an era.
-        "numerai_corr": the same, after the deviations of p and y from their means are
-        raised to the power of 1.5, as in Numerai's CORR (which also makes the ranks of
-        predictions normal).
+    kind : {"mse", "mae", "bce", "corr", "numerai_corr"}
+        "mse", "mae": squared and absolute error. "bce": cross-entropy of
+        ``sigmoid(p)``, for targets in [0, 1]. "corr": one minus the mean over targets
+        of the correlation within an era. "numerai_corr": the same, after the deviations
+        of p and y from their means are raised to the power of 1.5, as in Numerai's CORR
+        (which also makes the ranks of predictions normal).
     p, y : Tensor of shape (B, T)
         Predictions and targets; NaN in y are ignored.
     w : Tensor of shape (B,) or None
         Weights of the rows.
+    members : Tensor of shape (n_eras, B), default=None
+        For correlations: 1 where a row belongs to an era, else 0. The loss is the sum
+        over eras, the divisor their number; an era in which no target tells anything is
+        left out of both. None: all rows are one era, which always counts.
 
     Returns
     -------
@@ -191,33 +199,82 @@ def target_loss(
     y = y.nan_to_num(0.0)
     if kind == "mse":
         errors = (p - y).square()
+    elif kind == "mae":
+        errors = (p - y).abs()
     elif kind == "bce":
         errors = F.binary_cross_entropy_with_logits(p, y, reduction="none")
     else:
-        return _correlation_loss(p, y, weights, 1.5 if kind == "numerai_corr" else 1.0)
+        power = 1.5 if kind == "numerai_corr" else 1.0
+        r, tells = _correlations(p, y, weights, power, members)
+        loss = 1 - (r * tells).sum(-1) / tells.sum(-1).clamp(min=1)
+        told = torch.ones_like(loss) if members is None else tells.amax(-1)
+        return _shared((loss * told).sum(), told.sum().detach())
     return (errors * weights).sum(), weights.sum()
 
 
-def _correlation_loss(
-    p: Tensor, y: Tensor, weights: Tensor, power: float
+def squared_correlation(
+    p: Tensor, other: Tensor, w: Tensor | None, members: Tensor
 ) -> tuple[Tensor, Tensor]:
-    n = _everywhere(weights.sum(0)).clamp(min=_TINY)  # (T,)
+    """Return the squared correlation with another column within eras, and the divisor.
+
+    It is the mean over targets, summed over the eras in which the column has two values
+    at least. Their number is the divisor.
+
+    Parameters
+    ----------
+    p : Tensor of shape (B, T)
+        Predictions of the targets.
+    other : Tensor of shape (B,)
+        The column; rows where it is NaN are ignored.
+    w : Tensor of shape (B,) or None
+        Weights of the rows.
+    members : Tensor of shape (n_eras, B)
+        As in `target_loss`.
+    """
+    other = other[:, None]
+    known = ~other.isnan()
+    weights = known.float() if w is None else known * w[:, None]
+    r, tells = _correlations(p, other.nan_to_num(0.0), weights, 1.0, members)
+    return _shared((r.square().mean(-1) * tells[:, 0]).sum(), tells.sum().detach())
+
+
+def _correlations(
+    p: Tensor, y: Tensor, weights: Tensor, power: float, members: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the correlations (T,) or (n_eras, T), and 1 where they tell anything.
+
+    They do not where no cell is known, or where all are the same.
+    """
+
+    def total(x: Tensor) -> Tensor:
+        return _everywhere(x.sum(0) if members is None else members @ x)
+
+    def to_rows(x: Tensor) -> Tensor:
+        return x if members is None else members.T @ x
 
     def scaled(x: Tensor) -> Tensor:
-        x = x - _everywhere((weights * x).sum(0)) / n
-        variance = _everywhere((weights * x * x).sum(0)) / n
-        return x * torch.rsqrt(variance + _TINY)
+        x = x - to_rows(total(weights * x) / n)
+        variance = total(weights * x * x) / n
+        return x * to_rows(torch.rsqrt(variance + _TINY))
 
-    a, b = scaled(p), scaled(y)
-    if power != 1:
-        a, b = (scaled(_signed_power(x, power)) for x in (a, b))
-    r = _everywhere((weights * a * b).sum(0)) / n  # (T,)
-    # A target without known cells, or constant over the rows, is ignored.
-    tells = (_everywhere((weights * b * b).sum(0)) > 0).float()
-    loss = 1 - (r * tells).sum() / tells.sum().clamp(min=1)
-    # Each process has the whole loss, and the returned losses are added up.
+    with in_float32(p):
+        n = total(weights).clamp(min=_TINY)
+        a, b = scaled(p), scaled(y)
+        if power != 1:
+            a, b = (scaled(_signed_power(x, power)) for x in (a, b))
+        r = total(weights * a * b) / n
+        tells = (total(weights * b * b) > 0).float()
+    return r, tells
+
+
+def _shared(value: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a process's share of what every process has computed as a whole.
+
+    The shares add up to the whole. The gradient is not shared out: it is that of this
+    process's rows alone.
+    """
     share = 1 / n_processes()
-    return loss - (1 - share) * loss.detach(), torch.full_like(loss, share).detach()
+    return value - (1 - share) * value.detach(), share * count
 
 
 def _everywhere(x: Tensor) -> Tensor:

@@ -514,7 +514,7 @@ class TestRefusals:
     @pytest.mark.parametrize("option", ["batching", "monitor"])
     def test_what_needs_eras(self, rows, signal, option):
         value = {"batching": "era", "monitor": "valid_corr"}[option]
-        with pytest.raises(ValueError, match=f"^{option}='{value}' needs eras, which"):
+        with pytest.raises(ValueError, match=f"^{option}='{value}' needs eras: pass"):
             make_net(**{option: value}).fit(rows.X, signal)
 
 
