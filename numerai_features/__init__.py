@@ -34,6 +34,7 @@ _PUBLIC = {
     "EraKFold": "model_selection",
     "EraLeakageError": "model_selection",
     "EraLeakageWarning": "model_selection",
+    "EraMLP": "embedders",
     "EraMixupAugmenter": "augmenters",
     "EraNeutralizer": "compose",
     "EraPanel": "datasets",

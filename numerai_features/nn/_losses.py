@@ -24,6 +24,7 @@ from numerai_features.nn._products import (
 )
 
 _TINY = 1e-12
+_ROUNDING = 1e-6  # of a float32 mean over rows: a deviation as small is none
 
 
 class _LinearSquaredError(torch.autograd.Function):
@@ -252,19 +253,20 @@ def _correlations(
     def to_rows(x: Tensor) -> Tensor:
         return x if members is None else members.T @ x
 
-    def scaled(x: Tensor) -> Tensor:
-        x = x - to_rows(total(weights * x) / n)
+    def scaled(x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = total(weights * x) / n
+        x = x - to_rows(mean)
         variance = total(weights * x * x) / n
-        return x * to_rows(torch.rsqrt(variance + _TINY))
+        varies = variance > (_ROUNDING * mean).square()
+        return x * to_rows(torch.rsqrt(variance + _TINY)), varies
 
     with in_float32(p):
         n = total(weights).clamp(min=_TINY)
-        a, b = scaled(p), scaled(y)
+        (a, _), (b, tells) = scaled(p), scaled(y)
         if power != 1:
-            a, b = (scaled(_signed_power(x, power)) for x in (a, b))
+            a, b = (scaled(_signed_power(x, power))[0] for x in (a, b))
         r = total(weights * a * b) / n
-        tells = (total(weights * b * b) > 0).float()
-    return r, tells
+    return r, tells.float()
 
 
 def _shared(value: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
