@@ -29,6 +29,7 @@ from numerai_features.compose import (
 )
 from numerai_features.embedders import (
     DAEEmbedder,
+    EraMLP,
     FactorAnalysisEmbedder,
     SupervisedAEMLP,
     UMAPEmbedder,
@@ -56,6 +57,8 @@ NETWORKS = [
     DAE,
     DAEEmbedder(3, noise="gaussian", output="deep", **FAST),
     SupervisedAEMLP(3, **NARROW, **FAST),
+    EraMLP(validation=0.1, **FAST),
+    EraMLP(loss="mse", feature_dropout=0.2, validation=0.1, **FAST),
     MaskedAutoencoder(3, max_epochs=2, random_state=0),
 ]
 UMAPS = [

@@ -122,8 +122,6 @@ class EraMLP(TargetNetwork):
     ((1500,), (1500, 8))
     """
 
-    __metadata_request__partial_fit = {"eras": True}
-
     hidden: Sequence[int] = field(default=(1024, 512, 256), kw_only=False)
     activation: str = "relu"
     dropout: float = 0.0

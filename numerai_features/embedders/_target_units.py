@@ -80,8 +80,8 @@ def without_constants(
     if not len(left_out):
         return told, 0
     which = (
-        f"loss={loss!r} is a correlation within an era, but no target has two different "
-        f"values in {len(left_out)} of {before.sum()} eras, such as "
+        f"loss={loss!r} is a correlation within an era, but no target has two "
+        f"different values in {len(left_out)} of {before.sum()} eras, such as "
         f"{eras.labels[left_out[0]]!r}"
     )
     if not after.any():
