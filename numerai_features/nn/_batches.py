@@ -202,15 +202,15 @@ class Batch:
 
     @cached_property
     def members(self) -> Tensor:
-        """1 where an own row belongs to an era of the step, (n_eras, n_own).
+        """1 where an own row belongs to an era of the step, (n_eras, n_own), float64.
 
         If the step has no eras, its rows count as one.
         """
         if self._eras is None:
-            return self.x.new_ones((1, len(self.x)), dtype=torch.float32)
+            return self.x.new_ones((1, len(self.x)), dtype=torch.float64)
         _, codes = np.unique(self._eras, return_inverse=True)
         every = np.arange(codes.max() + 1)[:, None]
-        members = (codes[self.draws.own] == every).astype(np.float32)
+        members = (codes[self.draws.own] == every).astype(np.float64)
         return torch.from_numpy(members).to(self.x.device)
 
     def tensors(self, *, squares: bool) -> dict[str, Tensor]:

@@ -186,7 +186,7 @@ def target_loss(
         Predictions and targets; NaN in y are ignored.
     w : Tensor of shape (B,) or None
         Weights of the rows.
-    members : Tensor of shape (n_eras, B), default=None
+    members : Tensor of shape (n_eras, B), float64, default=None
         For correlations: 1 where a row belongs to an era, else 0. The loss is the sum
         over eras, the divisor their number; an era in which no target tells anything is
         left out of both. None: all rows are one era, which always counts.
@@ -248,10 +248,14 @@ def _correlations(
     """
 
     def total(x: Tensor) -> Tensor:
-        return _everywhere(x.sum(0) if members is None else members @ x)
+        # A product in float32 adds one row after another: far less exact than a sum.
+        return _everywhere(x.sum(0) if members is None else exact(members, x))
 
     def to_rows(x: Tensor) -> Tensor:
-        return x if members is None else members.T @ x
+        return x if members is None else exact(members.T, x)
+
+    def exact(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.double()).to(b.dtype)
 
     def scaled(x: Tensor) -> tuple[Tensor, Tensor]:
         mean = total(weights * x) / n
