@@ -274,20 +274,35 @@ def _correlations(
 
 
 def _shared(value: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a process's share of what every process has computed as a whole.
-
-    The shares add up to the whole. The gradient is not shared out: it is that of this
-    process's rows alone.
-    """
+    """Return a process's share of what every process has computed as a whole."""
     share = 1 / n_processes()
-    return value - (1 - share) * value.detach(), share * count
+    return share * value, share * count
+
+
+class _Everywhere(torch.autograd.Function):
+    """Sum over processes, of values and of gradients.
+
+    Each process's rows change the sums that all processes use.
+    """
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return sum_over_processes(x.clone())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return sum_over_processes(grad.clone())
 
 
 def _everywhere(x: Tensor) -> Tensor:
-    """Return the sum over processes, with the gradient of this process's part."""
     if n_processes() == 1:
         return x
-    return x + (sum_over_processes(x.detach().clone()) - x.detach())
+    total: Tensor = _Everywhere.apply(x)  # type: ignore[no-untyped-call]
+    return total
 
 
 @torch.no_grad()
