@@ -40,6 +40,7 @@ _PUBLIC = {
     "EraPanel": "datasets",
     "EraRanker": "compose",
     "EraSplitDisplay": "model_selection",
+    "EraStatistics": "embedders",
     "EraWalkForward": "model_selection",
     "Experiment": "experiment",
     "FactorAnalysisEmbedder": "embedders",

@@ -33,6 +33,7 @@ from numerai_features import (
     EraNeutralizer,
     EraRanker,
     EraSplitDisplay,
+    EraStatistics,
     EraWalkForward,
     FactorAnalysisEmbedder,
     FamiliarityShrinker,
@@ -209,6 +210,7 @@ CALLS = {
     "DAEEmbedder": made(DAEEmbedder, "fit", NET),
     "SupervisedAEMLP": made(SupervisedAEMLP, "fit", {**NARROW, **NET}),
     "EraMLP": made(EraMLP, "fit", NET),
+    "EraStatistics": made(EraStatistics, "fit", {}),
     "UMAPEmbedder": made(UMAPEmbedder, "fit", {**KNN, **NET}),
     "CombinatorialPurgedEraCV": made(
         CombinatorialPurgedEraCV, "split", {"n_groups": 4, **PURGE}, **SPLIT
@@ -295,6 +297,7 @@ CALLS = {
     ),
     "EraMLP.partial_fit": called(EraMLP(**NET).partial_fit),
     "EraMLP.predict": called(PERCEPTRON.predict),
+    "EraStatistics.transform": called(EraStatistics().fit(X, eras=ERAS).transform),
     "UMAPEmbedder.fit": called(UMAPEmbedder(**{**KNN, **NET}).fit),
     "UMAPEmbedder.inverse_transform": called(
         UMAP.inverse_transform, X=UMAP.transform(X)

@@ -30,6 +30,7 @@ from numerai_features.compose import (
 from numerai_features.embedders import (
     DAEEmbedder,
     EraMLP,
+    EraStatistics,
     FactorAnalysisEmbedder,
     SupervisedAEMLP,
     UMAPEmbedder,
@@ -96,7 +97,7 @@ REGRESSORS = [
     FamiliarityShrinker(Ridge(), DAE),
     ResidualTargetRegressor(Ridge()),
 ]
-EVERY = [*EMBEDDERS, *AUGMENTERS, *AUGMENTED, *REGRESSORS]
+EVERY = [*EMBEDDERS, EraStatistics(), *AUGMENTERS, *AUGMENTED, *REGRESSORS]
 
 
 def name_of(estimator):
