@@ -87,8 +87,8 @@ class EraMLP(TargetNetwork):
     n_targets_ : int
         Number of targets.
     n_eras_left_out_ : int
-        Number of eras that a correlation could not be trained on: no target has two
-        different values in the era, as in an era of one row.
+        Number of eras, of the last call's, that a correlation could not be trained on:
+        no target has two different values in the era, as in an era of one row.
     mean_, scale_ : ndarray of shape (n_features,)
         Mean and standard deviation of each column over the training rows. The deviation
         is 0 for a constant column; columns of int8 bins share one.

@@ -43,11 +43,18 @@ def scaled_within_eras(y: NDArray[np.float64], eras: EraIndex) -> NDArray[np.flo
 
 
 def standard_units(y: NDArray[np.float64]) -> Units:
-    """Return each target's standard deviation, 1 where it is constant, and mean."""
-    mean = np.nanmean(y, axis=0)
-    deviation = np.nanstd(y, axis=0)
-    varies = np.fmax.reduce(y, axis=0) > np.fmin.reduce(y, axis=0)
-    return np.where(varies & (deviation > 0), deviation, 1.0), mean
+    """Return each target's standard deviation and mean.
+
+    They are 1, where it is constant, and 0, where it is unknown.
+    """
+    factor, constant = np.ones(y.shape[1]), np.zeros(y.shape[1])
+    for j, column in enumerate(y.T):
+        known = column[~np.isnan(column)]
+        if len(known):
+            constant[j] = known.mean()
+        if len(known) and np.ptp(known):
+            factor[j] = known.std() or 1.0
+    return factor, constant
 
 
 def without_constants(
@@ -69,24 +76,29 @@ def without_constants(
     Raises
     ------
     ValueError
-        If no era is left.
+        If no era of a target is left.
     """
     told = np.where(np.isnan(scaled_within_eras(y, eras)), np.nan, y)
+    lost = ~np.isnan(y).all(axis=0) & np.isnan(told).all(axis=0)
+    if lost.any():
+        raise ValueError(
+            f"loss={loss!r} is a correlation within an era, but target "
+            f"{int(lost.argmax())} of y has two different values in no era: there is "
+            "nothing to learn. Leave it out, or use loss='mse'."
+        )
     before, after = (
         np.bincount(eras.codes, ~np.isnan(t).all(axis=1), eras.n_eras) > 0
         for t in (y, told)
     )
     left_out = np.flatnonzero(before & ~after)
-    if not len(left_out):
-        return told, 0
-    which = (
-        f"loss={loss!r} is a correlation within an era, but no target has two "
-        f"different values in {len(left_out)} of {before.sum()} eras, such as "
-        f"{eras.labels[left_out[0]]!r}"
-    )
-    if not after.any():
-        raise ValueError(f"{which}: there is nothing to learn. Use loss='mse'.")
-    warnings.warn(f"{which}. They are left out.", UserWarning, stacklevel=6)
+    if len(left_out):
+        warnings.warn(
+            f"{len(left_out)} of {before.sum()} eras are left out, such as "
+            f"{eras.labels[left_out[0]]!r}: loss={loss!r} is a correlation within an "
+            "era, and no target has two different values there.",
+            UserWarning,
+            stacklevel=6,
+        )
     return told, len(left_out)
 
 
@@ -120,7 +132,8 @@ def units_by_least_squares(
     """Return the factor and the constant that fit outputs to targets best.
 
     The factor is that of the regression within eras. It is at least a hundredth of the
-    ratio of the deviations, so that it never turns the order of rows around.
+    ratio of the deviations, so that it never turns the order of rows around. Outputs of
+    an unknown target stay as they are.
 
     Parameters
     ----------
@@ -132,9 +145,10 @@ def units_by_least_squares(
         Era codes.
     weights : ndarray of shape (n_rows,) or None
     """
-    factor, constant = np.zeros((2, y.shape[1]))
-    for j in range(y.shape[1]):
-        known = ~np.isnan(y[:, j])
+    factor, constant = np.ones(y.shape[1]), np.zeros(y.shape[1])
+    for j, known in enumerate(~np.isnan(y.T)):
+        if not known.any():
+            continue
         w = np.ones(known.sum()) if weights is None else weights[known]
         pair = outputs[known, j].astype(np.float64), y[known, j]
         p, t = (_within(side, codes[known], w) for side in pair)
