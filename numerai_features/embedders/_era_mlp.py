@@ -206,10 +206,9 @@ class EraMLP(TargetNetwork):
             factor, constant = kept["network.factor"], kept["network.constant"]
         elif self.loss in ("mse", "mae"):
             factor, constant = standard_units(rows.y[among])
+        y = (rows.y - constant) / factor
         if self.loss in CORRELATIONS:
             y = scaled_within_eras(rows.y, rows.era_index)
-        else:
-            y = (rows.y - constant) / factor
         if rows.benchmark is not None:
             side = scaled_within_eras(rows.benchmark[:, None], rows.era_index)
             y = np.column_stack([y, side])
