@@ -51,6 +51,9 @@ class Rows:
         Names of the targets, if they have any.
     feature_names : ndarray of shape (n_features,) or None
         Names of the columns, if they have any.
+    benchmark : ndarray of shape (n_rows,), float64, or None
+        A benchmark's predictions, NaN where unknown; only what learns beside one has
+        them.
     """
 
     X: Any
@@ -59,6 +62,7 @@ class Rows:
     weights: NDArray[np.float64] | None = None
     target_names: list[str] | None = None
     feature_names: NDArray[np.object_] | None = None
+    benchmark: NDArray[np.float64] | None = None
 
     @classmethod
     def read(
@@ -163,6 +167,7 @@ class Rows:
             None if self.weights is None else self.weights[rows],
             self.target_names,
             self.feature_names,
+            None if self.benchmark is None else self.benchmark[rows],
         )
 
 

@@ -29,9 +29,11 @@ from numerai_features import (
     EraHoldout,
     EraKFold,
     EraMixupAugmenter,
+    EraMLP,
     EraNeutralizer,
     EraRanker,
     EraSplitDisplay,
+    EraStatistics,
     EraWalkForward,
     FactorAnalysisEmbedder,
     FamiliarityShrinker,
@@ -107,6 +109,7 @@ DAE = DAEEmbedder(2, **FAST).fit(X, eras=ERAS)
 AEMLP = SupervisedAEMLP(2, decoder_units=4, dropout=(0.1,) * 4, **FAST).fit(
     X, Y, eras=ERAS
 )
+PERCEPTRON = EraMLP(**FAST).fit(X, Y, eras=ERAS)
 UMAP = UMAPEmbedder(
     2, n_neighbors=4, batch_size=64, reconstruction_weight=1.0, **FAST
 ).fit(X, eras=ERAS)
@@ -206,6 +209,8 @@ CALLS = {
     "FactorAnalysisEmbedder": made(FactorAnalysisEmbedder, "fit", {}),
     "DAEEmbedder": made(DAEEmbedder, "fit", NET),
     "SupervisedAEMLP": made(SupervisedAEMLP, "fit", {**NARROW, **NET}),
+    "EraMLP": made(EraMLP, "fit", NET),
+    "EraStatistics": made(EraStatistics, "fit", {}),
     "UMAPEmbedder": made(UMAPEmbedder, "fit", {**KNN, **NET}),
     "CombinatorialPurgedEraCV": made(
         CombinatorialPurgedEraCV, "split", {"n_groups": 4, **PURGE}, **SPLIT
@@ -287,6 +292,12 @@ CALLS = {
     ),
     "SupervisedAEMLP.predict": called(AEMLP.predict),
     "SupervisedAEMLP.score": called(AEMLP.score),
+    "EraMLP.fit": called(
+        EraMLP(**NET, benchmark_penalty=0.1).fit, benchmark=np.asarray(X[:, 0], float)
+    ),
+    "EraMLP.partial_fit": called(EraMLP(**NET).partial_fit),
+    "EraMLP.predict": called(PERCEPTRON.predict),
+    "EraStatistics.transform": called(EraStatistics().fit(X, eras=ERAS).transform),
     "UMAPEmbedder.fit": called(UMAPEmbedder(**{**KNN, **NET}).fit),
     "UMAPEmbedder.inverse_transform": called(
         UMAP.inverse_transform, X=UMAP.transform(X)
@@ -397,6 +408,8 @@ ALLOWED = {
     ("*", "n_jobs", "-1"): "all cores",
     ("*", "params", "{}"): "no parameters",
     ("*", "copies", "1.5"): "a copy of each row, and of half of them another",
+    ("*", "feature_dropout", "0"): "the default",
+    ("*", "benchmark_penalty", "0"): "the default",
     ("*", "validation", "None"): "trains on all rows",
     ("*", "patience", "None"): "never stops early",
     ("*", "clip_norm", "1.5 None"): "a norm, or any",

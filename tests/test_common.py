@@ -68,6 +68,8 @@ from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
     DAEEmbedder,
+    EraMLP,
+    EraStatistics,
     FactorAnalysisEmbedder,
     LatentMapDisplay,
     SupervisedAEMLP,
@@ -126,6 +128,13 @@ SUPERVISED = [
         5, n_models=2, ema_decay=0.9, schedule="one-cycle", **NARROW, **FAST
     ),
 ]
+PERCEPTRONS = [
+    EraMLP(**FAST),
+    EraMLP(
+        loss="mse", n_models=2, feature_dropout=0.2, dropout=0.1, validation=0.3,
+        eras_per_batch=2, **FAST,
+    ),
+]  # fmt: skip
 UMAPS = [
     UMAPEmbedder(2, n_neighbors=4, batch_size=64, **FAST),
     UMAPEmbedder(
@@ -140,11 +149,14 @@ OWN = [
 TRANSFORMERS = [
     *DAES,
     *SUPERVISED,
+    *PERCEPTRONS,
     *UMAPS,
     *OWN,
     FactorAnalysisEmbedder(),
     FactorAnalysisEmbedder(rotation="varimax"),
     FactorAnalysisEmbedder(center="era"),
+    EraStatistics(),
+    EraStatistics([0], statistics=["std"]),
     LatentFeatures(),
     LatentFeatures(FactorAnalysisEmbedder(1)),
     LatentFeatures(
@@ -231,6 +243,11 @@ FURTHER = [
         n_models=2, missing="raise", noise_level=0, weight_decay=0.01, **NARROW,
         **SMALL,
     ),
+    EraMLP(
+        loss="numerai_corr", activation="silu", validation=0.2, monitor="valid_loss",
+        ema_decay=0.9, **SMALL,
+    ),
+    EraMLP(loss="mae", n_models=2, missing="raise", weight_decay=0.01, **SMALL),
     UMAPEmbedder(  # of 60 latents and 15 neighbours, whatever the rows
         metric="cosine", target_weight=0.5, validation=None,
         batch_size=64, ema_decay=None, **SMALL,
@@ -242,6 +259,7 @@ FURTHER = [
     ),
     FactorAnalysisEmbedder(1, rotation="varimax", center="era", tol=1e-4),
     FactorAnalysisEmbedder(2, missing="raise", max_iter=20),
+    EraStatistics(missing="raise"),
     BINNED,
     BESIDE_A_NETWORK,
     CutoutAugmenter(0.5, copies=2, value=1.5, random_state=1),
@@ -302,12 +320,12 @@ EXCUSED = {
     **{
         repr(by_era): {
             "check_methods_subset_invariance": (
-                "a row's factors depend on its era, and without eras all rows of a "
+                "a row's latents depend on its era, and without eras all rows of a "
                 "call are one; TestStatisticalContract covers the property per era"
             ),
         }
         for by_era in [*TRANSFORMERS, *FURTHER]
-        if isinstance(by_era, FactorAnalysisEmbedder) and by_era.center == "era"
+        if isinstance(by_era, EraStatistics) or getattr(by_era, "center", "") == "era"
     },
     **{
         repr(net): {
@@ -318,7 +336,7 @@ EXCUSED = {
             ),
         }
         for net in [*TRANSFORMERS, *ERA_REGRESSORS, *FURTHER]
-        if isinstance(net, DAEEmbedder | SupervisedAEMLP | MaskedAutoencoder)
+        if isinstance(net, DAEEmbedder | EraMLP | SupervisedAEMLP | MaskedAutoencoder)
         or net is BESIDE_A_NETWORK
         or isinstance(getattr(net, "autoencoder", None), DAEEmbedder)
     },
@@ -1375,13 +1393,13 @@ def test_names_of_columns_that_come_out_are_unique(estimator, toy):
         assert "era" not in out.columns
 
 
-def learned(estimator, method, X, eras):
+def learned(estimator, method, X, y, eras):
     """Return another that learned from moments, or from its first part of the rows."""
     if method == "from_moments":
         moments = EraMoments.from_rows(X, eras)
         params = estimator.get_params(deep=False)
         return type(estimator).from_moments(moments, **params)
-    return getattr(clone(estimator), method)(X, eras=eras)
+    return getattr(clone(estimator), method)(X, y, eras=eras)
 
 
 @pytest.mark.parametrize("estimator", FITTED, ids=repr)
@@ -1406,7 +1424,7 @@ def test_eras_that_are_names_are_never_numbers(estimator, toy):
         others = []
         for learn in ("partial_fit", "from_moments"):
             if hasattr(made, learn):
-                others.append(learned(made, learn, toy.X, names))
+                others.append(learned(made, learn, toy.X, toy.y(), names))
         for one in (made, *others):
             for path, part in components(one):
                 assert part.fitted_eras_ is None, path

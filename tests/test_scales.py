@@ -29,6 +29,8 @@ from numerai_features.compose import (
 )
 from numerai_features.embedders import (
     DAEEmbedder,
+    EraMLP,
+    EraStatistics,
     FactorAnalysisEmbedder,
     SupervisedAEMLP,
     UMAPEmbedder,
@@ -56,6 +58,8 @@ NETWORKS = [
     DAE,
     DAEEmbedder(3, noise="gaussian", output="deep", **FAST),
     SupervisedAEMLP(3, **NARROW, **FAST),
+    EraMLP(validation=0.1, **FAST),
+    EraMLP(loss="mse", feature_dropout=0.2, validation=0.1, **FAST),
     MaskedAutoencoder(3, max_epochs=2, random_state=0),
 ]
 UMAPS = [
@@ -93,7 +97,7 @@ REGRESSORS = [
     FamiliarityShrinker(Ridge(), DAE),
     ResidualTargetRegressor(Ridge()),
 ]
-EVERY = [*EMBEDDERS, *AUGMENTERS, *AUGMENTED, *REGRESSORS]
+EVERY = [*EMBEDDERS, EraStatistics(), *AUGMENTERS, *AUGMENTED, *REGRESSORS]
 
 
 def name_of(estimator):

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from numerai_features._arguments import ROWS, Finite, checked
 from numerai_features._compat import StrOptions
 from numerai_features._eras import encode_eras
-from numerai_features._names import near_names, some_names
 from numerai_features._validation import (
-    as_frame,
     check_same_rows,
     check_size,
     column_names,
+    find_columns,
     frame_to_numbers,
     has_nan,
     is_frame,
@@ -110,50 +109,6 @@ def neutralize_by_era(
     fill = _fill_of(array, columns) if has_nan(array) else None
     rest = neutral_rows(values, array, index, proportion, columns=columns, fill=fill)
     return as_they_came(rest, predictions)
-
-
-def find_columns(features: Any, names: Any, n_features: int) -> NDArray[np.intp] | None:
-    """Return the positions of the columns in `features`; None for all.
-
-    Raises
-    ------
-    ValueError
-        If a column is unknown, is named twice, or is neither a name nor a position.
-    """
-    if features is None:
-        return None
-    wanted = list(as_frame(features, "features"))
-    known = {} if names is None else {name: j for j, name in enumerate(names)}
-    places = [_place_of(one, known, n_features) for one in wanted]
-    if not places:
-        raise ValueError("features is empty. Name columns, or pass None for all.")
-    if len(set(places)) < len(places):
-        twice = next(one for one, j in zip(wanted, places, strict=True)
-                     if places.count(j) > 1)  # fmt: skip
-        raise ValueError(f"features names {twice!r} more than once. Name it once.")
-    return np.array(places, np.intp)
-
-
-def _place_of(feature: Any, known: dict[str, int], n_features: int) -> int:
-    if isinstance(feature, str):
-        if feature in known:
-            return known[feature]
-        if not known:
-            raise ValueError(
-                f"features names {feature!r}, but the columns of X have no names. Pass "
-                "X as a frame, or positions of columns."
-            )
-        raise ValueError(
-            f"features names {feature!r}, which X lacks.{near_names(feature, known)} "
-            f"X has {some_names(list(known))}."
-        )
-    whole = isinstance(feature, int | np.integer) and not isinstance(feature, bool)
-    if not whole or not 0 <= feature < n_features:
-        raise ValueError(
-            "features must be names of columns, or their positions from 0 to "
-            f"{n_features - 1}; got {feature!r}."
-        )
-    return int(feature)
 
 
 def _fill_of(X: NDArray[Any], columns: NDArray[np.intp] | None) -> NDArray[np.float64]:

@@ -2,12 +2,16 @@
 
 from numerai_features.embedders._aemlp import SupervisedAEMLP
 from numerai_features.embedders._dae import DAEEmbedder
+from numerai_features.embedders._era_mlp import EraMLP
+from numerai_features.embedders._era_statistics import EraStatistics
 from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
 from numerai_features.embedders._latent_map import LatentMapDisplay
 from numerai_features.embedders._umap import UMAPEmbedder
 
 __all__ = [
     "DAEEmbedder",
+    "EraMLP",
+    "EraStatistics",
     "FactorAnalysisEmbedder",
     "LatentMapDisplay",
     "SupervisedAEMLP",

@@ -95,3 +95,17 @@ class Fitted:
         """The encoder from rows to latents."""
         encoder: Encoder = self.attributes["encoder_"]
         return encoder
+
+
+def side_by_side(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one record per epoch, with a number per model; NaN once it has stopped."""
+    longest = max(histories, key=len)
+    return [
+        {
+            name: value
+            if name in ("epoch", "learning_rate")
+            else [h[i][name] if i < len(h) else float("nan") for h in histories]
+            for name, value in record.items()
+        }
+        for i, record in enumerate(longest)
+    ]

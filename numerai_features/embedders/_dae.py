@@ -15,10 +15,9 @@ from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
-from numerai_features._validation import check_missing
 from numerai_features._whole_fit import whole_fit
-from numerai_features.embedders._columns import Columns, check_later
 from numerai_features.embedders._course import Fitted
+from numerai_features.embedders._further import kept_to_continue, train_further
 from numerai_features.embedders._network import NetworkEmbedder
 
 _ROWS_PER_ERA = 500  # standard error of an era's mean: a twentieth of the rows' spread
@@ -164,21 +163,9 @@ class DAEEmbedder(NetworkEmbedder):
         if not hasattr(self, "encoder_"):
             return self.fit(X, y, eras=eras, sample_weight=sample_weight)
         rows = Rows.read(self, X, None, eras, sample_weight, reset=False, min_rows=2)
-        check_missing(rows.X, self.missing)
         self._check_eras(rows.eras)
         self._check_parameters(rows.X.shape[1], 0)
-        columns = Columns(self.mean_, self.scale_, self.missing_values_, self._dtype)
-        check_later(rows.X, columns)
-        start = {"states": self.states_, "n_fits": self._n_fits + 1}
-        among = np.flatnonzero(rows.counted)
-        fitted = self._train(rows, among, columns=columns, **start)
-        seen = fitted.attributes["fitted_eras_"]
-        if seen is not None and self.fitted_eras_ is not None:
-            seen = np.union1d(self.fitted_eras_, seen)
-        else:  # rows without eras may be of any era: fitted eras are unknown
-            seen = None
-        fitted.attributes.update(fitted_eras_=seen, _n_fits=start["n_fits"])
-        return self._assign(fitted)
+        return self._assign(train_further(self, rows))
 
     def reconstruct(self, X, *, eras=None):
         """Return the rows as the networks restore them, averaged over networks.
@@ -338,10 +325,8 @@ class DAEEmbedder(NetworkEmbedder):
             "scale_": columns.scale,
             "n_components_": self.n_components or min(30, len(columns.mean)),
             "decoders_": [n.decoding(columns.units, columns.dtype) for n in networks],
-            "states_": [_arrays(task) for task in tasks],
             "era_scores_": None,
-            "_dtype": columns.dtype,
-            "_n_fits": 0,
+            **kept_to_continue(tasks, course),
         }
         if course.rows.eras is not None:
             fitted = copy.copy(self)._assign(Fitted(kept, course.train))
@@ -393,8 +378,3 @@ class DAEEmbedder(NetworkEmbedder):
                 rows = index[chosen]
             means[code] = self._score_rows(X[rows]).mean()
         return means
-
-
-def _arrays(module):
-    """Return the weights and running moments of a module."""
-    return {name: t.numpy().copy() for name, t in module.state_dict().items()}

@@ -36,7 +36,7 @@ from numerai_features.embedders._columns import (
     check_reach,
     measure_columns,
 )
-from numerai_features.embedders._course import Course, Fitted
+from numerai_features.embedders._course import Course, Fitted, side_by_side
 from numerai_features.embedders._cross_fit import (
     check_divisions,
     cross_fit_folds,
@@ -67,7 +67,9 @@ class NetworkEmbedder(
     __metadata_request__partial_fit = {"eras": True}
     __metadata_request__transform = {"eras": True}
 
-    monitor = "valid_loss"  # a parameter of subclasses with more metrics
+    # Parameters of subclasses that have more metrics, or batches of several eras.
+    monitor = "valid_loss"
+    eras_per_batch = 1
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, eras=None, sample_weight=None):
@@ -225,7 +227,7 @@ class NetworkEmbedder(
         attributes = {
             "fitted_eras_": known_numbers(eras),
             "missing_values_": course.columns.fill,
-            "history_": _side_by_side([t.history for t in trainers]),
+            "history_": side_by_side([t.history for t in trainers]),
             "best_epoch_": np.array([t.best_epoch for t in trainers]),
             "n_iter_": max(len(t.history) for t in trainers),
             **self._keep(tasks, course),
@@ -281,7 +283,8 @@ class NetworkEmbedder(
             eras = codes if task.judges_eras else None
             held_out = HeldOutBatches(table, seed, course.valid, _HELD_OUT_BATCH, eras)
         if self.batching == "era" and codes is not None:
-            return EraBatches(table, seed, train, codes), held_out
+            batches = EraBatches(table, seed, train, codes, self.eras_per_batch)
+            return batches, held_out
         batch_size: Any = self.batch_size
         if batch_size == "auto":
             wanted = len(train) // _STEPS_AN_EPOCH
@@ -433,18 +436,4 @@ def model_seeds(seed: int, n_models: int, n_fits: int = 0) -> list[int]:
     return [
         int(np.random.SeedSequence([seed, n_fits, m]).generate_state(1, np.uint64)[0])
         for m in range(n_models)
-    ]
-
-
-def _side_by_side(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return one record per epoch, with a number per model; NaN once it has stopped."""
-    longest = max(histories, key=len)
-    return [
-        {
-            name: value
-            if name in ("epoch", "learning_rate")
-            else [h[i][name] if i < len(h) else float("nan") for h in histories]
-            for name, value in record.items()
-        }
-        for i, record in enumerate(longest)
     ]

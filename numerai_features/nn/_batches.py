@@ -162,6 +162,8 @@ class Batch:
         All rows of the step.
     draws : Draws
         Random numbers for the rows; ``draws.own`` are the rows of this process.
+    eras : ndarray of shape (n_rows,), default=None
+        Era codes of the rows of the step.
 
     Attributes
     ----------
@@ -175,9 +177,15 @@ class Batch:
         Targets; NaN where unknown.
     """
 
-    def __init__(self, table: Table, rows: NDArray[np.intp], draws: Draws) -> None:
+    def __init__(
+        self,
+        table: Table,
+        rows: NDArray[np.intp],
+        draws: Draws,
+        eras: NDArray[np.int32] | None = None,
+    ) -> None:
         self.draws = draws
-        self._table, self._rows = table, rows[draws.own]
+        self._table, self._rows, self._eras = table, rows[draws.own], eras
         self.x = table.take(self._rows)
         self.total = torch.tensor(float(len(rows)), device=table.device)
         self.weight = self.y = None
@@ -191,6 +199,19 @@ class Batch:
     def squares(self) -> Tensor:
         """Sum of squares of each own row's standardised cells, (n_own,)."""
         return self._table.values(self._table.squares, self._rows)
+
+    @cached_property
+    def members(self) -> Tensor:
+        """1 where an own row belongs to an era of the step, (n_eras, n_own), float64.
+
+        If the step has no eras, its rows count as one.
+        """
+        if self._eras is None:
+            return self.x.new_ones((1, len(self.x)), dtype=torch.float64)
+        _, codes = np.unique(self._eras, return_inverse=True)
+        every = np.arange(codes.max() + 1)[:, None]
+        members = (codes[self.draws.own] == every).astype(np.float64)
+        return torch.from_numpy(members).to(self.x.device)
 
     def tensors(self, *, squares: bool) -> dict[str, Tensor]:
         """Return the batch's tensors by name, with or without the sums of squares."""
@@ -241,7 +262,7 @@ class RowBatches:
 
 
 class EraBatches:
-    """Batches of all rows of one era; eras in random order.
+    """Batches of all rows of one era, or of several; eras in random order.
 
     An era of fewer than 16 rows, such as a live one, shares the batch of a neighbouring
     era: batch normalisation cannot use a single row, and running moments of such
@@ -256,6 +277,8 @@ class EraBatches:
         Training rows.
     eras : ndarray of shape (n_rows,)
         Era codes of the table's rows.
+    per_batch : int, default=1
+        Largest number of eras in a batch; the numbers differ by at most one.
     """
 
     def __init__(
@@ -264,19 +287,21 @@ class EraBatches:
         seed: int,
         rows: NDArray[np.intp],
         eras: NDArray[np.int32],
+        per_batch: int = 1,
     ) -> None:
-        self.table, self.seed = table, seed
+        self.table, self.seed, self.codes = table, seed, eras
         self.eras = _with_neighbours(_by_era(rows, eras))
-        self.n_steps = len(self.eras)
+        self.n_steps = -(-len(self.eras) // per_batch)
         self.rows_per_step = len(rows) / self.n_steps
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `first` on."""
-        order = numpy_generator(self.seed, ORDER, number).permutation(self.n_steps)
+        order = numpy_generator(self.seed, ORDER, number).permutation(len(self.eras))
+        parts = np.array_split(order, self.n_steps)
         for step in range(first, self.n_steps):
-            rows = self.eras[order[step]]
+            rows = np.concatenate([self.eras[i] for i in parts[step]])
             place = number * self.n_steps + step
-            yield _to_train_on(self.table, self.seed, place, rows)
+            yield _to_train_on(self.table, self.seed, place, rows, self.codes[rows])
 
 
 class HeldOutBatches:
@@ -317,10 +342,16 @@ class HeldOutBatches:
             start += len(rows)
 
 
-def _to_train_on(table: Table, seed: int, step: int, rows: NDArray[np.intp]) -> Batch:
+def _to_train_on(
+    table: Table,
+    seed: int,
+    step: int,
+    rows: NDArray[np.intp],
+    eras: NDArray[np.int32] | None = None,
+) -> Batch:
     """Return this process's batch of a step; steps count from the first epoch."""
-    own = share_of(len(rows))
-    return Batch(table, rows, Draws(seed, TRAINING, step, len(rows), own, table.device))
+    draws = Draws(seed, TRAINING, step, len(rows), share_of(len(rows)), table.device)
+    return Batch(table, rows, draws, eras)
 
 
 def _by_era(rows: NDArray[np.intp], eras: NDArray[np.int32]) -> list[NDArray[np.intp]]:

@@ -24,6 +24,7 @@ from numerai_features.nn._products import (
 )
 
 _TINY = 1e-12
+_ROUNDING = 1e-6  # of a float32 mean over rows: a deviation as small is none
 
 
 class _LinearSquaredError(torch.autograd.Function):
@@ -163,7 +164,11 @@ def squared_error(r: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor
 
 
 def target_loss(
-    kind: str, p: Tensor, y: Tensor, w: Tensor | None
+    kind: str,
+    p: Tensor,
+    y: Tensor,
+    w: Tensor | None,
+    members: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return a loss of predictions as a sum, and its divisor.
 
@@ -171,16 +176,20 @@ def target_loss(
 
     Parameters
     ----------
-    kind : {"mse", "bce", "corr", "numerai_corr"}
-        "mse": squared error. "bce": cross-entropy of ``sigmoid(p)``, for targets in
-        [0, 1]. "corr": one minus the correlation over all rows of the batch, an era.
-        "numerai_corr": the same, after the deviations of p and y from their means are
-        raised to the power of 1.5, as in Numerai's CORR (which also makes the ranks of
-        predictions normal).
+    kind : {"mse", "mae", "bce", "corr", "numerai_corr"}
+        "mse", "mae": squared and absolute error. "bce": cross-entropy of
+        ``sigmoid(p)``, for targets in [0, 1]. "corr": one minus the mean over targets
+        of the correlation within an era. "numerai_corr": the same, after the deviations
+        of p and y from their means are raised to the power of 1.5, as in Numerai's CORR
+        (which also makes the ranks of predictions normal).
     p, y : Tensor of shape (B, T)
         Predictions and targets; NaN in y are ignored.
     w : Tensor of shape (B,) or None
         Weights of the rows.
+    members : Tensor of shape (n_eras, B), float64, default=None
+        For correlations: 1 where a row belongs to an era, else 0. The loss is the sum
+        over eras, the divisor their number; an era in which no target tells anything is
+        left out of both. None: all rows are one era, which always counts.
 
     Returns
     -------
@@ -191,40 +200,109 @@ def target_loss(
     y = y.nan_to_num(0.0)
     if kind == "mse":
         errors = (p - y).square()
+    elif kind == "mae":
+        errors = (p - y).abs()
     elif kind == "bce":
         errors = F.binary_cross_entropy_with_logits(p, y, reduction="none")
     else:
-        return _correlation_loss(p, y, weights, 1.5 if kind == "numerai_corr" else 1.0)
+        power = 1.5 if kind == "numerai_corr" else 1.0
+        r, tells = _correlations(p, y, weights, power, members)
+        loss = 1 - (r * tells).sum(-1) / tells.sum(-1).clamp(min=1)
+        told = torch.ones_like(loss) if members is None else tells.amax(-1)
+        return _shared((loss * told).sum(), told.sum().detach())
     return (errors * weights).sum(), weights.sum()
 
 
-def _correlation_loss(
-    p: Tensor, y: Tensor, weights: Tensor, power: float
+def squared_correlation(
+    p: Tensor, other: Tensor, w: Tensor | None, members: Tensor
 ) -> tuple[Tensor, Tensor]:
-    n = _everywhere(weights.sum(0)).clamp(min=_TINY)  # (T,)
+    """Return the squared correlation with another column within eras, and the divisor.
 
-    def scaled(x: Tensor) -> Tensor:
-        x = x - _everywhere((weights * x).sum(0)) / n
-        variance = _everywhere((weights * x * x).sum(0)) / n
-        return x * torch.rsqrt(variance + _TINY)
+    It is the mean over targets, summed over the eras in which the column has two values
+    at least. Their number is the divisor.
 
-    a, b = scaled(p), scaled(y)
-    if power != 1:
-        a, b = (scaled(_signed_power(x, power)) for x in (a, b))
-    r = _everywhere((weights * a * b).sum(0)) / n  # (T,)
-    # A target without known cells, or constant over the rows, is ignored.
-    tells = (_everywhere((weights * b * b).sum(0)) > 0).float()
-    loss = 1 - (r * tells).sum() / tells.sum().clamp(min=1)
-    # Each process has the whole loss, and the returned losses are added up.
+    Parameters
+    ----------
+    p : Tensor of shape (B, T)
+        Predictions of the targets.
+    other : Tensor of shape (B,)
+        The column; rows where it is NaN are ignored.
+    w : Tensor of shape (B,) or None
+        Weights of the rows.
+    members : Tensor of shape (n_eras, B)
+        As in `target_loss`.
+    """
+    other = other[:, None]
+    known = ~other.isnan()
+    weights = known.float() if w is None else known * w[:, None]
+    r, tells = _correlations(p, other.nan_to_num(0.0), weights, 1.0, members)
+    return _shared((r.square().mean(-1) * tells[:, 0]).sum(), tells.sum().detach())
+
+
+def _correlations(
+    p: Tensor, y: Tensor, weights: Tensor, power: float, members: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the correlations (T,) or (n_eras, T), and 1 where they tell anything.
+
+    They do not where no cell is known, or where all are the same.
+    """
+
+    def total(x: Tensor) -> Tensor:
+        # A product in float32 adds one row after another: far less exact than a sum.
+        return _everywhere(x.sum(0) if members is None else exact(members, x))
+
+    def to_rows(x: Tensor) -> Tensor:
+        return x if members is None else exact(members.T, x)
+
+    def exact(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.double()).to(b.dtype)
+
+    def scaled(x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = total(weights * x) / n
+        x = x - to_rows(mean)
+        variance = total(weights * x * x) / n
+        varies = variance > (_ROUNDING * mean).square()
+        return x * to_rows(torch.rsqrt(variance + _TINY)), varies
+
+    with in_float32(p):
+        n = total(weights).clamp(min=_TINY)
+        (a, _), (b, tells) = scaled(p), scaled(y)
+        if power != 1:
+            a, b = (scaled(_signed_power(x, power))[0] for x in (a, b))
+        r = total(weights * a * b) / n
+    return r, tells.float()
+
+
+def _shared(value: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a process's share of what every process has computed as a whole."""
     share = 1 / n_processes()
-    return loss - (1 - share) * loss.detach(), torch.full_like(loss, share).detach()
+    return share * value, share * count
+
+
+class _Everywhere(torch.autograd.Function):
+    """Sum over processes, of values and of gradients.
+
+    Each process's rows change the sums that all processes use.
+    """
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return sum_over_processes(x.clone())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return sum_over_processes(grad.clone())
 
 
 def _everywhere(x: Tensor) -> Tensor:
-    """Return the sum over processes, with the gradient of this process's part."""
     if n_processes() == 1:
         return x
-    return x + (sum_over_processes(x.detach().clone()) - x.detach())
+    total: Tensor = _Everywhere.apply(x)  # type: ignore[no-untyped-call]
+    return total
 
 
 @torch.no_grad()

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from numerai_features.embedders import DAEEmbedder, SupervisedAEMLP, UMAPEmbedder
+from numerai_features.embedders import (
+    DAEEmbedder,
+    EraMLP,
+    SupervisedAEMLP,
+    UMAPEmbedder,
+)
 from numerai_features.nn import _threads
 
 OPTIONS = {"batch_size": 1024, "max_epochs": 1, "random_state": 0}
@@ -13,6 +18,9 @@ FITS = [
     DAEEmbedder(8, hidden=(128,), **OPTIONS),
     DAEEmbedder(8, hidden=(128,), precision="bfloat16", **OPTIONS),
     SupervisedAEMLP(32, hidden=(128, 64), dropout=(0.1,) * 5, **OPTIONS),
+    EraMLP(
+        (128, 64), feature_dropout=0.1, eras_per_batch=12, max_epochs=1, random_state=0
+    ),
     UMAPEmbedder(2, hidden=(128, 128), n_neighbors=5, max_epochs=1, random_state=0),
 ]
 

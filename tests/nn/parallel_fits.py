@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from nn_parts import bins
 
-from numerai_features.embedders import DAEEmbedder
+from numerai_features.embedders import DAEEmbedder, EraMLP
 
 COMMON = {
     "n_components": 3, "hidden": (16,), "precision": "float32", "max_epochs": 3,
@@ -29,6 +29,11 @@ CASES = {
         "batch_size": 1400, "weighted": True, "holes": True, "noise": "gaussian",
         "clip_norm": 0.5,
     },
+    "targets": {
+        "benchmark_penalty": 0.5, "eras_per_batch": 3, "weighted": True,
+        "feature_dropout": 0.2, "loss": "numerai_corr", "validation": 0.2,
+        "learning_rate": 0.003,
+    },
 }  # fmt: skip
 
 
@@ -41,11 +46,17 @@ def fit(options):
         X[np.random.default_rng(1).random(X.shape) < 0.05] = np.nan
     if options.pop("weighted", False):
         weights = np.random.default_rng(0).integers(0, 3, len(X)).astype(float)
-    dae = DAEEmbedder(**{**COMMON, **options})
-    dae.fit(X, eras=eras, sample_weight=weights)
-    for record in dae.history_:
+    if "benchmark_penalty" in options:
+        y, side = np.random.default_rng(2).normal(size=(2, len(X))) + X[:, 0]
+        own = {name: v for name, v in COMMON.items() if name != "n_components"}
+        net = EraMLP(**{**own, **options})
+        net.fit(X, y, eras=eras, sample_weight=weights, benchmark=side)
+    else:
+        net = DAEEmbedder(**{**COMMON, **options})
+        net.fit(X, eras=eras, sample_weight=weights)
+    for record in net.history_:
         del record["seconds"]
-    return dae.history_, dae.transform(X[:200])
+    return net.history_, net.transform(X[:200])
 
 
 def main(folder, cases):

@@ -15,6 +15,7 @@ from numerai_features.nn._ensemble import (
 )
 from numerai_features.nn._layers import initialize
 from numerai_features.nn._optimizer import TrainingSettings
+from numerai_features.nn._perceptron import Perceptron, Predicting
 from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
 from numerai_features.nn._training import Trainer, set_gradients
 
@@ -31,6 +32,11 @@ def make_task(kind, table):
         )
         middle = torch.zeros(N_FEATURES)
         return Supervising(network, "mse", (1, 1, 1), middle, N_FEATURES)
+    if kind == "perceptron":  # the second column is its benchmark
+        middle = torch.zeros(N_FEATURES)
+        options = {"dropout": 0.0, "feature_dropout": 0.0, "has_level": False}
+        network = Perceptron(table, (8, 4), 1, "relu", middle=middle, **options)
+        return Predicting(network, "corr", 0.3, middle, has_eras=False)
     network = Autoencoder(table, (8,), 3, "silu")
     corruption = Corruption("swap", 0.0, False, torch.zeros(N_FEATURES))
     return Denoising(network, corruption, 0.5 if kind == "plain" else 0.7)
@@ -50,7 +56,7 @@ def make_trainers(kind, weighted=False, **settings):
     settings = TrainingSettings(settings.pop("max_epochs", 6), **settings)
     trainers = []
     for seed in SEEDS:
-        targets = y if kind == "supervised" else None
+        targets = y if kind in ("supervised", "perceptron") else None
         table = Table(X, X.mean(axis=0), X.std(axis=0), CPU, weights, targets)
         task = make_task(kind, table)
         initialize(task, seed)
@@ -60,7 +66,7 @@ def make_trainers(kind, weighted=False, **settings):
     return trainers
 
 
-KINDS = ["plain", "weighed cells", "supervised"]
+KINDS = ["plain", "weighed cells", "supervised", "perceptron"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,313 @@
+"""Base class of the networks that learn from targets and predict them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.validation import check_is_fitted
+
+from numerai_features._arguments import CROSS_FIT, ROWS
+from numerai_features._compat import StrOptions
+from numerai_features._residual import read_benchmark, residual_targets
+from numerai_features._rows import Rows
+from numerai_features._validation import as_floats, check_missing, require_target
+from numerai_features._whole_fit import whole_fit
+from numerai_features.embedders._holdout import varies_within_an_era
+from numerai_features.embedders._network import NetworkEmbedder
+from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
+
+CORRELATIONS = ("corr", "numerai_corr")
+"""Losses within an era."""
+
+
+class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
+    """Base class of networks that are embedders and regressors.
+
+    A subclass declares ``loss``, ``target_weights``, ``cross_fit`` and ``monitor``, and
+    defines ``_make_task`` and `_encoders_of`.
+    """
+
+    __metadata_request__predict = {"eras": True}
+    __metadata_request__score = {"eras": True}
+
+    benchmark_penalty = 0.0  # a parameter of subclasses whose loss has the penalty
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "target_weights": [ROWS, None],
+        "cross_fit": CROSS_FIT,
+        "monitor": [StrOptions({"valid_loss", "valid_corr"})],
+    }
+
+    @whole_fit(prefer_skip_nested_validation=False)
+    def fit(self, X, y, *, eras=None, sample_weight=None, benchmark=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            Finite numbers or NaN. int8 stays int8. A frame's ``era`` column is removed
+            and used as `eras`.
+        y : array-like or frame of shape (n_rows,) or (n_rows, n_targets)
+            Targets. NaN are ignored; rows without any target are left out.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels; `validation` holds out the last eras.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows in all losses; rows of weight zero are left out.
+        benchmark : array-like of shape (n_rows,) or frame, default=None
+            Predictions of a benchmark. The network is trained on the residuals of the
+            targets: in each era, a constant and the benchmark are fitted to them by
+            least squares and subtracted. Rows without a benchmark (NaN) are left out.
+            A network with a positive ``benchmark_penalty`` is trained on the targets
+            themselves, and penalised instead. A Series or Numerai's whole file is
+            matched by id where `X` or `y` is.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(self._read(X, y, eras, sample_weight, benchmark))
+
+    @whole_fit(prefer_skip_nested_validation=False)
+    def fit_transform(
+        self, X, y=None, *, eras=None, sample_weight=None, benchmark=None
+    ):
+        """Train the network and return the rows' latents.
+
+        With `cross_fit`, each row's latents come from a network that was not trained on
+        the row's era. They are aligned with those of the fitted network by the rotation
+        that fits them best on rows that both networks were trained on (orthogonal
+        Procrustes). So the result differs from ``fit(X, y).transform(X)``. Rows in no
+        test fold get the fitted network's latents.
+
+        Parameters
+        ----------
+        X, y, eras, sample_weight, benchmark
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features_out), float32
+        """
+        return self._fit_transform(self._read(X, y, eras, sample_weight, benchmark))
+
+    def predict_targets(self, X, *, eras=None):
+        """Return a prediction of every target, averaged over networks.
+
+        Parameters
+        ----------
+        X, eras
+            As in `transform`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_targets), float32
+        """
+        X, _ = self._check_rows(X, eras)
+        return self.predictor_.transform(X)
+
+    def predict(self, X, *, eras=None):
+        """Return the `target_weights`-weighted mean of `predict_targets` over targets.
+
+        Parameters
+        ----------
+        X, eras
+            As in `transform`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), float64
+        """
+        return self._mean_of(self.predict_targets(X, eras=eras))
+
+    def score(self, X, y, sample_weight=None, *, eras=None):
+        """Return the R^2 of `predict` for the `target_weights`-weighted mean target.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_rows, n_features)
+            The features of fit.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Targets; rows without any are ignored.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows.
+        eras : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        float
+        """
+        from sklearn.metrics import r2_score
+
+        check_is_fitted(self)
+        rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=False)
+        require_target(rows.y, self)
+        check_missing(rows.X, self._fitted_with.missing)
+        p, y = self._mean_of(self.predictor_.transform(rows.X)), rows.y
+        if y.shape[1] not in (1, self.n_targets_):
+            raise ValueError(
+                f"y must have one column, or {self.n_targets_} as in fit; got "
+                f"{y.shape[1]}."
+            )
+        shares = self._shares() if y.shape[1] == self.n_targets_ else np.ones(1)
+        total = ~np.isnan(y) @ shares
+        told = total > 0
+        mean = (np.nan_to_num(y) @ shares)[told] / total[told]
+        weights = None if rows.weights is None else rows.weights[told]
+        return r2_score(mean, p[told], sample_weight=weights)
+
+    def _mean_of(self, each):
+        """Return the mean over targets, by their weights."""
+        return each.astype(np.float64) @ (self._shares() / self._shares().sum())
+
+    # --- reading targets -------------------------------------------------------------
+
+    def _read(self, X, y, eras, sample_weight, benchmark=None, *, reset=True):
+        require_target(y, self)
+        rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=reset, min_rows=2)
+        benchmark = read_benchmark(benchmark, rows.n_rows, X=X, y=y, eras=eras)
+        if np.asarray(y).ndim == 2 and rows.y.shape[1] == 1:
+            warnings.warn(
+                "A column-vector y was passed when a 1d array was expected. Please "
+                "change the shape of y to (n_samples,), for example using ravel().",
+                DataConversionWarning,
+                stacklevel=3,
+            )
+        self._check_parameters(rows.X.shape[1], rows.y.shape[1])
+        self._check_targets(rows.y)
+        self._check_eras(rows.eras)
+        targets = np.where(rows.counted[:, None], rows.y, np.nan)
+        targets = self._without_constants(targets, rows)
+        if self.benchmark_penalty:
+            rows = replace(rows, benchmark=self._check_penalty(benchmark, rows))
+        elif benchmark is not None:
+            targets = self._residuals(targets, benchmark, rows)
+        if np.isnan(targets).all():
+            raise ValueError(
+                "y holds no number in any row of positive weight: nothing to learn. "
+                "Choose rows whose targets are known."
+            )
+        unknown = np.isnan(targets).all(axis=0)
+        if unknown.any():
+            raise ValueError(
+                f"y: target {int(unknown.argmax())} is NaN in all rows that count. "
+                "Leave it out."
+            )
+        return replace(rows, y=targets)
+
+    def _without_constants(self, targets, rows):
+        """Return the targets without those that tell this loss nothing."""
+        return targets
+
+    def _check_penalty(self, benchmark, rows):
+        """Return the benchmark if predictions can be penalised for following it."""
+        if benchmark is None or rows.eras is None:
+            what = "benchmark" if benchmark is None else "eras"
+            raise ValueError(
+                f"benchmark_penalty={self.benchmark_penalty} needs {what}: pass "
+                f"fit(..., {what}=), or set benchmark_penalty=0."
+            )
+        return benchmark
+
+    def _learnable(self, rows):
+        return rows.counted & rows.labelled
+
+    def _residuals(self, targets, benchmark, rows):
+        """Return the residuals of the targets after a benchmark is fitted to them."""
+        if self.loss == "bce":
+            raise ValueError(
+                "benchmark leaves targets around zero, but loss='bce' needs them in "
+                "[0, 1]. Use loss='mse' or a correlation."
+            )
+        return residual_targets(targets, benchmark, rows.eras, rows.weights)
+
+    def _shares(self):
+        weights = self._fitted_with.target_weights
+        if weights is None:
+            return np.ones(self.n_targets_)
+        return as_floats(weights, "target_weights")
+
+    def _check_targets(self, y):
+        if self.loss == "bce" and not (
+            np.nanmin(y, initial=0) >= 0 and np.nanmax(y, initial=1) <= 1
+        ):
+            raise ValueError(
+                f"loss='bce' needs targets in [0, 1]; got from {np.nanmin(y)} to "
+                f"{np.nanmax(y)}. Scale them, or use loss='mse'."
+            )
+
+    def _check_parameters(self, n_features, n_targets):
+        if self.target_weights is None:
+            return
+        shares = as_floats(self.target_weights, "target_weights")
+        known = shares.shape == (n_targets,) and np.isfinite(shares).all()
+        if not known or not shares.sum() > 0:
+            raise ValueError(
+                f"target_weights must be a finite weight for each of {n_targets} "
+                f"targets, with a positive sum; got {self.target_weights!r}."
+            )
+
+    def _check_eras(self, eras):
+        if eras is None and self.monitor == "valid_corr":
+            raise needs_eras("monitor", "valid_corr")
+        told = self.validation is None or hasattr(self.validation, "split")
+        if eras is None and not told:
+            warnings.warn(
+                "No eras were passed: rows held out for early stopping may share eras "
+                "with training rows, and then training stops too late. Pass eras=, or "
+                "validation=None.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _check_monitor(self, course):
+        tells = varies_within_an_era(course.rows, course.valid)
+        if self.monitor == "valid_corr" and not tells:
+            raise ValueError(
+                "monitor='valid_corr' needs rows held out of one era whose first "
+                "targets are known and differ. Set validation to more eras, or "
+                "monitor='valid_loss'."
+            )
+
+    # --- what is kept ----------------------------------------------------------------
+
+    def _encoders_of(self, task, course):
+        """Return a trained network's encoders, to its latents and its prediction."""
+        raise NotImplementedError
+
+    def _keep(self, tasks, course):
+        columns, n_targets = course.columns, course.rows.y.shape[1]
+        pairs = [self._encoders_of(task, course) for task in tasks]
+        latents, predictors = zip(*pairs, strict=True)
+        fill = ("fill", Fill(columns.fill))
+        each = np.eye(n_targets) / len(tasks)
+        mean = Affine(np.tile(each, (len(tasks), 1)).astype(columns.dtype))
+        return {
+            "encoder_": Encoder([fill, ("models", Concatenate(latents))]),
+            "predictor_": Encoder(
+                [fill, ("models", Concatenate(predictors)), ("mean", mean)]
+            ),
+            "target_names_": course.rows.target_names,
+            "n_targets_": n_targets,
+            "mean_": columns.mean,
+            "scale_": columns.scale,
+        }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.regressor_tags.poor_score = True
+        return tags
+
+
+def needs_eras(name: str, value: Any) -> ValueError:
+    """Return the error of a parameter that means nothing without eras."""
+    return ValueError(
+        f"{name}={value!r} needs eras: pass eras=, or a frame with a column 'era', "
+        "which LatentFeatures(keep_era=True) keeps."
+    )

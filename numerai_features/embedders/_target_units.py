@@ -1,0 +1,171 @@
+"""Units of targets: what a network is trained on, and what it predicts."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._eras import EraIndex
+from numerai_features._rows import Rows
+from numerai_features.encoders import Encoder
+
+Units = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""A factor and a constant for each target."""
+
+_MEASURED_ROWS = 1 << 16
+_LEAST_SLOPE = 0.01  # of the ratio of deviations; the order of rows is kept
+
+
+def scaled_within_eras(y: NDArray[np.float64], eras: EraIndex) -> NDArray[np.float64]:
+    """Return columns with mean 0 and deviation 1 in each era.
+
+    The result is NaN where a column is NaN or does not vary within the era.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows, n_targets)
+    eras : EraIndex
+    """
+    out = np.full_like(y, np.nan)
+    for _, rows in eras.rows_by_era():
+        own = y[rows]
+        varies = np.fmax.reduce(own, axis=0) > np.fmin.reduce(own, axis=0)
+        if varies.any():
+            part = np.full_like(own, np.nan)
+            gaps = own[:, varies] - np.nanmean(own[:, varies], axis=0)
+            gaps /= np.nanmax(np.abs(gaps), axis=0)  # so that no square underflows
+            part[:, varies] = gaps / np.sqrt(np.nanmean(gaps * gaps, axis=0))
+            out[rows] = part
+    return out
+
+
+def standard_units(y: NDArray[np.float64]) -> Units:
+    """Return each target's standard deviation and mean.
+
+    They are 1, where it is constant, and 0, where it is unknown.
+    """
+    factor, constant = np.ones(y.shape[1]), np.zeros(y.shape[1])
+    for j, column in enumerate(y.T):
+        known = column[~np.isnan(column)]
+        if len(known):
+            constant[j] = known.mean()
+        if len(known) and np.ptp(known):
+            factor[j] = known.std() or 1.0
+    return factor, constant
+
+
+def without_constants(
+    y: NDArray[np.float64], eras: EraIndex, loss: str
+) -> tuple[NDArray[np.float64], int]:
+    """Return targets that are NaN in eras in which they do not vary.
+
+    A correlation cannot be trained on those. The second result is the number of eras in
+    which no target is left; there is a warning if there are any.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows, n_targets)
+        Targets, NaN where unknown.
+    eras : EraIndex
+    loss : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        If no era of a target is left.
+    """
+    told = np.where(np.isnan(scaled_within_eras(y, eras)), np.nan, y)
+    lost = ~np.isnan(y).all(axis=0) & np.isnan(told).all(axis=0)
+    if lost.any():
+        raise ValueError(
+            f"loss={loss!r} is a correlation within an era, but target "
+            f"{int(lost.argmax())} of y has two different values in no era: there is "
+            "nothing to learn. Leave it out, or use loss='mse'."
+        )
+    before, after = (
+        np.bincount(eras.codes, ~np.isnan(t).all(axis=1), eras.n_eras) > 0
+        for t in (y, told)
+    )
+    left_out = np.flatnonzero(before & ~after)
+    if len(left_out):
+        warnings.warn(
+            f"{len(left_out)} of {before.sum()} eras are left out, such as "
+            f"{eras.labels[left_out[0]]!r}: loss={loss!r} is a correlation within an "
+            "era, and no target has two different values there.",
+            UserWarning,
+            stacklevel=6,
+        )
+    return told, len(left_out)
+
+
+def measured_units(outputs: Encoder, rows: Rows, train: NDArray[np.intp]) -> Units:
+    """Return the units that fit a network's outputs to some training rows best.
+
+    Parameters
+    ----------
+    outputs : Encoder
+        From rows to a network's outputs.
+    rows : Rows
+    train : ndarray of int
+        Training rows; as many are used of each target.
+    """
+    assert rows.y is not None
+    most = _MEASURED_ROWS // rows.y.shape[1] + 1
+    known = (train[one] for one in ~np.isnan(rows.y[train].T))
+    some = np.unique(np.concatenate([own[:: len(own) // most + 1] for own in known]))
+    weights = None if rows.weights is None else rows.weights[some]
+    return units_by_least_squares(
+        outputs.transform(rows.X[some]), rows.y[some], rows.codes[some], weights
+    )
+
+
+def units_by_least_squares(
+    outputs: NDArray[Any],
+    y: NDArray[np.float64],
+    codes: NDArray[np.integer],
+    weights: NDArray[np.float64] | None,
+) -> Units:
+    """Return the factor and the constant that fit outputs to targets best.
+
+    The factor is that of the regression within eras. It is at least a hundredth of the
+    ratio of the deviations, so that it never turns the order of rows around. Outputs of
+    an unknown target stay as they are.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (n_rows, n_targets)
+        A network's outputs.
+    y : ndarray of shape (n_rows, n_targets)
+        Targets, NaN where unknown.
+    codes : ndarray of shape (n_rows,)
+        Era codes.
+    weights : ndarray of shape (n_rows,) or None
+    """
+    factor, constant = np.ones(y.shape[1]), np.zeros(y.shape[1])
+    for j, known in enumerate(~np.isnan(y.T)):
+        if not known.any():
+            continue
+        w = np.ones(known.sum()) if weights is None else weights[known]
+        pair = outputs[known, j].astype(np.float64), y[known, j]
+        p, t = (_within(side, codes[known], w) for side in pair)
+        if (spread := w @ (p * p)) > 0:
+            least = _LEAST_SLOPE * np.sqrt(w @ (t * t) / spread)
+            factor[j] = max(w @ (p * t) / spread, least)
+        means = [np.average(side, weights=w) for side in pair]
+        constant[j] = means[1] - factor[j] * means[0]
+    return factor, constant
+
+
+def _within(
+    values: NDArray[np.float64],
+    codes: NDArray[np.integer],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the values less the mean of their era."""
+    total = np.bincount(codes, weights)
+    mean = np.bincount(codes, weights * values) / np.where(total > 0, total, 1)
+    return np.asarray(values - mean[codes])
