@@ -540,6 +540,8 @@ class TestValidation:
         assert np.isfinite(dae.history_[-1]["train_loss"]).all()
 
 
+# Ctrl-C can come between the opening of a folder by the standard library and its with.
+@pytest.mark.filterwarnings("ignore:unclosed scandir:ResourceWarning")
 class TestCtrlC:
     endless: ClassVar = {**SMALL, "max_epochs": 100_000, "patience": None}
 
