@@ -112,8 +112,9 @@ def resolve_arms(
         problems += [(("arms", name, *key), message) for key, message in found]
     if not tables["arms"]:
         _check_names(tables, problems)
+        _check_alike(tables, ("latents", "models"), problems, (ORIGINALS, *MADE))
         return
-    _check_alike(list(tables["arms"]), problems)
+    _check_alike(tables, ("arms",), problems)
     circle = _find_circle(tables["arms"])
     if circle:
         told = " -> ".join(circle)
@@ -121,14 +122,20 @@ def resolve_arms(
         problems.append((("arms", circle[0], "blend"), message))
 
 
-def _check_alike(names: list[str], problems: Problems) -> None:
-    """Check that names differ also where a disk takes "A" for "a"."""
-    first: dict[str, str] = {}
-    for name in names:
-        other = first.setdefault(name.casefold(), name)
-        if other != name:
-            message = f"differs from {got(other)} only by capital letters."
-            problems.append((("arms", name), message))
+def _check_alike(
+    tables: dict[str, Any],
+    those: tuple[str, ...],
+    problems: Problems,
+    others: tuple[str, ...] = (),
+) -> None:
+    """Check that arms' names differ also where a disk takes "A" for "a"."""
+    first = {name: name for name in others}
+    for table in those:
+        for name in parts_of(tables, table):
+            other = first.setdefault(name.casefold(), name)
+            if other != name:
+                message = f"differs from {got(other)} only by capital letters."
+                problems.append(((table, name), message))
 
 
 def _recipe(**keys: Any) -> Recipe:

@@ -78,7 +78,7 @@ class FoldLatents:
         self.test = self._transform(fold.test)
         self.embedder = self._latents.embedders_[0][1]
 
-    def of(self, X: NDArray[Any], eras: NDArray[Any], number: int = 1) -> Any:
+    def of(self, X: NDArray[Any], eras: NDArray[Any]) -> Any:
         """Return the latents of rows that are not in the panel.
 
         Parameters
@@ -86,12 +86,10 @@ class FoldLatents:
         X : ndarray of shape (n_rows, n_features)
             All features of the panel.
         eras : ndarray of shape (n_rows,)
-        number : int, default=1
-            Makes random columns of different rows different.
         """
         if self.name == RANDOM:
             rows = slice(0, len(X))
-            noise = _random_columns(self._seed, len(X), self._width, rows, number)
+            noise = _random_columns(self._seed, len(X), self._width, rows, number=1)
             return self._latents.transform(noise)
         return self._latents.transform(self.of_embedder(X), eras=eras)
 
@@ -198,7 +196,8 @@ def _random_columns(
     """Return Gaussian columns for some rows of a panel.
 
     A cell depends only on the seed, the column and the row's position in the panel, so
-    that a row has the same random values in all folds.
+    that a row has the same random values in all folds. Another number makes other
+    columns, for rows that are not in the panel.
     """
     first, stop = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
     out = np.empty((stop - first, width), np.float32)

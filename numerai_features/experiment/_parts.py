@@ -279,14 +279,14 @@ def _check_inner(
     key, table = INNER[chosen]
     name, parts = given.get(key), parts_of(tables, table)
     if table == "models":
-        there = [n for n, part in parts.items() if part.get("model") in TREES]
+        there = _tree_models(tables)
         needed = f"a [models] table with model = {got(TREES[0])} or {got(TREES[1])}"
     else:
         classes, plain = _classes("embedder"), {"fit_on": "train"}
         there = [
             n
             for n, part in parts.items()
-            if hasattr(classes.get(_text(part, "embedder")), "_check_device")
+            if hasattr(classes.get(str(part.get("embedder"))), "_check_device")
             and _options(part) in ({}, plain)
         ]
         needed = "a [latents] table whose embedder is a network, with all features and "
@@ -300,8 +300,10 @@ def _check_inner(
     problems.append(((*path, key), message))
 
 
-def _text(part: Part, key: str) -> str:
-    return str(part.get(key))
+def _tree_models(tables: dict[str, Any]) -> list[str]:
+    """Return the names of the ``[models]`` tables with trees."""
+    models = parts_of(tables, "models").items()
+    return [name for name, part in models if part.get("model") in TREES]
 
 
 def _options(part: Part) -> dict[str, Any]:
@@ -365,8 +367,7 @@ def _check_select(
         limit = "" if n_features is None else f" and <= {n_features}, the features"
         message = f"got {got(n)}; expected a whole number >= 1{limit}."
         problems.append(((*path, "n"), message))
-    models = parts_of(tables, "models")
-    trees = [name for name, p in models.items() if p.get("model") in TREES]
+    trees = _tree_models(tables)
     if model is not None and model not in trees:
         message = "must be the name of a [models] table with trees, or be left out "
         message += f"for [model]; got {got(model)}. "

@@ -652,6 +652,14 @@ BAD = [
     ("[arms.'a b']", r"arms\.a b: a name must be made of letters"),
     ("[arms.12]", r"arms\.12: a name must be made of letters.*not only digits"),
     ("[arms.target]", r'arms\.target: the name "target" is taken'),
+    (
+        '[models.FA]\nmodel = "Ridge"',
+        r'models\.FA: differs from "fa" only by capital letters',
+    ),
+    (
+        '[latents.PCA]\nembedder = "FactorAnalysisEmbedder"',
+        r'latents\.PCA: differs from "pca" only by capital letters',
+    ),
     ("[arms.a]\n[arms.A]", r'arms\.A: differs from "a" only by capital letters'),
     (f'[arms.a]\ntarget = ["{ALPHA}", "{ALPHA}"]', r"arms\.a\.target: names one twice"),
     (
