@@ -22,6 +22,7 @@ import numpy as np
 from numerai_features._compat import (
     HasMethods,
     Interval,
+    StrOptions,
     validate_parameter_constraints,
 )
 
@@ -256,6 +257,9 @@ DRAWS: list[Any] = [
 ]
 """Constraints of ``random_state`` where no estimator is fitted: all seeds of numpy."""
 VERBOSE: list[Any] = ["boolean", Whole(0)]
+_CURVED = {"silu", "relu", "tanh", "sigmoid", "hardswish"}
+ACTIVATION = StrOptions(_CURVED)
+ANY_ACTIVATION = StrOptions(_CURVED | {"identity"})
 WIDTH = Whole(1, 1 << 16)
 WIDTHS: list[Any] = [Each(WIDTH)]
 """Constraints of the layer widths of a network."""

@@ -113,6 +113,7 @@ class Affine(_ArrayStep):
 
 
 _ACTIVATIONS = {
+    "hardswish": lambda x, xp: x * (xp.clip(x + 3, 0, 6) / 6),
     "identity": lambda x, xp: x,
     "relu": lambda x, xp: xp.maximum(x, xp.zeros_like(x)),
     "sigmoid": lambda x, xp: _sigmoid(x, xp),
@@ -127,8 +128,9 @@ class Activation(_ArrayStep):
 
     Parameters
     ----------
-    name : {"identity", "relu", "sigmoid", "silu", "tanh"}
-        The function; "silu" is also known as swish.
+    name : {"hardswish", "identity", "relu", "sigmoid", "silu", "tanh"}
+        The function; "silu" is also known as swish. "hardswish" replaces its sigmoid by
+        straight lines: ``x * clip((x + 3) / 6, 0, 1)``.
     """
 
     name: str

@@ -74,10 +74,16 @@ def test_an_era_at_a_time(kind):
         np.testing.assert_allclose(got[eras == era], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["identity", "relu", "sigmoid", "silu", "tanh"])
+@pytest.mark.parametrize(
+    "name", ["hardswish", "identity", "relu", "sigmoid", "silu", "tanh"]
+)
 def test_activations_are_torchs(name):
     x = np.linspace(-90, 90, 1001, dtype=np.float32)[:, None]
-    torchs = {"identity": torch.nn.Identity(), "silu": torch.nn.SiLU()}
+    torchs = {
+        "hardswish": torch.nn.Hardswish(),
+        "identity": torch.nn.Identity(),
+        "silu": torch.nn.SiLU(),
+    }
     expected = torchs.get(name, getattr(torch, name, None))(torch.from_numpy(x))
     got = Encoder([("a", Activation(name))]).transform(x)
     np.testing.assert_allclose(got, expected.numpy(), rtol=2e-6, atol=1e-36)

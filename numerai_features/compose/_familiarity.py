@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
@@ -13,6 +11,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from numerai_features._arguments import MODEL, NOT_NEGATIVE, Methods
 from numerai_features._compat import StrOptions
+from numerai_features._frozen import check_same_columns
 from numerai_features._validation import named_rows, take_eras
 from numerai_features.compose._era_ranker import rank_rows
 from numerai_features.compose._era_regressor import EraRegressor
@@ -171,7 +170,7 @@ class FamiliarityShrinker(EraRegressor):
     def _fitted_autoencoder(self, given):
         """Return the autoencoder, fitted to the rows unless it is frozen."""
         if isinstance(self.autoencoder, FrozenEstimator):
-            _check_same_columns(self.autoencoder, self)
+            check_same_columns(self.autoencoder, self)
             return clone(self.autoencoder)
         rows = given.rows
         options = eras_for(self.autoencoder, rows.era_labels, name="autoencoder")
@@ -204,32 +203,6 @@ class FamiliarityShrinker(EraRegressor):
             tags.input_tags.allow_nan &= theirs.allow_nan
             tags.input_tags.positive_only |= theirs.positive_only
         return tags
-
-
-def _check_same_columns(frozen: Any, owner: Any) -> None:
-    """Raise if a frozen autoencoder was fitted on other columns."""
-    theirs = getattr(frozen, "feature_names_in_", None)
-    ours = getattr(owner, "feature_names_in_", None)
-    if theirs is None or ours is None:
-        count = getattr(frozen, "n_features_in_", owner.n_features_in_)
-        if count == owner.n_features_in_:
-            return
-        told = f"{count} columns, and X has {owner.n_features_in_}"
-    elif list(theirs) == list(ours):
-        return
-    elif set(theirs) == set(ours):
-        told = "the same columns in another order"
-    else:
-        lacking = [name for name in theirs if name not in set(ours)]
-        more = [name for name in ours if name not in set(theirs)]
-        if lacking:
-            told = f"other columns: X lacks {len(lacking)}, such as {lacking[0]!r}"
-        else:
-            told = f"fewer columns: it does not know {len(more)}, such as {more[0]!r}"
-    raise ValueError(
-        f"autoencoder was fitted on {told}. Pass X with its columns, in its order, or "
-        "an autoencoder that is not frozen: it is fitted here."
-    )
 
 
 def _era_means(scores, index, weights=None):

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._arguments import ROWS, WIDTH, Each, Finite
+from numerai_features._arguments import ACTIVATION, ROWS, WIDTH, Each, Finite, Methods
 from numerai_features._compat import StrOptions
+from numerai_features._frozen import check_same_columns
 from numerai_features._validation import as_floats
+from numerai_features.embedders._columns import check_later
 from numerai_features.embedders._course import check_eras_are_alone
+from numerai_features.embedders._dae import DAEEmbedder
+from numerai_features.embedders._further import columns_of
 from numerai_features.embedders._target_network import (
     CORRELATIONS,
     TargetNetwork,
     needs_eras,
 )
+
+_LOSS = StrOptions({"mse", "mae", "bce", "corr", "numerai_corr"})
+_MEASURED_ROWS = 1 << 13
 
 
 class SupervisedAEMLP(TargetNetwork):
@@ -35,12 +45,14 @@ class SupervisedAEMLP(TargetNetwork):
 
     AdamW minimises the weighted sum of three losses: the squared error of ``r``
     (columns are standardised) and the losses of ``p1`` and ``p2``. `transform` returns
-    the code, `predict` the mean of ``p2`` over the targets. By default, widths,
-    noise, dropout and learning rate are the published ones; loss, batch size, initial
-    weights and constants of batch normalisation are not: the guide compares them.
+    the code, `predict` the mean of ``p2`` over the targets. By default, layers, widths,
+    activation, noise, dropout, learning rate, `max_epochs` and `patience` are the
+    published ones. Loss and outputs, the metric that selects the best epoch, batch
+    size, initial weights and constants of batch normalisation are not: the guide
+    compares them.
 
-    The table stays at one byte per cell. Noise is not drawn for each cell: its effect
-    on the next layer is drawn, from the same distribution.
+    The table stays at one byte per cell. Gaussian noise is not drawn for each cell: its
+    effect on the next layer is drawn, from the same distribution.
 
     Parameters
     ----------
@@ -50,19 +62,28 @@ class SupervisedAEMLP(TargetNetwork):
         Width of the layer between ``r`` and ``p1``.
     hidden : sequence of int, default=(896, 448, 448, 256)
         Widths of the layers between ``z`` and ``p2``.
-    activation : {"silu", "relu", "tanh", "sigmoid"}, default="silu"
+    activation : {"silu", "relu", "tanh", "sigmoid", "hardswish"}, default="silu"
         Activation of all layers except the outputs. "silu" is also known as swish.
+    noise : {"gaussian", "relative"}, default="gaussian"
+        "gaussian": normal noise on the normalised features. "relative": the same, times
+        the normalised feature.
     noise_level : float, default=0.0353
-        Standard deviation of normal noise on the normalised features.
+        Standard deviation of the noise.
     dropout : sequence, default=(0.0384, 0.424, 0.104, 0.492, 0.32, 0.272, 0.438)
         Dropout rates: of the code on its way to the decoder, of the `decoder_units`, of
         ``z``, and of each of the `hidden` layers.
-    loss : {"mse", "mae", "bce", "corr", "numerai_corr"}, default="mse"
+    output : {"linear", "sigmoid"}, default="linear"
+        "sigmoid": the predictions ``p1`` and ``p2`` are mapped to (0, 1) by a sigmoid,
+        for targets in [0, 1].
+    loss : str or sequence of str, default="mse"
         Loss of ``p1`` and ``p2``. "mse" and "mae": squared and absolute error. "bce":
-        cross-entropy, for targets in [0, 1]. "corr": one minus the correlation with
-        each target within an era. "numerai_corr": the same, with deviations raised to
-        the power of 1.5. Both correlations need ``batching="era"`` and training eras of
-        16 rows or more, because smaller eras share a batch.
+        cross-entropy, for targets in [0, 1]; it makes the outputs sigmoids. "corr": one
+        minus the correlation with each target within an era. "numerai_corr": the same,
+        with deviations raised to the power of 1.5. Both correlations need
+        ``batching="era"`` and training eras of 16 rows or more, because smaller eras
+        share a batch. One loss is the mean over all known targets. A sequence has a
+        loss for each target: a mean over the target's own rows. Their mean is
+        minimised.
     loss_weights : sequence of three floats, default=(1.0, 1.0, 1.0)
         Weights of the losses of ``r``, ``p1`` and ``p2``.
     target_weights : array-like of shape (n_targets,), default=None
@@ -72,6 +93,12 @@ class SupervisedAEMLP(TargetNetwork):
         on its era or the eras around it. An int is the number of blocks of eras, one
         network each (`EraKFold`, purged by the longest horizon in the names of y, as in
         ``target_ender_60``, else by 16 eras). A splitter has one network for each fold.
+    autoencoder : DAEEmbedder, default=None
+        An autoencoder without labels, whose weights the code and ``r`` start from. A
+        clone is fitted to all rows, also those without targets. An autoencoder that was
+        already fitted, on more rows of the same columns, is not refitted in a
+        FrozenEstimator. It needs ``hidden=()``, the same `n_components`, and the
+        `activation` as its `code_activation`. Columns are standardised as it does.
     monitor : {"valid_loss", "valid_corr"}, default="valid_loss"
         Held-out metric that selects the best epoch: the loss of ``p2``, or the mean
         over eras of its CORR with the first target.
@@ -81,6 +108,8 @@ class SupervisedAEMLP(TargetNetwork):
 
     Attributes
     ----------
+    autoencoder_ : DAEEmbedder or FrozenEstimator
+        The fitted autoencoder, if there is one.
     predictor_ : Encoder
         The encoder that `predict_targets` runs.
     target_names_ : list of str or None
@@ -126,12 +155,15 @@ class SupervisedAEMLP(TargetNetwork):
     decoder_units: int = 96
     hidden: Sequence[int] = (896, 448, 448, 256)
     activation: str = "silu"
+    noise: str = "gaussian"
     noise_level: float = 0.0353
     dropout: Sequence[float] = (0.0384, 0.424, 0.104, 0.492, 0.320, 0.272, 0.438)
-    loss: str = "mse"
+    output: str = "linear"
+    loss: str | Sequence[str] = "mse"
     loss_weights: Sequence[float] = (1.0, 1.0, 1.0)
     target_weights: Any = None
     cross_fit: Any = None
+    autoencoder: Any = None
     monitor: str = "valid_loss"
     max_epochs: int = 100
     learning_rate: float = 0.001
@@ -141,11 +173,14 @@ class SupervisedAEMLP(TargetNetwork):
         "n_components": [WIDTH],
         "decoder_units": [WIDTH],
         "hidden": [Each(WIDTH, fewest=1)],
-        "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid"})],
+        "activation": [ACTIVATION],
+        "noise": [StrOptions({"gaussian", "relative"})],
         "noise_level": [Finite(0, 1000)],
         "dropout": [ROWS],
-        "loss": [StrOptions({"mse", "mae", "bce", "corr", "numerai_corr"})],
+        "output": [StrOptions({"linear", "sigmoid"})],
+        "loss": [_LOSS, Each(_LOSS, fewest=1)],
         "loss_weights": [ROWS],
+        "autoencoder": [Methods(["fit", "transform"]), None],
     }
 
     def _check_parameters(self, n_features, n_targets):
@@ -168,10 +203,43 @@ class SupervisedAEMLP(TargetNetwork):
                 f"of them positive; got {self.loss_weights!r}."
             )
         super()._check_parameters(n_features, n_targets)
-        if self.loss in CORRELATIONS and self.batching != "era":
+        if not isinstance(self.loss, str) and len(self._losses) != n_targets:
             raise ValueError(
-                f"loss={self.loss!r} is a correlation within an era: it needs "
+                f"loss must be one for all targets, or one for each of {n_targets}; "
+                f"got {self.loss!r}."
+            )
+        if self._correlation and self.batching != "era":
+            raise ValueError(
+                f"loss={self._correlation!r} is a correlation within an era: it needs "
                 f"batching='era'; got {self.batching!r}."
+            )
+        if self.autoencoder is not None:
+            self._check_autoencoder(n_features)
+
+    @property
+    def _correlation(self):
+        """The first loss that is a correlation, or None."""
+        return next((loss for loss in self._losses if loss in CORRELATIONS), None)
+
+    def _check_autoencoder(self, n_features):
+        frozen = isinstance(self.autoencoder, FrozenEstimator)
+        found = self.autoencoder.estimator if frozen else self.autoencoder
+        if not isinstance(found, DAEEmbedder):
+            raise ValueError(
+                "autoencoder must be a DAEEmbedder, or one in a FrozenEstimator; got "
+                f"{found!r}."
+            )
+        if frozen:
+            check_is_fitted(found)
+        known = found._fitted_with if frozen else found
+        width = known.n_components or min(30, n_features)
+        wanted = (), self.n_components, self.activation
+        if (tuple(known.hidden), width, known.code_activation) != wanted:
+            raise ValueError(
+                "autoencoder must have hidden=(), n_components="
+                f"{self.n_components} and code_activation={self.activation!r}, like "
+                f"the code here; got hidden={known.hidden!r}, n_components={width} and "
+                f"code_activation={known.code_activation!r}."
             )
 
     def _check_eras(self, eras):
@@ -179,12 +247,55 @@ class SupervisedAEMLP(TargetNetwork):
             raise needs_eras("batching", "era")
         super()._check_eras(eras)
 
+    def _fit(self, rows):
+        self._fit_autoencoder(rows)
+        return super()._fit(rows)
+
+    def _fit_transform(self, rows):
+        self._fit_autoencoder(rows)
+        return super()._fit_transform(rows)
+
+    def _fit_autoencoder(self, rows):
+        """Fit the autoencoder once, for all networks, unless it is frozen."""
+        if self.autoencoder is None:
+            return
+        self.autoencoder_ = clone(self.autoencoder)
+        if isinstance(self.autoencoder, FrozenEstimator):
+            check_same_columns(self.autoencoder, self)
+        else:
+            options = {"eras": rows.era_labels, "sample_weight": rows.weights}
+            self.autoencoder_.fit(rows.X, **options)
+
+    @property
+    def _start(self):
+        """The fitted autoencoder that the networks start from."""
+        return getattr(self.autoencoder_, "estimator", self.autoencoder_)
+
+    def _prepare(self, rows, among, seed, device, columns=None):
+        if self.autoencoder is None:
+            return super()._prepare(rows, among, seed, device, columns)
+        columns = columns_of(self._start)
+        check_later(rows.X, columns)
+        course = super()._prepare(rows, among, seed, device, columns)
+        return replace(course, key=(*course.key, self._start.states_))
+
+    def _begin(self, task, model, course):
+        if self.autoencoder is None:
+            return
+        import torch
+
+        states, table = self._start.states_, course.table
+        state = {k: torch.tensor(v) for k, v in states[model % len(states)].items()}
+        x = table.take(course.train[:: len(course.train) // _MEASURED_ROWS + 1])
+        x = torch.where(x.isnan(), course.middle.to(x), x).cpu()
+        task.network.start_from(state, x)
+
     def _make_task(self, course):
         from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
 
         table, y = course.table, course.rows.y
-        if self.loss in CORRELATIONS:
-            check_eras_are_alone(course, self.loss)
+        if self._correlation:
+            check_eras_are_alone(course, self._correlation)
         self._check_monitor(course)
         network = SupervisedAutoencoder(
             table,
@@ -195,6 +306,7 @@ class SupervisedAEMLP(TargetNetwork):
             self.activation,
             self.noise_level,
             [*self.dropout],
+            self.noise,
         )
         return Supervising(
             network,
@@ -204,8 +316,9 @@ class SupervisedAEMLP(TargetNetwork):
             table.n_varying,
             has_missing=course.has_missing,
             has_eras=course.rows.eras is not None,
+            sigmoid=bool(self._sigmoid),
         )
 
     def _encoders_of(self, task, course):
-        columns, sigmoid = course.columns, self.loss == "bce"
+        columns, sigmoid = course.columns, bool(self._sigmoid)
         return task.network.steps(columns.units, columns.dtype, sigmoid=sigmoid)

@@ -10,7 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from numerai_features._arguments import COUNT, TABLE, WIDTHS, Finite, checked
+from numerai_features._arguments import (
+    ANY_ACTIVATION,
+    COUNT,
+    TABLE,
+    WIDTHS,
+    Finite,
+    checked,
+)
 from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex
@@ -20,6 +27,7 @@ from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._further import kept_to_continue, train_further
 from numerai_features.embedders._network import NetworkEmbedder
 
+_SHAPE = ("n_components", "hidden", "activation", "code_activation", "mask_head")
 _ROWS_PER_ERA = 500  # standard error of an era's mean: a twentieth of the rows' spread
 
 
@@ -31,10 +39,10 @@ class DAEEmbedder(NetworkEmbedder):
     standardised columns, :math:`\tilde t` its corrupted copy, :math:`f` the encoder and
     :math:`g` the decoder. AdamW minimises the mean over rows and columns of
     :math:`(g(f(\tilde t)) - t)^2`; no labels are used. Every layer except the output
-    has batch normalisation, so that the code has unit variance. Rows unlike those of
-    `fit` are restored badly [2]_; `score_samples` measures this. The table stays at one
-    byte per cell: each batch is gathered and corrupted as bytes on the network's
-    device.
+    has batch normalisation, so that the code has unit variance before its activation.
+    Rows unlike those of `fit` are restored badly [2]_; `score_samples` measures this.
+    The table stays at one byte per cell: each batch is gathered and corrupted as bytes
+    on the network's device.
 
     Parameters
     ----------
@@ -43,8 +51,11 @@ class DAEEmbedder(NetworkEmbedder):
     hidden : sequence of int, default=(256, 128)
         Widths of the layers between the features and the code; the decoder mirrors
         them.
-    activation : {"silu", "relu", "tanh", "sigmoid", "identity"}, default="silu"
-        Activation of the hidden layers. "identity" makes the network linear.
+    activation : str, default="silu"
+        Activation of the hidden layers: "silu", "relu", "tanh", "sigmoid", "hardswish"
+        or "identity", which makes the network linear.
+    code_activation : str, default="identity"
+        Activation of the code, one of the same names.
     noise : {"swap", "masking", "cutout", "gaussian", "relative"}, default="swap"
         "swap": a corrupted cell takes the same column's value from another row of the
         batch, drawn for each cell. "masking": it takes the middle bin (for floats the
@@ -119,6 +130,7 @@ class DAEEmbedder(NetworkEmbedder):
     n_components: int | None = field(default=None, kw_only=False)
     hidden: Sequence[int] = (256, 128)
     activation: str = "silu"
+    code_activation: str = "identity"
     noise: str = "swap"
     noise_level: float = 0.08
     emphasis: float | None = None
@@ -130,7 +142,8 @@ class DAEEmbedder(NetworkEmbedder):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [COUNT, None],
         "hidden": WIDTHS,
-        "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid", "identity"})],
+        "activation": [ANY_ACTIVATION],
+        "code_activation": [ANY_ACTIVATION],
         "noise": [StrOptions({"swap", "masking", "cutout", "gaussian", "relative"})],
         "noise_level": [Finite(0, 1000)],
         "emphasis": [Finite(0, 1), None],
@@ -142,7 +155,7 @@ class DAEEmbedder(NetworkEmbedder):
 
     @whole_fit(
         prefer_skip_nested_validation=False,
-        fixed=["n_components", "hidden", "activation", "mask_head", "n_models"],
+        fixed=[*_SHAPE, "n_models"],
     )
     def partial_fit(self, X, y=None, *, eras=None, sample_weight=None):
         """Train the fitted network further, on the same or on new rows.
@@ -302,6 +315,7 @@ class DAEEmbedder(NetworkEmbedder):
             self.activation,
             self.dropout,
             self.mask_head,
+            self.code_activation,
         )
         relative = self.noise == "relative"
         kind = "gaussian" if relative else self.noise

@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from numerai_features._arguments import COUNT, NOT_NEGATIVE, WIDTH, Each, Finite
+from numerai_features._arguments import (
+    ACTIVATION,
+    COUNT,
+    NOT_NEGATIVE,
+    WIDTH,
+    Each,
+    Finite,
+)
 from numerai_features._compat import StrOptions
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._further import kept_to_continue, train_further
@@ -140,7 +147,7 @@ class EraMLP(TargetNetwork):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden": [Each(WIDTH, fewest=1)],
-        "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid"})],
+        "activation": [ACTIVATION],
         "dropout": [Finite(0, 1, "left")],
         "feature_dropout": [Finite(0, 1, "left")],
         "loss": [StrOptions({"mse", "mae", "bce", "corr", "numerai_corr"})],

@@ -33,8 +33,7 @@ def train_further(embedder: Any, rows: Rows) -> Fitted:
         Checked with the columns of the first fit.
     """
     check_missing(rows.X, embedder.missing)
-    units = embedder.mean_, embedder.scale_
-    columns = Columns(*units, embedder.missing_values_, embedder._dtype)
+    columns = columns_of(embedder)
     check_later(rows.X, columns)
     start = {"states": embedder.states_, "n_fits": embedder._n_fits + 1}
     among = np.flatnonzero(embedder._learnable(rows))
@@ -46,6 +45,12 @@ def train_further(embedder: Any, rows: Rows) -> Fitted:
         seen = None
     fitted.attributes.update(fitted_eras_=seen, _n_fits=start["n_fits"])
     return fitted
+
+
+def columns_of(embedder: Any) -> Columns:
+    """Return the columns by which a fitted embedder standardises rows."""
+    units = embedder.mean_, embedder.scale_
+    return Columns(*units, embedder.missing_values_, embedder._dtype)
 
 
 def _arrays(module: Any) -> dict[str, NDArray[Any]]:

@@ -151,6 +151,9 @@ class NetworkEmbedder(
         """Return one network with its loss; the caller initialises its weights."""
         raise NotImplementedError
 
+    def _begin(self, task: Any, model: int, course: Course) -> None:
+        """Change a network's initial weights."""
+
     def _encoder_of(self, task: Any, course: Course) -> Encoder:
         """Return the trained network as steps from rows without NaN to latents."""
         raise NotImplementedError
@@ -319,7 +322,9 @@ class NetworkEmbedder(
                 torch.manual_seed(own >> 1)
                 task = self._make_task(course)
             initialize(task, own)
-            if states is not None:
+            if states is None:
+                self._begin(task, model, course)
+            else:
                 state = {k: torch.tensor(v) for k, v in states[model].items()}
                 task.load_state_dict(state)
             batches, held_out = self._make_batches(course, own, task)
@@ -376,9 +381,10 @@ class NetworkEmbedder(
 
         unseen = (
             "checkpoint", "checkpoint_every", "keep_interrupted", "log_dir", "n_jobs",
-            "verbose",
+            "verbose", "autoencoder",  # whose weights are part of the course's key
         )  # fmt: skip
-        params = {k: v for k, v in self.get_params().items() if k not in unseen}
+        params = self.get_params(deep=False)
+        params = {k: v for k, v in params.items() if k not in unseen}
         return str(joblib.hash((params, hash_rows(X), rest, str(torch.__version__))))
 
     def _make_checkpoint(self, model: int, key: str) -> Checkpoint:

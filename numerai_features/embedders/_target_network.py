@@ -35,7 +35,9 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
     __metadata_request__predict = {"eras": True}
     __metadata_request__score = {"eras": True}
 
-    benchmark_penalty = 0.0  # a parameter of subclasses whose loss has the penalty
+    # Parameters of subclasses: the loss may have the penalty, the outputs a sigmoid.
+    benchmark_penalty = 0.0
+    output = "linear"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "target_weights": [ROWS, None],
@@ -219,10 +221,10 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
 
     def _residuals(self, targets, benchmark, rows):
         """Return the residuals of the targets after a benchmark is fitted to them."""
-        if self.loss == "bce":
+        if self._want_shares(targets.shape[1]).any():
             raise ValueError(
-                "benchmark leaves targets around zero, but loss='bce' needs them in "
-                "[0, 1]. Use loss='mse' or a correlation."
+                f"benchmark leaves targets around zero, but {self._sigmoid} needs "
+                "them in [0, 1]. Use loss='mse' and linear outputs, or a correlation."
             )
         return residual_targets(targets, benchmark, rows.eras, rows.weights)
 
@@ -232,13 +234,29 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
             return np.ones(self.n_targets_)
         return as_floats(weights, "target_weights")
 
+    @property
+    def _losses(self):
+        """The loss of all targets, or of each."""
+        return [self.loss] if isinstance(self.loss, str) else [*self.loss]
+
+    @property
+    def _sigmoid(self):
+        """What maps predictions to [0, 1], for messages; "" if nothing does."""
+        if "bce" in self._losses:
+            return "loss='bce'"
+        return "output='sigmoid'" if self.output == "sigmoid" else ""
+
+    def _want_shares(self, n_targets):
+        """Return a mask of the targets that must be in [0, 1]."""
+        losses = np.broadcast_to(self._losses, n_targets)
+        return ~np.isin(losses, CORRELATIONS) & bool(self._sigmoid)
+
     def _check_targets(self, y):
-        if self.loss == "bce" and not (
-            np.nanmin(y, initial=0) >= 0 and np.nanmax(y, initial=1) <= 1
-        ):
+        y = y[:, self._want_shares(y.shape[1])]
+        if not (np.nanmin(y, initial=0) >= 0 and np.nanmax(y, initial=1) <= 1):
             raise ValueError(
-                f"loss='bce' needs targets in [0, 1]; got from {np.nanmin(y)} to "
-                f"{np.nanmax(y)}. Scale them, or use loss='mse'."
+                f"{self._sigmoid} needs targets in [0, 1]; got from {np.nanmin(y)} to "
+                f"{np.nanmax(y)}. Scale them, or use loss='mse' and linear outputs."
             )
 
     def _check_parameters(self, n_features, n_targets):

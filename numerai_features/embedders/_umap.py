@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._arguments import (
     ABOVE_ZERO,
+    ACTIVATION,
     COUNT,
     CROSS_FIT,
     NOT_NEGATIVE,
@@ -84,7 +85,7 @@ class UMAPEmbedder(NetworkEmbedder):
         neighbours are exact; beyond, pynndescent finds them and misses some.
     hidden : sequence of int, default=(256, 256)
         Widths of the network's layers.
-    activation : {"silu", "relu", "tanh", "sigmoid"}, default="silu"
+    activation : {"silu", "relu", "tanh", "sigmoid", "hardswish"}, default="silu"
         Activation of these layers.
     negative_sample_rate : float, default=5.0
         Random rows that repel the row of each edge, as umap-learn counts them. Each row
@@ -203,7 +204,7 @@ class UMAPEmbedder(NetworkEmbedder):
         "n_axes": [COUNT],
         "n_landmarks": [Whole(2), StrOptions({"auto"})],
         "hidden": WIDTHS,
-        "activation": [StrOptions({"silu", "relu", "tanh", "sigmoid"})],
+        "activation": [ACTIVATION],
         "negative_sample_rate": [ABOVE_ZERO],
         "target_weight": [Finite(0, 1)],
         "cross_fit": CROSS_FIT,

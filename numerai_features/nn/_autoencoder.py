@@ -32,7 +32,7 @@ class Autoencoder(nn.Module):
     """Autoencoder with layers F - hidden - code - mirrored hidden - F.
 
     Batch normalisation follows every layer except the output, so that the code has unit
-    variance. The code has no activation.
+    variance before its activation.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ class Autoencoder(nn.Module):
         Dropout rate of the hidden units.
     mask_head : bool
         Whether a second output predicts which cells were corrupted.
+    code_activation : str
+        Activation of the code.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Autoencoder(nn.Module):
         activation: str,
         dropout: float = 0.0,
         mask_head: bool = False,
+        code_activation: str = "identity",
     ) -> None:
         super().__init__()
         n_features = table.n_features
@@ -68,7 +71,7 @@ class Autoencoder(nn.Module):
             if i == 0:
                 linear = Standardized(linear, table.center, table.scale)
             is_code = i == len(hidden)
-            name = "identity" if is_code else activation
+            name = code_activation if is_code else activation
             blocks.append(Block(linear, name, 0.0 if is_code else dropout))
         for block, _ in pairwise(blocks):
             if block.activation == "identity":

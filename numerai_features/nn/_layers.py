@@ -33,6 +33,7 @@ Units = tuple[Array, Array]
 Steps = list[tuple[str, Step]]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "hardswish": F.hardswish,
     "identity": lambda x: x,
     "relu": F.relu,
     "sigmoid": torch.sigmoid,

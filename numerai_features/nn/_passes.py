@@ -34,12 +34,17 @@ def _silu_slopes(dy: Tensor, z: Tensor, out: Tensor) -> None:
     torch.ops.aten.silu_backward.grad_input(dy, z, grad_input=out)
 
 
+def _hardswish_slopes(dy: Tensor, z: Tensor, out: Tensor) -> None:
+    torch.ops.aten.hardswish_backward.out(dy, z, out=out)
+
+
 def _relu_slopes(dy: Tensor, z: Tensor, out: Tensor) -> None:
     torch.ops.aten.threshold_backward.grad_input(dy, z, 0, grad_input=out)
 
 
 # The activation of a block in place, and its gradient, written to `out`.
 _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], object], Slopes]] = {
+    "hardswish": (lambda z: F.hardswish(z, inplace=True), _hardswish_slopes),
     "identity": (lambda z: z, lambda dy, z, out: out.copy_(dy)),
     "relu": (torch.relu_, _relu_slopes),
     "sigmoid": (torch.sigmoid_, _sigmoid_slopes),

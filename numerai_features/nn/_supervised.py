@@ -31,7 +31,6 @@ from numerai_features.nn._layers import (
     Block,
     Dropout,
     Linear,
-    Norm,
     Steps,
     Units,
     affine,
@@ -40,79 +39,15 @@ from numerai_features.nn._layers import (
 )
 from numerai_features.nn._losses import era_corr, linear_squared_error, target_loss
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._passes import cell_by_cell, moments_of, sums_of
+from numerai_features.nn._passes import cell_by_cell
 from numerai_features.nn._products import in_float32, product, table_product
+from numerai_features.nn._table_norms import TableNorm, TableNormAgain
 from numerai_features.nn._task import Task
 
 Part = tuple[Tensor, Tensor]
 """A sum over rows, and its divisor."""
 
-
-class TableNorm(Norm):
-    """Batch normalisation of the table's columns.
-
-    It returns a factor and a shift for each column: ``norm(x) = x * factor + shift``.
-    """
-
-    # In units of the table's variance. Without this bound, a column that hardly varies
-    # in training batches, such as one missing in early eras, would become huge where it
-    # varies.
-    least_variance = 0.01
-    center: Tensor  # (F,), of the whole table
-    scale: Tensor
-    varies: Tensor  # 0 for a constant column
-
-    def __init__(self, table: Table) -> None:
-        super().__init__(table.n_features)
-        self.register_buffer("center", table.center.clone())
-        self.register_buffer("scale", table.scale.clone())
-        self.register_buffer("varies", table.varies.clone())
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the factor, the shift and the variance of the columns, each (F,)."""
-        mean, variance = self.mean, self.variance
-        if self.training:
-            mean, variance = self._moments(x)
-            self._remember(mean, variance)
-        factor = self.gamma * (self._inverse(variance) / self.scale)
-        shift = self.beta - factor * (self.center + self.scale * mean)
-        return factor, shift, variance.clamp(min=self.least_variance)
-
-    def _inverse(self, variance: Tensor) -> Tensor:
-        return super()._inverse(variance.clamp(min=self.least_variance)) * self.varies
-
-    @torch.no_grad()
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the batch's means and variances, in units of the table's."""
-
-        def terms(rows: slice) -> tuple[Tensor, Tensor]:
-            gaps = x[rows].float() - self.center
-            return gaps, gaps * gaps
-
-        with in_float32(x):
-            sums = sums_of(x, terms)
-        mean, variance, _ = moments_of(sums)
-        return mean / self.scale, variance / self.scale.square()
-
-
-class TableNormAgain(Norm):
-    """Second batch normalisation, of columns that `TableNorm` has normalised."""
-
-    def forward(
-        self, first: TableNorm, factor: Tensor, shift: Tensor, variance: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the factor and the shift of both normalisations together, each (F,).
-
-        In training, the batch mean of a normalised column is its beta, and the batch
-        variance is ``gamma^2 v / (v + eps)``.
-        """
-        mean, spread = self.mean, self.variance
-        if self.training:
-            mean = first.beta
-            spread = first.gamma.square() * (variance / (variance + self.eps))
-            self._remember(mean, spread)
-        inverse = self.gamma * self._inverse(spread)
-        return factor * inverse, (shift - mean) * inverse + self.beta
+_TINY = 1e-12
 
 
 class SupervisedAutoencoder(nn.Module):
@@ -136,6 +71,8 @@ class SupervisedAutoencoder(nn.Module):
     dropout : sequence of float
         Dropout rates: of the code, of the decoder's units, of ``z``, and of each of the
         `hidden` layers.
+    noise : {"gaussian", "relative"}
+        "relative" noise is multiplied by the normalised value.
     """
 
     def __init__(
@@ -148,10 +85,11 @@ class SupervisedAutoencoder(nn.Module):
         activation: str,
         noise_level: float,
         dropout: Sequence[float],
+        noise: str = "gaussian",
     ) -> None:
         super().__init__()
         n_features, k = table.n_features, n_components
-        self.noise_level = noise_level
+        self.noise, self.noise_level = noise, noise_level
         self.activation = activation
         code_share, decoder_share, wide_share, *shares = dropout
         self.table_norm = TableNorm(table)
@@ -203,7 +141,10 @@ class SupervisedAutoencoder(nn.Module):
         factor, shift, variance = self.table_norm(x)
         encoded = self._normalized_product(x, factor, shift, self.encode.weight.T)
         if self.training and draws is not None and self.noise_level:
-            encoded = encoded + self._noise(draws)
+            if self.noise == "relative":
+                encoded = encoded + self._relative_noise(x, factor, shift, draws)
+            else:
+                encoded = encoded + self._noise(draws)
         code = self.encode_norm(encoded, self.activation)
 
         dropped = self.code_dropout(code, draws)
@@ -263,6 +204,47 @@ class SupervisedAutoencoder(nn.Module):
             noise = product(draws.normal(len(root)) * self.noise_level, root.T)
         return noise
 
+    def _relative_noise(
+        self, x: Tensor, factor: Tensor, shift: Tensor, draws: Draws
+    ) -> Tensor:
+        """Return the contribution of noise that is multiplied by each cell, (B, k).
+
+        Its covariance differs from row to row, so it is drawn for each cell.
+        """
+        cells = torch.addcmul(shift, x.to(factor.dtype), factor)
+        noise = draws.normal(cells.shape[1]) * self.noise_level
+        return product(cell_by_cell(cells, noise), self.encode.weight.T)
+
+    def start_from(self, state: dict[str, Tensor], rows: Tensor) -> None:
+        """Take the code and the restoring layer of a trained autoencoder.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            The state of a `Denoising` task, whose autoencoder has no hidden layers.
+        rows : Tensor of shape (n, F)
+            Some rows of the table, whose moments become the running moments.
+        """
+
+        def of(name: str) -> Tensor:
+            return state[f"network.{name}"]
+
+        table, norm = self.table_norm, self.encode_norm
+        with torch.no_grad():
+            standardised = (rows.float() - table.center) / table.scale
+            table.mean.copy_(standardised.mean(0))
+            table.variance.copy_(standardised.var(0, correction=0))
+            factor = table._inverse(table.variance)
+            weight = of("encoder.0.linear.linear.weight")
+            # The autoencoder's rows are standardised, but not normalised.
+            grow = torch.where(factor > 0, 1 / factor, 0)
+            self.encode.weight.copy_(weight * grow)
+            for name, own in norm.state_dict().items():
+                own.copy_(of(f"encoder.0.norm.{name}"))
+            norm.mean.sub_(weight @ (table.mean * table.varies))
+            self.restore.weight.copy_(of("output.weight"))
+            self.restore.bias.copy_(of("output.bias"))
+
     def steps(
         self, units: Units, dtype: Any, *, sigmoid: bool
     ) -> tuple[Encoder, Encoder]:
@@ -315,8 +297,9 @@ class Supervising(Task):
     Parameters
     ----------
     network : SupervisedAutoencoder
-    loss : {"mse", "bce", "corr", "numerai_corr"}
-        Loss of both predictions, as in `target_loss`.
+    losses : str or sequence of str
+        Loss of both predictions, as in `target_loss`: of all targets together, or of
+        each target, whose mean is then minimised.
     weights : sequence of three floats
         Weights of the losses of ``r``, ``p1`` and ``p2``.
     middle : Tensor of shape (n_features,)
@@ -328,6 +311,8 @@ class Supervising(Task):
     has_eras : bool
         Whether each batch to evaluate is an era; then the metrics include ``corr``, the
         CORR with the first target.
+    sigmoid : bool
+        Whether predictions are the sigmoids of the network's outputs.
     """
 
     falling = frozenset({"loss", "first", "restored"})
@@ -335,16 +320,19 @@ class Supervising(Task):
     def __init__(
         self,
         network: SupervisedAutoencoder,
-        loss: str,
+        losses: str | Sequence[str],
         weights: Sequence[float],
         middle: Tensor,
         n_varying: int,
         has_missing: bool = False,
         has_eras: bool = True,
+        sigmoid: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
-        self.loss, self.weights = loss, tuple(weights)
+        self.losses = (losses,) if isinstance(losses, str) else tuple(losses)
+        self.sigmoid = sigmoid
+        self.weights = tuple(weights)
         self.middle, self.n_varying = middle, max(1, n_varying)
         self.has_missing, self.judges_eras = has_missing, has_eras
         self.needs_squares = not has_missing
@@ -353,7 +341,9 @@ class Supervising(Task):
         """Return the loss of this process's rows, divided by the weight of all rows."""
         restored, first, second, _ = self._parts(batch)
         losses = [restored[0] / restored[1]]
-        losses += [own / sum_over_processes(n.clone()) for own, n in (first, second)]
+        for own, n in (first, second):
+            n = sum_over_processes(n.clone()).clamp(min=_TINY)
+            losses.append((own / n).mean())
         weighted = [w * loss for w, loss in zip(self.weights, losses, strict=True)]
         return torch.stack(weighted).sum()
 
@@ -373,7 +363,7 @@ class Supervising(Task):
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses of ``p2``, ``p1`` and ``r``, and the mean CORR of eras."""
         names = ("loss", "first", "restored")
-        losses = {name: sums[name] / sums[f"{name}_n"] for name in names}
+        losses = {name: (sums[name] / sums[f"{name}_n"]).mean() for name in names}
         if "corr" in sums:
             losses["corr"] = sums["corr"] / sums["eras"]
         return losses
@@ -391,8 +381,21 @@ class Supervising(Task):
             dropped, restore.weight, restore.bias, x, norm.center, norm.scale, w
         )
         restored = restored + (squares if w is None else squares * w).sum()
-        assert batch.y is not None
-        first, second = (
-            target_loss(self.loss, head, batch.y, batch.weight) for head in (p, q)
-        )
+        first, second = (self._of_targets(batch, head) for head in (p, q))
         return (restored, batch.total * self.n_varying), first, second, q
+
+    def _of_targets(self, batch: Batch, p: Tensor) -> Part:
+        """Return the loss of all targets, (1,), or of each, (n_targets,)."""
+        y, w = batch.y, batch.weight
+        assert y is not None
+        bounded = p.sigmoid() if self.sigmoid else p
+        alone = len(self.losses) == 1
+        parts = []
+        for j, kind in enumerate(self.losses):
+            own = slice(None) if alone else slice(j, j + 1)
+            told = (p if kind == "bce" else bounded)[:, own]
+            # of a target alone, an era in which it is unknown tells nothing
+            members = None if alone else batch.members
+            parts.append(target_loss(kind, told, y[:, own], w, members))
+        values, counts = zip(*parts, strict=True)
+        return torch.stack(values), torch.stack(counts)

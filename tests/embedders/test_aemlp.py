@@ -15,8 +15,10 @@ from cut_off import kill_in_training
 from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.ensemble import VotingRegressor
-from sklearn.exceptions import DataConversionWarning
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from numerai_features import (
@@ -33,9 +35,14 @@ from numerai_features._eras import encode_eras
 from numerai_features._residual import residual_targets
 from numerai_features._rows import Rows
 from numerai_features.datasets import make_era_panel
-from numerai_features.embedders import SupervisedAEMLP
+from numerai_features.embedders import (
+    DAEEmbedder,
+    FactorAnalysisEmbedder,
+    SupervisedAEMLP,
+)
 from numerai_features.embedders._cross_fit import _procrustes, cross_fit_folds
 from numerai_features.nn._layers import BatchNorm, Linear, initialize
+from numerai_features.nn._supervised import Supervising
 from numerai_features.nn._training import Trainer
 
 SMALL = {
@@ -358,6 +365,209 @@ class TestCrossFit:
     def test_needs_eras(self, rows, signal):
         with pytest.raises(ValueError, match="cross_fit needs eras"):
             make_net(cross_fit=2, validation=None).fit_transform(rows.X, signal)
+
+
+class TestForumVariant:
+    def test_sigmoid_outputs(self, rows, signal):
+        options = {"activation": "hardswish", "noise": "relative", "noise_level": 0.1}
+        net = make_net(output="sigmoid", **options, max_epochs=20)
+        net.fit(rows.X, signal, eras=rows.eras)
+        p = net.predict_targets(rows.X)
+        assert 0 < p.min() < p.max() < 1
+        assert np.corrcoef(p[:, 0], signal)[0, 1] > 0.7
+        assert np.abs(p[:, 0] - signal).mean() < 0.2
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"output": "sigmoid"}, {"noise": "relative"}, {"activation": "hardswish"}],
+    )
+    def test_each_changes_the_network(self, rows, signal, options):
+        plain = make_net(max_epochs=2).fit(rows.X, signal, eras=rows.eras)
+        other = make_net(max_epochs=2, **options).fit(rows.X, signal, eras=rows.eras)
+        assert not np.allclose(plain.predict(rows.X), other.predict(rows.X))
+
+    def test_a_loss_for_each_target(self, rows, signal):
+        y = np.column_stack([signal, np.where(rows.eras % 2, signal, np.nan)])
+        net = make_net(loss=["corr", "mse"], batching="era", max_epochs=60)
+        net.fit(rows.X, y, eras=rows.eras)
+        p = net.predict_targets(rows.X)
+        assert np.corrcoef(p[:, 0], signal)[0, 1] > 0.7
+        # the correlation does not know the level, the squared error does
+        away = np.abs(p.mean(axis=0) - signal.mean())
+        assert away[1] < 0.1 < away[0]
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"loss": ["mse", "mse"]}, "loss must be one for all targets, or one for"),
+            ({"loss": []}, "'loss' parameter of"),
+            ({"loss": ["mse", "huber"]}, "'loss' parameter of"),
+            (
+                {"loss": ["corr"]},
+                "loss='corr' is a correlation within an era: it needs",
+            ),
+            ({"output": "softmax"}, "'output' parameter of"),
+            ({"noise": "swap"}, "'noise' parameter of"),
+        ],
+    )
+    def test_refusals(self, rows, signal, options, match):
+        with pytest.raises(ValueError, match=match):
+            make_net(**options).fit(rows.X, signal, eras=rows.eras)
+
+    @pytest.mark.parametrize("loss", ["mse", ["mse", "corr"], ["corr", "bce"]])
+    def test_targets_beyond_a_sigmoid(self, rows, signal, loss):
+        net = make_net(output="sigmoid", loss=loss, batching="era", max_epochs=1)
+        wide = np.column_stack([signal, signal])
+        wide[:, 1 if "bce" in loss else 0] += 0.5
+        with pytest.raises(ValueError, match=r"needs targets in \[0, 1\]; got from"):
+            net.fit(rows.X, wide, eras=rows.eras)
+        fine = np.column_stack([signal, signal])
+        net.fit(rows.X, fine, eras=rows.eras)
+        with pytest.raises(ValueError, match="benchmark leaves targets around zero"):
+            net.fit(rows.X, fine, eras=rows.eras, benchmark=rows.X[:, 0])
+
+    def test_a_correlation_knows_no_bounds(self, rows, signal):
+        net = make_net(output="sigmoid", loss="corr", batching="era", max_epochs=1)
+        net.fit(rows.X, 9 * signal, eras=rows.eras, benchmark=rows.X[:, 0])
+        assert 0 < net.predict(rows.X).min() < net.predict(rows.X).max() < 1
+
+
+class TestWarmStart:
+    @staticmethod
+    def make_dae(**options):
+        known = {"hidden": (), "code_activation": "silu", "max_epochs": 5}
+        return DAEEmbedder(5, random_state=1, **{**known, **options})
+
+    def test_begins_as_the_autoencoder(self, rows, signal):
+        dae = self.make_dae().fit(rows.X, eras=rows.eras)
+        still = make_net(max_epochs=1, learning_rate=1e-12, noise_level=0.0)
+        still.set_params(autoencoder=FrozenEstimator(dae))
+        Z = still.fit(rows.X, signal, eras=rows.eras).transform(rows.X)
+        for own, theirs in zip(Z.T, dae.transform(rows.X).T, strict=True):
+            assert np.corrcoef(own, theirs)[0, 1] > 0.99
+
+    def test_knows_the_rows_without_targets(self, rows, signal):
+        """A clone is fitted to all rows; a frozen one knew them before."""
+        late = np.where(rows.eras > 30, signal, np.nan)
+        dae = self.make_dae()
+        net = make_net(autoencoder=dae).fit(rows.X, late, eras=rows.eras)
+        assert not hasattr(dae, "encoder_")
+        assert net.autoencoder_.fitted_eras_.tolist() == [*range(1, 41)]
+        assert net.fitted_eras_.tolist() == [*range(31, 41)]
+        dae.fit(rows.X, eras=rows.eras)
+        frozen = make_net(autoencoder=FrozenEstimator(dae))
+        known = rows.eras > 30
+        frozen.fit(rows.X[known], signal[known], eras=rows.eras[known])
+        assert frozen.autoencoder_.estimator is dae
+        np.testing.assert_array_equal(net.predict(rows.X), frozen.predict(rows.X))
+        plain = make_net().fit(rows.X, late, eras=rows.eras)
+        assert not np.allclose(plain.predict(rows.X), net.predict(rows.X))
+        again = frozen.set_params(autoencoder=None).fit(rows.X, late, eras=rows.eras)
+        assert not hasattr(again, "autoencoder_")
+        np.testing.assert_array_equal(again.predict(rows.X), plain.predict(rows.X))
+
+    def test_units_are_the_autoencoders(self, rows, signal):
+        """Missing cells and constant columns, too, and floats far from zero."""
+        X = 1000 + rows.X.astype(float) * np.linspace(1, 50, 24)
+        X[::7, 2], X[:, 9] = np.nan, 5
+        dae = self.make_dae().fit(X, eras=rows.eras)
+        some = rows.eras > 20
+        net = make_net(max_epochs=1, learning_rate=1e-12, noise_level=0.0)
+        net.set_params(autoencoder=FrozenEstimator(dae))
+        net.fit(X[some], signal[some], eras=rows.eras[some])
+        np.testing.assert_array_equal(net.mean_, dae.mean_)
+        np.testing.assert_array_equal(net.missing_values_, dae.missing_values_)
+        for own, theirs in zip(net.transform(X).T, dae.transform(X).T, strict=True):
+            assert np.corrcoef(own, theirs)[0, 1] > 0.98
+
+    def test_cross_fitted_networks_begin_there_too(self, rows, signal):
+        still = make_net(max_epochs=1, learning_rate=1e-12, noise_level=0.0)
+        still.set_params(autoencoder=self.make_dae(), cross_fit=EraKFold(3, purge=2))
+        crossed = still.fit_transform(rows.X, signal, eras=rows.eras)
+        expected = still.autoencoder_.transform(rows.X)
+        for own, theirs in zip(crossed.T, expected.T, strict=True):
+            assert np.corrcoef(own, theirs)[0, 1] > 0.98
+
+    def test_each_network_has_its_own(self, rows, signal):
+        net = make_net(n_models=3, max_epochs=1, learning_rate=1e-12, noise_level=0.0)
+        net.set_params(autoencoder=self.make_dae(n_models=2))
+        Z = net.fit(rows.X, signal, eras=rows.eras).transform(rows.X)
+        theirs = net.autoencoder_.transform(rows.X)
+        for own, j in zip(Z.T, [*range(10), *range(5)], strict=True):
+            assert np.corrcoef(own, theirs[:, j])[0, 1] > 0.98
+
+    def test_in_a_search(self, rows, signal):
+        dae = self.make_dae().fit(rows.X, eras=rows.eras)
+        net = make_net(max_epochs=1, validation=None)
+        search = GridSearchCV(
+            net, {"autoencoder": [FrozenEstimator(dae), None]}, cv=EraKFold(2, purge=2)
+        )
+        search.fit(rows.X, signal, groups=rows.eras)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        assert search.best_params_.keys() == {"autoencoder"}
+
+    def test_a_killed_fit_goes_on(self, rows, signal, tmp_path, monkeypatch):
+        """The clone is fitted again, to the same weights in another time."""
+        net = make_net(autoencoder=self.make_dae(), checkpoint=tmp_path)
+        whole = clone(net).set_params(checkpoint=None)
+        whole.fit(rows.X, signal, eras=rows.eras)
+        steps = [0]
+        take = Trainer.take_step
+
+        def stop(self, loss):
+            steps[0] += isinstance(self.task, Supervising)
+            if steps[0] == 15:
+                raise RuntimeError("stopped")
+            return take(self, loss)
+
+        net.set_params(checkpoint_every=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "take_step", stop)
+            with pytest.raises(RuntimeError, match="stopped"):
+                net.fit(rows.X, signal, eras=rows.eras)
+        assert len([*tmp_path.iterdir()]) == 1
+        done = []
+        monkeypatch.setattr(
+            Trainer,
+            "take_step",
+            lambda self, loss: done.append(self.task) or take(self, loss),
+        )
+        net.fit(rows.X, signal, eras=rows.eras)
+        n_steps = sum(isinstance(task, Supervising) for task in done)
+        assert 0 < n_steps <= whole.n_iter_ * 6 - 14
+        np.testing.assert_array_equal(net.predict(rows.X), whole.predict(rows.X))
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"hidden": (8,)}, r"autoencoder must have hidden=\(\), n_components=5"),
+            ({"code_activation": "identity"}, "code_activation='silu', like the code"),
+            ({"n_components": 6}, "n_components=6"),
+        ],
+    )
+    def test_other_shapes(self, rows, signal, options, match):
+        dae = self.make_dae().set_params(**options)
+        with pytest.raises(ValueError, match=match):
+            make_net(autoencoder=dae).fit(rows.X, signal, eras=rows.eras)
+        frozen = FrozenEstimator(dae.fit(rows.X, eras=rows.eras))
+        with pytest.raises(ValueError, match=match):
+            make_net(autoencoder=frozen).fit(rows.X, signal, eras=rows.eras)
+
+    def test_other_refusals(self, rows, signal):
+        def refused(autoencoder, match, error=ValueError, X=rows.X):
+            net = make_net(autoencoder=autoencoder)
+            with pytest.raises(error, match=match):
+                net.fit(X, signal, eras=rows.eras)
+
+        refused("dae", "'autoencoder' parameter of")
+        refused(FactorAnalysisEmbedder(5), "autoencoder must be a DAEEmbedder")
+        refused(FrozenEstimator(self.make_dae()), "not fitted", NotFittedError)
+        frozen = FrozenEstimator(self.make_dae().fit(rows.X, eras=rows.eras))
+        fewer = "autoencoder was fitted on 24 columns, and X has 20"
+        refused(frozen, fewer, X=rows.X[:, :20])
+        named = rows.to_frame(targets=[]).drop(columns="era")
+        frozen = FrozenEstimator(self.make_dae().fit(named, eras=rows.eras))
+        refused(frozen, "the same columns in another order", X=named.iloc[:, ::-1])
 
 
 class TestResiduals:

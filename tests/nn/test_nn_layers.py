@@ -23,6 +23,7 @@ from numerai_features.nn._layers import (
     Standardized,
     initialize,
 )
+from numerai_features.nn._threads import own_threads
 
 
 def close(a, b, tolerance=1e-5):
@@ -397,6 +398,7 @@ class TestDropout:
 
 class TestActivations:
     torchs = {
+        "hardswish": nn.Hardswish(),
         "identity": nn.Identity(),
         "relu": nn.ReLU(),
         "sigmoid": nn.Sigmoid(),
@@ -420,6 +422,23 @@ class TestActivations:
         np.testing.assert_allclose(
             step.transform(x.numpy()), got.numpy(), rtol=3e-6, atol=1e-12
         )
+
+    @pytest.mark.parametrize("name", torchs)
+    def test_of_a_normalised_batch_in_blocks(self, name):
+        """Values and gradients: the blocks that threads share have their own code."""
+        x = 3 * normal(5000, 40)
+        plain, norm = nn.BatchNorm1d(40).double(), BatchNorm(40).train()
+        mine, theirs = (v.requires_grad_() for v in (x.clone(), x.double()))
+        with own_threads(2):
+            got = norm(mine, name)
+            got.backward(normal(5000, 40, seed=1))
+        expected = self.torchs[name](plain(theirs))
+        expected.backward(normal(5000, 40, seed=1).double())
+        close(got.double(), expected)
+        # hardswish has kinks, on either side of which float32 may fall
+        rarely = (mine.grad.double() - theirs.grad).abs() > 1e-5
+        assert rarely.double().mean() < 1e-4
+        close(norm.beta.grad.double(), plain.bias.grad, 1e-4)
 
 
 class TestBlock:

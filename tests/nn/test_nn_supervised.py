@@ -11,15 +11,13 @@ from numerai_tools.scoring import numerai_corr
 from torch import nn
 from torch.nn import functional as F
 
+from numerai_features.nn._autoencoder import Autoencoder, Denoising
 from numerai_features.nn._batches import RowBatches
 from numerai_features.nn._draws import TRAINING, Draws
 from numerai_features.nn._layers import initialize
 from numerai_features.nn._losses import era_corr, target_loss
-from numerai_features.nn._supervised import (
-    SupervisedAutoencoder,
-    Supervising,
-    TableNorm,
-)
+from numerai_features.nn._supervised import SupervisedAutoencoder, Supervising
+from numerai_features.nn._table_norms import TableNorm
 
 SIZES = {"n_components": 5, "decoder_units": 4, "hidden": (9, 8, 7)}
 NO_DROPOUT = (0.0,) * 6
@@ -198,6 +196,58 @@ class TestNetwork:
         network.eval()
         assert torch.equal(*(network(batch.x, d)[0] for d in (draws[0], None)))
 
+    def test_relative_noise_has_the_variance_of_noise_on_every_cell(self):
+        """Times the cell: its covariance differs from row to row."""
+        _, network, batch = parts(noise=0.5)
+        x, weight = batch.x[:1], network.encode.weight.detach().double()
+        factor, shift, _ = network.eval().table_norm(x)
+        rows = x.expand(4000, -1)
+        sums = [
+            network._relative_noise(rows, factor, shift, Draws(3, TRAINING, s, 4000))
+            for s in range(4)
+        ]
+        sums = torch.cat(sums).detach().double()
+        cells = (x.double() * factor + shift).detach()
+        expected = 0.25 * (weight * cells**2) @ weight.T
+        got = sums.T @ sums / len(sums)
+        assert (got - expected).abs().max() < 0.05 * expected.abs().max()
+        assert sums.mean(0).abs().max() < 0.05 * expected.diagonal().max().sqrt()
+
+    def test_relative_noise_is_of_training_alone(self):
+        _, network, batch = parts(noise=0.5)
+        draws = Draws(3, TRAINING, 0, len(batch.x))
+        network.train()
+        plain = network(batch.x, draws)[0]
+        network.noise = "relative"
+        noisy = network(batch.x, draws)[0]
+        network.noise_level = 0.0
+        assert not torch.allclose(noisy, plain)
+        assert not torch.allclose(noisy, network(batch.x, draws)[0])
+        network.noise_level = 0.5
+        network.eval()
+        assert torch.equal(*(network(batch.x, d)[0] for d in (draws, None)))
+
+    def test_starts_from_an_autoencoder(self):
+        """Also where a column's deviation is not the table's, or none at all."""
+        X = bins(300, 12)
+        X[:, 3], X[:, 5] = 1, np.minimum(X[:, 5], 1)
+        table = table_of(X, targets=np.zeros((300, 3)))
+        batch = next(RowBatches(table, 3, np.arange(300), 300).epoch(0))
+        network = SupervisedAutoencoder(
+            table, 3, **SIZES, activation="silu", noise_level=0.0, dropout=NO_DROPOUT
+        )
+        initialize(network, 3)
+        dae = Autoencoder(table, (), 5, "silu", code_activation="silu")
+        noisy(dae, seed=9)
+        for _ in range(300):
+            dae.train().below_output(batch.x)
+        network.start_from(Denoising(dae, None).state_dict(), batch.x)
+        with torch.no_grad():
+            code, dropped, *_ = network.eval()(batch.x)
+            expected = dae.eval().below_output(batch.x)
+            near(code, expected.double(), 1e-5)
+            near(network.restore(dropped), dae.output(expected).double(), 1e-5)
+
 
 class TestTableNorm:
     """Columns that hardly vary in a batch are not made huge, constant ones are zero."""
@@ -277,6 +327,66 @@ class TestLosses:
         }
         for name, expected in pairs.items():
             near(network.get_parameter(name).grad, expected, 3e-5)
+
+    def test_a_sigmoid_before_squared_errors(self):
+        table, network, batch = parts()
+        middle = torch.full((12,), 2.0)
+        task = Supervising(network, "mse", (0, 0, 1), middle, 12, sigmoid=True)
+        value = task.train()(batch)
+        value.backward()
+        plain = Plain(network.state_dict()).train()
+        *_, p = plain(standardised(table, batch))
+        weights = ~batch.y.isnan() * batch.weight.double()[:, None]
+        errors = (p.sigmoid() - batch.y.double().nan_to_num()) ** 2
+        loss = (errors * weights).sum() / weights.sum()
+        loss.backward()
+        assert value.item() == pytest.approx(loss.item(), rel=1e-6)
+        near(network.head.weight.grad, plain.head.weight.grad, 3e-5)
+
+    def test_a_loss_for_each_target(self):
+        """Each is a mean over the rows that know the target; then their mean."""
+        table, network, batch = parts()
+        kinds = ("bce", "mae", "corr")
+        middle = torch.full((12,), 2.0)
+        task = Supervising(network, kinds, (0, 0, 1), middle, 12, sigmoid=True)
+        value = task.train()(batch)
+        value.backward()
+        plain = Plain(network.state_dict()).train()
+        *_, p = plain(standardised(table, batch))
+        losses = []
+        for kind, own, y in zip(kinds, p.T, batch.y.double().T, strict=True):
+            known = ~y.isnan()
+            own, y, w = own[known], y[known], batch.weight.double()[known]
+            if kind == "bce":
+                each = F.binary_cross_entropy(own.sigmoid(), y, reduction="none")
+            if kind == "mae":
+                each = (own.sigmoid() - y).abs()
+            if kind == "corr":
+                w = w / w.sum()
+                a, b = own.sigmoid(), y
+                a, b = a - w @ a, b - w @ b
+                each = 1 - (w @ (a * b)) / ((w @ (a * a)) * (w @ (b * b))).sqrt()
+            losses.append((w * each).sum() / w.sum())
+        loss = sum(losses) / 3
+        loss.backward()
+        assert value.item() == pytest.approx(loss.item(), rel=1e-5)
+        near(network.head.weight.grad, plain.head.weight.grad, 3e-5)
+        metrics = task.eval().metrics(task.evaluate(batch))
+        assert metrics["loss"].shape == ()
+
+    def test_a_target_that_no_row_of_a_batch_knows_is_no_loss(self):
+        _, network, batch = parts()
+        batch.y[:, 1] = np.nan
+        middle = torch.full((12,), 2.0)
+        kinds = ("mse", "corr", "mse")
+        task = Supervising(network, kinds, (0, 0, 1), middle, 12).train()
+        value = task(batch)
+        value.backward()
+        *_, p = network(batch.x)
+        w = batch.weight[:, None] * ~batch.y.isnan()
+        each = ((p - batch.y.nan_to_num()) ** 2 * w).sum(0)[[0, 2]] / w.sum(0)[[0, 2]]
+        assert value.item() == pytest.approx(each.sum().item() / 3, rel=1e-5)
+        assert not network.head.weight.grad[1].any()
 
     def test_bfloat16_is_near(self):
         table, network, batch = parts()
