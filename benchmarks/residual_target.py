@@ -100,6 +100,7 @@ class Panel:
             structure=structure, random_state=seed, return_truth=True, **SIZE
         )
         self.X, self.eras, self.y = panel.X, panel.eras, panel.y(TARGET)
+        self.targets = pd.DataFrame({n: panel.y(n) for n in panel.target_names})
         self.train = self._rows(0, N_TRAIN)
         self.test = self._rows(N_TRAIN + PURGE, SIZE["n_eras"])
         self.truth = truth.take(self.test)

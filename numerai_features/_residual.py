@@ -11,6 +11,8 @@ from numerai_features._eras import EraIndex
 from numerai_features._ids import check_as_many, match_ids
 from numerai_features._validation import as_floats
 
+_ROUNDING = 64 * np.finfo(np.float64).eps
+
 
 def read_benchmark(
     benchmark: Any, n_rows: int, **owners: Any
@@ -116,5 +118,6 @@ def _residual(
         x, rest = (v[known] - np.average(v[known], weights=w) for v in (side, target))
         if np.ptp(side[known]):  # else x is only rounding error
             rest = rest - proportion * x * ((w * x) @ rest / ((w * x) @ x))
+            rest[np.abs(rest) <= _ROUNDING * np.abs(target[known]).max()] = 0
         out[known] = rest
     return out

@@ -11,6 +11,7 @@ and categories, and the conversion of cells to an array of their own type.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from datetime import date
 from typing import Any
 
@@ -568,6 +569,11 @@ def find_columns(features: Any, names: Any, n_features: int) -> NDArray[np.intp]
     """
     if features is None:
         return None
+    if isinstance(features, Set | Mapping):
+        raise ValueError(
+            f"features is a {type(features).__name__}, which has no order: columns "
+            "would come out in another order in another process. Pass a list."
+        )
     wanted = list(as_frame(features, "features"))
     known = {} if names is None else {name: j for j, name in enumerate(names)}
     places = [_place_of(one, known, n_features) for one in wanted]

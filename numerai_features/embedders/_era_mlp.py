@@ -180,11 +180,6 @@ class EraMLP(TargetNetwork):
                 X, y, eras=eras, sample_weight=sample_weight, benchmark=benchmark
             )
         rows = self._read(X, y, eras, sample_weight, benchmark, reset=False)
-        if rows.y.shape[1] != self.n_targets_:
-            raise ValueError(
-                f"y must have {self.n_targets_} columns, as in fit; got "
-                f"{rows.y.shape[1]}."
-            )
         rows = replace(rows, target_names=rows.target_names or self.target_names_)
         return self._assign(train_further(self, rows))
 
@@ -198,10 +193,12 @@ class EraMLP(TargetNetwork):
             )
         super()._check_eras(eras)
 
-    def _without_constants(self, targets, rows):
+    def _without_constants(self, targets, rows, *, all_targets):
         self.n_eras_left_out_ = 0
         if self.loss in CORRELATIONS:
-            found = without_constants(targets, rows.era_index, self.loss)
+            found = without_constants(
+                targets, rows.era_index, self.loss, all_targets=all_targets
+            )
             targets, self.n_eras_left_out_ = found
         return targets
 
@@ -218,10 +215,16 @@ class EraMLP(TargetNetwork):
             y = scaled_within_eras(rows.y, rows.era_index)
         if rows.benchmark is not None:
             side = scaled_within_eras(rows.benchmark[:, None], rows.era_index)
+            if np.isnan(side).all():
+                raise ValueError(
+                    f"benchmark_penalty={self.benchmark_penalty}: benchmark has two "
+                    "different values in no era, among rows whose target is known. "
+                    "Train on eras that it covers."
+                )
             y = np.column_stack([y, side])
         course = super()._prepare(replace(rows, y=y), among, seed, device, columns)
         course.more.update(units=(factor, constant), continues=continues)
-        return replace(course, rows=rows)
+        return replace(course, rows=rows, key=(*course.key, factor, constant))
 
     def _make_task(self, course):
         from numerai_features.nn._perceptron import Perceptron, Predicting

@@ -192,14 +192,19 @@ class EraStatistics(TransformerMixin, BaseEstimator):
         width = len(self.columns_) * len(known.statistics)
         out = np.empty((rows.n_rows, width), np.float32)
         for _, mine in rows.by_era():
-            values = {"mean": 0.0, "std": 0.0}
-            for block in self._blocks(rows.X, mine):
-                values["mean"] = values["mean"] + block.sum(axis=0) / len(mine)
+            # Less the first row, columns that are constant in the era are exactly 0.
+            first = next(self._blocks(rows.X, mine[:1]))[0]
+            mean = sum(
+                (block - first).sum(axis=0) / len(mine)
+                for block in self._blocks(rows.X, mine)
+            )
+            values = {"mean": first + mean}
             if "std" in known.statistics:
-                for block in self._blocks(rows.X, mine):
-                    gaps = np.square(block - values["mean"])
-                    values["std"] = values["std"] + gaps.sum(axis=0) / len(mine)
-                values["std"] = np.sqrt(values["std"])
+                squares = sum(
+                    np.square(block - first - mean).sum(axis=0) / len(mine)
+                    for block in self._blocks(rows.X, mine)
+                )
+                values["std"] = np.sqrt(squares)
             out[mine] = np.concatenate([values[name] for name in known.statistics])
         return out
 

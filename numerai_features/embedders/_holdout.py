@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,11 +81,16 @@ def _checked(validation: Any, among: Any, train: Any, valid: Any) -> Holdout:
     return Holdout(among[train], among[valid])
 
 
-def varies_within_an_era(rows: Rows, held_out: NDArray[np.intp] | None) -> bool:
-    """Whether an era has two held-out rows whose first targets differ."""
+def varies_within_an_era(
+    rows: Rows, held_out: NDArray[np.intp] | None, targets: Iterable[int] = (0,)
+) -> bool:
+    """Whether one of some targets differs between two held-out rows of an era."""
     if held_out is None or rows.y is None:
         return False
-    y, codes = rows.y[held_out, 0], rows.codes[held_out]
+    return any(_varies(rows.y[held_out, j], rows.codes[held_out]) for j in targets)
+
+
+def _varies(y: NDArray[np.float64], codes: NDArray[np.integer]) -> bool:
     known = ~np.isnan(y)
     kinds = np.unique(np.column_stack([codes[known], y[known]]), axis=0)
     return len(kinds) > len(np.unique(kinds[:, 0]))

@@ -21,6 +21,7 @@ from numerai_features.embedders._holdout import varies_within_an_era
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
 
+_FARTHEST = 1e3  # from 0, in units of a target's range
 CORRELATIONS = ("corr", "numerai_corr")
 """Losses within an era."""
 
@@ -151,6 +152,8 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         require_target(rows.y, self)
         check_missing(rows.X, self._fitted_with.missing)
         p, y = self._mean_of(self.predictor_.transform(rows.X)), rows.y
+        if y.shape[1] == self.n_targets_ > 1:
+            self._check_names(rows.target_names)
         if y.shape[1] not in (1, self.n_targets_):
             raise ValueError(
                 f"y must have one column, or {self.n_targets_} as in fit; got "
@@ -181,40 +184,47 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
                 stacklevel=3,
             )
         self._check_parameters(rows.X.shape[1], rows.y.shape[1])
-        self._check_targets(rows.y)
         self._check_eras(rows.eras)
         targets = np.where(rows.counted[:, None], rows.y, np.nan)
-        targets = self._without_constants(targets, rows)
-        if self.benchmark_penalty:
-            rows = replace(rows, benchmark=self._check_penalty(benchmark, rows))
-        elif benchmark is not None:
+        self._check_targets(targets)
+        has_benchmark = benchmark is not None
+        on_residuals = has_benchmark and not self.benchmark_penalty
+        if not reset:
+            self._check_further(rows, on_residuals)
+        self._on_residuals = on_residuals
+        if on_residuals:
             targets = self._residuals(targets, benchmark, rows)
-        if np.isnan(targets).all():
-            raise ValueError(
-                "y holds no number in any row of positive weight: nothing to learn. "
-                "Choose rows whose targets are known."
-            )
+        targets = self._without_constants(targets, rows, all_targets=reset)
         unknown = np.isnan(targets).all(axis=0)
-        if unknown.any():
+        beside = " and benchmark" if has_benchmark else ""
+        if unknown.all():
             raise ValueError(
-                f"y: target {int(unknown.argmax())} is NaN in all rows that count. "
-                "Leave it out."
+                f"y{beside} hold no number in any row of positive weight: nothing to "
+                "learn. Choose rows whose targets are known."
             )
+        if unknown.any() and reset:
+            raise ValueError(
+                f"y: target {int(unknown.argmax())} is NaN in all rows that count"
+                f"{beside and ' and whose benchmark is known'}. Leave it out."
+            )
+        if self.benchmark_penalty:
+            self._check_penalty(has_benchmark, rows)
+            known = ~np.isnan(targets).all(axis=1)
+            rows = replace(rows, benchmark=np.where(known, benchmark, np.nan))
         return replace(rows, y=targets)
 
-    def _without_constants(self, targets, rows):
+    def _without_constants(self, targets, rows, *, all_targets):
         """Return the targets without those that tell this loss nothing."""
         return targets
 
-    def _check_penalty(self, benchmark, rows):
-        """Return the benchmark if predictions can be penalised for following it."""
-        if benchmark is None or rows.eras is None:
-            what = "benchmark" if benchmark is None else "eras"
+    def _check_penalty(self, has_benchmark, rows):
+        """Raise unless predictions can be penalised for following a benchmark."""
+        if not has_benchmark or rows.eras is None:
+            what = "eras" if has_benchmark else "benchmark"
             raise ValueError(
                 f"benchmark_penalty={self.benchmark_penalty} needs {what}: pass "
-                f"fit(..., {what}=), or set benchmark_penalty=0."
+                f"{what}=, or set benchmark_penalty=0."
             )
-        return benchmark
 
     def _learnable(self, rows):
         return rows.counted & rows.labelled
@@ -252,6 +262,15 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         return ~np.isin(losses, CORRELATIONS) & bool(self._sigmoid)
 
     def _check_targets(self, y):
+        high, low = np.fmax.reduce(y, axis=0), np.fmin.reduce(y, axis=0)
+        far = np.fmax(high, -low) > _FARTHEST * (high - low)
+        far &= high > low
+        if far.any():
+            j = int(far.argmax())
+            raise ValueError(
+                f"y: target {j} is between {low[j]:g} and {high[j]:g}, too far from 0 "
+                "for predictions in float32 to tell its rows apart. Subtract its mean."
+            )
         y = y[:, self._want_shares(y.shape[1])]
         if not (np.nanmin(y, initial=0) >= 0 and np.nanmax(y, initial=1) <= 1):
             raise ValueError(
@@ -283,8 +302,44 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
                 stacklevel=4,
             )
 
+    def _check_further(self, rows, on_residuals):
+        """Raise if networks of other targets would be trained further."""
+        if rows.y.shape[1] != self.n_targets_:
+            raise ValueError(
+                f"y must have {self.n_targets_} columns, as in fit; got "
+                f"{rows.y.shape[1]}. A target that is not known yet is NaN."
+            )
+        self._check_names(rows.target_names)
+        if on_residuals != self._on_residuals:
+            had, has = (
+                f"with{'' if there else 'out'} a benchmark whose residuals are learned"
+                for there in (self._on_residuals, on_residuals)
+            )
+            raise ValueError(
+                f"benchmark: the networks were fitted {had}, and this call is {has}. "
+                "Pass the same as in fit, or fit new networks."
+            )
+
+    def _check_names(self, names):
+        """Raise if targets are not those of fit, in their order."""
+        known = self.target_names_
+        if names is None or known is None or list(names) == list(known):
+            return
+        raise ValueError(
+            f"y has the columns {[*names]}, but in fit they were {[*known]}. Pass the "
+            "same columns in the same order, NaN where a target is not known yet."
+        )
+
     def _check_monitor(self, course):
         tells = varies_within_an_era(course.rows, course.valid)
+        if course.valid is not None and {*self._losses} <= {*CORRELATIONS}:
+            targets = range(course.rows.y.shape[1])
+            if not varies_within_an_era(course.rows, course.valid, targets):
+                raise ValueError(
+                    f"loss={self.loss!r} is a correlation within an era, but no target "
+                    "has two known values in an era of the rows held out, which select "
+                    "the best epoch. Set validation to more eras, or to None."
+                )
         if self.monitor == "valid_corr" and not tells:
             raise ValueError(
                 "monitor='valid_corr' needs rows held out of one era whose first "

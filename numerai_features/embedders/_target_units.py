@@ -16,6 +16,7 @@ Units = tuple[NDArray[np.float64], NDArray[np.float64]]
 """A factor and a constant for each target."""
 
 _MEASURED_ROWS = 1 << 16
+_ROUNDING = 8 * np.finfo(np.float64).eps
 _LEAST_SLOPE = 0.01  # of the ratio of deviations; the order of rows is kept
 
 
@@ -32,7 +33,9 @@ def scaled_within_eras(y: NDArray[np.float64], eras: EraIndex) -> NDArray[np.flo
     out = np.full_like(y, np.nan)
     for _, rows in eras.rows_by_era():
         own = y[rows]
-        varies = np.fmax.reduce(own, axis=0) > np.fmin.reduce(own, axis=0)
+        high, low = np.fmax.reduce(own, axis=0), np.fmin.reduce(own, axis=0)
+        rounding = _ROUNDING * np.maximum(np.abs(high), np.abs(low))
+        varies = high - low > rounding
         if varies.any():
             part = np.full_like(own, np.nan)
             gaps = own[:, varies] - np.nanmean(own[:, varies], axis=0)
@@ -58,7 +61,7 @@ def standard_units(y: NDArray[np.float64]) -> Units:
 
 
 def without_constants(
-    y: NDArray[np.float64], eras: EraIndex, loss: str
+    y: NDArray[np.float64], eras: EraIndex, loss: str, *, all_targets: bool = True
 ) -> tuple[NDArray[np.float64], int]:
     """Return targets that are NaN in eras in which they do not vary.
 
@@ -72,6 +75,8 @@ def without_constants(
     eras : EraIndex
     loss : str
         For messages.
+    all_targets : bool, default=True
+        Whether a target of which no era is left is an error.
 
     Raises
     ------
@@ -80,11 +85,12 @@ def without_constants(
     """
     told = np.where(np.isnan(scaled_within_eras(y, eras)), np.nan, y)
     lost = ~np.isnan(y).all(axis=0) & np.isnan(told).all(axis=0)
-    if lost.any():
+    if all_targets and lost.any():
         raise ValueError(
             f"loss={loss!r} is a correlation within an era, but target "
-            f"{int(lost.argmax())} of y has two different values in no era: there is "
-            "nothing to learn. Leave it out, or use loss='mse'."
+            f"{int(lost.argmax())} of y (its residual, if there is a benchmark) has "
+            "two different values in no era: there is nothing to learn. Leave it out, "
+            "or use loss='mse'."
         )
     before, after = (
         np.bincount(eras.codes, ~np.isnan(t).all(axis=1), eras.n_eras) > 0

@@ -70,10 +70,11 @@ class Table:
         self.in_bytes = X.dtype in _BYTES
         self.n_varying = int((scale > 0).sum())
         self.varies = torch.as_tensor(scale > 0, dtype=torch.float32)
-        # A constant column of floats is standardised to 0, even in rows where it
-        # varies.
+        # A column that is constant in training is so in all rows that are taken: the
+        # encoder of the trained network ignores it, too.
+        self._constant = np.flatnonzero(scale == 0)
         self._center = center
-        self._scale = np.where(scale > 0, scale, 1.0 if self.in_bytes else np.inf)
+        self._scale = np.where(scale > 0, scale, np.inf)
         scale = np.where(scale > 0, scale, 1.0)
         # The standardisation that the network still applies to the gathered rows.
         raw = (center, scale) if self.in_bytes else (0 * center, 0 * scale + 1)
@@ -130,7 +131,11 @@ class Table:
             np.take(self.X, rows[block], axis=0, out=out[block], mode="clip")
 
         each(fill, blocks_of(out))
-        return out if self.in_bytes else self._standardize(out)
+        if not self.in_bytes:
+            return self._standardize(out)
+        if len(self._constant):
+            out[:, self._constant] = np.rint(self._center[self._constant])
+        return out
 
     def _standardize(self, block: NDArray[Any]) -> NDArray[np.float32]:
         return ((block - self._center) / self._scale).astype(np.float32)
@@ -171,8 +176,10 @@ class Batch:
         The rows of this process, on the table's scale.
     weight : Tensor of shape (n_own,) or None
         Their weights.
+    n_rows : int
+        Number of all rows of the step.
     total : Tensor
-        Sum of the weights of all rows of the step.
+        Sum of their weights.
     y : Tensor of shape (n_own, n_targets) or None
         Targets; NaN where unknown.
     """
@@ -187,6 +194,7 @@ class Batch:
         self.draws = draws
         self._table, self._rows, self._eras = table, rows[draws.own], eras
         self.x = table.take(self._rows)
+        self.n_rows = len(rows)
         self.total = torch.tensor(float(len(rows)), device=table.device)
         self.weight = self.y = None
         if table.weights is not None:
@@ -194,6 +202,11 @@ class Batch:
             self.total, self.weight = weights.sum(), weights[draws.own]
         if table.targets is not None:
             self.y = table.values(table.targets, self._rows)
+
+    @property
+    def importance(self) -> Tensor:
+        """Mean weight of the rows of the step; that of all training rows is near 1."""
+        return self.total / self.n_rows
 
     @cached_property
     def squares(self) -> Tensor:

@@ -19,7 +19,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from numerai_features.nn._batches import Batch, RowBatches
 from numerai_features.nn._parallel import n_processes
 from numerai_features.nn._task import Task
-from numerai_features.nn._training import Trainer, set_gradients
+from numerai_features.nn._training import Trainer, set_gradients, weighted
 
 
 def train_all(trainers: Sequence[Trainer]) -> None:
@@ -109,10 +109,9 @@ def stacked_gradients(
     ) -> Tensor:
         device = next(iter(own.values())).device.type
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            loss: Tensor = functional_call(
-                template, {**own, **rest}, (batch.with_tensors(tensors),)
-            )
-        return loss
+            batch = batch.with_tensors(tensors)
+            loss = functional_call(template, {**own, **rest}, (batch,))
+        return weighted(loss, batch)
 
     def set_at_once(batches: Sequence[Batch]) -> Tensor:
         each = [batch.tensors(squares=tasks[0].needs_squares) for batch in batches]

@@ -94,8 +94,9 @@ class Standardized(nn.Module):
     def __init__(self, linear: nn.Linear, center: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.linear = linear
-        self.register_buffer("center", center.clone())
-        self.register_buffer("scale", scale.clone())
+        # They are the table's: in later training, another table has its own.
+        self.register_buffer("center", center.clone(), persistent=False)
+        self.register_buffer("scale", scale.clone(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows of the table, (B, F), to (B, n_out)."""

@@ -188,8 +188,9 @@ def target_loss(
         Weights of the rows.
     members : Tensor of shape (n_eras, B), float64, default=None
         For correlations: 1 where a row belongs to an era, else 0. The loss is the sum
-        over eras, the divisor their number; an era in which no target tells anything is
-        left out of both. None: all rows are one era, which always counts.
+        over eras, each times the mean weight of its rows; the divisor is the sum of
+        these weights. An era in which no target tells anything is left out of both.
+        None: all rows are one era, which always counts.
 
     Returns
     -------
@@ -208,7 +209,9 @@ def target_loss(
         power = 1.5 if kind == "numerai_corr" else 1.0
         r, tells = _correlations(p, y, weights, power, members)
         loss = 1 - (r * tells).sum(-1) / tells.sum(-1).clamp(min=1)
-        told = torch.ones_like(loss) if members is None else tells.amax(-1)
+        told = torch.ones_like(loss)
+        if members is not None:
+            told = tells.amax(-1) * _weights_of_eras(w, members)
         return _shared((loss * told).sum(), told.sum().detach())
     return (errors * weights).sum(), weights.sum()
 
@@ -219,7 +222,8 @@ def squared_correlation(
     """Return the squared correlation with another column within eras, and the divisor.
 
     It is the mean over targets, summed over the eras in which the column has two values
-    at least. Their number is the divisor.
+    at least. Each is multiplied by the mean weight of its rows; the divisor is the sum
+    of these weights.
 
     Parameters
     ----------
@@ -236,7 +240,18 @@ def squared_correlation(
     known = ~other.isnan()
     weights = known.float() if w is None else known * w[:, None]
     r, tells = _correlations(p, other.nan_to_num(0.0), weights, 1.0, members)
-    return _shared((r.square().mean(-1) * tells[:, 0]).sum(), tells.sum().detach())
+    told = tells[:, 0] * _weights_of_eras(w, members)
+    return _shared((r.square().mean(-1) * told).sum(), told.sum().detach())
+
+
+def _weights_of_eras(w: Tensor | None, members: Tensor) -> Tensor:
+    """Return the mean weight of each era's rows, (n_eras,)."""
+    if w is None:
+        return members.new_ones(len(members), dtype=torch.float32)
+    total, n = (
+        _everywhere(members @ part.double()) for part in (w, torch.ones_like(w))
+    )
+    return (total / n).float()
 
 
 def _correlations(
@@ -321,8 +336,9 @@ def era_corr(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     target, values = y[known].double(), p[known].double()
     if len(target) < 2 or (target == target[0]).all():
         return p.new_zeros(()), p.new_zeros(())
-    rank = values.argsort().argsort().double()
-    normal = torch.special.ndtri((rank + 0.5) / len(rank))
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    rank = (counts.cumsum(0) - 0.5 * counts.double())[place]  # equal values share one
+    normal = torch.special.ndtri(rank / len(rank))
     a, b = (_signed_power(x - x.mean(), 1.5) for x in (normal, target))
     a, b = a - a.mean(), b - b.mean()
     corr = a @ b / (a.norm() * b.norm() + _TINY)

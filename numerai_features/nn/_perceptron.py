@@ -222,7 +222,8 @@ class Predicting(Task):
         """Return the loss with the penalty, the penalty alone, and eras' mean CORR."""
         metrics = {"loss": sums["loss"] / sums["loss_n"]}
         if self.penalty:
-            metrics["penalty"] = sums["penalty"] / sums["penalty_n"]
+            n = sums["penalty_n"].clamp(min=_TINY)  # 0 if no benchmark is known
+            metrics["penalty"] = sums["penalty"] / n
             metrics["loss"] = metrics["loss"] + self.penalty * metrics["penalty"]
         if "corr" in sums:
             metrics["corr"] = sums["corr"] / sums["eras"]

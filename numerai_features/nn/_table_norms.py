@@ -30,9 +30,9 @@ class TableNorm(Norm):
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.n_features)
-        self.register_buffer("center", table.center.clone())
-        self.register_buffer("scale", table.scale.clone())
-        self.register_buffer("varies", table.varies.clone())
+        for name in ("center", "scale", "varies"):
+            own = getattr(table, name).clone()
+            self.register_buffer(name, own, persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the factor, the shift and the variance of the columns, each (F,)."""

@@ -315,9 +315,17 @@ def set_gradients(task: nn.Module, batch: Any, dtype: torch.dtype) -> Tensor:
     task.zero_grad()
     device = next(task.parameters()).device.type
     with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        loss: Tensor = task(batch)
+        loss = weighted(task(batch), batch)
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
+
+
+def weighted(loss: Tensor, batch: Any) -> Tensor:
+    """Return the mean loss of a batch times the mean weight of its rows.
+
+    So rows weigh as much in batches of light rows, such as an old era, as in others.
+    """
+    return loss * getattr(batch, "importance", 1.0)
 
 
 class DivergedError(ArithmeticError):

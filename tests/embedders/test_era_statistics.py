@@ -130,6 +130,15 @@ def test_bytes_are_not_copied_to_floats():
     assert peak - out.nbytes < X.size * 4 / 2
 
 
+@pytest.mark.parametrize("value", [0.1, 3e34, -7.3e-5])
+def test_a_constant_column_has_no_deviation(value):
+    X = np.full((800, 2), value)
+    X[400:, 1] *= 2
+    out = EraStatistics().fit_transform(X, eras=np.repeat(np.arange(4), 200))
+    np.testing.assert_array_equal(out[:, :2], X.astype(np.float32))
+    assert not out[:, 2:].any()
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -137,6 +146,7 @@ def test_bytes_are_not_copied_to_floats():
         ({"features": [4]}, "positions from 0 to 3; got 4"),
         ({"features": []}, "features is empty"),
         ({"features": [1, 1]}, "features names 1 more than once"),
+        ({"features": {1, 2}}, "features is a set, which has no order"),
         ({"statistics": ()}, "'statistics' parameter of EraStatistics"),
         ({"statistics": "mean"}, "'statistics' parameter of EraStatistics"),
         ({"statistics": ["mean", "mean"]}, "names one of them twice"),

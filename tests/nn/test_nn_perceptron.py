@@ -60,8 +60,11 @@ class TestCorrelationsOfEras:
             *as_numpy(p, y, WEIGHTS if weighted else 0 * WEIGHTS + 1)
         )
         expected = [np.nanmean(1 - era) for era in np.delete(found, 2, axis=0)]
-        assert count == 4  # the era of one row has none
-        assert value.item() == pytest.approx(np.sum(expected), abs=1e-4)
+        of_eras = [1.0] * 4  # the era of one row has none
+        if weighted:
+            of_eras = [WEIGHTS[CODES == e].mean().item() for e in (0, 1, 3, 4)]
+        assert count.item() == pytest.approx(sum(of_eras), rel=1e-6)
+        assert value.item() == pytest.approx(np.dot(of_eras, expected), abs=1e-4)
 
     def test_unweighted_ones_are_corrcoefs(self):
         p, y = sides()
@@ -100,7 +103,9 @@ class TestCorrelationsOfEras:
         p, y = (x[CODES == 0] for x in sides())
         w = WEIGHTS[CODES == 0]
         whole = target_loss(kind, p, y, w)
-        torch.testing.assert_close(target_loss(kind, p, y, w, MEMBERS[:1, :120]), whole)
+        value, count = target_loss(kind, p, y, w, MEMBERS[:1, :120])
+        torch.testing.assert_close(count, w.mean())
+        torch.testing.assert_close(value / count, whole[0] / whole[1])
 
     def test_constant_targets_do_not_count(self):
         """In float32 the mean of equal numbers is not always the number."""
@@ -157,8 +162,10 @@ class TestPenalty:
         value, count = squared_correlation(p, benchmark, w, MEMBERS)
         side = benchmark[:, None].expand(-1, N_TARGETS)
         found = plain_correlations(*as_numpy(p, side, w))[[0, 1, 4]]
-        assert count == 3
-        assert value.item() == pytest.approx((found**2).mean(1).sum(), abs=1e-5)
+        of_eras = [w[CODES == e].mean().item() for e in (0, 1, 4)]
+        assert count.item() == pytest.approx(sum(of_eras), rel=1e-6)
+        expected = of_eras @ (found**2).mean(1)
+        assert value.item() == pytest.approx(expected, abs=1e-5)
 
     def test_gradient_is_autograds_of_the_plain_formula(self):
         p, benchmark = self.parts()
@@ -319,9 +326,11 @@ class TestTask:
         p = task.network(table.take(np.arange(N_ROWS))).detach()
         p, y, w = as_numpy(p, torch.from_numpy(y), WEIGHTS)
         told = [0, 1, 3, 4]
-        loss = 1 - plain_correlations(p, y[:, :3], w)[told].mean()
+        each = 1 - plain_correlations(p, y[:, :3], w)[told].mean(axis=1)
         side = np.repeat(y[:, 3:], 3, axis=1)
-        penalty = (plain_correlations(p, side, w)[told] ** 2).mean()
+        follows = (plain_correlations(p, side, w)[told] ** 2).mean(axis=1)
+        of_eras = [w[CODES == e].mean() for e in told]
+        loss, penalty = (np.average(v, weights=of_eras) for v in (each, follows))
         assert metrics["penalty"].item() == pytest.approx(penalty, abs=1e-5)
         assert metrics["loss"].item() == pytest.approx(loss + 0.3 * penalty, abs=1e-4)
         assert task.falling == {"loss", "penalty"}
