@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from numerai_features._eras import encode_eras
 from numerai_features._names import unlike
 from numerai_features._residual import residual_targets
+from numerai_features.augmenters._base import resample_beside
 from numerai_features.compose._era_ranker import rank_rows
 from numerai_features.compose._neutral import neutral_rows
+from numerai_features.experiment._benchmark import benchmark_key
 from numerai_features.experiment._inputs import Block, as_array, as_input, as_table
 from numerai_features.experiment._latents import FoldLatents, places_of
 from numerai_features.experiment._parts import library_of, make_model, make_part
@@ -41,6 +43,7 @@ class _Training(NamedTuple):
     n_given: int  # rows of the panel, before the new ones
     originals: NDArray[Any] | None = None  # only if there are new rows
     weights: NDArray[np.float64] | None = None
+    benchmark: NDArray[np.float64] | None = None  # only if the model wants it
 
 
 class FoldFits:
@@ -122,7 +125,13 @@ class FoldFits:
     def _latents_of(self, name: str, width: int) -> FoldLatents:
         if name not in self._latents:
             self._latents[name] = FoldLatents(
-                name, self.experiment, self.panel, self.fold, self.seed, width
+                name,
+                self.experiment,
+                self.panel,
+                self.fold,
+                self.seed,
+                width,
+                self.benchmark,
             )
         return self._latents[name]
 
@@ -142,12 +151,15 @@ class FoldFits:
                 proportion=recipe["proportion"],
             )
         targets = pd.DataFrame(y, columns=names)
+        benchmark = self._benchmark(train) if self._is_penalised(recipe) else None
         if not recipe["augment"]:
-            return _Training(targets, eras, n_given)
-        rows = self._augmenter(recipe["augment"]).fit_resample(
+            return _Training(targets, eras, n_given, benchmark=benchmark)
+        rows, benchmark = resample_beside(
+            self._augmenter(recipe["augment"]),
             self.panel.X[train],
             targets if len(names) > 1 else targets[names[0]],
-            eras=eras,
+            eras,
+            benchmark,
         )
         keep = slice(n_given if recipe["only_new_rows"] else 0, None)
         y = np.asarray(rows.y)[keep].reshape(-1, len(names))
@@ -163,7 +175,14 @@ class FoldFits:
             0 if recipe["only_new_rows"] else n_given,
             rows.X[keep],
             weights,
+            None if benchmark is None else benchmark[keep],
         )
+
+    def _is_penalised(self, recipe: Recipe) -> bool:
+        """Whether the model of an arm wants a benchmark itself."""
+        name = recipe["model"]
+        part = {} if name is None else self.experiment["models"][name]
+        return benchmark_key(part) is not None
 
     def _augmenter(self, names: list[str]) -> Any:
         from numerai_features.augmenters import ComposeAugmenters
@@ -362,6 +381,8 @@ class _Model:
             )
         options = {} if rows.weights is None else {"sample_weight": rows.weights}
         if self._is_ours:
+            if rows.benchmark is not None:
+                options["benchmark"] = rows.benchmark
             model.fit(self._train, y, eras=rows.eras, **options)
             return np.asarray(model.predict(self._test), np.float64)
         if not single and self._library is not None:
