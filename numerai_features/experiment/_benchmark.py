@@ -74,9 +74,12 @@ def check_benchmark(
             problems.append((("latents", name, _RESIDUAL), told))
     for name, part in parts_of(tables, "augment").items():
         inside = parts_of(tables, "latents").get(str(part.get("embedder")), {})
-        if (key := benchmark_key(inside)) is not None:
-            message = f"got {got(part['embedder'])}, which has {_told(key, inside)}, "
-            message += "but an augmenter gets no benchmark. Name other latents."
+        if benchmark_key(inside) == PENALTY:
+            told = _told(PENALTY, inside)
+            message = (
+                f"got {got(part['embedder'])}, which has {told}, but an augmenter "
+            )
+            message += "gets no benchmark. Name other latents."
             problems.append((("augment", name, "embedder"), message))
 
 
