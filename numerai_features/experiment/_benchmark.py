@@ -75,11 +75,8 @@ def check_benchmark(
     for name, part in parts_of(tables, "augment").items():
         inside = parts_of(tables, "latents").get(str(part.get("embedder")), {})
         if benchmark_key(inside) == PENALTY:
-            told = _told(PENALTY, inside)
-            message = (
-                f"got {got(part['embedder'])}, which has {told}, but an augmenter "
-            )
-            message += "gets no benchmark. Name other latents."
+            message = f"got {got(part['embedder'])}, which has {_penalty(inside)}, "
+            message += "but an augmenter gets no benchmark. Name other latents."
             problems.append((("augment", name, "embedder"), message))
 
 
@@ -97,14 +94,11 @@ def _misuses(
     if recipe["benchmark_feature"] and model.get("model") == "Ridge":
         message = "needs a model that takes NaN, for rows without a benchmark."
         yield "benchmark_feature", message
-    if recipe["benchmark_feature"] and recipe["augment"]:
-        message = "cannot be combined with augment: new rows have no benchmark."
-        yield "benchmark_feature", message
     if recipe[_RESIDUAL] is not None and benchmark_key(model) is not None:
         yield (
             _RESIDUAL,
             f"cannot be combined with model = {got(recipe['model'])}, which has "
-            f"{_told(PENALTY, model)}: such a model is trained on the targets "
+            f"{_penalty(model)}: such a model is trained on the targets "
             "themselves. Leave one of the two out.",
         )
     if recipe[_RESIDUAL] is not None and model.get("loss") == "bce":
@@ -124,11 +118,11 @@ def _embedder_problem(part: Part) -> str | None:
         return f"is not allowed for {part['embedder']}, whose fit takes no benchmark."
     if benchmark_key(part) == PENALTY:
         return (
-            f"cannot be combined with {_told(PENALTY, part)}: the embedder is trained "
+            f"cannot be combined with {_penalty(part)}: the embedder is trained "
             "on the targets themselves then. Leave one of the two out."
         )
     return f"cannot be combined with {_BCE}" if part.get("loss") == "bce" else None
 
 
-def _told(key: str, part: Part) -> str:
-    return f"{key} = {got(part[key])}"
+def _penalty(part: Part) -> str:
+    return f"{PENALTY} = {got(part[PENALTY])}"

@@ -160,6 +160,10 @@ model = "penalised"
 augment = ["mixup", "cutout"]
 [arms.codes]
 latents = ["codes", "rest"]
+[arms.told_more]
+era_feature = true
+benchmark_feature = true
+augment = ["mixup", "cutout"]
 [arms.told]
 era_feature = true
 benchmark_feature = true
@@ -461,20 +465,36 @@ class TestBenchmark:
     def test_new_rows_have_that_of_their_rows(self, plain):
         def predict(train, test, own):
             X, y, eras = plain.rows(train)
-            both = augmenters.ComposeAugmenters(
-                [
-                    augmenters.EraMixupAugmenter(random_state=own),
-                    augmenters.CutoutAugmenter(random_state=own),
-                ]
-            )
-            # These two treat a further target as they must treat a benchmark.
-            beside = y.to_frame().assign(own=plain.benchmark[train])
-            rows = both.fit_resample(X, beside, eras=eras)
+            rows = self.more(X, y, eras, plain.benchmark[train], own)
             net = era_mlp((8, 4), own, benchmark_penalty=0.5)
             net.fit(rows.X, rows.y[ALPHA], eras=rows.eras, benchmark=rows.y["own"])
             return net.predict(plain.panel.X[test])
 
         plain.check("penalised_more", predict)
+
+    def test_a_feature_of_new_rows(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            rows = self.more(X, y, eras, plain.benchmark[train], own)
+            keep = rows.y[ALPHA].notna().to_numpy()
+            learned = np.column_stack([rows.X, rows.eras, rows.y["own"]])
+            panel = plain.panel
+            tested = np.column_stack(
+                [panel.X[test], panel.eras[test], plain.benchmark[test]]
+            )
+            return trees(own).fit(learned[keep], rows.y[ALPHA][keep]).predict(tested)
+
+        plain.check("told_more", predict)
+
+    def more(self, X, y, eras, benchmark, seed):
+        """Return augmented rows; these two treat a target as they must a benchmark."""
+        both = augmenters.ComposeAugmenters(
+            [
+                augmenters.EraMixupAugmenter(random_state=seed),
+                augmenters.CutoutAugmenter(random_state=seed),
+            ]
+        )
+        return both.fit_resample(X, y.to_frame().assign(own=benchmark), eras=eras)
 
     def test_embedders_that_get_it(self, plain):
         def predict(train, test, own):
@@ -654,7 +674,7 @@ class TestGoingOn:
         shutil.copytree(files / "out", tmp_path / "out")
         folds = tmp_path / "out" / "folds"
         removed = [*folds.glob("002.*.1.fold"), *folds.glob("001.pca.fold")]
-        assert len(removed) == 24
+        assert len(removed) == 25
         for file in removed:
             file.unlink()
         again = Experiment.from_file(files / "arms.toml", tmp_path / "out")
@@ -681,8 +701,8 @@ class TestGoingOn:
         finally:
             os.utime(file, ns=times)
         deleted = set(re.findall(r"\*\.(\w+)\.fold", str(error.value)))
-        networks = {"rest", "penalised", "penalised_more", "codes"}
-        assert deleted == networks | {"residual", "told", "apart_from_benchmark"}
+        more = {"rest", "penalised", "penalised_more", "codes", "told_more"}
+        assert deleted == more | {"residual", "told", "apart_from_benchmark"}
         assert contents(files / "out") == before
 
 
@@ -710,10 +730,6 @@ BAD = [
         r"arms\.a\.proportion: got 1\.5; expected a number >= 0 and <= 1",
     ),
     ("[arms.a]\nonly_new_rows = true", r"arms\.a\.only_new_rows: needs augment"),
-    (
-        '[arms.a]\nbenchmark_feature = true\naugment = "cutout"',
-        r"arms\.a\.benchmark_feature: cannot be combined with augment",
-    ),
     (
         '[latents.u]\nembedder = "UMAPEmbedder"\n[arms.a]\nshrink = "u"',
         r"arms\.a\.shrink: got \"u\", whose embedder has no score_samples",
