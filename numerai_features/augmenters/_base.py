@@ -137,6 +137,32 @@ def names_with_era(augmenter: Any, input_features: Any) -> NDArray[np.object_]:
     return np.asarray(names, dtype=object)
 
 
+def resample_beside(
+    augmenter: BaseAugmenter,
+    X: Any,
+    y: Any,
+    eras: Any,
+    beside: NDArray[np.float64] | None,
+) -> tuple[Resampled, NDArray[np.float64] | None]:
+    """Return the rows of `fit_resample`, and a column that follows the new rows.
+
+    Parameters
+    ----------
+    augmenter : augmenter
+    X, y, eras
+        As in `fit_resample`.
+    beside : ndarray of shape (n_rows,) or None
+        A column that is no target, such as a benchmark's predictions: a copy of a row
+        has the row's value even if it gets another target.
+    """
+    augmenter._validate_params()
+    callers = CallersRows.read(augmenter, X, y, eras, None)
+    new = augmenter._draw_rows(callers.rows)
+    if beside is not None:
+        beside = np.append(beside, new.follow(beside))
+    return callers.append(new), beside
+
+
 class InPlaceAugmenter(  # type: ignore[call-arg]
     TransformerMixin, BaseAugmenter, auto_wrap_output_keys=None
 ):

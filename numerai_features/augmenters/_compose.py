@@ -67,18 +67,10 @@ class ComposeAugmenters(BaseAugmenter):
         return tags
 
     def _resample(self, X, y, eras, sample_weight):
-        if not self.augmenters or not all(
-            isinstance(a, BaseAugmenter) for a in self.augmenters
-        ):
-            raise ValueError(
-                "augmenters must be a list of augmenters of this package, at least "
-                f"one; got {self.augmenters!r}."
-            )
-        self.augmenters_ = [clone(augmenter) for augmenter in self.augmenters]
+        self._check_augmenters()
         if self.order == "parallel":
-            for augmenter in self.augmenters_:  # their fit_resample is not called
-                augmenter._validate_params()
             return super()._resample(X, y, eras, sample_weight)
+        self.augmenters_ = [clone(augmenter) for augmenter in self.augmenters]
         came, rows = X, (X, y, eras, sample_weight)
         for augmenter in self.augmenters_:
             X, y, eras, weights = rows
@@ -86,7 +78,27 @@ class ComposeAugmenters(BaseAugmenter):
         check_columns(self, take_eras(came)[0], reset=True)
         return rows
 
+    def _check_augmenters(self):
+        if not self.augmenters or not all(
+            isinstance(a, BaseAugmenter) for a in self.augmenters
+        ):
+            raise ValueError(
+                "augmenters must be a list of augmenters of this package, at least "
+                f"one; got {self.augmenters!r}."
+            )
+
     def _make_rows(self, rows, rng):
+        """Return the new rows of all augmenters, whose fit_resample is not called."""
+        self._check_augmenters()
+        self.augmenters_ = [clone(augmenter) for augmenter in self.augmenters]
+        for augmenter in self.augmenters_:
+            augmenter._validate_params()
+            if isinstance(augmenter, ComposeAugmenters) and augmenter.order == "chain":
+                raise ValueError(
+                    "augmenters holds a ComposeAugmenters with order='chain', which "
+                    "cannot stand inside one with order='parallel'. Make the chain the "
+                    "outer one."
+                )
         each = [augmenter._draw_rows(rows) for augmenter in self.augmenters_]
         starts = np.cumsum([0, *(len(new.source) for new in each)])
         blocks = []
@@ -112,6 +124,11 @@ class ComposeAugmenters(BaseAugmenter):
             own = 0 * new.source if new.new_eras is None else new.new_eras
             new_eras.append(np.where(own < 0, own + first, 0))
             first = min(first, new_eras[-1].min(initial=0))
+        mixed = {}
+        if any(new.mixed_with is not None for new in each):
+            pairs = [_both_rows(new) for new in each]
+            mixed_with, shares = map(np.concatenate, zip(*pairs, strict=True))
+            mixed = {"mixed_with": mixed_with, "shares": shares}
         return NewRows(
             np.concatenate([new.source for new in each]),
             features,
@@ -119,4 +136,12 @@ class ComposeAugmenters(BaseAugmenter):
             np.concatenate([n.source if n.eras is None else n.eras for n in each]),
             np.concatenate(new_eras),
             blocks,
+            **mixed,
         )
+
+
+def _both_rows(new):
+    """Return the second rows and the shares of new rows that may be averages."""
+    if new.mixed_with is None:
+        return new.source, np.ones(len(new.source))
+    return new.mixed_with, new.shares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,8 @@ class EraMixupAugmenter(BaseAugmenter):
             low, high = np.minimum(a, b), np.maximum(a, b)
             return round_at_random(mixed, low, high, own).astype(X.dtype)
 
-        y = None
-        if rows.y is not None:
-            y = rows.y[second] + share[:, None] * (rows.y[first] - rows.y[second])
-        return NewRows(first, features, y)
+        new = NewRows(first, features, mixed_with=second, shares=share)
+        return new if rows.y is None else replace(new, y=new.follow(rows.y))
 
     def _partners(self, rows, first, rng):
         """Return a second row for each; a row that is alone is its own partner."""

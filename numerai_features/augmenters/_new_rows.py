@@ -57,7 +57,8 @@ class NewRows:
         Function that takes a slice of the new rows, or an item of `blocks`, and returns
         their features, of shape (n, n_features).
     y : ndarray of shape (n_new, n_targets), default=None
-        Targets of the new rows; the targets of `source` by default.
+        Targets of the new rows. By default, they follow the rows that the new rows are
+        made from; see `follow`.
     eras : ndarray of shape (n_new,), default=None
         The row from which each new row takes its era; `source` by default.
     new_eras : ndarray of shape (n_new,), default=None
@@ -66,6 +67,10 @@ class NewRows:
     blocks : sequence of ndarray of int, default=None
         Groups of new rows whose features must be computed together; by default groups
         that fit in the cache.
+    mixed_with : ndarray of shape (n_new,), default=None
+        The second row of new rows that are averages of two rows, `source` and this one.
+    shares : ndarray of shape (n_new,), default=None
+        The weights of `source` in these averages.
     """
 
     source: NDArray[np.intp]
@@ -74,6 +79,24 @@ class NewRows:
     eras: NDArray[np.intp] | None = None
     new_eras: NDArray[np.int64] | None = None
     blocks: Sequence[NDArray[np.intp]] | None = None
+    mixed_with: NDArray[np.intp] | None = None
+    shares: NDArray[np.float64] | None = None
+
+    def follow(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return values of the given rows for the new rows that are made from them.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_rows, ...)
+            A column or several. An average of two rows has the average of their values,
+            which is NaN if one of them is.
+        """
+        first = values[self.source]
+        if self.mixed_with is None or self.shares is None:
+            return first
+        second = values[self.mixed_with]
+        shares = self.shares.reshape(-1, *[1] * (values.ndim - 1))
+        return np.asarray(second + shares * (first - second))
 
     def write(self, out: NDArray[Any]) -> None:
         """Write the features to `out`, of shape (n_new, n_features), block by block."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+from numerai_features.experiment._benchmark import check_benchmark
 from numerai_features.experiment._columns import Columns, targets_of
 from numerai_features.experiment._parts import (
     MADE,
@@ -68,16 +69,6 @@ def made_of(recipe: Recipe) -> list[str]:
     return [name for name in recipe["latents"] if name in MADE]
 
 
-def reads_benchmark(recipe: Recipe) -> bool:
-    """Whether the predictions of an arm depend on the benchmark's."""
-    neutralize = recipe.get("neutralize") or {}
-    return (
-        recipe["residual_to"] is not None
-        or recipe["benchmark_feature"]
-        or neutralize.get("to") == "benchmark"
-    )
-
-
 def resolve_arms(
     tables: dict[str, Any], problems: Problems, columns: Columns | None
 ) -> None:
@@ -110,6 +101,9 @@ def resolve_arms(
         own = _blend_problems if blends else _problems
         found = own(name, tables, columns)
         problems += [(("arms", name, *key), message) for key, message in found]
+    recipes = recipes_of(tables)
+    named = {name: recipes[name] for name in right} if tables["arms"] else recipes
+    check_benchmark(tables, named, problems)
     if not tables["arms"]:
         _check_names(tables, problems)
         _check_alike(tables, ("latents", "models"), problems, (ORIGINALS, *MADE))
@@ -179,17 +173,6 @@ def _problems(
         yield ("proportion",), 'needs residual_to = "benchmark".'
     if recipe["only_new_rows"] and not recipe["augment"]:
         yield ("only_new_rows",), "needs augment, which makes new rows."
-    model = parts_of(tables, "models").get(recipe["model"] or "", {})
-    if recipe["benchmark_feature"] and model.get("model") == "Ridge":
-        message = "needs a model that takes NaN, for rows without a benchmark."
-        yield ("benchmark_feature",), message
-    if recipe["benchmark_feature"] and recipe["augment"]:
-        message = "cannot be combined with augment: new rows have no benchmark."
-        yield ("benchmark_feature",), message
-    if reads_benchmark(recipe) and tables["data"]["benchmark"] is None:
-        keys = ("residual_to", "benchmark_feature", "neutralize")
-        key = next(key for key in keys if recipe.get(key))
-        yield (key,), "needs data.benchmark, the files with its predictions."
     neutralize = recipe.get("neutralize") or {}
     if neutralize.get("to") == "benchmark" and neutralize["features"] is not None:
         yield ("neutralize", "features"), 'needs to = "features".'

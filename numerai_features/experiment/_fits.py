@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from numerai_features._eras import encode_eras
 from numerai_features._names import unlike
 from numerai_features._residual import residual_targets
+from numerai_features.augmenters._base import resample_beside
 from numerai_features.compose._era_ranker import rank_rows
 from numerai_features.compose._neutral import neutral_rows
+from numerai_features.experiment._benchmark import benchmark_key
 from numerai_features.experiment._inputs import Block, as_array, as_input, as_table
 from numerai_features.experiment._latents import FoldLatents, places_of
 from numerai_features.experiment._parts import library_of, make_model, make_part
@@ -41,6 +43,7 @@ class _Training(NamedTuple):
     n_given: int  # rows of the panel, before the new ones
     originals: NDArray[Any] | None = None  # only if there are new rows
     weights: NDArray[np.float64] | None = None
+    benchmark: NDArray[np.float64] | None = None  # only if it is needed
 
 
 class FoldFits:
@@ -122,7 +125,13 @@ class FoldFits:
     def _latents_of(self, name: str, width: int) -> FoldLatents:
         if name not in self._latents:
             self._latents[name] = FoldLatents(
-                name, self.experiment, self.panel, self.fold, self.seed, width
+                name,
+                self.experiment,
+                self.panel,
+                self.fold,
+                self.seed,
+                width,
+                self.benchmark,
             )
         return self._latents[name]
 
@@ -142,12 +151,16 @@ class FoldFits:
                 proportion=recipe["proportion"],
             )
         targets = pd.DataFrame(y, columns=names)
+        needed = recipe["benchmark_feature"] or self.wants_benchmark(recipe["model"])
+        benchmark = self._benchmark(train) if needed else None
         if not recipe["augment"]:
-            return _Training(targets, eras, n_given)
-        rows = self._augmenter(recipe["augment"]).fit_resample(
+            return _Training(targets, eras, n_given, benchmark=benchmark)
+        rows, benchmark = resample_beside(
+            self._augmenter(recipe["augment"]),
             self.panel.X[train],
             targets if len(names) > 1 else targets[names[0]],
-            eras=eras,
+            eras,
+            benchmark,
         )
         keep = slice(n_given if recipe["only_new_rows"] else 0, None)
         y = np.asarray(rows.y)[keep].reshape(-1, len(names))
@@ -163,7 +176,13 @@ class FoldFits:
             0 if recipe["only_new_rows"] else n_given,
             rows.X[keep],
             weights,
+            None if benchmark is None else benchmark[keep],
         )
+
+    def wants_benchmark(self, name: str | None) -> bool:
+        """Whether the fit of a model takes the benchmark itself."""
+        part = {} if name is None else self.experiment["models"][name]
+        return benchmark_key(part) is not None
 
     def _augmenter(self, names: list[str]) -> Any:
         from numerai_features.augmenters import ComposeAugmenters
@@ -214,7 +233,7 @@ class FoldFits:
                 values = part.train[: rows.n_given]
                 added = part.of(X[new], rows.eras[new])
                 blocks.append(self._named(part, np.concatenate([values, added])))
-        return [*blocks, *self._extra(recipe, self.fold.train, rows.eras)]
+        return [*blocks, *self._extra(recipe, rows.eras, rows.benchmark)]
 
     def _test_blocks(
         self, recipe: Recipe, latents: list[FoldLatents], *, as_table: bool
@@ -223,7 +242,8 @@ class FoldFits:
         own = self.test_table if as_table else self.panel.X[rows]
         blocks = [self._features(recipe, own)]
         blocks += [self._named(part, part.test) for part in latents]
-        return [*blocks, *self._extra(recipe, rows, self.panel.eras[rows])]
+        benchmark = self._benchmark(rows) if recipe["benchmark_feature"] else None
+        return [*blocks, *self._extra(recipe, self.panel.eras[rows], benchmark)]
 
     def _features(self, recipe: Recipe, own: NDArray[Any] | pa.Table) -> Block:
         names = self.panel.feature_names
@@ -239,12 +259,14 @@ class FoldFits:
         taken, own = self.panel.feature_names, map(str, range(values.shape[1]))
         return Block(unlike(taken, own, part.name, always=True), values)
 
-    def _extra(self, recipe: Recipe, rows: Any, eras: NDArray[Any]) -> list[Block]:
-        added = []
+    def _extra(
+        self, recipe: Recipe, eras: NDArray[Any], benchmark: NDArray[np.float64] | None
+    ) -> list[Block]:
+        added: list[tuple[str, Any]] = []
         if recipe["era_feature"]:
             added.append((_ERA, eras))
         if recipe["benchmark_feature"]:
-            added.append((_BENCHMARK, self._benchmark(rows)))
+            added.append((_BENCHMARK, benchmark))
         blocks = []
         for name, values in added:
             names = unlike(self.panel.feature_names, [name], "arm", always=False)
@@ -360,8 +382,12 @@ class _Model:
                 f"no training row has a known target ({', '.join(targets)}). Train on "
                 "eras that have it."
             )
-        options = {} if rows.weights is None else {"sample_weight": rows.weights}
+        options: dict[str, Any] = {}
+        if rows.weights is not None:
+            options["sample_weight"] = rows.weights
         if self._is_ours:
+            if self._fits.wants_benchmark(self._name):
+                options["benchmark"] = rows.benchmark
             model.fit(self._train, y, eras=rows.eras, **options)
             return np.asarray(model.predict(self._test), np.float64)
         if not single and self._library is not None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from numerai_features import __version__
 from numerai_features._cache import versions
-from numerai_features.experiment._arms import made_of, reads_benchmark, recipes_of
+from numerai_features.experiment._arms import made_of, recipes_of
+from numerai_features.experiment._benchmark import reads_benchmark
 from numerai_features.experiment._parts import CLASS_KEYS, TREES, library_of, parts_of
 from numerai_features.experiment._schema import neutral_paths
 from numerai_features.experiment._tables import EXPERIMENT
@@ -122,7 +123,7 @@ def own_settings(settings: Settings, arm: str) -> Settings:
             if "params" in part:  # trees, whose threads change nothing
                 part = {k: v for k, v in part.items() if k != "n_jobs"}
             own.setdefault("models", {})[each] = part
-    if reads_benchmark(recipe):
+    if reads_benchmark(settings, arm, recipe):
         benchmark = settings[_REFERENCES].get("benchmark")
         own[_REFERENCES] = {"benchmark": benchmark}
     return own

@@ -11,6 +11,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from numerai_features import compose
 from numerai_features._blocks import row_blocks
+from numerai_features.experiment._benchmark import benchmark_key
 from numerai_features.experiment._columns import columns_of
 from numerai_features.experiment._parts import (
     MADE,
@@ -46,6 +47,8 @@ class FoldLatents:
         The number of the seed, from 0.
     width : int
         The number of principal components or random columns.
+    benchmark : ndarray of shape (n_rows,), default=None
+        The benchmark's predictions of the panel's rows, for an embedder that needs it.
 
     Attributes
     ----------
@@ -62,8 +65,9 @@ class FoldLatents:
         fold: Fold,
         seed: int,
         width: int,
+        benchmark: NDArray[np.float64] | None = None,
     ) -> None:
-        self.name, self._panel = name, panel
+        self.name, self._panel, self._benchmark = name, panel, benchmark
         self._seed, self._width = experiment["seed"] + seed, width
         self._part = {} if name in MADE else experiment["latents"][name]
         self._columns = self._choose_columns(experiment, fold, seed)
@@ -134,7 +138,11 @@ class FoldLatents:
             rows,
             several=self.name != PCA and takes_several(self._part),
         )
-        return self._latents.fit_transform(X, targets, eras=eras)
+        options = {}
+        if benchmark_key(self._part) is not None:
+            assert self._benchmark is not None  # data.benchmark is checked
+            options["benchmark"] = self._benchmark[rows]
+        return self._latents.fit_transform(X, targets, eras=eras, **options)
 
     def _transform(self, rows: Any) -> Any:
         if self.name == RANDOM:

@@ -183,19 +183,19 @@ def _check_training(
 
     from numerai_features._eras import era_label
     from numerai_features.experiment._arms import recipes_of
+    from numerai_features.experiment._benchmark import trained_with_benchmark
 
-    keys = ("residual_to", "benchmark_feature")
     for arm, recipe in recipes_of(tables).items():
-        key = next((key for key in keys if recipe[key]), None)
+        paths = trained_with_benchmark(tables, arm, recipe)
         for number, train in enumerate(trained, start=1):
-            if key is None or np.isin(train, covered).any():
+            if not paths or np.isin(train, covered).any():
                 continue
             first, last = (era_label(int(train[at])) for at in (0, -1))
             raise ValueError(
-                f"arms.{arm}.{key}: data.benchmark covers none of the training eras of "
-                f"fold {number}, {first} to {last}; its first era is "
+                f"{'.'.join(paths[0])}: data.benchmark covers none of the training "
+                f"eras of fold {number}, {first} to {last}; its first era is "
                 f"{era_label(int(covered[0]))}. Begin to test later "
-                "(cv.first_test_era), or leave the arm out."
+                f"(cv.first_test_era), or leave the arm {arm!r} out."
             )
 
 

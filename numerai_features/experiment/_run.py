@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from numerai_features._progress import stage
 from numerai_features.experiment import _figure, _figure_differences
-from numerai_features.experiment._arms import latents_named, made_of, reads_benchmark
+from numerai_features.experiment._arms import latents_named, made_of
+from numerai_features.experiment._benchmark import reads_benchmark
 from numerai_features.experiment._eras import check_folds, make_folds
 from numerai_features.experiment._fits import FoldFits
 from numerai_features.experiment._folder import (
@@ -115,7 +116,7 @@ def _tasks(
     """Yield the fits of every fold, seed and arm; a fold's arms share its features."""
     recipes, labels = experiment.recipes, experiment.arms
     benchmark = None
-    if any(map(reads_benchmark, recipes.values())):
+    if any(reads_benchmark(experiment.tables, *arm) for arm in recipes.items()):
         benchmark = read_for_rows(experiment["data"], "benchmark", panel.ids)
     n_seeds = experiment["seeds"]
     for fold in folds:

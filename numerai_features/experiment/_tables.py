@@ -281,6 +281,11 @@ LATENTS_OPTIONS = Table(
             default="train",
             choices=("train", "all"),
         ),
+        "residual_to": Field(
+            "train the embedder on what the benchmark leaves of the targets in each "
+            "era; only for networks that learn from targets",
+            choices=("benchmark",),
+        ),
     },
 )
 """Keys of ``[latents.NAME]`` that are not parameters of its embedder."""

@@ -15,7 +15,9 @@ from numerai_features.augmenters import (
     DreamAugmenter,
     EraMixupAugmenter,
     GaussianNoiseAugmenter,
+    RidgeMixtureTargets,
 )
+from numerai_features.augmenters._base import resample_beside
 from numerai_features.augmenters._containers import append_targets
 from numerai_features.embedders import DAEEmbedder, FactorAnalysisEmbedder
 
@@ -396,10 +398,77 @@ class TestCompose:
         for got, expected in zip(out[:3], second[:3], strict=True):
             np.testing.assert_array_equal(got, expected)
 
+    def test_one_within_another(self, rows):
+        X, y, eras = rows
+        cut = CutoutAugmenter(0.5, random_state=1)
+        mix = EraMixupAugmenter(random_state=2)
+        nested = ComposeAugmenters([ComposeAugmenters([cut, mix]), cut])
+        flat = ComposeAugmenters([cut, mix, cut])
+        for order in ("parallel", "chain"):
+            got = nested.set_params(order=order).fit_resample(X, y, eras=eras)
+            if order == "parallel":
+                expected = flat.fit_resample(X, y, eras=eras)
+                np.testing.assert_array_equal(got.X, expected.X)
+                np.testing.assert_array_equal(got.y, expected.y)
+            assert len(got.X) == {"parallel": 4, "chain": 6}[order] * len(X)
+
     def test_refusals(self, rows):
+        chain = ComposeAugmenters([CutoutAugmenter()], order="chain")
+        with pytest.raises(ValueError, match="Make the chain the outer one"):
+            ComposeAugmenters([chain]).fit_resample(rows[0])
         for wrong in ([], ["cutout"]):
             with pytest.raises(ValueError, match="augmenters must be a list"):
                 ComposeAugmenters(wrong).fit_resample(rows[0])
+
+
+class TestBeside:
+    """A column that is no target, such as a benchmark, follows the new rows."""
+
+    @pytest.mark.parametrize(
+        "augmenter",
+        [
+            BalanceAugmenter(0.9, random_state=0),
+            RidgeMixtureTargets(synthetic_eras=2, random_state=0),
+            ComposeAugmenters(
+                [
+                    CutoutAugmenter(0.1, value=0, random_state=0),
+                    RidgeMixtureTargets(0.5, random_state=0),
+                ]
+            ),
+        ],
+        ids=lambda augmenter: type(augmenter).__name__,
+    )
+    def test_copies_have_that_of_their_rows(self, rows, augmenter):
+        X, y, eras = rows
+        number = np.arange(len(X), dtype=float)
+        number[::7] = np.nan
+        out, beside = resample_beside(augmenter, X, y, eras, number)
+        expected = augmenter.fit_resample(X, y, eras=eras)
+        for got, other in zip(out[:3], expected[:3], strict=True):
+            np.testing.assert_array_equal(got, other)
+        new, told = out.X[len(X) :], beside[len(X) :]
+        assert len(new) == len(told) > 0
+        np.testing.assert_array_equal(beside[: len(X)], number)
+        known = ~np.isnan(told)
+        assert 0.8 < known.mean() < 0.92
+        from_row = X[told[known].astype(int)]
+        assert ((new[known] == from_row) | (new[known] == 0)).all()
+
+    def test_averages_have_the_average(self, rows):
+        X, y, eras = rows
+        column = y.astype(float) ** 2
+        column[::5] = np.nan
+        augmenter = ComposeAugmenters(
+            [EraMixupAugmenter(alpha=0.5, random_state=0), CutoutAugmenter()]
+        )
+        _, beside = resample_beside(augmenter, X, y, eras, column)
+        expected = augmenter.fit_resample(X, column, eras=eras).y
+        np.testing.assert_array_equal(beside, expected)
+
+    def test_there_may_be_none(self, rows):
+        X, y, eras = rows
+        _, beside = resample_beside(CutoutAugmenter(), X, y, eras, None)
+        assert beside is None
 
 
 class TestContainers:

@@ -64,8 +64,20 @@ embedder = "DAEEmbedder"
 n_components = 3
 hidden = [8]
 max_epochs = 2
+[latents.codes]
+embedder = "EraMLP"
+hidden = [4, 2]
+max_epochs = 2
+benchmark_penalty = 0.5
+[latents.rest]
+embedder = "EraMLP"
+hidden = [4, 2]
+max_epochs = 2
+residual_to = "benchmark"
 [augment.cutout]
 augmenter = "CutoutAugmenter"
+[augment.mixup]
+augmenter = "EraMixupAugmenter"
 [augment.noise]
 augmenter = "GaussianNoiseAugmenter"
 [augment.dreams]
@@ -89,6 +101,15 @@ n_components = 3
 hidden = [8, 4]
 dropout = [0.1, 0.1, 0.1, 0.1, 0.1]
 max_epochs = 2
+[models.corr]
+model = "EraMLP"
+hidden = [8, 4]
+max_epochs = 2
+[models.penalised]
+model = "EraMLP"
+hidden = [8, 4]
+max_epochs = 2
+benchmark_penalty = 0.5
 
 [arms.originals]
 [arms.fa]
@@ -127,6 +148,22 @@ target = ["{ALPHA}", "{BRAVO}"]
 [arms.residual]
 residual_to = "benchmark"
 proportion = 0.75
+[arms.rest]
+model = "corr"
+target = ["{ALPHA}", "{LONG}"]
+residual_to = "benchmark"
+[arms.penalised]
+model = "penalised"
+target = ["{ALPHA}", "{LONG}"]
+[arms.penalised_more]
+model = "penalised"
+augment = ["mixup", "cutout"]
+[arms.codes]
+latents = ["codes", "rest"]
+[arms.told_more]
+era_feature = true
+benchmark_feature = true
+augment = ["mixup", "cutout"]
 [arms.told]
 era_feature = true
 benchmark_feature = true
@@ -140,6 +177,8 @@ shrink = "dae"
 blend = {{ fa = 1, residual = 3.0 }}
 [arms.mixed_again]
 blend = {{ mix = 1, ridge = -0.5 }}
+[arms.with_penalised]
+blend = {{ originals = 1, penalised = 1 }}
 """
 
 
@@ -209,6 +248,10 @@ def trees(seed):
     return make_lightgbm(
         "small", device="cpu", n_jobs=1, n_estimators=10, random_state=seed
     )
+
+
+def era_mlp(hidden, seed, **parameters):
+    return embedders.EraMLP(hidden, max_epochs=2, random_state=seed, **parameters)
 
 
 def ranked(values, eras):
@@ -406,6 +449,74 @@ class TestBenchmark:
 
         plain.check("residual", predict)
 
+    @pytest.mark.parametrize(("arm", "penalty"), [("rest", 0.0), ("penalised", 0.5)])
+    def test_a_network_that_gets_it(self, plain, arm, penalty):
+        """Residual targets are those that the network would make itself."""
+
+        def predict(train, test, own):
+            X, _, eras = plain.rows(train)
+            y = pd.DataFrame({t: plain.panel.y(t)[train] for t in (ALPHA, LONG)})
+            net = era_mlp((8, 4), own, benchmark_penalty=penalty)
+            net.fit(X, y, eras=eras, benchmark=plain.benchmark[train])
+            return net.predict(plain.panel.X[test])
+
+        plain.check(arm, predict, seed=1)
+
+    def test_new_rows_have_that_of_their_rows(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            rows = self.more(X, y, eras, plain.benchmark[train], own)
+            net = era_mlp((8, 4), own, benchmark_penalty=0.5)
+            net.fit(rows.X, rows.y[ALPHA], eras=rows.eras, benchmark=rows.y["own"])
+            return net.predict(plain.panel.X[test])
+
+        plain.check("penalised_more", predict)
+
+    def test_a_feature_of_new_rows(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            rows = self.more(X, y, eras, plain.benchmark[train], own)
+            keep = rows.y[ALPHA].notna().to_numpy()
+            learned = np.column_stack([rows.X, rows.eras, rows.y["own"]])
+            panel = plain.panel
+            tested = np.column_stack(
+                [panel.X[test], panel.eras[test], plain.benchmark[test]]
+            )
+            return trees(own).fit(learned[keep], rows.y[ALPHA][keep]).predict(tested)
+
+        plain.check("told_more", predict)
+
+    def more(self, X, y, eras, benchmark, seed):
+        """Return augmented rows; these two treat a target as they must a benchmark."""
+        both = augmenters.ComposeAugmenters(
+            [
+                augmenters.EraMixupAugmenter(random_state=seed),
+                augmenters.CutoutAugmenter(random_state=seed),
+            ]
+        )
+        return both.fit_resample(X, y.to_frame().assign(own=benchmark), eras=eras)
+
+    def test_embedders_that_get_it(self, plain):
+        def predict(train, test, own):
+            X, y, eras = plain.rows(train)
+            shown = plain.panel.X[test]
+            targets = pd.DataFrame(
+                {t: plain.panel.y(t)[train] for t in (ALPHA, LONG, BRAVO)}
+            )
+            learned, tested = [X], [shown]
+            for penalty in (0.5, 0.0):
+                net = era_mlp((4, 2), own, benchmark_penalty=penalty)
+                net.fit(X, targets, eras=eras, benchmark=plain.benchmark[train])
+                learned.append(net.transform(X))
+                tested.append(net.transform(shown))
+            keep = y.notna().to_numpy()
+            learned, tested = (
+                np.hstack(side, dtype=np.float32) for side in (learned, tested)
+            )
+            return trees(own).fit(learned[keep], y[keep]).predict(tested)
+
+        plain.check("codes", predict)
+
     def test_era_and_benchmark_as_features(self, plain):
         def predict(train, test, own):
             X, y, eras = plain.rows(train)
@@ -563,7 +674,7 @@ class TestGoingOn:
         shutil.copytree(files / "out", tmp_path / "out")
         folds = tmp_path / "out" / "folds"
         removed = [*folds.glob("002.*.1.fold"), *folds.glob("001.pca.fold")]
-        assert len(removed) == 20
+        assert len(removed) == 25
         for file in removed:
             file.unlink()
         again = Experiment.from_file(files / "arms.toml", tmp_path / "out")
@@ -590,7 +701,8 @@ class TestGoingOn:
         finally:
             os.utime(file, ns=times)
         deleted = set(re.findall(r"\*\.(\w+)\.fold", str(error.value)))
-        assert deleted == {"residual", "told", "apart_from_benchmark"}
+        more = {"rest", "penalised", "penalised_more", "codes", "told_more"}
+        assert deleted == more | {"residual", "told", "apart_from_benchmark"}
         assert contents(files / "out") == before
 
 
@@ -618,10 +730,6 @@ BAD = [
         r"arms\.a\.proportion: got 1\.5; expected a number >= 0 and <= 1",
     ),
     ("[arms.a]\nonly_new_rows = true", r"arms\.a\.only_new_rows: needs augment"),
-    (
-        '[arms.a]\nbenchmark_feature = true\naugment = "cutout"',
-        r"arms\.a\.benchmark_feature: cannot be combined with augment",
-    ),
     (
         '[latents.u]\nembedder = "UMAPEmbedder"\n[arms.a]\nshrink = "u"',
         r"arms\.a\.shrink: got \"u\", whose embedder has no score_samples",
@@ -689,6 +797,37 @@ BAD = [
         '[latents.l]\nembedder = "DAEEmbedder"\nselect = { n = 5 }\n'
         '[augment.m]\naugmenter = "DreamAugmenter"\nembedder = "l"',
         r"augment\.m\.embedder: must be .* network, with all features",
+    ),
+    (
+        '[arms.a]\nmodel = "penalised"\nresidual_to = "benchmark"',
+        r"arms\.a\.residual_to: cannot be combined with model = \"penalised\", which "
+        r"has benchmark_penalty = 0\.5",
+    ),
+    (
+        '[models.m]\nmodel = "EraMLP"\nloss = "bce"\n'
+        '[arms.a]\nmodel = "m"\nresidual_to = "benchmark"',
+        r"arms\.a\.residual_to: cannot be combined with .* loss = \"bce\"",
+    ),
+    (
+        '[latents.l]\nembedder = "EraMLP"\nloss = "bce"\nresidual_to = "benchmark"',
+        r"latents\.l\.residual_to: cannot be combined with loss = \"bce\"",
+    ),
+    (
+        '[latents.l]\nembedder = "DAEEmbedder"\nresidual_to = "benchmark"',
+        r"latents\.l\.residual_to: is not allowed for DAEEmbedder, whose fit takes no",
+    ),
+    (
+        '[latents.l]\nembedder = "EraMLP"\nbenchmark_penalty = 0.5\n'
+        'residual_to = "benchmark"',
+        r"latents\.l\.residual_to: cannot be combined with benchmark_penalty = 0\.5",
+    ),
+    (
+        '[models.m]\nmodel = "EraMLP"\nbenchmark_penalty = -1',
+        r"models\.m\.benchmark_penalty: .*-1",
+    ),
+    (
+        '[augment.m]\naugmenter = "DreamAugmenter"\nembedder = "codes"',
+        r"augment\.m\.embedder: got \"codes\", which has benchmark_penalty = 0\.5",
     ),
     (
         '[augment.m]\naugmenter = "DreamAugmenter"',
@@ -855,22 +994,33 @@ class TestGapsOfTheBenchmark:
                 assert (less == 0).all()
         assert n_partly > 5
 
-    def test_a_fold_whose_training_eras_have_none_is_told_before(self, files, tmp_path):
+    @pytest.mark.parametrize(
+        ("arm", "key"),
+        [
+            ({"residual_to": "benchmark"}, r"arms\.a\.residual_to"),
+            ({"model": "net"}, r"models\.net\.benchmark_penalty"),
+            ({"latents": ["net"]}, r"latents\.net\.benchmark_penalty"),
+        ],
+    )
+    def test_a_fold_whose_training_eras_have_none_is_told_before(
+        self, files, tmp_path, arm, key
+    ):
         rows = pd.read_parquet(files / "benchmark.parquet").sort_index()
         rows.iloc[len(rows) // 2 :].to_parquet(tmp_path / "late.parquet")
         data = SMALL["data"] | {"benchmark": str(tmp_path / "late.parquet")}
         told = (
-            r"arms\.a\.residual_to: data\.benchmark covers none of the training eras "
-            r"of fold 1, 0001 to 00\d\d; its first era is 00\d\d\. Begin to test later"
+            rf"{key}: data\.benchmark covers none of the training eras of fold 1, "
+            r"0001 to 00\d\d; its first era is 00\d\d\. Begin to test later"
         )
+        net = {"hidden": [4, 2], "benchmark_penalty": 0.3}
+        tables = {
+            "data": data,
+            "models": {"net": {"model": "EraMLP", **net}},
+            "latents": {"net": {"embedder": "EraMLP", **net}},
+        }
         with pytest.raises(ValueError, match=told):
-            small(
-                files,
-                tmp_path / "out",
-                arms={"a": {"residual_to": "benchmark"}},
-                data=data,
-            )
-        assert not [*tmp_path.rglob("*.fold")]
+            small(files, tmp_path / "out", arms={"a": arm}, **tables)
+        assert not (tmp_path / "out").exists()
 
 
 class TestChanges:
@@ -982,6 +1132,18 @@ def test_an_arm_that_reads_a_benchmark_needs_one(files):
     for key in ("residual.residual_to", "told.benchmark_feature"):
         assert f"arms.{key}: needs data.benchmark" in str(error.value)
     assert "apart_from_benchmark.neutralize: needs data.benchmark" in str(error.value)
+    for key in ("penalised.benchmark_penalty", "codes.benchmark_penalty"):
+        assert str(error.value).count(f"{key}: needs data.benchmark") == 1
+    assert "latents.rest.residual_to: needs data.benchmark" in str(error.value)
+    del tables["arms"]
+    told = r"models\.penalised\.benchmark_penalty: needs data\.benchmark"
+    for data in (tables["data"], {"synthetic": {"n_features": 20}}):
+        with pytest.raises(ExperimentError, match=told):
+            Experiment.from_dict(tables | {"data": data}, base=files)
+    for table in ("models", "latents"):
+        for name in ("penalised", "codes", "rest"):
+            tables[table].pop(name, None)
+    assert "penalised" not in Experiment.from_dict(tables, base=files).arms
 
 
 def test_uncorrelated_features_are_those_of_a_plain_loop():
