@@ -42,7 +42,7 @@ def train_further(embedder: Any, rows: Rows) -> Fitted:
     if len(among) < FEWEST_ROWS:
         raise ValueError(
             f"partial_fit needs {FEWEST_ROWS} rows to learn from; got {len(among)} "
-            f"(n_samples={rows.n_rows}). The moments of fewer would spoil the network's "
+            f"(n_samples={rows.n_rows}). The moments of fewer would spoil its "
             "batch normalisation. Add rows."
         )
     fitted: Fitted = embedder._train(rows, among, columns=columns, **start)
