@@ -22,17 +22,21 @@ from numerai_features.nn._threads import cut, each, n_sharing, shares_out
 # Multiplications per block, about half a millisecond, and the least per block when a
 # product is cut in two. Handing a block to a thread takes a tenth of that.
 _BLOCK, _LEAST = 1 << 25, 1 << 24
-_FEWEST = 64  # rows or columns of a block
-_FEWEST_DIGITS = 32  # columns of three digits each
+# Rows or columns of a block: each block reads the whole other matrix, which takes a
+# third of the time of a product with 64 rows, and none to speak of with 256. Fewer are
+# for products that would have too few blocks for many threads.
+_FEWEST = (256, 128, 64)
+_ENOUGH = 8
+_FEWEST_DIGITS, _MOST_DIGITS = 32, 256  # columns of three digits each
 _AS_FAST = 4  # byte multiplications in the time of one of floats
 
 # Adding 2**23 + _OFFSET to a number q below 2**22 in magnitude leaves q + _OFFSET in
 # the low three bytes of the float: each byte is a digit plus its offset.
 _OFFSET = 0x408080
 _LARGEST = float(0x3F7F00)
-_OFFSETS = (0x80, 0x80, 0x40, 0x4B)  # the last byte is the float's exponent
+_OFFSETS = (0x80, 0x80, 0x40)
 _EXPONENT = 0x7F800000  # of a float32's bits
-_N_BYTES = 4
+_CACHED = 1 << 17  # cells of which several tables stay in the cache
 _MOST_CELLS = 1 << 20  # of int32, 4 MB: larger products leave the cache
 _MOST_TERMS = (1 << 31) // (128 * 128) - 1  # most terms whose sum fits an int32
 
@@ -90,17 +94,14 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     (n_rows, depth), n_columns = a.shape, b.shape[1]
     if not shares_out(a):
         return a @ b
-    by_rows = n_rows >= n_columns
-    blocks = _blocks(n_rows if by_rows else n_columns, n_rows * n_columns * depth)
+    blocks = _blocks(n_rows, n_columns, n_rows * n_columns * depth)
     if len(blocks) == 1:
         return a @ b
     out = a.new_empty(n_rows, n_columns)
 
-    def fill(block: slice) -> None:
-        if by_rows:
-            torch.mm(a[block], b, out=out[block])
-        else:
-            torch.mm(a, b[:, block], out=out[:, block])
+    def fill(block: tuple[slice, slice]) -> None:
+        rows, columns = block
+        torch.mm(a[rows], b[:, columns], out=out[rows, columns])
 
     each(fill, blocks)
     return out
@@ -200,13 +201,11 @@ def table_times(x: Tensor, matrix: Tensor) -> Tensor:
 
     def fill(part: tuple[slice, slice]) -> None:
         part_rows, columns = part
-        digits, scale = _digits(matrix[:, columns])
+        planes, scale = _planes(matrix[:, columns])
         width = len(scale)
-        planes = digits.view(-1, width, _N_BYTES)[..., :3].transpose(1, 2)
-        planes = planes.reshape(-1, 3 * width)
         x_part, out_part = x[part_rows], out[part_rows, columns]
         n_blocks = len(x_part) * 3 * width // _MOST_CELLS
-        for rows in cut(len(x_part), n_blocks, _FEWEST):
+        for rows in cut(len(x_part), n_blocks, _FEWEST[-1]):
             products = torch._int_mm(x_part[rows], planes).view(-1, 3, width)
             _join(products, scale, out_part[rows])
 
@@ -236,47 +235,62 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
 
     def fill(part: tuple[slice, slice]) -> None:
         rows, columns = part
-        digits, scale = _digits(matrix[:, rows])
-        width = len(scale)
-        planes = (
-            digits.view(-1, width, _N_BYTES).permute(2, 1, 0)[:3].reshape(3 * width, -1)
-        )
-        products = torch._int_mm(planes, x[:, columns]).view(3, width, -1)
+        planes, scale = _planes(matrix[:, rows])
+        products = torch._int_mm(planes.T, x[:, columns]).view(3, len(scale), -1)
         _join(products.transpose(0, 1), scale[:, None], out[rows, columns])
 
     each(fill, [part[::-1] for part in _parts(n_columns, n, x.numel() * 3 * n)])
     return out.T
 
 
-def _blocks(size: int, work: int) -> list[slice]:
-    """Return blocks of rows or columns of a product of `work` multiplications."""
-    return cut(size, min(max(2, work // _BLOCK), work // _LEAST), _FEWEST)
+def _blocks(n_rows: int, n_columns: int, work: int) -> list[tuple[slice, slice]]:
+    """Return the blocks (rows, columns) of a product of `work` multiplications.
+
+    The longer side is cut, and both where that gives too few blocks.
+    """
+    most = min(max(2, work // _BLOCK), work // _LEAST)
+    sides = n_rows, n_columns
+    longer = int(n_columns > n_rows)
+    for fewest in _FEWEST:
+        cuts = [cut(side, 1, fewest) for side in sides]
+        cuts[longer] = cut(sides[longer], most, fewest)
+        if (n_cuts := len(cuts[longer])) < _ENOUGH:
+            cuts[1 - longer] = cut(sides[1 - longer], most // n_cuts, fewest)
+        if len(cuts[0]) * len(cuts[1]) >= min(most, _ENOUGH):
+            break
+    return [*pairs(cuts[0], cuts[1])]
 
 
 def _parts(n_rows: int, n_columns: int, work: int) -> list[tuple[slice, slice]]:
     """Return the parts (rows, columns) of a byte product, one for each thread.
 
-    Columns are cut first, since each part computes the digits of its columns. Integer
-    sums are exact, so the bits do not depend on the number of parts.
+    Columns are cut first, since each part computes the digits of its columns, and
+    further where the digits of a part would leave the cache. Integer sums are exact, so
+    the bits do not depend on the number of parts.
     """
     n_parts = min(n_sharing(), work // _AS_FAST // _LEAST)
     columns = cut(n_columns, n_parts, _FEWEST_DIGITS)
-    rows = cut(n_rows, ceil(n_parts / len(columns)), _FEWEST)
-    return [*pairs(rows, columns)]
+    rows = cut(n_rows, ceil(n_parts / len(columns)), _FEWEST[-1])
+    n_cuts = len(columns) * ceil(n_columns / len(columns) / _MOST_DIGITS)
+    return [*pairs(rows, cut(n_columns, n_cuts, _FEWEST_DIGITS))]
 
 
-def _digits(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Return digits (K, n * 4), with a zero after every three, and the scale (n,)."""
-    largest = matrix.abs().amax(0)
+def _planes(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the digits (K, 3 * n), the least first, and their scale (n,)."""
+    largest = torch.maximum(matrix.amax(0), -matrix.amin(0))
     ratio = _LARGEST / largest.clamp(min=1e-30)  # the ratio stays finite
     # A power of two keeps a column of ones exact, which gives the sums of rows.
     ratio = (ratio.view(torch.int32) & _EXPONENT).view(torch.float32)
     shift = torch.full((1,), float((1 << 23) + _OFFSET))
-    digits = torch.empty(matrix.shape)
-    torch.addcmul(shift, matrix, ratio, out=digits)
-    offsets = torch.tensor(_OFFSETS, dtype=torch.uint8).repeat(matrix.shape[1])
-    planes = digits.view(torch.uint8).sub_(offsets).view(torch.int8)
-    return planes, 1 / ratio + 0 * largest  # NaN where the largest is not finite
+    offsets = torch.tensor(_OFFSETS, dtype=torch.uint8)[:, None]
+    depth, n = matrix.shape
+    planes = torch.empty(depth, 3, n, dtype=torch.int8)
+    for rows in cut(depth, depth * n // _CACHED, 1):
+        bits = torch.addcmul(shift, matrix[rows], ratio).view(torch.int32)
+        for i in range(3):
+            planes[rows, i] = bits >> 8 * i  # its lowest byte
+        planes[rows].view(torch.uint8).sub_(offsets)
+    return planes.view(depth, 3 * n), 1 / ratio + 0 * largest  # NaN if not finite
 
 
 def _join(products: Tensor, scale: Tensor, out: Tensor) -> None:
