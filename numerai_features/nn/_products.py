@@ -17,7 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from numerai_features.nn._threads import cut, each, n_sharing, shares_out
+from numerai_features.nn._threads import cut, each, empty, n_sharing, shares_out
+
+Parts = tuple[Tensor, Tensor | None]
+"""A product (B, n), and a row (n,) that is to be subtracted from it."""
 
 # Multiplications per block, about half a millisecond, and the least per block when a
 # product is cut in two. Handing a block to a thread takes a tenth of that.
@@ -55,37 +58,45 @@ def in_float32(x: Tensor) -> torch.autocast:
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-        return times(a.to(dtype), b.to(dtype)).float()
+    def forward(a: Tensor, b: Tensor, dtype: torch.dtype, out: torch.dtype) -> Tensor:
+        return _cast(times(_cast(a, dtype), b.to(dtype)), out)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        a, b, ctx.dtype = inputs
+        a, b, ctx.dtype, _ = inputs
         ctx.save_for_backward(a, b)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        dy, da, db = dy.to(ctx.dtype), None, None
+        dy, da, db = _cast(dy, ctx.dtype), None, None
         if ctx.needs_input_grad[0]:
-            da = times(dy, b.T.to(ctx.dtype)).to(a.dtype)
+            da = _cast(times(dy, b.T.to(ctx.dtype)), a.dtype)
         if ctx.needs_input_grad[1]:
-            a = a.to(ctx.dtype)  # the gradient has the memory layout of the weight
+            a = _cast(a, ctx.dtype)  # the gradient has the memory layout of the weight
             db = times(a.T, dy) if b.is_contiguous() else times(dy.T, a).T
             db = db.to(b.dtype)
-        return da, db, None
+        return da, db, None, None
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a @ b`` of float32 matrices in float32; autocast sets the precision.
+def product(a: Tensor, b: Tensor, *, rounded: bool = False) -> Tensor:
+    """Return ``a @ b`` in float32; autocast sets the precision.
 
     It is differentiable, and shared out if there are threads.
+
+    Parameters
+    ----------
+    a : Tensor of shape (B, k), float32 or rounded
+    b : Tensor of shape (k, n), float32
+    rounded : bool, default=False
+        Whether the result, and so its gradient, stay in the precision of the product.
     """
     if not shares_out(a):
         return (a @ b).float()
     dtype = product_dtype(a.device)
+    out = dtype if rounded else torch.float32
     with in_float32(a):
-        y: Tensor = _Product.apply(a, b, dtype)  # type: ignore[no-untyped-call]
+        y: Tensor = _Product.apply(a, b, dtype, out)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -97,7 +108,7 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     blocks = _blocks(n_rows, n_columns, n_rows * n_columns * depth)
     if len(blocks) == 1:
         return a @ b
-    out = a.new_empty(n_rows, n_columns)
+    out = empty((n_rows, n_columns), a.dtype)
 
     def fill(block: tuple[slice, slice]) -> None:
         rows, columns = block
@@ -112,9 +123,13 @@ class _TableProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, matrix: Tensor, center: Tensor | None, dtype: torch.dtype
+        x: Tensor,
+        matrix: Tensor,
+        center: Tensor | None,
+        dtype: torch.dtype,
+        out: torch.dtype,
     ) -> Tensor:
-        y = table_times(x, matrix)
+        y = table_times(x, matrix, out)
         if center is not None:
             # Rounded as in the product, so that exactly its part of the product is
             # removed.
@@ -132,10 +147,12 @@ class _TableProduct(torch.autograd.Function):
         dmatrix = table_transposed_times(x, dy)
         if center is not None:
             dmatrix = torch.addr(dmatrix, center, dy.sum(0), alpha=-1)
-        return dx, dmatrix, None, None
+        return dx, dmatrix, None, None, None
 
 
-def table_product(x: Tensor, matrix: Tensor, center: Tensor | None = None) -> Tensor:
+def table_product(
+    x: Tensor, matrix: Tensor, center: Tensor | None = None, *, rounded: bool = False
+) -> Tensor:
     """Return ``(x - center) @ matrix``, differentiable.
 
     Parameters
@@ -145,16 +162,36 @@ def table_product(x: Tensor, matrix: Tensor, center: Tensor | None = None) -> Te
     matrix : Tensor of shape (F, n), float32
     center : Tensor of shape (F,), default=None
         Zero by default.
+    rounded : bool, default=False
+        Whether the result, and so its gradient, stay in the precision of the product;
+        without a center.
 
     Returns
     -------
     Tensor of shape (B, n), float32
     """
     dtype = product_dtype(x.device)
+    out = dtype if rounded else torch.float32
     with in_float32(x):
         rows = ready(x, dtype)
-        y: Tensor = _TableProduct.apply(rows, matrix, center, dtype)  # type: ignore[no-untyped-call]
+        y: Tensor = _TableProduct.apply(rows, matrix, center, dtype, out)  # type: ignore[no-untyped-call]
     return y
+
+
+def centered_parts(x: Tensor, matrix: Tensor, center: Tensor) -> Parts:
+    """Return ``x @ matrix`` as it is rounded, and what is to be subtracted from it.
+
+    No gradient of the latter reaches the matrix: this is for a normalisation, which no
+    constant changes.
+
+    Parameters
+    ----------
+    x, matrix, center
+        As in `table_product`.
+    """
+    dtype, y = product_dtype(x.device), table_product(x, matrix, rounded=True)
+    with in_float32(x):
+        return y, center @ matrix.detach().to(dtype).float()
 
 
 def ready(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -178,26 +215,39 @@ def ready(x: Tensor, dtype: torch.dtype) -> Tensor:
         and max(x.shape) <= _MOST_TERMS
         and _multiplies_bytes()
     )
-    return x if in_digits else x.to(dtype)
+    return x if in_digits else _cast(x, dtype)
 
 
-def table_times(x: Tensor, matrix: Tensor) -> Tensor:
-    """Return ``x @ matrix`` in float32.
+def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x in a type, shared out if there are threads."""
+    if x.dtype == dtype or not shares_out(x) or not x.is_contiguous():
+        return x.to(dtype)
+    out = empty(tuple(x.shape), dtype)
+    each(lambda rows: out[rows].copy_(x[rows]), cut(len(x), x.numel() // _CACHED, 1))
+    return out
+
+
+def table_times(
+    x: Tensor, matrix: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Return ``x @ matrix``.
 
     Parameters
     ----------
     x : Tensor of shape (B, F)
         Rows that are `ready`.
     matrix : Tensor of shape (F, n), float32
+    dtype : torch.dtype, default=torch.float32
+        Type of the result, which may also be that of rows that are floats.
 
     Returns
     -------
     Tensor of shape (B, n)
     """
     if x.dtype != torch.int8:
-        return times(x, matrix.to(x.dtype)).float()
+        return _cast(times(x, matrix.to(x.dtype)), dtype)
     n_rows, n = len(x), matrix.shape[1]
-    out = matrix.new_empty(n_rows, n)
+    out = empty((n_rows, n), matrix.dtype)
 
     def fill(part: tuple[slice, slice]) -> None:
         part_rows, columns = part
@@ -229,7 +279,7 @@ def table_transposed_times(x: Tensor, matrix: Tensor) -> Tensor:
     """
     if x.dtype != torch.int8:
         # This order takes half the time of x.T @ matrix.
-        return times(matrix.T.to(x.dtype), x).T.float()
+        return times(_cast(matrix, x.dtype).T, x).T.float()
     n_columns, n = x.shape[1], matrix.shape[1]
     out = matrix.new_empty(n, n_columns)
 
@@ -255,7 +305,8 @@ def _blocks(n_rows: int, n_columns: int, work: int) -> list[tuple[slice, slice]]
         cuts = [cut(side, 1, fewest) for side in sides]
         cuts[longer] = cut(sides[longer], most, fewest)
         if (n_cuts := len(cuts[longer])) < _ENOUGH:
-            cuts[1 - longer] = cut(sides[1 - longer], most // n_cuts, fewest)
+            n_others = min(most // n_cuts, ceil(_ENOUGH / n_cuts))
+            cuts[1 - longer] = cut(sides[1 - longer], n_others, fewest)
         if len(cuts[0]) * len(cuts[1]) >= min(most, _ENOUGH):
             break
     return [*pairs(cuts[0], cuts[1])]
