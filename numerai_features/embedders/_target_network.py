@@ -181,7 +181,9 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         self._check_parameters(rows.X.shape[1], rows.y.shape[1])
         self._check_targets(rows.y)
         self._check_eras(rows.eras)
-        targets = np.where(rows.counted[:, None], rows.y, np.nan)
+        targets, counted = rows.y, rows.counted
+        if not counted.all():
+            targets = np.where(counted[:, None], targets, np.nan)
         targets = self._without_constants(targets, rows)
         if self.benchmark_penalty:
             rows = replace(rows, benchmark=self._check_penalty(benchmark, rows))
