@@ -49,6 +49,9 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], object], Slopes]] = {
 }
 
 
+_CHOOSING = ("identity", "relu")  # the gradient is the output's, or zero
+
+
 def blocks_of(x: Any) -> list[slice]:
     """Return blocks of rows of a table or a batch, (B, n)."""
     return cut(x.shape[0], x.shape[0] * x.shape[1] // _CELLS, _FEWEST)
@@ -145,19 +148,20 @@ class _NormalizeAndActivate(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         def terms(rows: slice) -> tuple[Tensor, Tensor]:
-            part = _part(x, less, rows)
+            part = x[rows].float()
+            part = part if less is None else part - less
             return part, part * part
 
         sums = sums_of(x, terms)
         mean, variance, n = moments_of(sums)
         scale = gamma * torch.rsqrt(variance + eps)
-        shift = beta - mean * scale
+        shift = beta - _plus(mean, less) * scale
         y = empty(tuple(x.shape), dtype)
         act = _ACTIVATIONS[activation][0]
 
         def fill(rows: slice) -> None:
             with _written(y, rows) as z:
-                torch.addcmul(shift, _part(x, less, rows), scale, out=z)
+                torch.addcmul(shift, x[rows].float(), scale, out=z)
                 act(z)
 
         each(fill, blocks_of(x))
@@ -173,39 +177,44 @@ class _NormalizeAndActivate(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, less, gamma, beta, mean, variance, n = ctx.saved_tensors
         inverse = torch.rsqrt(variance + ctx.eps)
-        scale = gamma * inverse
+        scale, mean = gamma * inverse, _plus(mean, less)
         shift = beta - mean * scale
         dx = empty(tuple(x.shape), x.dtype)
         slopes = _ACTIVATIONS[ctx.activation][1]
-        keeps = dx.dtype == torch.float32  # the activation's gradient
+        whole = dx.dtype == torch.float32
+        # Whether the activation's gradient can wait in dx: it may not be rounded twice.
+        keeps = whole or (dy.dtype == dx.dtype and ctx.activation in _CHOOSING)
 
         def set_gradient(part: Tensor, rows: slice, out: Tensor) -> None:
             slopes(dy[rows].float(), torch.addcmul(shift, part, scale), out)
 
         def terms(rows: slice) -> tuple[Tensor, Tensor]:
-            part = _part(x, less, rows)
-            own = dx[rows] if keeps else torch.empty_like(part)
+            part = x[rows].float()
+            own = dx[rows] if whole else torch.empty_like(part)
             set_gradient(part, rows, own)
+            if keeps and not whole:
+                dx[rows] = own
             return own, own * part
 
         own = sums_of(x, terms)[:2]
         slope, constant, dgamma = norm_gradients(own, mean, inverse, scale, n)
 
         def fill(rows: slice) -> None:
-            part = _part(x, less, rows)
+            part = x[rows].float()
             with _written(dx, rows) as own:
                 if not keeps:
                     set_gradient(part, rows, own)
+                elif not whole:
+                    own.copy_(dx[rows])
                 own.mul_(scale).addcmul_(part, slope).add_(constant)
 
         each(fill, blocks_of(x))
         return dx, None, dgamma, own[0], None, None, None
 
 
-def _part(x: Tensor, less: Tensor | None, rows: slice) -> Tensor:
-    """Return rows of a batch in float32, less what is to be subtracted."""
-    part = x[rows].float()
-    return part if less is None else part - less
+def _plus(mean: Tensor, less: Tensor | None) -> Tensor:
+    """Return the mean of what nothing is subtracted from."""
+    return mean if less is None else mean + less
 
 
 @contextmanager
