@@ -29,7 +29,7 @@ _BLOCK, _LEAST = 1 << 25, 1 << 24
 # third of the time of a product with 64 rows, and none to speak of with 256. Fewer are
 # for products that would have too few blocks for many threads.
 _FEWEST = (256, 128, 64)
-_ENOUGH = 8
+_ENOUGH, _MOST_SUMMANDS = 8, 16
 _FEWEST_DIGITS, _MOST_DIGITS = 32, 256  # columns of three digits each
 _AS_FAST = 4  # byte multiplications in the time of one of floats
 
@@ -105,7 +105,11 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     (n_rows, depth), n_columns = a.shape, b.shape[1]
     if not shares_out(a):
         return a @ b
-    blocks = _blocks(n_rows, n_columns, n_rows * n_columns * depth)
+    work = n_rows * n_columns * depth
+    n_terms = min(_MOST_SUMMANDS, depth // max(n_rows, n_columns), work // _BLOCK)
+    if n_terms >= _ENOUGH:
+        return _sum_of_products(a, b, n_terms)
+    blocks = _blocks(n_rows, n_columns, work)
     if len(blocks) == 1:
         return a @ b
     out = empty((n_rows, n_columns), a.dtype)
@@ -115,6 +119,27 @@ def times(a: Tensor, b: Tensor) -> Tensor:
         torch.mm(a[rows], b[:, columns], out=out[rows, columns])
 
     each(fill, blocks)
+    return out
+
+
+def _sum_of_products(a: Tensor, b: Tensor, n: int) -> Tensor:
+    """Return ``a @ b`` as a sum of `n` products, of columns of a and rows of b.
+
+    No part of a matrix is read twice, as blocks of a gradient of few cells would be.
+    """
+    places = cut(a.shape[1], n, 1)
+    parts = empty((len(places), len(a), b.shape[1]), a.dtype)
+
+    def fill(i: int) -> None:
+        torch.mm(a[:, places[i]], b[places[i]], out=parts[i])
+
+    each(fill, range(len(places)))
+    out = empty((len(a), b.shape[1]), a.dtype)
+
+    def add(rows: slice) -> None:
+        out[rows] = parts[:, rows].sum(0, dtype=torch.float32)
+
+    each(add, cut(len(a), parts.numel() // _CACHED, 1))
     return out
 
 
