@@ -23,7 +23,7 @@ from numerai_features.embedders._further import kept_to_continue, train_further
 from numerai_features.embedders._target_network import CORRELATIONS, TargetNetwork
 from numerai_features.embedders._target_units import (
     measured_units,
-    scaled_within_eras,
+    scale_within_eras,
     standard_units,
     without_constants,
 )
@@ -209,22 +209,31 @@ class EraMLP(TargetNetwork):
             kept = self.states_[0]
             factor, constant = kept["network.factor"], kept["network.constant"]
         elif self.loss in ("mse", "mae"):
-            factor, constant = standard_units(rows.y[among])
-        y = (rows.y - constant) / factor
+            factor, constant = standard_units(rows.y, among)
+        y = self._to_train_on(rows, factor, constant)
+        course = super()._prepare(replace(rows, y=y), among, seed, device, columns)
+        course.more.update(units=(factor, constant), continues=continues)
+        return replace(course, rows=rows, key=(*course.key, factor, constant))
+
+    def _to_train_on(self, rows, factor, constant):
+        """Return the targets in units of the network, and the benchmark, in float32."""
+        n_targets, side = rows.y.shape[1], rows.benchmark
+        shape = rows.n_rows, n_targets + (side is not None)
+        out = np.empty(shape, np.float32)
         if self.loss in CORRELATIONS:
-            y = scaled_within_eras(rows.y, rows.era_index)
-        if rows.benchmark is not None:
-            side = scaled_within_eras(rows.benchmark[:, None], rows.era_index)
-            if np.isnan(side).all():
+            scale_within_eras(rows.y, rows.era_index, out[:, :n_targets])
+        else:
+            for j, column in enumerate(rows.y.T):
+                out[:, j] = (column - constant[j]) / factor[j]
+        if side is not None:
+            scale_within_eras(side[:, None], rows.era_index, out[:, n_targets:])
+            if np.isnan(out[:, n_targets:]).all():
                 raise ValueError(
                     f"benchmark_penalty={self.benchmark_penalty}: benchmark has two "
                     "different values in no era, among rows whose target is known. "
                     "Train on eras that it covers."
                 )
-            y = np.column_stack([y, side])
-        course = super()._prepare(replace(rows, y=y), among, seed, device, columns)
-        course.more.update(units=(factor, constant), continues=continues)
-        return replace(course, rows=rows, key=(*course.key, factor, constant))
+        return out
 
     def _make_task(self, course):
         from numerai_features.nn._perceptron import Perceptron, Predicting

@@ -226,9 +226,10 @@ class NetworkEmbedder(
             trainers = self._make_trainers(course, seed, states, n_fits, final)
             interrupted = self._run_all(trainers, self.keep_interrupted and final)
         tasks = [trainer.task.cpu() for trainer in trainers]
-        eras = None if rows.eras is None else rows.eras.take(among)
+        learned = np.zeros(rows.n_eras, bool)
+        learned[rows.codes[among]] = True
         attributes = {
-            "fitted_eras_": known_numbers(eras),
+            "fitted_eras_": known_numbers(rows.eras, learned),
             "missing_values_": course.columns.fill,
             "history_": side_by_side([t.history for t in trainers]),
             "best_epoch_": np.array([t.best_epoch for t in trainers]),

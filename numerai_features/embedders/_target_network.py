@@ -185,7 +185,9 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
             )
         self._check_parameters(rows.X.shape[1], rows.y.shape[1])
         self._check_eras(rows.eras)
-        targets = np.where(rows.counted[:, None], rows.y, np.nan)
+        targets, counted = rows.y, rows.counted
+        if not counted.all():
+            targets = np.where(counted[:, None], targets, np.nan)
         self._check_targets(targets)
         has_benchmark = benchmark is not None
         on_residuals = has_benchmark and not self.benchmark_penalty

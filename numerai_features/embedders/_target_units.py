@@ -20,39 +20,47 @@ _ROUNDING = 8 * np.finfo(np.float64).eps
 _LEAST_SLOPE = 0.01  # of the ratio of deviations; the order of rows is kept
 
 
-def scaled_within_eras(y: NDArray[np.float64], eras: EraIndex) -> NDArray[np.float64]:
-    """Return columns with mean 0 and deviation 1 in each era.
+def scale_within_eras(
+    y: NDArray[np.float64], eras: EraIndex, out: NDArray[np.floating]
+) -> None:
+    """Write columns with mean 0 and deviation 1 in each era.
 
-    The result is NaN where a column is NaN or does not vary within the era.
+    They are NaN where a column is NaN or does not vary within the era.
 
     Parameters
     ----------
     y : ndarray of shape (n_rows, n_targets)
     eras : EraIndex
+    out : ndarray of shape (n_rows, n_targets)
     """
-    out = np.full_like(y, np.nan)
+    out[:] = np.nan
     for _, rows in eras.rows_by_era():
         own = y[rows]
-        high, low = np.fmax.reduce(own, axis=0), np.fmin.reduce(own, axis=0)
-        rounding = _ROUNDING * np.maximum(np.abs(high), np.abs(low))
-        varies = high - low > rounding
+        varies = _varies(own)
         if varies.any():
             part = np.full_like(own, np.nan)
             gaps = own[:, varies] - np.nanmean(own[:, varies], axis=0)
             gaps /= np.nanmax(np.abs(gaps), axis=0)  # so that no square underflows
             part[:, varies] = gaps / np.sqrt(np.nanmean(gaps * gaps, axis=0))
             out[rows] = part
-    return out
 
 
-def standard_units(y: NDArray[np.float64]) -> Units:
-    """Return each target's standard deviation and mean.
+def _varies(y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether each column has two values that differ by more than rounding."""
+    high, low = np.fmax.reduce(y, axis=0), np.fmin.reduce(y, axis=0)
+    rounding = _ROUNDING * np.fmax(np.abs(high), np.abs(low))
+    return np.asarray(high - low > rounding)
+
+
+def standard_units(y: NDArray[np.float64], rows: NDArray[np.intp]) -> Units:
+    """Return each target's standard deviation and mean in some rows.
 
     They are 1, where it is constant, and 0, where it is unknown.
     """
     factor, constant = np.ones(y.shape[1]), np.zeros(y.shape[1])
     for j, column in enumerate(y.T):
-        known = column[~np.isnan(column)]
+        known = column[rows]
+        known = known[~np.isnan(known)]
         if len(known):
             constant[j] = known.mean()
         if len(known) and np.ptp(known):
@@ -66,7 +74,8 @@ def without_constants(
     """Return targets that are NaN in eras in which they do not vary.
 
     A correlation cannot be trained on those. The second result is the number of eras in
-    which no target is left; there is a warning if there are any.
+    which no target is left; there is a warning if there are any. Where nothing changes,
+    the targets are not copied.
 
     Parameters
     ----------
@@ -83,7 +92,14 @@ def without_constants(
     ValueError
         If no era of a target is left.
     """
-    told = np.where(np.isnan(scaled_within_eras(y, eras)), np.nan, y)
+    told = y
+    for _, rows in eras.rows_by_era():
+        for j in np.flatnonzero(~_varies(y[rows])):
+            if not np.isnan(y[rows, j]).all():
+                told = y.copy() if told is y else told
+                told[rows, j] = np.nan
+    if told is y:
+        return y, 0
     lost = ~np.isnan(y).all(axis=0) & np.isnan(told).all(axis=0)
     if all_targets and lost.any():
         raise ValueError(
@@ -121,8 +137,10 @@ def measured_units(outputs: Encoder, rows: Rows, train: NDArray[np.intp]) -> Uni
     """
     assert rows.y is not None
     most = _MEASURED_ROWS // rows.y.shape[1] + 1
-    known = (train[one] for one in ~np.isnan(rows.y[train].T))
-    some = np.unique(np.concatenate([own[:: len(own) // most + 1] for own in known]))
+    known = (train[~np.isnan(column[train])] for column in rows.y.T)
+    # A copy of a part, since a view would keep the whole.
+    parts = [own[:: len(own) // most + 1].copy() for own in known]
+    some = np.unique(np.concatenate(parts))
     weights = None if rows.weights is None else rows.weights[some]
     return units_by_least_squares(
         outputs.transform(rows.X[some]), rows.y[some], rows.codes[some], weights

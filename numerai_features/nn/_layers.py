@@ -24,7 +24,14 @@ from numerai_features.nn._passes import (
     norm_gradients,
     normalize_and_activate,
 )
-from numerai_features.nn._products import in_float32, product, table_product
+from numerai_features.nn._products import (
+    Parts,
+    centered_parts,
+    in_float32,
+    product,
+    product_dtype,
+    table_product,
+)
 from numerai_features.nn._threads import shares_out
 
 Array = NDArray[np.float64]
@@ -80,6 +87,10 @@ class Linear(nn.Linear):
         y = product(x, self.weight.T)
         return y if self.bias is None else y + self.bias
 
+    def parts(self, x: Tensor) -> Parts:
+        """Return the product as it is rounded, and nothing to subtract."""
+        return product(x, self.weight.T, rounded=True), None
+
 
 class Standardized(nn.Module):
     """First layer, which standardises rows through its weights.
@@ -103,6 +114,11 @@ class Standardized(nn.Module):
         matrix = self.linear.weight.T / self.scale[:, None]
         y = table_product(x, matrix, self.center)
         return y if self.linear.bias is None else y + self.linear.bias
+
+    def parts(self, x: Tensor) -> Parts:
+        """Return the product as it is rounded, and the row to subtract."""
+        matrix = self.linear.weight.T / self.scale[:, None]
+        return centered_parts(x, matrix, self.center)
 
     def standardize(self, x: Tensor) -> Tensor:
         """Return standardised rows of the table, (B, F)."""
@@ -191,12 +207,25 @@ class BatchNorm(Norm):
         """
         x = x.float() if x.dtype.itemsize < 4 else x
         if self.training and shares_out(x):
-            y, mean, variance = normalize_and_activate(
-                x, self.gamma, self.beta, self.eps, activation
-            )
-            self._remember(mean, variance)
-            return y
+            return self.of_parts((x, None), activation, x.dtype)
         return ACTIVATIONS[activation](self._normalized(x))
+
+    def of_parts(self, parts: Parts, activation: str, dtype: torch.dtype) -> Tensor:
+        """Map a product (B, n) to (B, n), in training and shared out.
+
+        Parameters
+        ----------
+        parts : tuple
+            What `Linear.parts` returns.
+        activation : str
+        dtype : torch.dtype
+            Type of the result.
+        """
+        y, mean, variance = normalize_and_activate(
+            *parts, self.gamma, self.beta, self.eps, activation, dtype
+        )
+        self._remember(mean, variance)
+        return y
 
     def _normalized(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -235,12 +264,21 @@ class Block(nn.Module):
     activation : str
         A name of `ACTIVATIONS`.
     dropout : float, default=0.0
+    lean : bool, default=False
+        Whether only linear layers use the output. Then, where operations are shared out
+        in training, tables between products stay in the products' precision, to which
+        they would be rounded anyway.
     """
 
     def __init__(
-        self, linear: nn.Linear | Standardized, activation: str, dropout: float = 0.0
+        self,
+        linear: Linear | Standardized,
+        activation: str,
+        dropout: float = 0.0,
+        lean: bool = False,
     ) -> None:
         super().__init__()
+        self.lean = lean
         self.linear = linear
         self.norm = BatchNorm(_weight_of(linear).shape[0])
         self.activation = activation
@@ -248,8 +286,22 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, draws: Draws | None = None) -> Tensor:
         """Map (B, n_in) to (B, n_out)."""
-        y = self.norm(self.linear(x), self.activation)
-        dropped: Tensor = self.dropout(y, draws)
+        linear = self.linear
+        return self.after(linear.parts(x) if self.is_lean(x) else linear(x), draws)
+
+    def is_lean(self, x: Tensor) -> bool:
+        """Return whether `after` takes a product's parts instead of the product."""
+        return self.lean and self.training and shares_out(x)
+
+    def after(self, y: Tensor | Parts, draws: Draws | None) -> Tensor:
+        """Map the linear layer's product to (B, n_out)."""
+        if isinstance(y, tuple):
+            keeps = not self.dropout.share  # whose factors are not rounded
+            dtype = product_dtype(y[0].device) if keeps else torch.float32
+            h = self.norm.of_parts(y, self.activation, dtype)
+        else:
+            h = self.norm(y, self.activation)
+        dropped: Tensor = self.dropout(h, draws)
         return dropped
 
     def steps(self, name: str, dtype: Any, units: Units | None = None) -> Steps:

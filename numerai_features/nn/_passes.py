@@ -6,7 +6,8 @@ its own threads. A block stays in the cache from one operation to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._threads import cut, each, shares_out
+from numerai_features.nn._threads import cut, each, empty, shares_out
 
 _CELLS = 1 << 17  # of a block
 _FEWEST = 32  # rows
@@ -51,6 +52,9 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], object], Slopes]] = {
     "silu": (lambda z: F.silu(z, inplace=True), _silu_slopes),
     "tanh": (torch.tanh_, _tanh_slopes),
 }
+
+
+_CHOOSING = ("identity", "relu")  # the gradient is the output's, or zero
 
 
 def blocks_of(x: Any) -> list[slice]:
@@ -135,72 +139,125 @@ class _NormalizeAndActivate(torch.autograd.Function):
     """Batch normalisation over the rows of all processes, with the activation after it.
 
     The normalised batch is not kept: the backward pass computes it again, block by
-    block.
+    block. All is computed in float32, whatever the type of the tables.
     """
 
     @staticmethod
     def forward(
-        x: Tensor, gamma: Tensor, beta: Tensor, eps: float, activation: str
+        x: Tensor,
+        less: Tensor | None,
+        gamma: Tensor,
+        beta: Tensor,
+        eps: float,
+        activation: str,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        sums = sums_of(x, lambda rows: (x[rows], x[rows] * x[rows]))
+        def terms(rows: slice) -> tuple[Tensor, Tensor]:
+            part = x[rows].float()
+            part = part if less is None else part - less
+            return part, part * part
+
+        sums = sums_of(x, terms)
         mean, variance, n = moments_of(sums)
         scale = gamma * torch.rsqrt(variance + eps)
-        shift = beta - mean * scale
-        y = torch.empty_like(x)
+        shift = beta - _plus(mean, less) * scale
+        y = empty(tuple(x.shape), dtype)
         act = _ACTIVATIONS[activation][0]
 
         def fill(rows: slice) -> None:
-            torch.addcmul(shift, x[rows], scale, out=y[rows])
-            act(y[rows])
+            with _written(y, rows) as z:
+                torch.addcmul(shift, x[rows].float(), scale, out=z)
+                act(z)
 
         each(fill, blocks_of(x))
         return y, mean, variance, n.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        x, gamma, beta, ctx.eps, ctx.activation = inputs
+        x, less, gamma, beta, ctx.eps, ctx.activation, _ = inputs
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(x, gamma, beta, *output[1:])
+        ctx.save_for_backward(x, less, gamma, beta, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, gamma, beta, mean, variance, n = ctx.saved_tensors
+        x, less, gamma, beta, mean, variance, n = ctx.saved_tensors
         inverse = torch.rsqrt(variance + ctx.eps)
-        scale = gamma * inverse
+        scale, mean = gamma * inverse, _plus(mean, less)
         shift = beta - mean * scale
-        dx = torch.empty_like(x)
+        dx = empty(tuple(x.shape), x.dtype)
         slopes = _ACTIVATIONS[ctx.activation][1]
+        whole = dx.dtype == torch.float32
+        # Whether the activation's gradient can wait in dx: it may not be rounded twice.
+        keeps = whole or (dy.dtype == dx.dtype and ctx.activation in _CHOOSING)
+
+        def set_gradient(part: Tensor, rows: slice, out: Tensor) -> None:
+            slopes(dy[rows].float(), torch.addcmul(shift, part, scale), out)
 
         def terms(rows: slice) -> tuple[Tensor, Tensor]:
-            slopes(dy[rows], torch.addcmul(shift, x[rows], scale), dx[rows])
-            return dx[rows], dx[rows] * x[rows]
+            part = x[rows].float()
+            own = dx[rows] if whole else torch.empty_like(part)
+            set_gradient(part, rows, own)
+            if keeps and not whole:
+                dx[rows] = own
+            return own, own * part
 
         own = sums_of(x, terms)[:2]
         slope, constant, dgamma = norm_gradients(own, mean, inverse, scale, n)
 
         def fill(rows: slice) -> None:
-            dx[rows].mul_(scale).addcmul_(x[rows], slope).add_(constant)
+            part = x[rows].float()
+            with _written(dx, rows) as own:
+                if not keeps:
+                    set_gradient(part, rows, own)
+                elif not whole:
+                    own.copy_(dx[rows])
+                own.mul_(scale).addcmul_(part, slope).add_(constant)
 
         each(fill, blocks_of(x))
-        return dx, dgamma, own[0], None, None
+        return dx, None, dgamma, own[0], None, None, None
+
+
+def _plus(mean: Tensor, less: Tensor | None) -> Tensor:
+    """Return the mean of what nothing is subtracted from."""
+    return mean if less is None else mean + less
+
+
+@contextmanager
+def _written(table: Tensor, rows: slice) -> Iterator[Tensor]:
+    """Give a float32 table for some rows, and write it to them at the end."""
+    part = table[rows]
+    out = part if part.dtype == torch.float32 else torch.empty(part.shape)
+    yield out
+    if out is not part:
+        part.copy_(out)
 
 
 def normalize_and_activate(
-    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, activation: str
+    x: Tensor,
+    less: Tensor | None,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    activation: str,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``act(norm(x))``, and the means and variances of the batch's columns.
 
     Parameters
     ----------
-    x : Tensor of shape (B, n), float32
+    x : Tensor of shape (B, n), float32 or bfloat16
+    less : Tensor of shape (n,) or None
+        Subtracted from x; it gets no gradient, which is zero.
     gamma, beta : Tensor of shape (n,)
     eps : float
         Added to the variances.
     activation : str
         A name of `ACTIVATIONS`.
+    dtype : torch.dtype
+        Type of the result.
     """
     y, mean, variance, _ = _NormalizeAndActivate.apply(  # type: ignore[no-untyped-call]
-        x.contiguous(), gamma, beta, eps, activation
+        x.contiguous(), less, gamma, beta, eps, activation, dtype
     )
     return y, mean, variance
 
@@ -220,7 +277,7 @@ class _Times(torch.autograd.Function):
 
 
 def _times(x: Tensor, factors: Tensor) -> Tensor:
-    y = torch.empty_like(x)
+    y = empty(tuple(x.shape), x.dtype)
     each(lambda rows: torch.mul(x[rows], factors[rows], out=y[rows]), blocks_of(x))
     return y
 

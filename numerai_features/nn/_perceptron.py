@@ -25,7 +25,7 @@ from numerai_features.nn._layers import (
 from numerai_features.nn._losses import era_corr, squared_correlation, target_loss
 from numerai_features.nn._noise import mask
 from numerai_features.nn._parallel import sum_over_processes
-from numerai_features.nn._products import table_product
+from numerai_features.nn._products import Parts, centered_parts, table_product
 from numerai_features.nn._task import Task
 
 Part = tuple[Tensor, Tensor]
@@ -83,7 +83,7 @@ class Perceptron(nn.Module):
             linear: Any = Linear(n_in, n_out, bias=False)
             if not blocks:
                 linear = Standardized(linear, table.center, table.scale)
-            blocks.append(Block(linear, activation, dropout))
+            blocks.append(Block(linear, activation, dropout, lean=True))
         self.blocks: Any = nn.ModuleList(blocks)
         self.activation, self.feature_dropout = activation, feature_dropout
         # A constant column tells nothing, whether its cell is dropped or not.
@@ -106,8 +106,7 @@ class Perceptron(nn.Module):
         """
         first, *rest = self.blocks
         if self.training and draws is not None and self.feature_dropout:
-            h = first.norm(self._of_some_cells(x, draws), self.activation)
-            h = first.dropout(h, draws)
+            h = first.after(self._of_some_cells(x, draws), draws)
         else:
             h = first(x, draws)
         for block in rest:
@@ -115,14 +114,15 @@ class Perceptron(nn.Module):
         outputs: Tensor = self.head(h)
         return outputs
 
-    def _of_some_cells(self, x: Tensor, draws: Draws) -> Tensor:
+    def _of_some_cells(self, x: Tensor, draws: Draws) -> Tensor | Parts:
         """Return the first layer's output of rows in which some cells are dropped."""
         layer, share = self.blocks[0].linear, self.feature_dropout
         middle = self.middle.to(x)
         x = mask(x, share, middle, draws)
         center = (1 - share) * layer.center + share * middle.float()
         matrix = layer.linear.weight.T / ((1 - share) * layer.scale[:, None])
-        return table_product(x, matrix, center)
+        multiply = centered_parts if self.blocks[0].is_lean(x) else table_product
+        return multiply(x, matrix, center)
 
     def set_units(self, factor: Array, constant: Array) -> None:
         """Set the units of predictions, see `factor`."""

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import torch
 
 from numerai_features._threads import blas_threads, usable_threads
+from numerai_features.nn._memory import Memory
 
 _Part = TypeVar("_Part")
 
@@ -61,6 +62,7 @@ class _Crew:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.memory = Memory()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._others = [
             threading.Thread(target=self._serve, name="rows", daemon=True)
@@ -152,6 +154,16 @@ def shares_out(x: torch.Tensor) -> bool:
     They are on a CPU, within `own_threads`.
     """
     return x.device.type == "cpu" and _crew.get() is not None
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor on the CPU with any numbers; within `own_threads`, from `Memory`.
+
+    Its memory is used again when no tensor refers to it any longer.
+    """
+    crew = _crew.get()
+    make = torch.empty if crew is None else crew.memory.empty
+    return make(shape, dtype=dtype)
 
 
 def n_sharing() -> int:

@@ -14,7 +14,7 @@ from numerai_features._eras import encode_eras
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import EraMLP
 from numerai_features.embedders._target_units import (
-    scaled_within_eras,
+    scale_within_eras,
     units_by_least_squares,
 )
 
@@ -260,12 +260,12 @@ class TestErasThatTellNothing:
         )
         np.testing.assert_allclose(net, plain, atol=1e-4)
 
-    def test_scaled_within_eras(self):
+    def test_scale_within_eras(self):
         y = np.array([[1.0, 2.0], [3.0, 2.0], [np.nan, 4.0], [7.0, np.nan]])
-        z = scaled_within_eras(y, encode_eras([1, 1, 2, 2]))
-        nan = np.nan
+        z, tiny, nan = np.empty((4, 2)), np.empty((4, 2), np.float32), np.nan
+        scale_within_eras(y, encode_eras([1, 1, 2, 2]), z)
         np.testing.assert_array_equal(z, [[-1, nan], [1, nan], [nan] * 2, [nan] * 2])
-        tiny = scaled_within_eras(1e-250 * y, encode_eras([1, 1, 2, 2]))
+        scale_within_eras(1e-250 * y, encode_eras([1, 1, 2, 2]), tiny)
         np.testing.assert_allclose(tiny, z)
 
 

@@ -16,6 +16,7 @@ from numerai_features.nn._draws import TRAINING, Draws
 from numerai_features.nn._layers import initialize
 from numerai_features.nn._losses import squared_correlation, target_loss
 from numerai_features.nn._perceptron import Perceptron, Predicting
+from numerai_features.nn._threads import own_threads
 
 SIZES = (120, 80, 1, 150, 40)
 CODES = np.repeat(np.arange(len(SIZES)), SIZES)
@@ -209,6 +210,10 @@ def table_of_eras(X=None, y=None):
     return table_of(X, weights=WEIGHTS.numpy(), targets=y)
 
 
+def gradients_of(network):
+    return [p.grad for p in network.parameters() if p.grad is not None]
+
+
 class TestNetwork:
     @pytest.mark.parametrize("floats", [False, True])
     @pytest.mark.parametrize("training", [False, True])
@@ -253,6 +258,37 @@ class TestNetwork:
         x = table.take(np.arange(50))
         draws = Draws(1, TRAINING, 0, 50)
         torch.testing.assert_close(network(x, draws), network(x), rtol=0, atol=0)
+
+    @pytest.mark.parametrize("half", [False, True])
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"dropout": 0.2}, {"feature_dropout": 0.2}, {"activation": "silu"}],
+        ids=str,
+    )
+    def test_lean_tables_change_nothing(self, half, options):
+        """What would be rounded for the next product is rounded before."""
+        table = table_of_eras()
+        x, found = table.take(np.arange(N_ROWS)), []
+        for lean in (True, False):
+            network = make_network(table, **options).train()
+            for block in network.blocks:
+                assert block.lean
+                block.lean = lean
+            with own_threads(1):
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    y = network(x, Draws(1, TRAINING, 0, N_ROWS))
+                assert y.dtype == torch.float32
+                y.pow(3).sum().backward()
+            moments = [block.norm.variance for block in network.blocks]
+            found.append([y.detach(), *moments, *gradients_of(network)])
+        if half and not options.get("dropout"):
+            assert torch.equal(found[0][0], found[1][0])
+        rounding = 0.02 if half else 1e-4
+        for ours, plain in zip(*found, strict=True):
+            scale = plain.abs().max()
+            torch.testing.assert_close(
+                ours / scale, plain / scale, rtol=0, atol=rounding
+            )
 
     @pytest.mark.parametrize("sigmoid", [False, True])
     def test_steps_give_its_numbers_in_the_targets_units(self, sigmoid):

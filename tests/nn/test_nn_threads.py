@@ -262,3 +262,21 @@ def test_half_precision():
     assert y.dtype == torch.float32
     expected = (a.bfloat16() @ b.bfloat16()).float()
     torch.testing.assert_close(y, expected, rtol=0.02, atol=0.3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("_many_cores")
+def test_deep_products_are_sums_of_products(monkeypatch, dtype):
+    """The gradient of a weight of few cells, from many rows."""
+    monkeypatch.setattr("numerai_features.nn._products._BLOCK", 1 << 20)
+    generator = torch.Generator().manual_seed(2)
+    a, b = (torch.randn(2111, n, generator=generator).to(dtype) for n in (120, 90))
+    found = []
+    for n_jobs in (1, 2, 5):
+        with own_threads(n_jobs):
+            found.append(times(a.T, b))
+    assert found[0].dtype == dtype
+    exact = a.T.double() @ b.double()
+    bound = 1e-3 if dtype == torch.float32 else 1.0
+    assert 0 < (found[0] - exact).abs().max() < bound
+    assert all(torch.equal(found[0], other) for other in found[1:])
