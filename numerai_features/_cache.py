@@ -9,7 +9,6 @@ import importlib.metadata
 import inspect
 import os
 import pickle
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from numerai_features import __version__
 from numerai_features._blocks import row_blocks
 from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
 from numerai_features._validation import as_frame, column_names, is_frame
+from numerai_features._warn import warn
 from numerai_features._whole import sweep_all
 
 # Libraries that may change the last bits of results, and their package names.
@@ -93,11 +93,10 @@ class Cache:
             with contextlib.suppress(OSError):  # a read-only folder, for instance
                 set_aside(file, error)
         except OSError as error:  # possibly temporary: the file may be good
-            warnings.warn(
+            warn(
                 f"{file} cannot be read ({error}). It is left as it is, and its result "
                 "is made again.",
                 RuntimeWarning,
-                stacklevel=3,
             )
             return make()
         result = make()
@@ -107,12 +106,11 @@ class Cache:
                 file, None, kind=kind, key=key, write=lambda s: write(s, result)
             )
         except Exception as error:  # whatever the error, the result is good
-            warnings.warn(
+            warn(
                 f"A result cannot be stored in {self.folder} "
                 f"({str(error) or type(error).__name__}). It is used now, and made "
                 "again next time.",
                 RuntimeWarning,
-                stacklevel=3,
             )
         return result
 

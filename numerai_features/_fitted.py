@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraLeakageWarning, era_label, near_eras
+from numerai_features._warn import warn
 
 _HOLD_FITTED = ("steps", "transformer_list")  # of Pipeline and FeatureUnion
 _TOLD = 5
@@ -63,14 +63,13 @@ def warn_of_prefitted(
         for path, part in components(frozen.estimator, name):
             near = near_eras(_eras_of(part), eras, horizon)
             if near.any():
-                warnings.warn(
+                warn(
                     f"{path} was fitted before the split, on {int(near.sum())} eras "
                     "that are scored, or whose targets overlap those of scored eras: "
                     f"{tell_eras(_eras_of(part)[near])}. The score is too high. Put "
                     "the unfitted embedder into the Pipeline, or freeze one that was "
                     "fitted on other eras.",
                     EraLeakageWarning,
-                    stacklevel=3,
                 )
                 break  # its parts were fitted on the same eras
 

@@ -12,12 +12,12 @@ import contextlib
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from numerai_features import __version__
+from numerai_features._warn import warn
 from numerai_features._whole import whole_file
 
 _BLOCK = 8 << 20
@@ -170,10 +170,9 @@ def set_aside(file: Path, error: Exception) -> None:
     aside = file.with_name(file.name + ".unusable")
     with contextlib.suppress(FileNotFoundError):
         os.replace(file, aside)
-    warnings.warn(
+    warn(
         f"{error} It is kept as {aside.name}, and made again.",
         SetAsideWarning,
-        stacklevel=3,
     )
 
 

@@ -21,11 +21,12 @@ import secrets
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from numerai_features._warn import warn
 
 fcntl: Any
 try:
@@ -116,10 +117,9 @@ def sweep(place: Path) -> None:
     for room in _rooms(place.parent, _stem(place)):
         with _owning(room) as is_ours:
             if is_ours is not False and _clear(room, place, remove=bool(is_ours)):
-                warnings.warn(
+                warn(
                     f"{place} was being replaced when its writer was stopped. The "
                     "previous content is restored.",
-                    stacklevel=3,
                 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from sklearn.base import clone
 from numerai_features._arguments import MODEL, Finite, Whole
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex
+from numerai_features._warn import warn
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.compose._more_trees import add_trees, check_grows
 from numerai_features.compose._one_target import one_prediction, one_target
@@ -118,13 +118,11 @@ class EraBoostedRegressor(EraRegressor):
         given = one_target(given, self)
         index, target = given.rows.era_index, given.rows.y[:, 0]
         if index.n_eras < 2 and self.n_rounds > 1:
-            warnings.warn(
+            warn(
                 "EraBoostedRegressor chooses among eras, but there is one (without "
                 "eras, all rows are one): every round is fitted to all rows. Pass "
                 "eras=, or a frame with a column 'era', which "
                 "LatentFeatures(keep_era=True) passes on.",
-                UserWarning,
-                stacklevel=4,
             )
         scores = np.full((self.n_rounds - 1, index.n_eras), np.nan)
         weights = np.ones((self.n_rounds, index.n_eras))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from numerai_features._validation import (
     known_numbers,
     target_names,
 )
+from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._era_regressor import EraRegressor
 
@@ -117,12 +117,10 @@ class ResidualTargetRegressor(EraRegressor):
 
     def _fit_rows(self, given):
         if given.benchmark is None:
-            warnings.warn(
+            warn(
                 "benchmark is None: the regressor is trained on the target itself. "
                 "Pass the predictions of a benchmark to fit, or leave "
                 "ResidualTargetRegressor out.",
-                UserWarning,
-                stacklevel=4,
             )
         else:
             given = self._residual(given)

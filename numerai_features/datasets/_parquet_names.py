@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from numerai_features._names import near_names, some_names
 from numerai_features._validation import ERA_COLUMN
+from numerai_features._warn import warn
 from numerai_features.datasets._arguments import (
     PathLike,
     check_path,
@@ -110,11 +110,9 @@ def tell_lost_ids(parquet: Any, file: Path) -> None:
         column = parquet.read(columns=[field.name]).column(0)
         n_rows = len(column) - column.null_count
         if n_rows == len(column) > 1 and pc.count_distinct(column).as_py() == n_rows:
-            warnings.warn(
+            warn(
                 f"{file} has no ids: its column {field.name!r}, whose values all "
                 f"differ, is not read. Rename it {_ID!r} if it holds ids.",
-                UserWarning,
-                stacklevel=4,
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ from numerai_features._arguments import (
     Finite,
 )
 from numerai_features._compat import StrOptions
+from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._further import kept_to_continue, train_further
 from numerai_features.embedders._target_network import CORRELATIONS, TargetNetwork
@@ -185,11 +185,9 @@ class EraMLP(TargetNetwork):
 
     def _check_eras(self, eras):
         if eras is None and self.loss in CORRELATIONS:
-            warnings.warn(
+            warn(
                 "No eras were passed: all rows count as one era, and correlations are "
                 "over batches of its rows. Pass eras=, or a frame with a column 'era'.",
-                UserWarning,
-                stacklevel=4,
             )
         super()._check_eras(eras)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from numerai_features._validation import (
     names_only,
     require_eras,
 )
+from numerai_features._warn import warn
 from numerai_features._whole_fit import remember_parameters, whole_fit
 from numerai_features.embedders import _maximum_likelihood as ml
 from numerai_features.embedders._gaussian import GaussianModel
@@ -328,11 +328,10 @@ class FactorAnalysisEmbedder(
         k = ml.n_factors(self.n_components, covariance)
         solution = ml.solve(covariance, k, tol=self.tol, max_iter=self.max_iter)
         if not solution.converged:
-            warnings.warn(
+            warn(
                 f"FactorAnalysisEmbedder did not converge in max_iter={self.max_iter} "
                 "steps; raise max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         W = solution.loadings
         if self.rotation == "varimax":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ from numerai_features._compat import StrOptions
 from numerai_features._residual import read_benchmark, residual_targets
 from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing, require_target
+from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._holdout import varies_within_an_era
 from numerai_features.embedders._network import NetworkEmbedder
@@ -177,11 +177,10 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=reset, min_rows=2)
         benchmark = read_benchmark(benchmark, rows.n_rows, X=X, y=y, eras=eras)
         if np.asarray(y).ndim == 2 and rows.y.shape[1] == 1:
-            warnings.warn(
+            warn(
                 "A column-vector y was passed when a 1d array was expected. Please "
                 "change the shape of y to (n_samples,), for example using ravel().",
                 DataConversionWarning,
-                stacklevel=3,
             )
         self._check_parameters(rows.X.shape[1], rows.y.shape[1])
         self._check_eras(rows.eras)
@@ -296,12 +295,10 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
             raise needs_eras("monitor", "valid_corr")
         told = self.validation is None or hasattr(self.validation, "split")
         if eras is None and not told:
-            warnings.warn(
+            warn(
                 "No eras were passed: rows held out for early stopping may share eras "
                 "with training rows, and then training stops too late. Pass eras=, or "
                 "validation=None.",
-                UserWarning,
-                stacklevel=4,
             )
 
     def _check_further(self, rows, on_residuals):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
+from numerai_features._warn import warn
 from numerai_features.encoders import Encoder
 
 Units = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -114,12 +114,10 @@ def without_constants(
     )
     left_out = np.flatnonzero(before & ~after)
     if len(left_out):
-        warnings.warn(
+        warn(
             f"{len(left_out)} of {before.sum()} eras are left out, such as "
             f"{eras.labels[left_out[0]]!r}: loss={loss!r} is a correlation within an "
             "era, and no target has two different values there.",
-            UserWarning,
-            stacklevel=6,
         )
     return told, len(left_out)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import warnings
 from dataclasses import MISSING, dataclass, field
 from os import PathLike
 from typing import Any, ClassVar, dataclass_transform, get_origin
@@ -31,6 +30,7 @@ from numerai_features._arguments import (
     Whole,
 )
 from numerai_features._compat import StrOptions
+from numerai_features._warn import warn
 
 _SECTION = re.compile(r"^(\w[\w ]*)\n-+\n", re.MULTILINE)
 _ENTRY = re.compile(r"^(?=\w)", re.MULTILINE)
@@ -221,11 +221,9 @@ class TrainingParameters(BaseEstimator):
     def _check_eras(self, eras: Any) -> None:
         """Warn if there are no eras, although batches should be eras."""
         if eras is None and self.batching == "era":
-            warnings.warn(
+            warn(
                 "No eras were passed: batching='era' uses batches of rows instead. "
                 "Pass eras=, or a frame with a column 'era'.",
-                UserWarning,
-                stacklevel=4,
             )
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Any, ClassVar
@@ -27,6 +26,7 @@ from numerai_features._arguments import (
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import missing_values, require_target
+from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._axes import fit_axes, principal_turn
 from numerai_features.embedders._columns import Columns, column_moments
@@ -403,7 +403,7 @@ class UMAPEmbedder(NetworkEmbedder):
             )
         if (n := len(chosen)) < self.n_neighbors:
             told = f"{few}there are {n} landmarks: it is lowered to {n}."
-            warnings.warn(told, UserWarning, stacklevel=2)
+            warn(told)
         return among[chosen]
 
     def _make_graph(self, index, distance, y):

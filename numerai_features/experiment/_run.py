@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from numerai_features._progress import stage
+from numerai_features._warn import warn
 from numerai_features.experiment import _figure, _figure_differences
 from numerai_features.experiment._arms import latents_named, made_of
 from numerai_features.experiment._benchmark import reads_benchmark
@@ -51,7 +51,7 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     """
     tables = experiment.tables
     for note in fitted_on_all(tables, latents_named(tables)):
-        warnings.warn(note, UserWarning, stacklevel=3)
+        warn(note)
     check_devices(tables)  # report a wrong model before hours of reading
     with stage("eras", hidden=not verbose):
         scored = check_folds(tables)

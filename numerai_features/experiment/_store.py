@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +18,7 @@ from numerai_features._sealed import (
     set_aside,
     write_sealed,
 )
+from numerai_features._warn import warn
 from numerai_features._whole import sweep_all
 from numerai_features.experiment._arms import recipes_of
 from numerai_features.experiment._file import ExperimentError
@@ -277,10 +277,9 @@ class FoldStore:
             file = self._file(key)
             os.replace(file, file.with_name(file.name + ".unusable"))
         if files:
-            warnings.warn(
+            warn(
                 f"{what} They are kept as *.unusable, and the fits are repeated.",
                 SetAsideWarning,
-                stacklevel=4,
             )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
+from numerai_features._warn import warn
 from numerai_features._whole import sweep_all
 from numerai_features.nn import _parallel
 
@@ -66,11 +66,10 @@ class Checkpoint:
                     write=lambda stream: stream.write(save(plain)),
                 )
             except OSError as error:
-                warnings.warn(
+                warn(
                     f"The checkpoint {self.file} cannot be written ({error}); training "
                     "goes on without it.",
                     RuntimeWarning,
-                    stacklevel=2,
                 )
         self._written = time.monotonic()
 
