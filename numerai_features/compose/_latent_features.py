@@ -208,7 +208,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             whole = X, named_rows(X, names, frame, changed=True)
         fitted = zip(self.embedders_, self.quantizers_, strict=True)
         for (name, embedder), bins in fitted:
-            table = _as_fitted(embedder, *(came if _refuses_nan(embedder) else whole))
+            table = _as_fitted(embedder, *(came if refuses_nan(embedder) else whole))
             with _telling_whose(name, table):
                 latents = _call(embedder.transform, table, eras=rows.era_labels)
             latents = self._checked(name, latents, rows.n_rows)
@@ -623,7 +623,7 @@ def _as_fitted(embedder, X, named):
     return X if counted and not hasattr(embedder, "feature_names_in_") else named
 
 
-def _refuses_nan(embedder):
+def refuses_nan(embedder: Any) -> bool:
     """Whether an embedder, or a part of it, is set to raise if cells are missing."""
     if not hasattr(embedder, "get_params"):
         return False

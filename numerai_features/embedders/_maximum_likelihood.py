@@ -254,12 +254,9 @@ def with_signs(W: Array, covariance: Array) -> Array:
 
 def row_likelihood(W: Array, psi: Array) -> Callable[[Array], Array]:
     """Return a function that gives the log-likelihood of each centred row."""
-    active = psi > 0  # a constant column carries no information
-    W, psi = W[active], psi[active]
-    root = np.linalg.cholesky(np.eye(W.shape[1]) + W.T @ (W / psi[:, None]))
-    whiten = np.linalg.solve(root, (W / psi[:, None]).T).T
-    constant = len(psi) * np.log(2 * np.pi) + np.log(psi).sum()
-    constant += 2 * np.log(np.diag(root)).sum()
+    constant, whiten = likelihood_parts(W, psi)
+    active = psi > 0
+    psi = psi[active]
 
     def score(x: Array) -> Array:
         x = x[:, active]
@@ -267,6 +264,20 @@ def row_likelihood(W: Array, psi: Array) -> Callable[[Array], Array]:
         return np.asarray(-0.5 * (constant + distance))
 
     return score
+
+
+def likelihood_parts(W: Array, psi: Array) -> tuple[float, Array]:
+    """Return the constant of `row_likelihood`, and the matrix that whitens rows.
+
+    Both are for the columns with variance alone: a constant column carries no
+    information.
+    """
+    active = psi > 0
+    W, psi = W[active], psi[active]
+    root = np.linalg.cholesky(np.eye(W.shape[1]) + W.T @ (W / psi[:, None]))
+    whiten = np.linalg.solve(root, (W / psi[:, None]).T).T
+    constant = len(psi) * np.log(2 * np.pi) + np.log(psi).sum()
+    return float(constant + 2 * np.log(np.diag(root)).sum()), whiten
 
 
 def check_n_factors(n_components: int | None, n_features: int) -> None:

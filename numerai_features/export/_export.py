@@ -1,0 +1,124 @@
+"""Write a fitted pipeline as one file that Numerai's servers run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from numerai_features._arguments import ROWS, Finite, Methods, checked
+from numerai_features._compat import StrOptions
+from numerai_features.export._images import IMAGES
+from numerai_features.export._model import model_data
+from numerai_features.export._pickle import write_function
+
+
+@checked(
+    pipeline=[Methods(["predict"])],
+    path=[str, os.PathLike],
+    image=[StrOptions(set(IMAGES))],
+    neutralize=[ROWS, StrOptions({"benchmark"}), None],
+    proportion=[Finite(0, 1)],
+    benchmark=[str, None],
+    rank=[StrOptions({"era"}), None],
+    name=[str],
+    feature_names=[ROWS, None],
+)
+def export_predict(
+    pipeline: Any,
+    path: str | os.PathLike[str],
+    *,
+    image: str = "3.13",
+    neutralize: Any = None,
+    proportion: float = 1.0,
+    benchmark: str | None = None,
+    rank: str | None = "era",
+    name: str = "prediction",
+    feature_names: Any = None,
+) -> Path:
+    """Write a fitted pipeline as one pickle for Numerai's model uploads.
+
+    The pickle is a function that takes ``live.parquet`` as a frame and returns a frame
+    of predictions. It needs numpy and pandas, and LightGBM or XGBoost if the pipeline
+    has such a model, but not this package, scikit-learn, torch or umap. It holds the
+    source of its code, which can be read, and the fitted numbers.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        A fitted regressor: a Pipeline, a model, a blend, a search. It may consist of
+        the embedders and regressors of this package, of scikit-learn's Pipeline,
+        ColumnTransformer, FeatureUnion, StandardScaler, PCA, linear models,
+        VotingRegressor and StackingRegressor, and of the regressors and boosters of
+        LightGBM and XGBoost.
+    path : str or path
+        The file to write, such as ``"model.pkl"``. An existing file is replaced.
+    image : {"3.10", "3.11", "3.12", "3.13", "3.14"}, default="3.13"
+        The version of Python of the image that will run the file. Choose the same for
+        the upload. It decides which version of XGBoost must read the trees.
+    neutralize : list of str, "benchmark" or None, default=None
+        Names of features that predictions are neutralised to within their era, or
+        "benchmark" to neutralise to `benchmark`. Predictions are gaussianised first,
+        as in ``EraNeutralizer(EraRanker(pipeline, output="gauss"))``.
+    proportion : float, default=1.0
+        Share of the fit that `neutralize` subtracts, from 0 to 1.
+    benchmark : str, default=None
+        Name of the column of ``live_benchmark_models.parquet`` to neutralise to;
+        required if `neutralize` or an EraNeutralizer in the pipeline uses a benchmark.
+        The function then has two parameters.
+    rank : {"era", None}, default="era"
+        "era": predictions are ranked within their era, between 0 and 1. None: they are
+        returned as they are, and must be between 0 and 1.
+    name : str, default="prediction"
+        Name of the column of predictions.
+    feature_names : list of str, default=None
+        Names of the features, in order; required if the pipeline was fitted without.
+
+    Returns
+    -------
+    Path
+        The path of the file.
+
+    Raises
+    ------
+    TypeError
+        If a part of the pipeline is of a class that cannot be exported. The message
+        names the part, and what to use instead.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from numerai_features.compose import LatentFeatures
+    >>> from numerai_features.datasets import make_era_panel
+    >>> from numerai_features.embedders import FactorAnalysisEmbedder
+    >>> from numerai_features.export import export_predict
+    >>> panel = make_era_panel(n_eras=8, rows_per_era=50, n_features=20,
+    ...                        random_state=0)
+    >>> frame = panel.to_frame(targets=[])
+    >>> pipeline = make_pipeline(LatentFeatures(FactorAnalysisEmbedder(3)), Ridge())
+    >>> pipeline = pipeline.fit(frame, panel.y("target_alpha_20"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = export_predict(pipeline, Path(folder) / "model.pkl")
+    ...     predict = pd.read_pickle(file)
+    >>> predict(frame.tail(4).assign(era="X"))["prediction"].tolist()
+    [0.375, 0.625, 0.875, 0.125]
+    """
+    if not name:
+        raise ValueError("name is empty; expected the name of a column.")
+    model = model_data(
+        pipeline,
+        IMAGES[image],
+        neutralize=neutralize,
+        proportion=proportion,
+        benchmark=benchmark,
+        rank=rank,
+        name=name,
+        feature_names=feature_names,
+    )
+    file = Path(path)
+    write_function(model, file)
+    return file

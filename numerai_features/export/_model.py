@@ -1,0 +1,152 @@
+"""A fitted pipeline, and what is done to its predictions, as plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from numerai_features._names import some_names
+from numerai_features.export import _composed, _own, _scikit_learn, _trees
+from numerai_features.export._images import Image
+from numerai_features.export._place import Place, Tables
+
+TABLES = Tables(
+    transformers={**_own.TRANSFORMERS, **_scikit_learn.TRANSFORMERS},
+    models={
+        **_own.MODELS,
+        **_composed.MODELS,
+        **_scikit_learn.MODELS,
+        **_trees.MODELS,
+    },
+    densities=_own.DENSITIES,
+)
+_NAMELESS = re.compile(r"Column_\d+")  # LightGBM names the columns of arrays
+
+
+def model_data(
+    pipeline: Any,
+    image: Image,
+    *,
+    neutralize: Any = None,
+    proportion: float = 1.0,
+    benchmark: str | None = None,
+    rank: str | None = "era",
+    name: str = "prediction",
+    feature_names: Any = None,
+) -> dict[str, Any]:
+    """Return a fitted pipeline as plain data; see `export_predict`.
+
+    Raises
+    ------
+    TypeError
+        If a part of the pipeline is of a class that cannot be exported.
+    ValueError
+        If a part is set so that it cannot be exported, or arguments contradict.
+    """
+    names = _feature_names(pipeline, feature_names)
+    predictor = Place(TABLES, image, names).model(pipeline)
+    if predictor["n_outputs"] > 1:
+        raise ValueError(
+            f"pipeline predicts {predictor['n_outputs']} targets; expected one "
+            "prediction a row. Fit it to one target, or blend the targets."
+        )
+    after = _neutralize_data(neutralize, proportion)
+    needed = any(node.get("to") == "benchmark" for node in _nodes(predictor))
+    needed |= after is not None and after["features"] is None
+    if needed and benchmark is None:
+        raise ValueError(
+            "benchmark is None, but the predictions are neutralised to a benchmark. "
+            "Pass the name of its column in the benchmark's file, such as "
+            "benchmark='v53_lgbm_ender60'."
+        )
+    if benchmark is not None and not needed:
+        raise ValueError(
+            f"benchmark={benchmark!r} is not used by the pipeline. Leave it out, or "
+            "pass neutralize='benchmark'."
+        )
+    return {
+        "features": names,
+        "predictor": predictor,
+        "neutralize": after,
+        "benchmark": benchmark,
+        "rank": rank,
+        "name": name,
+    }
+
+
+def _neutralize_data(neutralize: Any, proportion: float) -> dict[str, Any] | None:
+    """Return what the predictions of the pipeline are neutralised to."""
+    if neutralize is None:
+        if proportion != 1:
+            raise ValueError(
+                f"proportion={proportion} has no effect without neutralize. Leave it "
+                "out, or pass neutralize."
+            )
+        return None
+    if isinstance(neutralize, str):
+        if neutralize != "benchmark":
+            raise ValueError(
+                "neutralize must be a list of names of features, 'benchmark' or None; "
+                f"got {neutralize!r}."
+            )
+        return {"features": None, "proportion": float(proportion)}
+    features = _as_names(neutralize, "neutralize")
+    return {"features": features, "proportion": float(proportion)}
+
+
+def _feature_names(pipeline: Any, given: Any) -> list[str]:
+    """Return the names of the features in the order of fit."""
+    known = _known_names(pipeline)
+    if given is None:
+        if known is None:
+            raise ValueError(
+                "feature_names is None, but the pipeline was fitted without names of "
+                "columns. Pass the names in the order of its columns."
+            )
+        return known
+    names = _as_names(given, "feature_names")
+    if known is not None and names != known:
+        odd = [name for name in names if name not in set(known)]
+        raise ValueError(
+            f"feature_names must be the {len(known)} names that the pipeline was "
+            f"fitted to, in their order: {some_names(known)}. Got {len(names)}: "
+            f"{some_names(odd or names)}. Leave feature_names out."
+        )
+    return names
+
+
+def _known_names(pipeline: Any) -> list[str] | None:
+    """Return the names of the columns that a pipeline was fitted to, if it has any."""
+    found = getattr(pipeline, "feature_names_in_", None)
+    if found is None and hasattr(pipeline, "feature_name"):  # LightGBM's Booster
+        found = pipeline.feature_name()
+    if found is None:
+        found = getattr(pipeline, "feature_names", None)  # XGBoost's Booster
+    if found is None:
+        return None
+    names = [str(name) for name in found]
+    return None if all(map(_NAMELESS.fullmatch, names)) else names
+
+
+def _as_names(names: Any, what: str) -> list[str]:
+    found = [] if isinstance(names, str | bytes) else list(names)
+    if not found or not all(isinstance(name, str) for name in found):
+        raise ValueError(
+            f"{what} must be a list of names of columns, one at least; got {names!r}."
+        )
+    if len(set(found)) < len(found):
+        twice = next(name for name in found if found.count(name) > 1)
+        raise ValueError(f"{what} has {twice!r} more than once. Name it once.")
+    return [str(name) for name in found]
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dict of nested plain data."""
+    if isinstance(node, dict):
+        yield node
+        for part in node.values():
+            yield from _nodes(part)
+    elif isinstance(node, list):
+        for part in node:
+            yield from _nodes(part)

@@ -1,0 +1,190 @@
+"""Embedders of this package, and `LatentFeatures`, as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numerai_features import embedders, encoders
+from numerai_features.compose import LatentFeatures
+from numerai_features.compose._latent_features import refuses_nan
+from numerai_features.compose._reach import extras_of
+from numerai_features.embedders import _maximum_likelihood as ml
+from numerai_features.encoders import Encoder
+from numerai_features.export._place import Place, array_data, key_of, plain_ints
+
+
+def encoder(
+    found: Encoder, place: Place, *, missing: str = "middle", out: str = "<f4"
+) -> dict[str, Any]:
+    """Return an encoder as plain data.
+
+    Parameters
+    ----------
+    found : Encoder
+    place : Place
+    missing : {"middle", "raise"}
+        Whether missing cells are an error.
+    out : str, default="<f4"
+        Type of the results.
+    """
+    return {
+        "kind": "encoder",
+        "steps": _steps(found, place),
+        "dtype": found.dtype.newbyteorder("<").str,
+        "n_out": int(found.n_out(len(place.names))),
+        "out": out,
+        "missing": missing,
+    }
+
+
+def _steps(found: Encoder, place: Place) -> list[dict[str, Any]]:
+    return [_step(step, place.inside(f"step {name!r}")) for name, step in found.steps]
+
+
+def _step(step: Any, place: Place) -> dict[str, Any]:
+    match step:
+        case encoders.Fill(values):
+            return {"step": "fill", "values": array_data(values)}
+        case encoders.Affine(weight, bias):
+            return {
+                "step": "affine",
+                "weight": array_data(weight),
+                "bias": None if bias is None else array_data(bias),
+            }
+        case encoders.Activation(name):
+            return {"step": "activation", "name": name}
+        case encoders.Softmax():
+            return {"step": "softmax"}
+        case encoders.Argmax():
+            return {"step": "argmax"}
+        case encoders.Quantize(edges):
+            return {"step": "quantize", "edges": array_data(edges)}
+        case encoders.Concatenate(branches):
+            parts = [_steps(branch, place) for branch in branches]
+            return {"step": "concatenate", "branches": parts}
+    raise place.refuse(
+        f"{type(step).__name__} is not a step of numerai_features.encoders, and cannot "
+        "be exported. Build the encoder of those.",
+        kind=TypeError,
+    )
+
+
+def _encoded(estimator: Any, place: Place) -> dict[str, Any]:
+    return encoder(
+        estimator.encoder_, place, missing=str(estimator._fitted_with.missing)
+    )
+
+
+def _factors(estimator: Any, place: Place) -> dict[str, Any]:
+    missing = str(estimator._fitted_with.missing)
+    if estimator._fitted_with.center == "all":
+        return encoder(estimator.encoder_, place, missing=missing)
+    by_era = place.eras or estimator.fitted_eras_ is not None
+    steps = [
+        encoder(estimator.encoder_, place, missing=missing, out="<f8"),
+        {"kind": "center", "by_era": by_era},
+    ]
+    return {"kind": "pipeline", "steps": steps}
+
+
+def _era_statistics(estimator: Any, place: Place) -> dict[str, Any]:
+    return {
+        "kind": "era_statistics",
+        "columns": plain_ints(estimator.columns_),
+        "fill": array_data(estimator.missing_values_),
+        "statistics": [str(name) for name in estimator._fitted_with.statistics],
+        "missing": str(estimator._fitted_with.missing),
+        "by_era": place.eras or bool(estimator._had_eras),
+    }
+
+
+def _latent_features(estimator: Any, place: Place) -> dict[str, Any]:
+    known, whole = estimator._fitted_with, estimator._whole_cells
+    fitted = zip(estimator.embedders_, estimator.quantizers_, strict=True)
+    if whole is not None:
+        whole = {"dtype": whole.dtype.name, "fill": array_data(whole.fill)}
+    parts = []
+    for (name, embedder), bins in fitted:
+        eras = "eras" in extras_of(embedder.transform)
+        own = place.inside(f"embedder {name!r}", eras=eras)
+        parts.append(
+            {
+                "node": own.transformer(embedder),
+                "as_it_came": refuses_nan(embedder),
+                "edges": None if bins is None else array_data(bins.edges),
+            }
+        )
+    return {
+        "kind": "latent_features",
+        "whole": whole,
+        "passthrough": bool(known.passthrough),
+        "quantize": None if known.quantize is None else str(known.quantize),
+        "embedders": parts,
+    }
+
+
+def _dae_density(estimator: Any, place: Place) -> dict[str, Any]:
+    known, missing = estimator._fitted_with, str(estimator._fitted_with.missing)
+    n_models, n_components = len(estimator.decoders_), int(estimator.n_components_)
+    width = estimator.encoder_.n_out(len(place.names)) // n_models
+    first = 0 if known.output == "code" else sum(known.hidden)
+    code = place.behind(estimator).selecting(list(range(n_components)))
+    return {
+        "kind": "dae",
+        "encoder": encoder(estimator.encoder_, place, missing=missing),
+        "decoders": [encoder(d, code, out="<f8") for d in estimator.decoders_],
+        "starts": [int(first + i * width) for i in range(n_models)],
+        "n_components": n_components,
+        "scale": array_data(estimator.scale_),
+    }
+
+
+def _gaussian_density(estimator: Any, place: Place) -> dict[str, Any]:
+    if estimator._fitted_with.center == "era":
+        raise place.refuse(
+            "center='era' needs the eras, which an autoencoder does not get. Use "
+            "center='all'."
+        )
+    psi = estimator.noise_variance_
+    constant, whiten = ml.likelihood_parts(estimator.components_.T, psi)
+    return {
+        "kind": "gaussian",
+        "fill": array_data(estimator.missing_values_),
+        "mean": array_data(estimator.mean_),
+        "psi": array_data(psi),
+        "whiten": array_data(whiten),
+        "constant": float(constant),
+        "missing": str(estimator._fitted_with.missing),
+    }
+
+
+def network_model(estimator: Any, place: Place) -> dict[str, Any]:
+    """Return the prediction of a supervised network as plain data."""
+    missing, shares = str(estimator._fitted_with.missing), estimator._shares()
+    return {
+        "kind": "network",
+        "encoder": encoder(estimator.predictor_, place, missing=missing),
+        "shares": array_data(np.asarray(shares / shares.sum(), np.float64)),
+        "n_outputs": 1,
+    }
+
+
+TRANSFORMERS = {
+    key_of(embedders.DAEEmbedder): _encoded,
+    key_of(embedders.EraMLP): _encoded,
+    key_of(embedders.EraStatistics): _era_statistics,
+    key_of(embedders.FactorAnalysisEmbedder): _factors,
+    key_of(LatentFeatures): _latent_features,
+    key_of(embedders.SupervisedAEMLP): _encoded,
+    key_of(embedders.UMAPEmbedder): _encoded,
+}
+MODELS = {
+    key_of(embedders.EraMLP): network_model,
+    key_of(embedders.SupervisedAEMLP): network_model,
+}
+DENSITIES = {
+    key_of(embedders.DAEEmbedder): _dae_density,
+    key_of(embedders.FactorAnalysisEmbedder): _gaussian_density,
+}

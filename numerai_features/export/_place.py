@@ -1,0 +1,183 @@
+"""Where in a pipeline an estimator is met, and who translates it.
+
+Translators make plain data of fitted estimators. They are looked up by the library and
+the name of the class, so that no library is imported for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from inspect import getattr_static
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from numerai_features._names import some_names
+
+Translator = Callable[[Any, "Place"], dict[str, Any]]
+
+_INSTEAD = {
+    "CatBoostRegressor": "make_lightgbm or make_xgboost",
+    "FactorAnalysis": "FactorAnalysisEmbedder",
+    "MLPRegressor": "EraMLP or SupervisedAEMLP",
+    "ParametricUMAP": "UMAPEmbedder",
+    "TruncatedSVD": "PCA",
+    "UMAP": "UMAPEmbedder",
+}
+_TREES = ("Boosting", "Forest", "DecisionTree", "ExtraTree", "Bagging")
+_METHODS = ("predict", "transform")
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The translators of transformers, models and densities, by library and class."""
+
+    transformers: Mapping[str, Translator]
+    models: Mapping[str, Translator]
+    densities: Mapping[str, Translator]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """The place of an estimator in a pipeline, and the columns that reach it.
+
+    Attributes
+    ----------
+    tables : Tables
+    image : Image
+        What the exported file must run in.
+    names : list of str
+        Names of the columns that reach the estimator.
+    eras : bool
+        Whether the eras of the rows reach it.
+    path : tuple of str
+        The parts of the pipeline around it, for messages.
+    """
+
+    tables: Tables
+    image: Any
+    names: list[str]
+    eras: bool = True
+    path: tuple[str, ...] = ()
+
+    def inside(self, part: str, *, eras: bool = True) -> Place:
+        """Return the place of a part, which gets the same columns."""
+        return replace(self, path=(*self.path, part), eras=self.eras and eras)
+
+    def behind(self, transformer: Any) -> Place:
+        """Return the place behind a transformer, which gets the columns it returns."""
+        names = self.names
+        if hasattr(transformer, "get_feature_names_out"):
+            names = [str(n) for n in transformer.get_feature_names_out(names)]
+        known = getattr(transformer, "_fitted_with", transformer)
+        keeps = bool(getattr(known, "keep_era", False))
+        names = names[1:] if keeps else names
+        return replace(self, names=names, eras=self.eras and keeps)
+
+    def selecting(self, columns: list[int]) -> Place:
+        """Return the same place for some of the columns."""
+        return replace(self, names=[self.names[j] for j in columns])
+
+    def transformer(self, estimator: Any) -> dict[str, Any]:
+        """Return a fitted transformer as plain data."""
+        return self._translate(estimator, self.tables.transformers, "transformer")
+
+    def model(self, estimator: Any) -> dict[str, Any]:
+        """Return a fitted regressor as plain data."""
+        return self._translate(estimator, self.tables.models, "model")
+
+    def density(self, estimator: Any) -> dict[str, Any]:
+        """Return the ``score_samples`` of a fitted estimator as plain data."""
+        return self._translate(estimator, self.tables.densities, "autoencoder")
+
+    def refuse(self, problem: str, *, kind: type[Exception] = ValueError) -> Exception:
+        """Return the error of what cannot be exported; it tells where that is."""
+        where = " > ".join(self.path)
+        return kind(f"pipeline{where and f' ({where})'}: {problem}")
+
+    def _translate(
+        self, estimator: Any, table: Mapping[str, Translator], role: str
+    ) -> dict[str, Any]:
+        translator = self._translator_of(estimator, table, role)
+        if hasattr(estimator, "fit"):
+            check_is_fitted(estimator)
+        self._check_columns(estimator)
+        return translator(estimator, self)
+
+    def _translator_of(
+        self, estimator: Any, table: Mapping[str, Translator], role: str
+    ) -> Translator:
+        kind = type(estimator)
+        for parent in kind.__mro__:
+            translator = table.get(key_of(parent))
+            if translator is None:
+                continue
+            for method in _METHODS:
+                if getattr_static(kind, method, None) is not getattr_static(
+                    parent, method, None
+                ):
+                    raise self.refuse(
+                        f"{kind.__name__} is a {parent.__name__} with a {method} of "
+                        f"its own, which cannot be exported. Use a {parent.__name__}.",
+                        kind=TypeError,
+                    )
+            return translator
+        known = sorted({name.partition(".")[2] for name in table})
+        raise self.refuse(
+            f"{kind.__name__} cannot be exported as a {role}. "
+            f"{_instead_of(kind.__name__)}These can be: {', '.join(known)}.",
+            kind=TypeError,
+        )
+
+    def _check_columns(self, estimator: Any) -> None:
+        """Raise if an estimator was fitted to other columns than reach it."""
+        if type(estimator).__module__.startswith("lightgbm"):
+            own = None  # it renames columns
+        else:
+            own = getattr(estimator, "feature_names_in_", None)
+        if own is None:
+            width = getattr(estimator, "n_features_in_", len(self.names))
+            if width != len(self.names):
+                raise self.refuse(
+                    f"{type(estimator).__name__} was fitted to {width} columns, but "
+                    f"{len(self.names)} reach it here: "
+                    f"{some_names(self.names)}. Is one of them the era?"
+                )
+        elif list(own) != self.names:
+            odd = [n for n in own if n not in set(self.names)] or list(own)
+            raise self.refuse(
+                f"{type(estimator).__name__} was fitted to other columns, or in "
+                f"another order, than reach it here: {some_names(odd)}. Fit it to the "
+                "features alone, without the column era."
+            )
+
+
+def key_of(kind: type) -> str:
+    """Return the library and the name of a class, as the tables have them."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
+def array_data(array: Any) -> dict[str, Any]:
+    """Return an array as its bytes, dtype and shape."""
+    array = np.ascontiguousarray(array)
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return {
+        "bytes": array.tobytes(),
+        "dtype": array.dtype.str,
+        "shape": [int(n) for n in array.shape],
+    }
+
+
+def plain_ints(numbers: NDArray[np.integer]) -> list[int]:
+    """Return positions as a list of Python's integers."""
+    return [int(n) for n in numbers]
+
+
+def _instead_of(name: str) -> str:
+    instead = _INSTEAD.get(name)
+    if instead is None and any(part in name for part in _TREES):
+        instead = "make_lightgbm or make_xgboost"
+    return "" if instead is None else f"Use {instead} instead. "

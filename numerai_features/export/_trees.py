@@ -1,0 +1,89 @@
+"""LightGBM and XGBoost models as the libraries' own text, for an older version.
+
+A node holds the model's text, so the server's library must read it. Another kind of
+node, for trees that need no library, is added here and in the runtime's table of
+predictors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from numerai_features.export._place import Place
+
+
+def _lightgbm_estimator(estimator: Any, place: Place) -> dict[str, Any]:
+    return _lightgbm(estimator.booster_, place)
+
+
+def _lightgbm(booster: Any, place: Place) -> dict[str, Any]:
+    """Return a booster's text: the trees to the best iteration, if it has one."""
+    if booster.pandas_categorical:
+        raise place.refuse(
+            "LightGBM was fitted to columns of pandas categories, which the live file "
+            "lacks. Fit it to numbers."
+        )
+    return {
+        "kind": "lightgbm",
+        "text": booster.model_to_string(),
+        "n_outputs": int(booster.num_model_per_iteration()),
+    }
+
+
+def _xgboost_estimator(estimator: Any, place: Place) -> dict[str, Any]:
+    """Return the trees up to the best iteration, if there is one."""
+    booster, missing = estimator.get_booster(), estimator.missing
+    if booster.attr("best_iteration") is not None:
+        booster = booster[: int(booster.attr("best_iteration")) + 1]
+    return _xgboost(booster, place, math.nan if missing is None else float(missing))
+
+
+def _xgboost(booster: Any, place: Place, missing: float = math.nan) -> dict[str, Any]:
+    """Return a booster's JSON, with a base_score that each version reads."""
+    model = json.loads(booster.save_raw("json").decode("utf-8"))
+    learner = model["learner"]
+    if (learner["gradient_booster"].get("model", {}).get("cats") or {}).get("enc"):
+        raise place.refuse(
+            "XGBoost was fitted to categories, which the live file lacks. Fit it to "
+            "numbers."
+        )
+    known = learner["learner_model_param"]
+    known["base_score"] = _one_number(known["base_score"], place)
+    outputs = max(int(known.get("num_target", 1)), int(known["num_class"]), 1)
+    if outputs > 1 and place.image.version("xgboost") < (2,):
+        raise place.refuse(
+            f"XGBoost was fitted to {outputs} targets, which the version "
+            f"{place.image.xgboost} of image={place.image.python!r} does not read. "
+            "Choose a newer image."
+        )
+    return {
+        "kind": "xgboost",
+        "json": json.dumps(model),
+        "missing": missing,
+        "n_outputs": outputs,
+    }
+
+
+def _one_number(base_score: str, place: Place) -> str:
+    """Return a base_score as one number; older versions misread a list as .5."""
+    numbers = [text.strip() for text in base_score.strip("[] ").split(",")]
+    if len({np.float32(number) for number in numbers}) > 1:
+        raise place.refuse(
+            f"XGBoost was fitted with a base_score for each target, {base_score}, "
+            f"which older versions do not read. Set base_score= to one number."
+        )
+    return numbers[0]
+
+
+MODELS = {
+    "lightgbm.Booster": _lightgbm,
+    "lightgbm.LGBMRanker": _lightgbm_estimator,
+    "lightgbm.LGBMRegressor": _lightgbm_estimator,
+    "xgboost.Booster": _xgboost,
+    "xgboost.XGBRFRegressor": _xgboost_estimator,
+    "xgboost.XGBRegressor": _xgboost_estimator,
+}
