@@ -86,15 +86,19 @@ def _factors(estimator: Any, place: Place) -> dict[str, Any]:
         encoder(estimator.encoder_, place, missing=missing, out="<f8"),
         {"kind": "center", "by_era": by_era},
     ]
-    return {"kind": "pipeline", "steps": steps}
+    n_out = int(estimator.n_components_)
+    return {"kind": "pipeline", "steps": steps, "n_out": n_out}
 
 
 def _era_statistics(estimator: Any, place: Place) -> dict[str, Any]:
+    columns = plain_ints(estimator.columns_)
+    statistics = [str(name) for name in estimator._fitted_with.statistics]
     return {
         "kind": "era_statistics",
-        "columns": plain_ints(estimator.columns_),
+        "columns": columns,
         "fill": array_data(estimator.missing_values_),
-        "statistics": [str(name) for name in estimator._fitted_with.statistics],
+        "statistics": statistics,
+        "n_out": len(columns) * len(statistics),
         "missing": str(estimator._fitted_with.missing),
         "by_era": place.eras or bool(estimator._had_eras),
     }
@@ -105,7 +109,7 @@ def _latent_features(estimator: Any, place: Place) -> dict[str, Any]:
     fitted = zip(estimator.embedders_, estimator.quantizers_, strict=True)
     if whole is not None:
         whole = {"dtype": whole.dtype.name, "fill": array_data(whole.fill)}
-    parts = []
+    parts: list[dict[str, Any]] = []
     for (name, embedder), bins in fitted:
         eras = "eras" in extras_of(embedder.transform)
         own = place.inside(f"embedder {name!r}", eras=eras)
@@ -116,8 +120,10 @@ def _latent_features(estimator: Any, place: Place) -> dict[str, Any]:
                 "edges": None if bins is None else array_data(bins.edges),
             }
         )
+    n_latents = sum(part["node"]["n_out"] for part in parts)
     return {
         "kind": "latent_features",
+        "n_out": n_latents + known.passthrough * len(place.names),
         "whole": whole,
         "passthrough": bool(known.passthrough),
         "quantize": None if known.quantize is None else str(known.quantize),
@@ -130,7 +136,8 @@ def _dae_density(estimator: Any, place: Place) -> dict[str, Any]:
     n_models, n_components = len(estimator.decoders_), int(estimator.n_components_)
     width = estimator.encoder_.n_out(len(place.names)) // n_models
     first = 0 if known.output == "code" else sum(known.hidden)
-    code = place.behind(estimator).selecting(list(range(n_components)))
+    code = place.behind(estimator, n_models * width)
+    code = code.selecting(list(range(n_components)))
     return {
         "kind": "dae",
         "encoder": encoder(estimator.encoder_, place, missing=missing),

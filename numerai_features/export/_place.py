@@ -67,11 +67,12 @@ class Place:
         """Return the place of a part, which gets the same columns."""
         return replace(self, path=(*self.path, part), eras=self.eras and eras)
 
-    def behind(self, transformer: Any) -> Place:
+    def behind(self, transformer: Any, width: int) -> Place:
         """Return the place behind a transformer, which gets the columns it returns."""
-        names = self.names
-        if hasattr(transformer, "get_feature_names_out"):
-            names = [str(n) for n in transformer.get_feature_names_out(names)]
+        try:
+            names = [str(n) for n in transformer.get_feature_names_out(self.names)]
+        except AttributeError:  # a part of it gives no names
+            names = [f"x{j}" for j in range(width)]
         known = getattr(transformer, "_fitted_with", transformer)
         keeps = bool(getattr(known, "keep_era", False))
         names = names[1:] if keeps else names

@@ -18,7 +18,6 @@ _LINEAR = """
 _SEARCHES = """
     GridSearchCV HalvingGridSearchCV HalvingRandomSearchCV RandomizedSearchCV
 """.split()
-_NOTHING = {"kind": "pipeline", "steps": []}
 
 
 def _is_left_out(step: Any) -> bool:
@@ -41,8 +40,8 @@ def _searched_model(estimator: Any, place: Place) -> dict[str, Any]:
 
 
 def _pipeline_transformer(estimator: Any, place: Place) -> dict[str, Any]:
-    steps, _ = _steps(estimator.steps, place)
-    return {"kind": "pipeline", "steps": steps}
+    steps, behind = _steps(estimator.steps, place)
+    return {"kind": "pipeline", "steps": steps, "n_out": len(behind.names)}
 
 
 def _pipeline_model(estimator: Any, place: Place) -> dict[str, Any]:
@@ -62,8 +61,9 @@ def _steps(pairs: Any, place: Place) -> tuple[list[dict[str, Any]], Place]:
     for name, step in pairs:
         if _is_left_out(step):
             continue
-        found.append(place.inside(f"step {name!r}").transformer(step))
-        place = place.behind(step)
+        node = place.inside(f"step {name!r}").transformer(step)
+        found.append(node)
+        place = place.behind(step, node["n_out"])
     return found, place
 
 
@@ -80,7 +80,7 @@ def _feature_union(estimator: Any, place: Place) -> dict[str, Any]:
                 "weight": None if weight is None else float(weight),
             }
         )
-    return {"kind": "union", "parts": parts}
+    return _union(parts)
 
 
 def _column_transformer(estimator: Any, place: Place) -> dict[str, Any]:
@@ -100,11 +100,21 @@ def _column_transformer(estimator: Any, place: Place) -> dict[str, Any]:
                 "weight": None if weight is None else float(weight),
             }
         )
-    return {"kind": "union", "parts": parts}
+    return _union(parts)
+
+
+def _union(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    n_out = sum(part["node"]["n_out"] for part in parts)
+    return {"kind": "union", "parts": parts, "n_out": n_out}
 
 
 def _part(part: Any, place: Place) -> dict[str, Any]:
-    return _NOTHING if _is_left_out(part) else place.transformer(part)
+    return _nothing(place) if _is_left_out(part) else place.transformer(part)
+
+
+def _nothing(place: Place) -> dict[str, Any]:
+    """Return what changes no column."""
+    return {"kind": "pipeline", "steps": [], "n_out": len(place.names)}
 
 
 def _positions(chosen: Any, place: Place) -> list[int]:
@@ -128,7 +138,7 @@ def _function_transformer(estimator: Any, place: Place) -> dict[str, Any]:
             "FunctionTransformer has a func, which is code of yours and cannot be "
             "exported. Compute its columns before fit, and in the live file."
         )
-    return _NOTHING
+    return _nothing(place)
 
 
 # --- linear maps -------------------------------------------------------------------
@@ -138,6 +148,7 @@ def _standard_scaler(estimator: Any, place: Place) -> dict[str, Any]:
     mean, scale = estimator.mean_, estimator.scale_
     return {
         "kind": "scale",
+        "n_out": len(place.names),
         "mean": array_data(mean) if estimator.with_mean else None,
         "scale": None if scale is None else array_data(scale),
     }
@@ -150,6 +161,7 @@ def _pca(estimator: Any, place: Place) -> dict[str, Any]:
         axes = axes / np.maximum(spread, np.finfo(spread.dtype).eps)
     return {
         "kind": "project",
+        "n_out": int(axes.shape[1]),
         "weight": array_data(axes),
         "bias": array_data(-estimator.mean_ @ axes),
     }

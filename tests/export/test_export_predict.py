@@ -1,0 +1,176 @@
+"""What an exported file predicts is what the pipeline predicts."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+from export_parts import (
+    FRAME,
+    NAMES,
+    NOT_THERE,
+    Y,
+    fit,
+    live_frame,
+    needs_benchmark,
+    on_the_server,
+    table_for,
+    trees,
+    unfitted,
+)
+from sklearn.linear_model import Ridge
+
+from numerai_features import EraNeutralizer, EraRanker, export_predict
+from numerai_features.compose import rank_by_era
+from numerai_features.export._images import IMAGES
+
+NO_TREES = "every_embedder aemlp mlp union columns ranked search".split()
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return {name: fit(pipeline) for name, pipeline in unfitted().items()}
+
+
+def export_all(pipelines, folder, **options):
+    for name, pipeline in pipelines.items():
+        own = {"benchmark": "v1"} if needs_benchmark(pipeline) else {}
+        export_predict(pipeline, folder / f"{name}.pkl", **own, **options)
+
+
+def assert_same(pipelines, found, live, benchmark):
+    """Compare absolute values, and ranks."""
+    for name, pipeline in pipelines.items():
+        assert not isinstance(found[name], str), f"{name}: {found[name]}"
+        own = {"benchmark": benchmark} if needs_benchmark(pipeline) else {}
+        expected = pipeline.predict(table_for(pipeline, live), **own)
+        raw, answer = found[name]["raw"], found[name]["answer"]
+        np.testing.assert_allclose(raw, expected, rtol=0, atol=1e-6, err_msg=name)
+        assert np.std(expected) > 1e-3, name
+        ranks = rank_by_era(expected.round(9), live["era"])
+        same = rank_by_era(raw.round(9), live["era"])
+        np.testing.assert_array_equal(same, ranks, err_msg=name)
+        np.testing.assert_allclose(answer, ranks, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("eras", ["X", ["0001", "0002", "X"] * 24])
+def test_without_this_package_the_predictions_are_those_of_the_pipeline(
+    fitted, tmp_path, eras
+):
+    export_all(fitted, tmp_path)
+    live = live_frame(72, eras)
+    found, benchmark = on_the_server(tmp_path, live)
+    assert_same(fitted, found, live, benchmark)
+
+
+def test_without_trees_it_needs_numpy_and_pandas_alone(fitted, tmp_path):
+    chosen = {name: fitted[name] for name in NO_TREES}
+    export_all(chosen, tmp_path)
+    live = live_frame()
+    nothing = (*NOT_THERE, "scipy", "joblib", "narwhals", "lightgbm", "xgboost")
+    found, benchmark = on_the_server(tmp_path, live, forbidden=nothing)
+    assert_same(chosen, found, live, benchmark)
+
+
+@pytest.mark.parametrize("to", [NAMES[2:5], "benchmark"], ids=["features", "benchmark"])
+def test_neutralised_predictions_are_those_of_EraNeutralizer(to, tmp_path):
+    by_benchmark = to == "benchmark"
+    model = Ridge().fit(FRAME[NAMES], Y)
+    column = {"benchmark": "v1"} if by_benchmark else {}
+    options = {"neutralize": to, "proportion": 0.75, **column}
+    export_predict(model, tmp_path / "model.pkl", **options)
+    live = live_frame()
+    found, benchmark = on_the_server(tmp_path, live)
+    own = {"neutralize_to": "benchmark"} if by_benchmark else {"features": to}
+    same = EraNeutralizer(EraRanker(Ridge(), output="gauss"), proportion=0.75, **own)
+    same.fit(FRAME, Y)
+    given = {"benchmark": benchmark} if by_benchmark else {}
+    expected = same.predict(live, **given)
+    np.testing.assert_allclose(found["model"]["raw"], expected, rtol=0, atol=1e-9)
+
+
+def test_unranked_predictions_come_as_they_are_and_must_be_between_0_and_1(tmp_path):
+    file = export_predict(
+        Ridge().fit(FRAME[NAMES], Y), tmp_path / "a.pkl", rank=None, name="mine"
+    )
+    live = live_frame()
+    answer = pd.read_pickle(file)(live)
+    expected = Ridge().fit(FRAME[NAMES], Y).predict(live[NAMES])
+    assert [*answer.columns] == ["mine"]
+    np.testing.assert_allclose(answer["mine"], expected, rtol=0, atol=1e-12)
+    shifted = Ridge().fit(FRAME[NAMES], Y + 1)
+    file = export_predict(shifted, tmp_path / "b.pkl", rank=None)
+    predict = pd.read_pickle(file)
+    with pytest.raises(ValueError, match=r"Numerai takes 0 to 1.*rank='era'"):
+        predict(live)
+
+
+def test_a_booster_and_a_model_without_names_are_exported(tmp_path):
+    live = live_frame()
+    model = trees().fit(FRAME[NAMES], Y)
+    unnamed = trees().fit(FRAME[NAMES].to_numpy(), Y)
+    export_predict(model.booster_, tmp_path / "booster.pkl")
+    export_predict(unnamed, tmp_path / "unnamed.pkl", feature_names=NAMES)
+    found, _ = on_the_server(tmp_path, live)
+    for one in found.values():
+        np.testing.assert_array_equal(one["raw"], model.predict(live[NAMES]))
+
+
+def test_nothing_is_changed(tmp_path):
+    pipeline = fit(unfitted()["latents"])
+    before = pipeline.predict(FRAME)
+    export_predict(pipeline, tmp_path / "model.pkl")
+    np.testing.assert_array_equal(pipeline.predict(FRAME), before)
+    live = live_frame().astype({NAMES[0]: float})
+    live.iloc[3, live.columns.get_loc(NAMES[0])] = np.nan
+    copy = live.copy()
+    pd.read_pickle(tmp_path / "model.pkl")(live)
+    pd.testing.assert_frame_equal(live, copy)
+
+
+WITH_GAPS = [
+    "latents", "latents_xgboost", "every_embedder", "aemlp", "mlp", "blend", "shrunk",
+    "neutral", "neutral_to_some",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_GAPS)
+def test_missing_cells_are_filled_as_the_pipeline_fills_them(fitted, tmp_path, name):
+    predict = pd.read_pickle(export_predict(fitted[name], tmp_path / "model.pkl"))
+    live = live_frame().astype(dict.fromkeys(NAMES[:5], np.float32))
+    for row, column in [(0, 1), (3, 1), (3, 2), (9, 5)]:
+        live.iloc[row, column] = np.nan
+    inside = predict.__globals__
+    raw = inside["raw_predictions"](inside["MODEL"], live)
+    expected = fitted[name].predict(live)
+    np.testing.assert_allclose(raw, expected, rtol=0, atol=1e-6)
+
+
+# --- other versions ------------------------------------------------------------------
+
+
+def packages(image):
+    found = [f"numpy=={image.numpy}", f"pandas=={image.pandas}"]
+    new = image.version("xgboost") >= (2, 1)  # since then there is one without CUDA
+    xgboost = f"xgboost-cpu=={image.xgboost}" if new else f"xgboost=={image.xgboost}"
+    return [*found, "scipy", f"lightgbm=={image.lightgbm}", xgboost]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IMAGES)
+def test_in_the_versions_of_the_images(fitted, tmp_path, name):
+    """Needs the network, and the Python of the image."""
+    python = shutil.which(f"python{name}")
+    if python is None:
+        pytest.skip(f"no Python {name} on this machine")
+    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
+    own = tmp_path / "venv" / "bin" / "python"
+    install = [own, "-m", "pip", "install", "-q", *packages(IMAGES[name])]
+    subprocess.run(install, check=True)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    export_all(fitted, folder, image=name)
+    live = live_frame()
+    found, benchmark = on_the_server(folder, live, python=own)
+    assert_same(fitted, found, live, benchmark)
