@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from numerai_features._names import some_names
+from numerai_features._validation import spells_era
 from numerai_features.export import _composed, _own, _scikit_learn, _trees
 from numerai_features.export._images import Image
 from numerai_features.export._place import Place, Tables
@@ -45,6 +46,11 @@ def model_data(
         If a part is set so that it cannot be exported, or arguments contradict.
     """
     names = _feature_names(pipeline, feature_names)
+    for era in filter(spells_era, names):
+        raise ValueError(
+            f"pipeline was fitted to the column {era!r} as a feature, which is text in "
+            "live files. Fit it without, or with LatentFeatures as the first step."
+        )
     predictor = Place(TABLES, image, names).model(pipeline)
     if predictor["n_outputs"] > 1:
         raise ValueError(

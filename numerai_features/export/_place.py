@@ -84,15 +84,15 @@ class Place:
 
     def transformer(self, estimator: Any) -> dict[str, Any]:
         """Return a fitted transformer as plain data."""
-        return self._translate(estimator, self.tables.transformers, "transformer")
+        return self._translate(estimator, self.tables.transformers, "a transformer")
 
     def model(self, estimator: Any) -> dict[str, Any]:
         """Return a fitted regressor as plain data."""
-        return self._translate(estimator, self.tables.models, "model")
+        return self._translate(estimator, self.tables.models, "a model")
 
     def density(self, estimator: Any) -> dict[str, Any]:
         """Return the ``score_samples`` of a fitted estimator as plain data."""
-        return self._translate(estimator, self.tables.densities, "autoencoder")
+        return self._translate(estimator, self.tables.densities, "an autoencoder")
 
     def refuse(self, problem: str, *, kind: type[Exception] = ValueError) -> Exception:
         """Return the error of what cannot be exported; it tells where that is."""
@@ -128,7 +128,7 @@ class Place:
             return translator
         known = sorted({name.partition(".")[2] for name in table})
         raise self.refuse(
-            f"{kind.__name__} cannot be exported as a {role}. "
+            f"{kind.__name__} cannot be exported as {role}. "
             f"{_instead_of(kind.__name__)}These can be: {', '.join(known)}.",
             kind=TypeError,
         )

@@ -47,10 +47,7 @@ def _pipeline_transformer(estimator: Any, place: Place) -> dict[str, Any]:
 def _pipeline_model(estimator: Any, place: Place) -> dict[str, Any]:
     steps, behind = _steps(estimator.steps[:-1], place)
     name, last = estimator.steps[-1]
-    at_last = behind.inside(f"step {name!r}")
-    if _is_left_out(last):
-        raise at_last.refuse(f"the last step must be a model; got {last!r}.")
-    found = at_last.model(last)
+    found = behind.inside(f"step {name!r}").model(last)
     outputs = found["n_outputs"]
     return {"kind": "pipeline", "steps": steps, "last": found, "n_outputs": outputs}
 

@@ -11,13 +11,11 @@ from export_parts import (
     NAMES,
     NOT_THERE,
     Y,
-    fit,
     live_frame,
     needs_benchmark,
     on_the_server,
     table_for,
     trees,
-    unfitted,
 )
 from sklearn.linear_model import Ridge
 
@@ -26,11 +24,6 @@ from numerai_features.compose import rank_by_era
 from numerai_features.export._images import IMAGES
 
 NO_TREES = "every_embedder aemlp mlp union columns ranked search".split()
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return {name: fit(pipeline) for name, pipeline in unfitted().items()}
 
 
 def export_all(pipelines, folder, **options):
@@ -117,8 +110,8 @@ def test_a_booster_and_a_model_without_names_are_exported(tmp_path):
         np.testing.assert_array_equal(one["raw"], model.predict(live[NAMES]))
 
 
-def test_nothing_is_changed(tmp_path):
-    pipeline = fit(unfitted()["latents"])
+def test_nothing_is_changed(fitted, tmp_path):
+    pipeline = fitted["latents"]
     before = pipeline.predict(FRAME)
     export_predict(pipeline, tmp_path / "model.pkl")
     np.testing.assert_array_equal(pipeline.predict(FRAME), before)
