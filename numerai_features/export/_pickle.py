@@ -30,6 +30,18 @@ class _Function:
         return eval, (run, self.namespace)
 
 
+class _PlainPickler(pickle.Pickler):
+    """A pickler that refuses whatever is not plain data."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Leave the function to its own method; it is called for no plain data."""
+        if obj is eval or isinstance(obj, _Function):
+            return NotImplemented
+        raise TypeError(
+            f"pipeline: an exported file cannot hold a {type(obj).__name__}, {obj!r}."
+        )
+
+
 def write_function(model: dict[str, Any], path: Path) -> None:
     """Write a model as a pickle; the file appears whole, or not at all.
 
@@ -53,7 +65,7 @@ def pickled(model: dict[str, Any]) -> bytes:
         "MODEL": model,
     }
     stream = io.BytesIO()
-    pickle.Pickler(stream, _PROTOCOL).dump(_Function(name, namespace))
+    _PlainPickler(stream, _PROTOCOL).dump(_Function(name, namespace))
     return stream.getvalue()
 
 

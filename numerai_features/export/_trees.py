@@ -27,6 +27,7 @@ def _lightgbm(booster: Any, place: Place) -> dict[str, Any]:
             "LightGBM was fitted to columns of pandas categories, which the live file "
             "lacks. Fit it to numbers."
         )
+    _check_width(booster.num_feature(), place)
     return {
         "kind": "lightgbm",
         "text": booster.model_to_string(),
@@ -52,6 +53,7 @@ def _xgboost(booster: Any, place: Place, missing: float = math.nan) -> dict[str,
             "numbers."
         )
     known = learner["learner_model_param"]
+    _check_width(int(known["num_feature"]), place)
     known["base_score"] = _one_number(known["base_score"], place)
     outputs = max(int(known.get("num_target", 1)), int(known["num_class"]), 1)
     if outputs > 1 and place.image.version("xgboost") < (2,):
@@ -66,6 +68,15 @@ def _xgboost(booster: Any, place: Place, missing: float = math.nan) -> dict[str,
         "missing": missing,
         "n_outputs": outputs,
     }
+
+
+def _check_width(width: int, place: Place) -> None:
+    """Raise if trees were fitted to another number of columns."""
+    if width != len(place.names):
+        raise place.refuse(
+            f"the trees were fitted to {width} columns, but {len(place.names)} reach "
+            "them. Pass the names of all in feature_names."
+        )
 
 
 def _one_number(base_score: str, place: Place) -> str:

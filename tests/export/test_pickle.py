@@ -4,14 +4,15 @@ import ast
 import pickletools
 import traceback
 
+import numpy as np
 import pandas as pd
 import pytest
-from export_parts import FRAME, NAMES, Y, live_frame
+from export_parts import FRAME, NAMES, Y, live_frame, needs_benchmark, unfitted
 from sklearn.linear_model import Ridge
 
 from numerai_features import EraNeutralizer, export_predict
 from numerai_features.export import _pickle, _runtime
-from numerai_features.export._pickle import runtime_source
+from numerai_features.export._pickle import pickled, runtime_source
 
 BY_REFERENCE = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID"}
 CALLS = {"REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "BUILD"}
@@ -22,9 +23,10 @@ def model():
     return Ridge().fit(FRAME[NAMES], Y)
 
 
-@pytest.mark.parametrize("name", ["latents", "blend"])
+@pytest.mark.parametrize("name", unfitted())
 def test_the_only_global_is_eval_and_it_is_called_once(fitted, name, tmp_path):
-    file = export_predict(fitted[name], tmp_path / "model.pkl")
+    own = {"benchmark": "v1"} if needs_benchmark(fitted[name]) else {}
+    file = export_predict(fitted[name], tmp_path / "model.pkl", **own)
     found = list(pickletools.genops(file.read_bytes()))
     kinds = [code.name for code, _, _ in found]
     texts = [value for _, value, _ in found if isinstance(value, str)]
@@ -34,6 +36,12 @@ def test_the_only_global_is_eval_and_it_is_called_once(fitted, name, tmp_path):
     assert [kind for kind in kinds if kind in CALLS] == ["REDUCE"]
     assert texts[2].startswith("exec(compile(SOURCE, ")
     assert found[0][1] == 4  # the protocol
+
+
+@pytest.mark.parametrize("odd", [np.float64(1), np.zeros(2), 1j, np.str_("a"), len])
+def test_what_is_not_plain_is_never_written(odd):
+    with pytest.raises(TypeError, match="an exported file cannot hold a"):
+        pickled({"benchmark": None, "predictor": {"kind": [odd]}})
 
 
 def test_the_source_is_python_3_10_and_imports_nothing_else():

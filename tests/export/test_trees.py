@@ -83,3 +83,13 @@ def test_categories_are_refused():
     model = boosted(enable_categorical=True, tree_method="hist").fit(frame, Y)
     with pytest.raises(ValueError, match="XGBoost was fitted to categories"):
         model_data(model, IMAGES["3.13"])
+
+
+@pytest.mark.parametrize("make", [trees, boosted])
+def test_boosters_of_other_columns_are_refused(make):
+    model = make().fit(X.to_numpy(), Y)
+    booster = model.booster_ if make is trees else model.get_booster()
+    with pytest.raises(ValueError, match="fitted to 12 columns, but 11 reach them"):
+        model_data(booster, IMAGES["3.13"], feature_names=NAMES[1:])
+    same = raw(booster, feature_names=NAMES)
+    np.testing.assert_allclose(same, model.predict(LIVE[NAMES]), atol=1e-6)
