@@ -63,8 +63,9 @@ def export_predict(
     proportion : float, default=1.0
         Share of the fit that `neutralize` subtracts, from 0 to 1.
     benchmark : str, default=None
-        Name of the column of ``live_benchmark_models.parquet`` to neutralise to;
-        required if `neutralize` or an EraNeutralizer in the pipeline uses a benchmark.
+        Name of the column of ``live_benchmark_models.parquet`` to neutralise to, which
+        may be a feature of the pipeline, too. Required if the pipeline has it as a
+        feature, or if `neutralize` or an EraNeutralizer in it uses a benchmark.
         The function then has two parameters.
     rank : {"era", None}, default="era"
         "era": predictions are ranked within their era, between 0 and 1. None: they are

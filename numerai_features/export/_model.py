@@ -59,7 +59,10 @@ def model_data(
         )
     after = _neutralize_data(neutralize, proportion)
     needed = any(node.get("to") == "benchmark" for node in _nodes(predictor))
-    needed |= after is not None and after["features"] is None
+    if after is not None:
+        needed |= after["features"] is None
+    others = (after or {}).get("features") or []
+    needed |= benchmark in names or benchmark in others
     if needed and benchmark is None:
         raise ValueError(
             "benchmark is None, but the predictions are neutralised to a benchmark. "

@@ -79,9 +79,11 @@ def raw_predictions(model: Node, frame: Any, benchmarks: Any = None) -> Any:
     """Return predictions before they are ranked, float64 of shape (n_rows,)."""
     _check_frame(frame, "live_features")
     eras = _eras(frame)
-    benchmark = None
-    if model["benchmark"] is not None:
-        benchmark = _benchmark(benchmarks, model["benchmark"], frame)
+    benchmark, name = None, model["benchmark"]
+    if name is not None:
+        column = _benchmark(benchmarks, name, frame)
+        benchmark = column.astype(np.float64)
+        frame = frame.assign(**{name: column})  # it may be a feature
     rows = Rows(_cells(frame, model["features"]), eras, benchmark)
     value = _finite(_predict(model["predictor"], rows).reshape(len(frame)))
     after = model["neutralize"]
@@ -161,12 +163,13 @@ def _benchmark(benchmarks: Any, name: str, frame: Any) -> Any:
     column = benchmarks[name]
     if not column.index.is_unique:
         raise ValueError("live_benchmark_models has ids more than once.")
-    value = column.reindex(frame.index).to_numpy(dtype=np.float64)
-    if not np.isfinite(value).all():
+    value = column.reindex(frame.index).to_numpy()
+    missing = ~np.isfinite(value.astype(np.float64))
+    if missing.any():
         raise ValueError(
-            f"live_benchmark_models has no number in {name!r} for "
-            f"{(~np.isfinite(value)).sum()} of {len(value)} rows of live_features, the "
-            f"first is {frame.index[(~np.isfinite(value)).argmax()]!r}."
+            f"live_benchmark_models has no number in {name!r} for {missing.sum()} of "
+            f"{len(value)} rows of live_features, the first is "
+            f"{frame.index[missing.argmax()]!r}."
         )
     return value
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from export_parts import (
+    BENCHMARK,
     FRAME,
     NAMES,
     NOT_THERE,
@@ -17,10 +18,11 @@ from export_parts import (
     table_for,
     trees,
 )
+from sklearn.base import clone
 from sklearn.linear_model import Ridge
 
 from numerai_features import EraNeutralizer, EraRanker, export_predict
-from numerai_features.compose import rank_by_era
+from numerai_features.compose import neutralize_by_era, rank_by_era
 from numerai_features.export._images import IMAGES
 
 NO_TREES = "every_embedder aemlp mlp union columns ranked search".split()
@@ -66,6 +68,18 @@ def test_without_trees_it_needs_numpy_and_pandas_alone(fitted, tmp_path):
     assert_same(chosen, found, live, benchmark)
 
 
+def test_neutralised_to_features_and_a_benchmark(tmp_path):
+    model = Ridge().fit(FRAME[NAMES], Y)
+    both = [NAMES[2], "v1"]
+    export_predict(model, tmp_path / "model.pkl", neutralize=both, benchmark="v1")
+    live = live_frame()
+    found, benchmark = on_the_server(tmp_path, live)
+    ranked = rank_by_era(model.predict(live[NAMES]), live["era"], output="gauss")
+    table = live[both[:1]].assign(v1=benchmark)
+    expected = neutralize_by_era(ranked, table, live["era"])
+    np.testing.assert_allclose(found["model"]["raw"], expected, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("to", [NAMES[2:5], "benchmark"], ids=["features", "benchmark"])
 def test_neutralised_predictions_are_those_of_EraNeutralizer(to, tmp_path):
     by_benchmark = to == "benchmark"
@@ -80,6 +94,19 @@ def test_neutralised_predictions_are_those_of_EraNeutralizer(to, tmp_path):
     same.fit(FRAME, Y)
     given = {"benchmark": benchmark} if by_benchmark else {}
     expected = same.predict(live, **given)
+    np.testing.assert_allclose(found["model"]["raw"], expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "model", [Ridge(), EraNeutralizer(Ridge(), features=["v1"]), trees()]
+)
+def test_a_benchmark_may_be_a_feature(model, tmp_path):
+    frame = FRAME[NAMES].assign(v1=BENCHMARK)
+    model = clone(model).fit(frame, Y)
+    export_predict(model, tmp_path / "model.pkl", benchmark="v1")
+    live = live_frame()
+    found, benchmark = on_the_server(tmp_path, live)
+    expected = model.predict(live[NAMES].assign(v1=benchmark))
     np.testing.assert_allclose(found["model"]["raw"], expected, rtol=0, atol=1e-9)
 
 
