@@ -60,9 +60,9 @@ def model_data(
     after = _neutralize_data(neutralize, proportion)
     needed = any(node.get("to") == "benchmark" for node in _nodes(predictor))
     if after is not None:
-        needed |= after["features"] is None
-    others = (after or {}).get("features") or []
-    needed |= benchmark in names or benchmark in others
+        others = after["features"]
+        needed |= others is None or benchmark in others
+    needed |= benchmark in names
     if needed and benchmark is None:
         raise ValueError(
             "benchmark is None, but the predictions are neutralised to a benchmark. "
