@@ -26,7 +26,7 @@ LIGHTGBM_SUMS = {
     "fair",
     "huber",
     "lambdarank",
-    "mape",
+    "mape",  # codespell:ignore mape
     "quantile",
     "rank_xendcg",
     "regression",
@@ -90,12 +90,11 @@ def tree_tables(model: Any, *, num_iteration: int | None = None) -> dict[str, An
     lightgbm, xgboost = sys.modules.get("lightgbm"), sys.modules.get("xgboost")
     if lightgbm and isinstance(model, lightgbm.LGBMModel | lightgbm.Booster):
         wrapped = isinstance(model, lightgbm.LGBMModel)
-        _check_predict(model, lightgbm.LGBMModel if wrapped else lightgbm.Booster)
+        _check_predict(model, lightgbm.LGBMModel, lightgbm.Booster)
         booster = model.booster_ if wrapped else model
         forest = _from_lightgbm(booster, name, num_iteration)
     elif xgboost and isinstance(model, xgboost.XGBModel | xgboost.Booster):
-        wrapped = isinstance(model, xgboost.XGBModel)
-        _check_predict(model, xgboost.XGBModel if wrapped else xgboost.Booster)
+        _check_predict(model, xgboost.XGBModel, xgboost.XGBRanker, xgboost.Booster)
         forest = _from_xgboost(model, name, num_iteration)
     else:
         raise TypeError(
@@ -105,13 +104,13 @@ def tree_tables(model: Any, *, num_iteration: int | None = None) -> dict[str, An
     return {**forest.settings, "groups": _groups(forest)}
 
 
-def _check_predict(model: Any, base: type) -> None:
+def _check_predict(model: Any, *known: Any) -> None:
     """Refuse classes that predict by another method: a classifier, a dask estimator."""
-    if type(model).predict is not base.predict:  # type: ignore[attr-defined]
+    if type(model).predict not in [base.predict for base in known]:
         _refuse(
             type(model).__name__,
-            f"its predict is not {base.__name__}'s, and may return other numbers than "
-            "the sums of the leaves",
+            f"its predict is neither {known[0].__name__}'s nor a Booster's, and may "
+            "return other numbers than the sums of the leaves",
         )
 
 
