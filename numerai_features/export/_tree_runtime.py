@@ -20,6 +20,7 @@ import numpy as np
 
 TREE_ROWS = 8192  # at once: 1 KiB a condition
 TREE_COLUMNS = 64  # transposed at once
+TREE_NODES = 256  # whose rows are joined at once
 TREE_INTEGERS = 2**24  # beyond, float32 rounds
 TREE_ZERO = float(np.float32(1e-35))  # LightGBM: as near to zero is zero
 
@@ -153,11 +154,13 @@ def tree_numbers(
     """Return the number of the leaf that each row falls into: (n_trees, n_rows)."""
     dtype = np.uint8 if len(bits) <= 8 else np.uint16 if len(bits) <= 16 else np.uint32
     numbers = np.zeros((n_trees, n_rows), dtype=dtype)
+    at_once = max(1, TREE_NODES // n_trees)
     for nodes in bits:  # the highest bit first
         members = tree_array(nodes, "int32").reshape(-1, n_trees)
-        rows = reached[members[0]]
-        for member in members[1:]:
-            rows |= reached[member]
+        rows = np.zeros((n_trees, reached.shape[1]), dtype=np.uint64)
+        for some in range(0, len(members), at_once):
+            held = reached[members[some : some + at_once]]
+            rows |= np.bitwise_or.reduce(held, axis=0)
         numbers <<= 1
         numbers |= np.unpackbits(
             rows.view(np.uint8), axis=1, count=n_rows, bitorder="little"

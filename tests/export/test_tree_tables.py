@@ -313,6 +313,26 @@ def test_trees_of_one_leaf():
     assert_same(model, X)
 
 
+@pytest.mark.parametrize("n_bits", [8, 9])
+def test_numbers_of_leaves_of_one_byte_and_of_two(n_bits):
+    X, y = data("float64", n_rows=1500)
+    more = {"min_child_samples": 1, "min_child_weight": 0, "n_estimators": 3}
+    model = lgb(X, y, num_leaves=2**n_bits, **more)
+    [group] = tree_tables(model)["groups"]
+    assert {len(batch["bits"]) for batch in group["batches"]} == {n_bits}
+    assert_same(model, X, X[::-1])
+
+
+def test_few_nodes_tell_the_leaf():
+    """Of a full tree's 14 nodes below the root 10 are needed, and 7 are in the bits."""
+    X = np.arange(800.0)[:, None]
+    model = xgb(X, (X[:, 0] // 100) % 8, n_estimators=1, max_depth=3)
+    [[batch]] = [group["batches"] for group in tree_tables(model)["groups"]]
+    assert len(batch["leaves"]) == 8 * 4
+    assert batch["n_nodes"] == 2 + 10
+    assert [len(members) // 4 for members in batch["bits"]] == [1, 2, 4]
+
+
 def test_no_trees():
     X, y = data()
     booster = xgboost.train({"base_score": 0.3}, xgboost.DMatrix(X, y), 0)
@@ -343,6 +363,7 @@ def test_groups_batches_and_blocks_of_rows_change_nothing(fitted, monkeypatch):
     monkeypatch.setattr(_tree_tables, "NODES", 40)
     monkeypatch.setattr(_tree_runtime, "TREE_ROWS", 96)
     monkeypatch.setattr(_tree_runtime, "TREE_COLUMNS", 2)
+    monkeypatch.setattr(_tree_runtime, "TREE_NODES", 1)
     parts = tree_tables(model)
     assert len(whole["groups"]) == len(whole["groups"][0]["batches"]) == 1
     assert len(parts["groups"]) > 3
