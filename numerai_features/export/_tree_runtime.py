@@ -20,6 +20,7 @@ import numpy as np
 
 TREE_ROWS = 8192  # at once: 1 KiB a condition
 TREE_COLUMNS = 64  # transposed at once
+TREE_ASKED = 512  # thresholds of a column at once: 4 MiB
 TREE_NODES = 256  # whose rows are joined at once
 TREE_INTEGERS = 2**24  # beyond, float32 rounds
 TREE_ZERO = float(np.float32(1e-35))  # LightGBM: as near to zero is zero
@@ -94,17 +95,18 @@ def tree_conditions(
     ask = np.less if tables["strict"] else np.less_equal
     first = 0
     for start in range(0, len(columns), TREE_COLUMNS):
-        some = columns[start : start + TREE_COLUMNS]
-        values = tree_values(tables, X, some)
+        values = tree_values(tables, X, columns[start : start + TREE_COLUMNS])
         for j, column in enumerate(values, start):
             if as_missing[j]:
                 column = np.where(np.abs(column) <= TREE_ZERO, np.nan, column)
-            here = slice(first, stops[j])
-            left = ask(column, thresholds[here])
             absent = np.isnan(column)
-            if absent.any():
-                left |= absent & missing_left[here]
-            octets[here] = np.packbits(left, axis=1, bitorder="little")
+            has_gaps = absent.any()
+            for some in range(first, stops[j], TREE_ASKED):
+                here = slice(some, min(some + TREE_ASKED, stops[j]))
+                left = ask(column, thresholds[here])
+                if has_gaps:
+                    left |= absent & missing_left[here]
+                octets[here] = np.packbits(left, axis=1, bitorder="little")
             first = stops[j]
     for column, categories in group["categorical"]:
         [value] = tree_values(tables, X, np.array([column]))

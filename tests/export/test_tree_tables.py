@@ -5,6 +5,7 @@ import inspect
 import json
 import pickle
 import pickletools
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -367,6 +368,7 @@ def test_groups_batches_and_blocks_of_rows_change_nothing(fitted, monkeypatch):
     monkeypatch.setattr(_tree_tables, "NODES", 40)
     monkeypatch.setattr(_tree_runtime, "TREE_ROWS", 96)
     monkeypatch.setattr(_tree_runtime, "TREE_COLUMNS", 2)
+    monkeypatch.setattr(_tree_runtime, "TREE_ASKED", 3)
     monkeypatch.setattr(_tree_runtime, "TREE_NODES", 1)
     parts = tree_tables(model)
     assert len(whole["groups"]) == len(whole["groups"][0]["batches"]) == 1
@@ -375,6 +377,22 @@ def test_groups_batches_and_blocks_of_rows_change_nothing(fitted, monkeypatch):
     assert max(group["n_conditions"] for group in parts["groups"]) <= 60
     for tables in (whole, parts):
         assert_array_equal(tree_predict(tables, X), own(model, X))
+
+
+def test_memory_is_bounded_where_one_feature_has_many_thresholds():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(8192, 1)), rng.normal(size=8192)
+    model = lgb(X, y, n_estimators=40, num_leaves=127, max_bin=5000)
+    tables = tree_tables(model)
+    assert tables["groups"][0]["n_conditions"] > 1500
+    tracemalloc.start()
+    try:
+        found = tree_predict(tables, X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert_array_equal(found, own(model, X))
+    assert peak < 12e6, peak
 
 
 @FITS
