@@ -382,7 +382,7 @@ def test_groups_batches_and_blocks_of_rows_change_nothing(fitted, monkeypatch):
 def test_memory_is_bounded_where_one_feature_has_many_thresholds():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(8192, 1)), rng.normal(size=8192)
-    model = lgb(X, y, n_estimators=40, num_leaves=127, max_bin=5000)
+    model = lgb(X, y, n_estimators=40, num_leaves=255, max_bin=5000)
     tables = tree_tables(model)
     assert tables["groups"][0]["n_conditions"] > 1500
     tracemalloc.start()
