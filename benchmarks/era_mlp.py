@@ -1,7 +1,7 @@
 """Rows per second of `EraMLP.fit`, beside a plain loop; and its memory.
 
-    python benchmarks/era_mlp.py [--eras 12] [--rows 5000] [--features 780]
-        [--epochs 2] [--repeats 5] [--threads 1]
+    python benchmarks/era_mlp.py [--eras 8] [--rows 5000] [--features 780]
+        [--epochs 2] [--repeats 5] [--threads 1] [--precision float32 bfloat16]
     python benchmarks/era_mlp.py --memory
 
 Random int8 bins and one target. In both arms: the network with the default widths,
@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from _memory import measure
 from torch import nn
-from training import FLOAT, HALF, Products, machine
+from training import HALF, Products, machine
 
 from numerai_features.embedders import EraMLP
 from numerai_features.nn._threads import n_threads
@@ -181,12 +181,16 @@ def tell_memory():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--eras", type=int, default=12)
+    parser.add_argument("--eras", type=int, default=8)
     parser.add_argument("--rows", type=int, default=5_000, help="of an era")
     parser.add_argument("--features", type=int, default=780)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    precisions = "float32", "bfloat16"
+    parser.add_argument(
+        "--precision", nargs="+", choices=precisions, default=precisions
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--fit", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -201,8 +205,8 @@ def main():
         f"{HIDDEN}, {ERAS_PER_BATCH} eras a batch; medians of {args.repeats} pairs"
     )
     job = Job(args)
-    for dtype in (FLOAT, HALF):
-        compare(job, dtype)
+    for precision in args.precision:
+        compare(job, getattr(torch, precision))
 
 
 if __name__ == "__main__":
