@@ -7,8 +7,9 @@
 Random int8 bins and one target. In both arms: the network with the default widths,
 batches of four eras, one minus the correlation within each era, AdamW, as many threads.
 
-- ours: `EraMLP.fit` on the int8 table. "training" is the last epoch alone, "fit" all of
-  the call, with the checks, the moments of the columns and the units of predictions.
+- ours: `EraMLP.fit` on the int8 table, without dropout. "training" is the last epoch
+  alone, "fit" all of the call, with the checks, the moments of the columns and the
+  units of predictions.
 - eager: torch's own layers (without the biases that batch normalisation undoes), fused
   AdamW, and batches gathered by `index_select` from a resident float32 table, which is
   made before the clock starts. The last epoch, too.
@@ -64,9 +65,9 @@ class Job:
     def ours(self, dtype):
         """Return the rows per second of the last epoch, and of the whole fit."""
         net = EraMLP(
-            HIDDEN, max_epochs=self.args.epochs, learning_rate=RATE, random_state=0,
-            eras_per_batch=ERAS_PER_BATCH, precision=str(dtype).removeprefix("torch."),
-            n_jobs=self.args.threads, device="cpu",
+            HIDDEN, dropout=0, max_epochs=self.args.epochs, learning_rate=RATE,
+            random_state=0, eras_per_batch=ERAS_PER_BATCH,
+            precision=str(dtype).removeprefix("torch."), n_jobs=self.args.threads, device="cpu",
         )  # fmt: skip
         start = time.perf_counter()
         net.fit(self.X, self.y, eras=self.eras)
@@ -153,7 +154,7 @@ def fit(n_eras):
     """Fit in this process, whose memory is looked at."""
     X, y, eras = panel(n_eras, MEMORY_ROWS, MEMORY_FEATURES, MEMORY_TARGETS)
     n_threads()  # asks a child process, which would count as our memory
-    net = EraMLP((32, 16), max_epochs=1, precision="float32", random_state=0)
+    net = EraMLP((32, 16), dropout=0, max_epochs=1, precision="float32", random_state=0)
     few = eras < ERAS_PER_BATCH
     net.fit(X[few], y[few], eras=eras[few])  # what is there after any fit
     print("ready", flush=True)

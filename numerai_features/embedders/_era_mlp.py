@@ -45,8 +45,9 @@ class EraMLP(TargetNetwork):
     targets, `transform` the last hidden layer. Every hidden layer has batch
     normalisation. The table stays at one byte per cell.
 
-    A few epochs are enough, and more may harm. So by default nothing is held out: all
-    rows are trained on, for `max_epochs`.
+    A few epochs are enough, and more harm. So by default nothing is held out: all rows
+    are trained on, for `max_epochs`. Six epochs and a dropout of .3 were the best for
+    ``loss="corr"`` on synthetic panels; see "Perceptrons beside trees" in the guide.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class EraMLP(TargetNetwork):
         Widths of the hidden layers; the last one is the number of latents.
     activation : {"relu", "silu", "tanh", "sigmoid"}, default="relu"
         Activation of the hidden layers.
-    dropout : float, default=0.0
+    dropout : float, default=0.3
         Dropout rate of the hidden layers.
     feature_dropout : float, default=0.0
         Share of a row's cells that are set to the middle bin (for floats, to the
@@ -131,7 +132,7 @@ class EraMLP(TargetNetwork):
 
     hidden: Sequence[int] = field(default=(1024, 512, 256), kw_only=False)
     activation: str = "relu"
-    dropout: float = 0.0
+    dropout: float = 0.3
     feature_dropout: float = 0.0
     loss: str = "corr"
     benchmark_penalty: float = 0.0

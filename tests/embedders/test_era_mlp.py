@@ -23,7 +23,7 @@ LOSSES = [*CORRELATIONS, "mse", "mae", "bce"]
 
 
 def make_net(**options):
-    return EraMLP(**{"hidden": (24, 12), "random_state": 0, **options})
+    return EraMLP(**{"hidden": (24, 12), "dropout": 0.0, "random_state": 0, **options})
 
 
 @pytest.fixture(scope="module")

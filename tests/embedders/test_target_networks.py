@@ -27,7 +27,8 @@ def signal(rows):
 
 
 def perceptron(**options):
-    return EraMLP(**{"hidden": (16, 8), "random_state": 0, "n_jobs": 1, **options})
+    known = {"hidden": (16, 8), "dropout": 0.0, "random_state": 0, "n_jobs": 1}
+    return EraMLP(**{**known, **options})
 
 
 def supervised(**options):
