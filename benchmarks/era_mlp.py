@@ -65,9 +65,9 @@ class Job:
     def ours(self, dtype):
         """Return the rows per second of the last epoch, and of the whole fit."""
         net = EraMLP(
-            HIDDEN, dropout=0, max_epochs=self.args.epochs, learning_rate=RATE,
-            random_state=0, eras_per_batch=ERAS_PER_BATCH,
-            precision=str(dtype).removeprefix("torch."), n_jobs=self.args.threads, device="cpu",
+            HIDDEN, dropout=0, eras_per_batch=ERAS_PER_BATCH, learning_rate=RATE,
+            max_epochs=self.args.epochs, precision=str(dtype).removeprefix("torch."),
+            n_jobs=self.args.threads, device="cpu", random_state=0,
         )  # fmt: skip
         start = time.perf_counter()
         net.fit(self.X, self.y, eras=self.eras)
