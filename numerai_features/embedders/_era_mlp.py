@@ -53,7 +53,7 @@ class EraMLP(TargetNetwork):
     ----------
     hidden : sequence of int, default=(1024, 512, 256)
         Widths of the hidden layers; the last one is the number of latents.
-    activation : {"relu", "silu", "tanh", "sigmoid"}, default="relu"
+    activation : {"relu", "silu", "tanh", "sigmoid", "hardswish"}, default="relu"
         Activation of the hidden layers.
     dropout : float, default=0.3
         Dropout rate of the hidden layers.
