@@ -23,8 +23,8 @@ from numerai_features.embedders._further import kept_to_continue, train_further
 from numerai_features.embedders._target_network import CORRELATIONS, TargetNetwork
 from numerai_features.embedders._target_units import (
     measured_units,
-    scale_within_eras,
     standard_units,
+    to_train_on,
     without_constants,
 )
 from numerai_features.encoders import Encoder, Fill
@@ -209,30 +209,10 @@ class EraMLP(TargetNetwork):
             factor, constant = kept["network.factor"], kept["network.constant"]
         elif self.loss in ("mse", "mae"):
             factor, constant = standard_units(rows.y, among)
-        y = self._to_train_on(rows, factor, constant)
+        y = to_train_on(rows, (factor, constant), alike=self.loss in CORRELATIONS)
         course = super()._prepare(replace(rows, y=y), among, seed, device, columns)
         course.more.update(units=(factor, constant), continues=continues)
         return replace(course, rows=rows, key=(*course.key, factor, constant))
-
-    def _to_train_on(self, rows, factor, constant):
-        """Return the targets in units of the network, and the benchmark, in float32."""
-        n_targets, side = rows.y.shape[1], rows.benchmark
-        shape = rows.n_rows, n_targets + (side is not None)
-        out = np.empty(shape, np.float32)
-        if self.loss in CORRELATIONS:
-            scale_within_eras(rows.y, rows.era_index, out[:, :n_targets])
-        else:
-            for j, column in enumerate(rows.y.T):
-                out[:, j] = (column - constant[j]) / factor[j]
-        if side is not None:
-            scale_within_eras(side[:, None], rows.era_index, out[:, n_targets:])
-            if np.isnan(out[:, n_targets:]).all():
-                raise ValueError(
-                    f"benchmark_penalty={self.benchmark_penalty}: benchmark has two "
-                    "different values in no era, among rows whose target is known. "
-                    "Train on eras that it covers."
-                )
-        return out
 
     def _make_task(self, course):
         from numerai_features.nn._perceptron import Perceptron, Predicting
