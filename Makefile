@@ -50,6 +50,8 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/supervised.py
 	$(BIN)/python benchmarks/supervised_latents.py
+	$(BIN)/python benchmarks/era_mlp.py
+	$(BIN)/python benchmarks/era_mlp.py --memory
 	$(BIN)/python benchmarks/residual_target.py
 	$(BIN)/python benchmarks/umap_embedder.py
 	$(BIN)/python benchmarks/augmenters_memory.py

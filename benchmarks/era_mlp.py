@@ -1,14 +1,15 @@
 """Rows per second of `EraMLP.fit`, beside a plain loop; and its memory.
 
-    python benchmarks/era_mlp.py [--eras 12] [--rows 5000] [--features 780]
-        [--epochs 2] [--repeats 5] [--threads 1]
+    python benchmarks/era_mlp.py [--eras 8] [--rows 5000] [--features 780]
+        [--epochs 2] [--repeats 5] [--threads 1] [--precision float32 bfloat16]
     python benchmarks/era_mlp.py --memory
 
 Random int8 bins and one target. In both arms: the network with the default widths,
 batches of four eras, one minus the correlation within each era, AdamW, as many threads.
 
-- ours: `EraMLP.fit` on the int8 table. "training" is the last epoch alone, "fit" all of
-  the call, with the checks, the moments of the columns and the units of predictions.
+- ours: `EraMLP.fit` on the int8 table, without dropout. "training" is the last epoch
+  alone, "fit" all of the call, with the checks, the moments of the columns and the
+  units of predictions.
 - eager: torch's own layers (without the biases that batch normalisation undoes), fused
   AdamW, and batches gathered by `index_select` from a resident float32 table, which is
   made before the clock starts. The last epoch, too.
@@ -33,7 +34,7 @@ import numpy as np
 import torch
 from _memory import measure
 from torch import nn
-from training import FLOAT, HALF, Products, machine
+from training import HALF, Products, machine
 
 from numerai_features.embedders import EraMLP
 from numerai_features.nn._threads import n_threads
@@ -64,9 +65,9 @@ class Job:
     def ours(self, dtype):
         """Return the rows per second of the last epoch, and of the whole fit."""
         net = EraMLP(
-            HIDDEN, max_epochs=self.args.epochs, learning_rate=RATE, random_state=0,
-            eras_per_batch=ERAS_PER_BATCH, precision=str(dtype).removeprefix("torch."),
-            n_jobs=self.args.threads, device="cpu",
+            HIDDEN, dropout=0, eras_per_batch=ERAS_PER_BATCH, learning_rate=RATE,
+            max_epochs=self.args.epochs, precision=str(dtype).removeprefix("torch."),
+            n_jobs=self.args.threads, device="cpu", random_state=0,
         )  # fmt: skip
         start = time.perf_counter()
         net.fit(self.X, self.y, eras=self.eras)
@@ -153,7 +154,7 @@ def fit(n_eras):
     """Fit in this process, whose memory is looked at."""
     X, y, eras = panel(n_eras, MEMORY_ROWS, MEMORY_FEATURES, MEMORY_TARGETS)
     n_threads()  # asks a child process, which would count as our memory
-    net = EraMLP((32, 16), max_epochs=1, precision="float32", random_state=0)
+    net = EraMLP((32, 16), dropout=0, max_epochs=1, precision="float32", random_state=0)
     few = eras < ERAS_PER_BATCH
     net.fit(X[few], y[few], eras=eras[few])  # what is there after any fit
     print("ready", flush=True)
@@ -181,12 +182,16 @@ def tell_memory():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--eras", type=int, default=12)
+    parser.add_argument("--eras", type=int, default=8)
     parser.add_argument("--rows", type=int, default=5_000, help="of an era")
     parser.add_argument("--features", type=int, default=780)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    precisions = "float32", "bfloat16"
+    parser.add_argument(
+        "--precision", nargs="+", choices=precisions, default=precisions
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--fit", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -201,8 +206,8 @@ def main():
         f"{HIDDEN}, {ERAS_PER_BATCH} eras a batch; medians of {args.repeats} pairs"
     )
     job = Job(args)
-    for dtype in (FLOAT, HALF):
-        compare(job, dtype)
+    for precision in args.precision:
+        compare(job, getattr(torch, precision))
 
 
 if __name__ == "__main__":

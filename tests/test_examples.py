@@ -60,7 +60,11 @@ class TestEraMLP:
         assert list(recipes) == [
             "lightgbm", "mlp", "mlp_residual", "mlp_penalised", "lightgbm_and_mlp"
         ]  # fmt: skip
-        defaults = EraMLP().get_params() | {"n_models": 3, "random_state": 0}
+        defaults = EraMLP().get_params() | {
+            "n_models": 3,
+            "random_state": 0,
+            "dropout": 0.0,
+        }
         for name, penalty in (("mlp", 0.0), ("penalised", 0.3)):
             own = defaults | {"benchmark_penalty": penalty}
             made = make_part(experiment["models"][name], experiment.tables)

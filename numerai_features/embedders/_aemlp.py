@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._arguments import ACTIVATION, ROWS, WIDTH, Each, Finite, Methods
 from numerai_features._compat import StrOptions
 from numerai_features._frozen import check_same_columns
 from numerai_features._validation import as_floats
-from numerai_features.embedders._columns import check_later
 from numerai_features.embedders._course import check_eras_are_alone
 from numerai_features.embedders._dae import DAEEmbedder
 from numerai_features.embedders._further import columns_of
@@ -27,6 +26,7 @@ from numerai_features.embedders._target_network import (
 
 _LOSS = StrOptions({"mse", "mae", "bce", "corr", "numerai_corr"})
 _MEASURED_ROWS = 1 << 13
+_FARTHEST = 10.0
 
 
 class SupervisedAEMLP(TargetNetwork):
@@ -82,8 +82,9 @@ class SupervisedAEMLP(TargetNetwork):
         with deviations raised to the power of 1.5. Both correlations need
         ``batching="era"`` and training eras of 16 rows or more, because smaller eras
         share a batch. One loss is the mean over all known targets. A sequence has a
-        loss for each target: a mean over the target's own rows. Their mean is
-        minimised.
+        loss for each target: the mean over those rows of the batch that know it. The
+        mean over targets is minimised. A correlation does not know the units of its
+        target: rank each target's predictions before you average them.
     loss_weights : sequence of three floats, default=(1.0, 1.0, 1.0)
         Weights of the losses of ``r``, ``p1`` and ``p2``.
     target_weights : array-like of shape (n_targets,), default=None
@@ -98,7 +99,8 @@ class SupervisedAEMLP(TargetNetwork):
         clone is fitted to all rows, also those without targets. An autoencoder that was
         already fitted, on more rows of the same columns, is not refitted in a
         FrozenEstimator. It needs ``hidden=()``, the same `n_components`, and the
-        `activation` as its `code_activation`. Columns are standardised as it does.
+        `activation` as its `code_activation`. Columns are standardised as it does:
+        ``mean_`` and ``scale_`` are its own.
     monitor : {"valid_loss", "valid_corr"}, default="valid_loss"
         Held-out metric that selects the best epoch: the loss of ``p2``, or the mean
         over eras of its CORR with the first target.
@@ -229,8 +231,18 @@ class SupervisedAEMLP(TargetNetwork):
                 "autoencoder must be a DAEEmbedder, or one in a FrozenEstimator; got "
                 f"{found!r}."
             )
-        if frozen:
-            check_is_fitted(found)
+        if frozen and not hasattr(found, "encoder_"):
+            raise NotFittedError(
+                "autoencoder is in a FrozenEstimator, but is not fitted. Fit it, or "
+                "pass it alone: then it is fitted here."
+            )
+        if not frozen:
+            found._validate_params()
+        if self.n_components > n_features:
+            raise ValueError(
+                f"n_components={self.n_components} must be at most n_features="
+                f"{n_features} if there is an autoencoder."
+            )
         known = found._fitted_with if frozen else found
         width = known.n_components or min(30, n_features)
         wanted = (), self.n_components, self.activation
@@ -263,6 +275,8 @@ class SupervisedAEMLP(TargetNetwork):
         if isinstance(self.autoencoder, FrozenEstimator):
             check_same_columns(self.autoencoder, self)
         else:
+            if self.autoencoder_.random_state is None:
+                self.autoencoder_.set_params(random_state=self.random_state)
             options = {"eras": rows.era_labels, "sample_weight": rows.weights}
             self.autoencoder_.fit(rows.X, **options)
 
@@ -271,13 +285,18 @@ class SupervisedAEMLP(TargetNetwork):
         """The fitted autoencoder that the networks start from."""
         return getattr(self.autoencoder_, "estimator", self.autoencoder_)
 
-    def _prepare(self, rows, among, seed, device, columns=None):
+    def _choose_columns(self, own):
         if self.autoencoder is None:
-            return super()._prepare(rows, among, seed, device, columns)
-        columns = columns_of(self._start)
-        check_later(rows.X, columns)
+            return own
+        theirs = columns_of(self._start)
+        _check_scale(own, theirs)
+        return theirs
+
+    def _prepare(self, rows, among, seed, device, columns=None):
         course = super()._prepare(rows, among, seed, device, columns)
-        return replace(course, key=(*course.key, self._start.states_))
+        if self.autoencoder is None:
+            return course
+        return replace(course, key=(*course.key, self._start.states_, course.columns))
 
     def _begin(self, task, model, course):
         if self.autoencoder is None:
@@ -322,3 +341,21 @@ class SupervisedAEMLP(TargetNetwork):
     def _encoders_of(self, task, course):
         columns, sigmoid = course.columns, bool(self._sigmoid)
         return task.network.steps(columns.units, columns.dtype, sigmoid=sigmoid)
+
+
+def _check_scale(own, theirs):
+    """Raise if an autoencoder's columns are not on the scale of the rows' own."""
+    both = (own.scale > 0) & (theirs.scale > 0)
+    if not both.any():
+        raise ValueError(
+            "autoencoder was fitted to rows in which none of the columns varies that "
+            "vary here. Pass one that was fitted to rows like these."
+        )
+    grown = np.median(own.scale[both] / theirs.scale[both])
+    gap = np.abs(own.mean - theirs.mean)[both] / theirs.scale[both]
+    if not 1 / _FARTHEST < grown < _FARTHEST or np.median(gap) > _FARTHEST:
+        raise ValueError(
+            "autoencoder was fitted to columns of another scale: they deviate "
+            f"{1 / grown:.3g} times as much as those of X, and the means of X are "
+            f"{np.median(gap):.3g} deviations away. Pass X in the same units."
+        )

@@ -109,3 +109,20 @@ def side_by_side(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
         }
         for i, record in enumerate(longest)
     ]
+
+
+def model_seeds(seed: int, n_models: int, n_fits: int = 0) -> list[int]:
+    """Return a seed for each model; it does not depend on the number of models."""
+    return [
+        int(np.random.SeedSequence([seed, n_fits, m]).generate_state(1, np.uint64)[0])
+        for m in range(n_models)
+    ]
+
+
+def too_few_rows(n_train: int, fewest: int, n_samples: int) -> ValueError:
+    """Return the error of a later fit whose moments would spoil the network."""
+    return ValueError(
+        f"partial_fit needs {fewest} rows to train on; got {n_train} "
+        f"(n_samples={n_samples}). The moments of fewer would spoil its batch "
+        "normalisation. Add rows."
+    )

@@ -32,19 +32,11 @@ def train_further(embedder: Any, rows: Rows) -> Fitted:
     rows : Rows
         Checked with the columns of the first fit.
     """
-    from numerai_features.nn._batches import FEWEST_ROWS
-
     check_missing(rows.X, embedder.missing)
     columns = columns_of(embedder)
     check_later(rows.X, columns)
     start = {"states": embedder.states_, "n_fits": embedder._n_fits + 1}
     among = np.flatnonzero(embedder._learnable(rows))
-    if len(among) < FEWEST_ROWS:
-        raise ValueError(
-            f"partial_fit needs {FEWEST_ROWS} rows to learn from; got {len(among)} "
-            f"(n_samples={rows.n_rows}). The moments of fewer would spoil its "
-            "batch normalisation. Add rows."
-        )
     fitted: Fitted = embedder._train(rows, among, columns=columns, **start)
     seen = fitted.attributes["fitted_eras_"]
     if seen is not None and embedder.fitted_eras_ is not None:

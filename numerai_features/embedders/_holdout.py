@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,15 +81,12 @@ def _checked(validation: Any, among: Any, train: Any, valid: Any) -> Holdout:
 
 
 def varies_within_an_era(
-    rows: Rows, held_out: NDArray[np.intp] | None, targets: Iterable[int] = (0,)
+    rows: Rows, held_out: NDArray[np.intp] | None, target: int = 0
 ) -> bool:
-    """Whether one of some targets differs between two held-out rows of an era."""
+    """Whether an era has two held-out rows whose values of a target differ."""
     if held_out is None or rows.y is None:
         return False
-    return any(_varies(rows.y[held_out, j], rows.codes[held_out]) for j in targets)
-
-
-def _varies(y: NDArray[np.float64], codes: NDArray[np.integer]) -> bool:
+    y, codes = rows.y[held_out, target], rows.codes[held_out]
     known = ~np.isnan(y)
     kinds = np.unique(np.column_stack([codes[known], y[known]]), axis=0)
     return len(kinds) > len(np.unique(kinds[:, 0]))

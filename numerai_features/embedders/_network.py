@@ -31,12 +31,14 @@ from numerai_features._validation import (
     validate_rows,
 )
 from numerai_features._whole_fit import KeptInterrupt, whole_fit
-from numerai_features.embedders._columns import (
-    Columns,
-    check_reach,
-    measure_columns,
+from numerai_features.embedders._columns import Columns, check_reach, measure_columns
+from numerai_features.embedders._course import (
+    Course,
+    Fitted,
+    model_seeds,
+    side_by_side,
+    too_few_rows,
 )
-from numerai_features.embedders._course import Course, Fitted, side_by_side
 from numerai_features.embedders._cross_fit import (
     check_divisions,
     cross_fit_folds,
@@ -151,6 +153,10 @@ class NetworkEmbedder(
         """Return one network with its loss; the caller initialises its weights."""
         raise NotImplementedError
 
+    def _choose_columns(self, own: Columns) -> Columns:
+        """Return the columns by which rows are standardised; the rows' own here."""
+        return own
+
     def _begin(self, task: Any, model: int, course: Course) -> None:
         """Change a network's initial weights."""
 
@@ -263,12 +269,15 @@ class NetworkEmbedder(
         columns: Columns | None = None,
     ) -> Course:
         """Return the training data: rows to train on and held-out rows."""
-        from numerai_features.nn._batches import Table
+        from numerai_features.nn._batches import FEWEST_ROWS, Table
 
         X, weights = rows.X, rows.weights
         train, valid = hold_out(self.validation, rows, among, seed)
         if columns is None:
-            columns = measure_columns(X, train, weights, self.missing, among)
+            own = measure_columns(X, train, weights, self.missing, among)
+            columns = self._choose_columns(own)
+        elif len(train) < FEWEST_ROWS:
+            raise too_few_rows(len(train), FEWEST_ROWS, rows.n_rows)
         check_reach(X, columns)
         light = None if weights is None else weights / weights[train].mean()
         table = Table(X, *columns.units, device, light, rows.y)
@@ -436,11 +445,3 @@ class NetworkEmbedder(
         tags.input_tags.allow_nan = self.missing == "middle"
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def model_seeds(seed: int, n_models: int, n_fits: int = 0) -> list[int]:
-    """Return a seed for each model; it does not depend on the number of models."""
-    return [
-        int(np.random.SeedSequence([seed, n_fits, m]).generate_state(1, np.uint64)[0])
-        for m in range(n_models)
-    ]

@@ -272,11 +272,13 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
                 f"y: target {j} is between {low[j]:g} and {high[j]:g}, too far from 0 "
                 "for predictions in float32 to tell its rows apart. Subtract its mean."
             )
-        y = y[:, self._want_shares(y.shape[1])]
-        if not (np.nanmin(y, initial=0) >= 0 and np.nanmax(y, initial=1) <= 1):
+        beyond = self._want_shares(y.shape[1]) & ((low < 0) | (high > 1))
+        if beyond.any():
+            j = int(beyond.argmax())
             raise ValueError(
-                f"{self._sigmoid} needs targets in [0, 1]; got from {np.nanmin(y)} to "
-                f"{np.nanmax(y)}. Scale them, or use loss='mse' and linear outputs."
+                f"{self._sigmoid} makes all outputs sigmoids and needs targets in "
+                f"[0, 1]; got target {j} from {low[j]} to {high[j]}. Scale it, or use "
+                "loss='mse' and linear outputs."
             )
 
     def _check_parameters(self, n_features, n_targets):
@@ -331,20 +333,27 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
 
     def _check_monitor(self, course):
         tells = varies_within_an_era(course.rows, course.valid)
-        if course.valid is not None and {*self._losses} <= {*CORRELATIONS}:
-            targets = range(course.rows.y.shape[1])
-            if not varies_within_an_era(course.rows, course.valid, targets):
-                raise ValueError(
-                    f"loss={self.loss!r} is a correlation within an era, but no target "
-                    "has two known values in an era of the rows held out, which select "
-                    "the best epoch. Set validation to more eras, or to None."
-                )
+        if course.valid is not None and not any(self._told_by_held_out(course)):
+            raise ValueError(
+                f"loss={self.loss!r} is not told by the rows held out, which select "
+                "the best epoch: no target is known, or, for a correlation, has two "
+                "values in one of their eras. Set validation to more eras, or to None."
+            )
         if self.monitor == "valid_corr" and not tells:
             raise ValueError(
                 "monitor='valid_corr' needs rows held out of one era whose first "
                 "targets are known and differ. Set validation to more eras, or "
                 "monitor='valid_loss'."
             )
+
+    def _told_by_held_out(self, course):
+        """Yield for each target whether its loss is known in the rows held out."""
+        y = course.rows.y
+        for j, loss in enumerate(np.broadcast_to(self._losses, y.shape[1])):
+            if loss in CORRELATIONS:
+                yield varies_within_an_era(course.rows, course.valid, j)
+            else:
+                yield not np.isnan(y[course.valid, j]).all()
 
     # --- what is kept ----------------------------------------------------------------
 

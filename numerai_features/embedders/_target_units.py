@@ -68,6 +68,46 @@ def standard_units(y: NDArray[np.float64], rows: NDArray[np.intp]) -> Units:
     return factor, constant
 
 
+def to_train_on(rows: Rows, units: Units, *, alike: bool) -> NDArray[np.float32]:
+    """Return the targets that a network is trained on, and the benchmark after them.
+
+    Parameters
+    ----------
+    rows : Rows
+        With targets; and with a benchmark, if predictions are penalised for following
+        it.
+    units : tuple of ndarray
+        Factors and constants that targets are divided by, after the constants are
+        subtracted.
+    alike : bool
+        Whether targets get mean 0 and deviation 1 in each era instead, as the benchmark
+        does.
+
+    Raises
+    ------
+    ValueError
+        If the benchmark varies in no era.
+    """
+    assert rows.y is not None
+    n_targets, side = rows.y.shape[1], rows.benchmark
+    out = np.empty((rows.n_rows, n_targets + (side is not None)), np.float32)
+    if alike:
+        scale_within_eras(rows.y, rows.era_index, out[:, :n_targets])
+    else:
+        factor, constant = units
+        for j, column in enumerate(rows.y.T):
+            out[:, j] = (column - constant[j]) / factor[j]
+    if side is not None:
+        scale_within_eras(side[:, None], rows.era_index, out[:, n_targets:])
+        if np.isnan(out[:, n_targets:]).all():
+            raise ValueError(
+                "benchmark has two different values in no era, among rows whose target "
+                "is known, so benchmark_penalty has no effect. Train on eras that it "
+                "covers."
+            )
+    return out
+
+
 def without_constants(
     y: NDArray[np.float64], eras: EraIndex, loss: str, *, all_targets: bool = True
 ) -> tuple[NDArray[np.float64], int]:

@@ -30,6 +30,7 @@ from numerai_features.nn._threads import each
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 _MOST_OF_THE_GPU = 0.7
 _UPLOAD_BYTES = 64 << 20
+_TINY = 1e-30
 FEWEST_ROWS = 16  # of a batch: the variance of few rows is noisy, of one undefined
 
 
@@ -73,6 +74,10 @@ class Table:
         # A column that is constant in training is so in all rows that are taken: the
         # encoder of the trained network ignores it, too.
         self._constant = np.flatnonzero(scale == 0)
+        if self.in_bytes:  # a mean of floats, in an earlier fit, may be no byte
+            limits = np.iinfo(X.dtype)
+            whole = np.clip(np.rint(center), limits.min, limits.max)
+            center = np.where(scale > 0, center, whole)
         self._center = center
         self._scale = np.where(scale > 0, scale, np.inf)
         scale = np.where(scale > 0, scale, 1.0)
@@ -134,7 +139,7 @@ class Table:
         if not self.in_bytes:
             return self._standardize(out)
         if len(self._constant):
-            out[:, self._constant] = np.rint(self._center[self._constant])
+            out[:, self._constant] = self._center[self._constant]
         return out
 
     def _standardize(self, block: NDArray[Any]) -> NDArray[np.float32]:
@@ -199,7 +204,8 @@ class Batch:
         self.weight = self.y = None
         if table.weights is not None:
             weights = table.values(table.weights, rows)
-            self.total, self.weight = weights.sum(), weights[draws.own]
+            # all may be lighter than a float32 can tell
+            self.total, self.weight = weights.sum().clamp(min=_TINY), weights[draws.own]
         if table.targets is not None:
             self.y = table.values(table.targets, self._rows)
 

@@ -363,7 +363,7 @@ class Supervising(Task):
     def metrics(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses of ``p2``, ``p1`` and ``r``, and the mean CORR of eras."""
         names = ("loss", "first", "restored")
-        losses = {name: (sums[name] / sums[f"{name}_n"]).mean() for name in names}
+        losses = {name: _mean_of_told(sums[name], sums[f"{name}_n"]) for name in names}
         if "corr" in sums:
             losses["corr"] = sums["corr"] / sums["eras"]
         return losses
@@ -394,8 +394,19 @@ class Supervising(Task):
         for j, kind in enumerate(self.losses):
             own = slice(None) if alone else slice(j, j + 1)
             told = (p if kind == "bce" else bounded)[:, own]
-            # of a target alone, an era in which it is unknown tells nothing
-            members = None if alone else batch.members
+            # An era in which a target alone is unknown tells nothing of it; held-out
+            # eras weigh what their rows do.
+            members = None if alone and self.training else batch.members
             parts.append(target_loss(kind, told, y[:, own], w, members))
         values, counts = zip(*parts, strict=True)
         return torch.stack(values), torch.stack(counts)
+
+
+def _mean_of_told(values: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of sums over counts, of those that count anything.
+
+    NaN, if none does.
+    """
+    told = counts > 0
+    ratios = torch.where(told, values / counts.clamp(min=_TINY), 0.0)
+    return ratios.sum() / told.sum()

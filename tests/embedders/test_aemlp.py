@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -419,7 +420,7 @@ class TestForumVariant:
         net = make_net(output="sigmoid", loss=loss, batching="era", max_epochs=1)
         wide = np.column_stack([signal, signal])
         wide[:, 1 if "bce" in loss else 0] += 0.5
-        with pytest.raises(ValueError, match=r"needs targets in \[0, 1\]; got from"):
+        with pytest.raises(ValueError, match=r"needs targets in \[0, 1\]; got target"):
             net.fit(rows.X, wide, eras=rows.eras)
         fine = np.column_stack([signal, signal])
         net.fit(rows.X, fine, eras=rows.eras)
@@ -537,6 +538,61 @@ class TestWarmStart:
         assert 0 < n_steps <= whole.n_iter_ * 6 - 14
         np.testing.assert_array_equal(net.predict(rows.X), whole.predict(rows.X))
 
+    def test_rows_are_checked_as_without(self, rows, signal):
+        gaps = rows.X.astype(float)
+        gaps[::7, 2] = np.nan
+        flat = rows.X.copy()
+        flat[rows.eras <= 30] = 2
+        for dae in (self.make_dae(), FrozenEstimator(self.make_dae().fit(rows.X))):
+            net = make_net(autoencoder=dae, missing="raise")
+            with pytest.raises(ValueError, match="NaN"):
+                net.fit(gaps, signal, eras=rows.eras)
+            net.set_params(missing="middle", validation=10)
+            with pytest.raises(ValueError, match="X is constant in all 24 columns"):
+                net.fit(flat, signal, eras=rows.eras)
+
+    def test_another_scale(self, rows, signal):
+        dae = self.make_dae().fit(rows.X / 400.0, eras=rows.eras)
+        net = make_net(autoencoder=FrozenEstimator(dae))
+        with pytest.raises(ValueError, match="columns of another scale: they deviate"):
+            net.fit(rows.X, signal, eras=rows.eras)
+
+    def test_the_seed_is_the_networks(self, rows, signal):
+        dae = self.make_dae().set_params(random_state=None)
+        net = make_net(autoencoder=dae, max_epochs=2)
+        a = net.fit(rows.X, signal, eras=rows.eras).predict(rows.X)
+        b = net.fit(rows.X, signal, eras=rows.eras).predict(rows.X)
+        np.testing.assert_array_equal(a, b)
+        assert dae.random_state is None
+
+    def test_a_checkpoint_is_that_of_its_columns(self, rows, signal, tmp_path):
+        """Fitted to twice the numbers, an autoencoder has the same weights."""
+        X = rows.X.astype(float)
+        a, b = (self.make_dae().fit(k * X, eras=rows.eras) for k in (1, 2))
+        for name, weights in a.states_[0].items():
+            np.testing.assert_array_equal(weights, b.states_[0][name])
+        keys = set()
+        for dae in (a, b):
+            net = make_net(autoencoder=FrozenEstimator(dae), checkpoint=tmp_path)
+            net.set_params(checkpoint_every=0, max_epochs=10**6)
+            with pytest.raises(RuntimeError, match="seen"), self.stopped_when_saved():
+                net.fit(X, signal, eras=rows.eras)
+            keys |= {file.name for file in tmp_path.iterdir()}
+        assert len(keys) == 2
+
+    @staticmethod
+    @contextmanager
+    def stopped_when_saved():
+        save = Trainer.save
+
+        def stop(self):
+            save(self)
+            raise RuntimeError("seen")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "save", stop)
+            yield
+
     @pytest.mark.parametrize(
         ("options", "match"),
         [
@@ -561,7 +617,14 @@ class TestWarmStart:
 
         refused("dae", "'autoencoder' parameter of")
         refused(FactorAnalysisEmbedder(5), "autoencoder must be a DAEEmbedder")
-        refused(FrozenEstimator(self.make_dae()), "not fitted", NotFittedError)
+        frozen = FrozenEstimator(self.make_dae())
+        refused(frozen, "autoencoder is in a FrozenEstimator, but", NotFittedError)
+        refused(self.make_dae(hidden=None), "'hidden' parameter of DAEEmbedder")
+        net = make_net(n_components=30, autoencoder=self.make_dae())
+        with pytest.raises(
+            ValueError, match="n_components=30 must be at most n_featur"
+        ):
+            net.fit(rows.X, signal, eras=rows.eras)
         frozen = FrozenEstimator(self.make_dae().fit(rows.X, eras=rows.eras))
         fewer = "autoencoder was fitted on 24 columns, and X has 20"
         refused(frozen, fewer, X=rows.X[:, :20])

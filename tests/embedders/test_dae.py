@@ -30,8 +30,8 @@ from numerai_features._rows import Rows
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import DAEEmbedder
 from numerai_features.embedders._columns import column_moments
+from numerai_features.embedders._course import model_seeds
 from numerai_features.embedders._holdout import hold_out
-from numerai_features.embedders._network import model_seeds
 from numerai_features.nn._training import DivergedError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "train.parquet"

@@ -27,7 +27,8 @@ def signal(rows):
 
 
 def perceptron(**options):
-    return EraMLP(**{"hidden": (16, 8), "random_state": 0, "n_jobs": 1, **options})
+    known = {"hidden": (16, 8), "dropout": 0.0, "random_state": 0, "n_jobs": 1}
+    return EraMLP(**{**known, **options})
 
 
 def supervised(**options):
@@ -147,6 +148,25 @@ class TestWeights:
             fits.append(net.predict(rows.X))
         np.testing.assert_array_equal(*fits)
 
+    @pytest.mark.parametrize("make", [perceptron, supervised, autoencoder])
+    def test_too_light_for_float32(self, rows, signal, make):
+        """A decay over time may leave early eras no weight at all."""
+        w = 0.5 ** (8.0 * (24 - rows.eras))
+        net = make(max_epochs=1, validation=None)
+        if make is not perceptron:
+            net.set_params(batching="era")
+        net.fit(rows.X, signal, eras=rows.eras, sample_weight=w)
+        assert np.isfinite(net.history_[-1]["train_loss"]).all()
+
+    def test_of_held_out_eras_count_in_one_loss_as_in_two(self, rows, signal):
+        w = np.where(rows.eras == 24, 10.0, np.where(rows.eras == 23, 0.1, 1.0))
+        y, losses = np.column_stack([signal, signal]), []
+        for loss in ("corr", ["corr", "corr"]):
+            net = supervised(loss=loss, batching="era", validation=4, max_epochs=1)
+            net.fit(rows.X, y, eras=rows.eras, sample_weight=w)
+            losses.append(net.history_[0]["valid_loss"][0])
+        assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
 
 class TestTargets:
     @pytest.mark.parametrize("make", [perceptron, supervised])
@@ -233,11 +253,14 @@ class TestFurther:
     def test_too_few_rows(self, rows, signal):
         net = perceptron(max_epochs=1).fit(rows.X, signal, eras=rows.eras)
         dae = autoencoder(max_epochs=1).fit(rows.X, eras=rows.eras)
-        match = r"partial_fit needs 16 rows to learn from; got 9 \(n_samples=9\)"
+        match = r"partial_fit needs 16 rows to train on; got 9 \(n_samples=9\)"
         with pytest.raises(ValueError, match=match):
             net.partial_fit(rows.X[:9], signal[:9], eras=rows.eras[:9])
         with pytest.raises(ValueError, match=match):
             dae.partial_fit(rows.X[:9], eras=rows.eras[:9])
+        dae.set_params(validation=0.9)
+        with pytest.raises(ValueError, match="needs 16 rows to train on; got 4"):
+            dae.partial_fit(rows.X[:40], eras=None)
 
     @pytest.mark.parametrize("first", [True, False])
     def test_residuals_go_on_as_residuals(self, rows, signal, first):
@@ -251,6 +274,27 @@ class TestFurther:
 
 
 class TestNothingToJudge:
+    @pytest.mark.parametrize("loss", [["mse", "mse"], ["mse", "corr"]])
+    def test_a_target_that_is_not_known_in_the_last_eras(self, rows, signal, loss):
+        """Such as 60 days: the other target is judged alone."""
+        y = np.column_stack([signal, np.where(rows.eras > 18, np.nan, signal)])
+        net = supervised(loss=loss, batching="era", validation=4, max_epochs=6)
+        net.fit(rows.X, y, eras=rows.eras)
+        losses = [record["valid_loss"][0] for record in net.history_]
+        held = rows.eras > 20
+        error = np.square(net.predict_targets(rows.X[held])[:, 0] - signal[held]).mean()
+        assert net.best_epoch_[0] == 1 + np.argmin(losses)
+        assert min(losses) == pytest.approx(error, rel=1e-4)
+
+    def test_nothing_at_all(self, rows, signal):
+        """No half of a loss is taken for the whole."""
+        y = np.column_stack([signal, np.full(rows.n_rows, 0.5)])
+        y[rows.eras > 18, 0] = np.nan
+        net = supervised(loss=["mse", "corr"], batching="era")
+        net.set_params(validation=EraHoldout(4, purge=0))
+        with pytest.raises(ValueError, match="is not told by the rows held out"):
+            net.fit(rows.X, y, eras=rows.eras)
+
     def test_a_penalty(self, rows, signal):
         """Held-out eras without a benchmark: the loss is judged alone."""
         benchmark = np.where(rows.eras > 15, np.nan, rows.X[:, 0])
@@ -266,7 +310,7 @@ class TestNothingToJudge:
         net = make(loss="corr", validation=4)
         if make is supervised:
             net.set_params(batching="era", validation=EraHoldout(4, purge=0))
-            with pytest.raises(ValueError, match="no target has two known values in"):
+            with pytest.raises(ValueError, match="is not told by the rows held out"):
                 net.fit(rows.X, y, eras=rows.eras)
         else:  # the eras are left out before, and others are held out
             with pytest.warns(UserWarning, match="9 of 24 eras are left out"):
