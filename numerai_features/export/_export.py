@@ -23,6 +23,7 @@ from numerai_features.export._pickle import write_function
     rank=[StrOptions({"era"}), None],
     name=[str],
     feature_names=[ROWS, None],
+    trees=[StrOptions({"library", "numpy"})],
 )
 def export_predict(
     pipeline: Any,
@@ -35,6 +36,7 @@ def export_predict(
     rank: str | None = "era",
     name: str = "prediction",
     feature_names: Any = None,
+    trees: str = "library",
 ) -> Path:
     """Write a fitted pipeline as one pickle for Numerai's model uploads.
 
@@ -74,6 +76,11 @@ def export_predict(
         Name of the column of predictions.
     feature_names : list of str, default=None
         Names of the features, in order; required if the pipeline was fitted without.
+    trees : {"library", "numpy"}, default="library"
+        What evaluates the trees of LightGBM and XGBoost. "library": the library itself,
+        of the image's version. "numpy": code in the file, to the last bit, so that no
+        library is needed; it refuses trees that it cannot evaluate exactly, such as
+        those of categories.
 
     Returns
     -------
@@ -119,6 +126,7 @@ def export_predict(
         rank=rank,
         name=name,
         feature_names=feature_names,
+        trees=trees,
     )
     file = Path(path)
     write_function(model, file)

@@ -35,6 +35,7 @@ def model_data(
     rank: str | None = "era",
     name: str = "prediction",
     feature_names: Any = None,
+    trees: str = "library",
 ) -> dict[str, Any]:
     """Return a fitted pipeline as plain data; see `export_predict`.
 
@@ -51,14 +52,14 @@ def model_data(
             f"pipeline was fitted to the column {era!r} as a feature, which is text in "
             "live files. Fit it without, or with LatentFeatures as the first step."
         )
-    predictor = Place(TABLES, image, names).model(pipeline)
+    predictor = Place(TABLES, image, trees, names).model(pipeline)
     if predictor["n_outputs"] > 1:
         raise ValueError(
             f"pipeline predicts {predictor['n_outputs']} targets; expected one "
             "prediction a row. Fit it to one target, or blend the targets."
         )
     after = _neutralize_data(neutralize, proportion)
-    needed = any(node.get("to") == "benchmark" for node in _nodes(predictor))
+    needed = any(node.get("to") == "benchmark" for node in nodes_of(predictor))
     if after is not None:
         others = after["features"]
         needed |= others is None or benchmark in others
@@ -150,12 +151,12 @@ def _as_names(names: Any, what: str) -> list[str]:
     return [str(name) for name in found]
 
 
-def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+def nodes_of(node: Any) -> Iterator[dict[str, Any]]:
     """Yield every dict of nested plain data."""
     if isinstance(node, dict):
         yield node
         for part in node.values():
-            yield from _nodes(part)
+            yield from nodes_of(part)
     elif isinstance(node, list):
         for part in node:
-            yield from _nodes(part)
+            yield from nodes_of(part)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from numerai_features._whole import whole_file
-from numerai_features.export import _runtime
+from numerai_features.export import _runtime, _tree_runtime
+from numerai_features.export._model import nodes_of
 
 _PROTOCOL = 4  # all versions of Python that are images read it
 
@@ -61,7 +62,7 @@ def pickled(model: dict[str, Any]) -> bytes:
     name = "predict" if model["benchmark"] is None else "predict_beside_benchmark"
     namespace = {
         "__name__": "numerai_export",
-        "SOURCE": runtime_source(),
+        "SOURCE": runtime_source(model),
         "MODEL": model,
     }
     stream = io.BytesIO()
@@ -69,6 +70,9 @@ def pickled(model: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def runtime_source() -> str:
+def runtime_source(model: dict[str, Any]) -> str:
     """Return the source text of the code that runs a model."""
-    return inspect.getsource(_runtime)
+    sources = [inspect.getsource(_runtime)]
+    if any(node.get("kind") == "trees" for node in nodes_of(model["predictor"])):
+        sources.append(inspect.getsource(_tree_runtime))
+    return "\n\n".join(sources)

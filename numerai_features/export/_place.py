@@ -49,6 +49,8 @@ class Place:
     tables : Tables
     image : Image
         What the exported file must run in.
+    trees : {"library", "numpy"}
+        What evaluates trees.
     names : list of str
         Names of the columns that reach the estimator.
     eras : bool
@@ -59,6 +61,7 @@ class Place:
 
     tables: Tables
     image: Any
+    trees: str
     names: list[str]
     eras: bool = True
     path: tuple[str, ...] = ()

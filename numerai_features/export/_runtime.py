@@ -457,6 +457,12 @@ def _xgboost(node: Node, rows: Rows) -> Any:
     return np.concatenate(parts)
 
 
+def _trees(node: Node, rows: Rows) -> Any:
+    predict = globals()["tree_predict"]  # of _tree_runtime.py, whose source follows
+    blocks = _tree_blocks(rows.table)
+    return np.concatenate([predict(node["tables"], x) for x in blocks])
+
+
 def _voting(node: Node, rows: Rows) -> Any:
     each = np.stack([_predict(part, rows) for part in node["parts"]])
     return np.average(each, axis=0, weights=node["weights"])
@@ -660,6 +666,7 @@ _PREDICTORS = {
     "network": _network,
     "lightgbm": _lightgbm,
     "xgboost": _xgboost,
+    "trees": _trees,
     "voting": _voting,
     "stacking": _stacking,
     "era_ranker": _era_ranker,

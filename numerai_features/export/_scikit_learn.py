@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ def _stacking(estimator: Any, place: Place) -> dict[str, Any]:
     width = sum(part["n_outputs"] for part in parts)
     names = [f"prediction {j}" for j in range(width)]
     names += place.names if estimator.passthrough else []
-    behind = Place(place.tables, place.image, names, False, place.path)
+    behind = replace(place, names=names, eras=False)
     found = behind.inside("final_estimator_").model(last)
     return {
         "kind": "stacking",

@@ -1,8 +1,7 @@
-"""LightGBM and XGBoost models as the libraries' own text, for an older version.
+"""LightGBM and XGBoost models, for an older version of the library or for none.
 
-A node holds the model's text, so the server's library must read it. Another kind of
-node, for trees that need no library, is added here and in the runtime's table of
-predictors.
+A node holds the model's text, which the server's library must read, or tables that
+numpy evaluates.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from numerai_features.export._place import Place
+from numerai_features.export._place import Place, Translator
+from numerai_features.export._tree_tables import tree_tables
 
 
 def _lightgbm_estimator(estimator: Any, place: Place) -> dict[str, Any]:
@@ -90,11 +90,27 @@ def _one_number(base_score: str, place: Place) -> str:
     return numbers[0]
 
 
+def _by_numpy(by_library: Translator) -> Translator:
+    """Return a translator that makes tables instead if the place wants them."""
+
+    def translate(model: Any, place: Place) -> dict[str, Any]:
+        if place.trees == "library":
+            return by_library(model, place)
+        try:
+            tables = tree_tables(model)
+        except (TypeError, ValueError) as error:
+            raise place.refuse(str(error), kind=type(error)) from error
+        _check_width(tables["n_features"], place)
+        return {"kind": "trees", "tables": tables, "n_outputs": 1}
+
+    return translate
+
+
 MODELS = {
-    "lightgbm.Booster": _lightgbm,
-    "lightgbm.LGBMRanker": _lightgbm_estimator,
-    "lightgbm.LGBMRegressor": _lightgbm_estimator,
-    "xgboost.Booster": _xgboost,
-    "xgboost.XGBRFRegressor": _xgboost_estimator,
-    "xgboost.XGBRegressor": _xgboost_estimator,
+    "lightgbm.Booster": _by_numpy(_lightgbm),
+    "lightgbm.LGBMRanker": _by_numpy(_lightgbm_estimator),
+    "lightgbm.LGBMRegressor": _by_numpy(_lightgbm_estimator),
+    "xgboost.Booster": _by_numpy(_xgboost),
+    "xgboost.XGBRFRegressor": _by_numpy(_xgboost_estimator),
+    "xgboost.XGBRegressor": _by_numpy(_xgboost_estimator),
 }

@@ -68,6 +68,27 @@ def test_without_trees_it_needs_numpy_and_pandas_alone(fitted, tmp_path):
     assert_same(chosen, found, live, benchmark)
 
 
+def test_trees_by_numpy_need_no_library(fitted, tmp_path):
+    """To the last bit, alone and inside of pipelines, or refused in words."""
+    live, exported = live_frame(), {}
+    for name, pipeline in fitted.items():
+        own = {"benchmark": "v1"} if needs_benchmark(pipeline) else {}
+        file = tmp_path / f"{name}.pkl"
+        export_predict(pipeline, file, trees="numpy", **own)
+        exported[name] = pipeline
+    nothing = (*NOT_THERE, "scipy", "joblib", "narwhals", "lightgbm", "xgboost")
+    found, benchmark = on_the_server(tmp_path, live, forbidden=nothing)
+    assert_same(exported, found, live, benchmark)
+    assert any(b"tree_predict" in file.read_bytes() for file in tmp_path.glob("*.pkl"))
+
+
+def test_trees_that_numpy_cannot_evaluate_are_refused_with_their_place(tmp_path):
+    model = trees(linear_tree=True).fit(FRAME[NAMES], Y)
+    with pytest.raises(ValueError, match=r"^pipeline: .*Leave trees='numpy' out"):
+        export_predict(model, tmp_path / "model.pkl", trees="numpy")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_neutralised_to_features_and_a_benchmark(tmp_path):
     model = Ridge().fit(FRAME[NAMES], Y)
     both = [NAMES[2], "v1"]

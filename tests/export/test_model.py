@@ -84,6 +84,7 @@ def test_each_kind_of_node_is_known_to_the_runtime_and_in_the_tests(fitted):
     for name, pipeline in fitted.items():
         benchmark = "v1" if name == "neutral_blend" else None
         walk(model_data(pipeline, IMAGE, benchmark=benchmark))
+        walk(model_data(pipeline, IMAGE, benchmark=benchmark, trees="numpy"))
     known = {*_runtime._TRANSFORMS, *_runtime._PREDICTORS, *_runtime._SCORES}
     assert seen - {None} == known
 

@@ -44,8 +44,11 @@ def test_what_is_not_plain_is_never_written(odd):
         pickled({"benchmark": None, "predictor": {"kind": [odd]}})
 
 
-def test_the_source_is_python_3_10_and_imports_nothing_else():
-    tree = ast.parse(runtime_source(), feature_version=(3, 10))
+@pytest.mark.parametrize("kind", ["linear", "trees"])
+def test_the_source_is_python_3_10_and_imports_nothing_else(kind):
+    source = runtime_source({"predictor": {"kind": kind}})
+    assert ("def tree_predict" in source) == (kind == "trees")
+    tree = ast.parse(source, feature_version=(3, 10))
     asked = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
