@@ -113,7 +113,7 @@ class Affine(_ArrayStep):
 
 
 _ACTIVATIONS = {
-    "hardswish": lambda x, xp: x * (xp.clip(x + 3, 0, 6) / 6),
+    "hardswish": lambda x, xp: x * _hard_sigmoid(x, xp),
     "identity": lambda x, xp: x,
     "relu": lambda x, xp: xp.maximum(x, xp.zeros_like(x)),
     "sigmoid": lambda x, xp: _sigmoid(x, xp),
@@ -421,6 +421,12 @@ def _check_numbers(name: str, array: Any, ndim: int) -> None:
 def _is_count(number: Any) -> bool:
     whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
     return whole and 1 <= number < 1 << 31
+
+
+def _hard_sigmoid(x: Any, xp: Any) -> Any:
+    """Sigmoid of straight lines: 0 up to -3, 1 from 3 on."""
+    low, high = xp.zeros_like(x), xp.ones_like(x)
+    return xp.minimum(xp.maximum((x + 3) / 6, low), high)
 
 
 def _sigmoid(x: Any, xp: Any) -> Any:
