@@ -181,7 +181,7 @@ STEPS = {
 def test_encoders(name):
     X = (RNG.normal(size=(400, 3)) * 9).astype(np.float32)
     found = Encoder([("step", STEPS[name])])
-    node = encoder(found, Place(TABLES, IMAGES["3.13"], ["a", "b", "c"]))
+    node = encoder(found, Place(TABLES, IMAGES["3.13"], "library", ["a", "b", "c"]))
     rows = _runtime.Rows(X, [np.arange(400)])
     np.testing.assert_array_equal(_runtime._encode(node, rows), found.transform(X))
 
