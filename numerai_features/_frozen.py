@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.frozen import FrozenEstimator
+
+
+def unfrozen(estimator: Any) -> Any:
+    """Return the estimator in a FrozenEstimator; any other as it is."""
+    frozen = isinstance(estimator, FrozenEstimator)
+    return estimator.estimator if frozen else estimator
+
 
 def check_same_columns(frozen: Any, owner: Any) -> None:
     """Raise if a frozen autoencoder was fitted on other columns than its owner.

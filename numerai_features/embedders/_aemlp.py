@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 
 from numerai_features._arguments import ACTIVATION, ROWS, WIDTH, Each, Finite, Methods
 from numerai_features._compat import StrOptions
-from numerai_features._frozen import check_same_columns
+from numerai_features._frozen import check_same_columns, unfrozen
 from numerai_features._validation import as_floats
 from numerai_features.embedders._course import check_eras_are_alone
 from numerai_features.embedders._dae import DAEEmbedder
@@ -224,8 +224,8 @@ class SupervisedAEMLP(TargetNetwork):
         return next((loss for loss in self._losses if loss in CORRELATIONS), None)
 
     def _check_autoencoder(self, n_features):
-        frozen = isinstance(self.autoencoder, FrozenEstimator)
-        found = self.autoencoder.estimator if frozen else self.autoencoder
+        found = unfrozen(self.autoencoder)
+        frozen = found is not self.autoencoder
         if not isinstance(found, DAEEmbedder):
             raise ValueError(
                 "autoencoder must be a DAEEmbedder, or one in a FrozenEstimator; got "
@@ -283,7 +283,7 @@ class SupervisedAEMLP(TargetNetwork):
     @property
     def _start(self):
         """The fitted autoencoder that the networks start from."""
-        return getattr(self.autoencoder_, "estimator", self.autoencoder_)
+        return unfrozen(self.autoencoder_)
 
     def _choose_columns(self, own):
         if self.autoencoder is None:

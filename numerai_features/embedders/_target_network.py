@@ -332,14 +332,15 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         )
 
     def _check_monitor(self, course):
-        tells = varies_within_an_era(course.rows, course.valid)
         if course.valid is not None and not any(self._told_by_held_out(course)):
             raise ValueError(
                 f"loss={self.loss!r} is not told by the rows held out, which select "
                 "the best epoch: no target is known, or, for a correlation, has two "
                 "values in one of their eras. Set validation to more eras, or to None."
             )
-        if self.monitor == "valid_corr" and not tells:
+        if self.monitor == "valid_corr" and not varies_within_an_era(
+            course.rows, course.valid
+        ):
             raise ValueError(
                 "monitor='valid_corr' needs rows held out of one era whose first "
                 "targets are known and differ. Set validation to more eras, or "

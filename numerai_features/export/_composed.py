@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numerai_features import compose
+from numerai_features._frozen import unfrozen
 from numerai_features.compose._reach import extras_of
 from numerai_features.export._place import Place, array_data, key_of, plain_ints
 
@@ -72,8 +73,7 @@ def _neutralizer(estimator: Any, place: Place) -> dict[str, Any]:
 
 
 def _shrinker(estimator: Any, place: Place) -> dict[str, Any]:
-    known, density = estimator._fitted_with, estimator.autoencoder_
-    density = getattr(density, "estimator", density)  # frozen, or itself
+    known, density = estimator._fitted_with, unfrozen(estimator.autoencoder_)
     inner = _inner(estimator, estimator.regressor_, place)
     return {
         "kind": "shrinker",
