@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numerai_features.cli import _run
+from numerai_features.cli import _fit, _run
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,35 @@ class Command:
 
 
 COMMANDS = {
+    "prepare": Command(
+        "make the panel of an experiment's files",
+        _fit.add_prepare_arguments,
+        _fit.prepare,
+    ),
     "run": Command(
         "compare latents with the original features, over folds of eras",
         _run.add_run_arguments,
         _run.run,
+    ),
+    "fit": Command(
+        "fit an arm of an experiment on all eras",
+        _fit.add_fit_arguments,
+        _fit.fit,
+    ),
+    "evaluate": Command(
+        "score a fitted model on later eras",
+        _fit.add_evaluate_arguments,
+        _fit.evaluate,
+    ),
+    "predict": Command(
+        "predict live rows with a fitted model, as a csv",
+        _fit.add_predict_arguments,
+        _fit.predict,
+    ),
+    "export": Command(
+        "write a fitted model as one file for uploads",
+        _fit.add_export_arguments,
+        _fit.export,
     ),
     "demo": Command(
         "run a small comparison on synthetic data",
