@@ -31,12 +31,18 @@ def write_submission(
         If the predictions do not pass the checks of numerai-tools for submissions.
     """
     import pandas as pd
-    from numerai_tools.submissions import validate_submission_numerai
+    from numerai_tools.submissions import (
+        validate_headers_numerai,
+        validate_ids_numerai,
+        validate_values,
+    )
 
     table = predictions["prediction"].rename_axis("id").reset_index()
     live = table["id"] if ids is None else pd.Series(list(ids), dtype=object)
     try:
-        strange = validate_submission_numerai(live, table)[3]
+        id_column, column = validate_headers_numerai(table)
+        _, strange = validate_ids_numerai(live, table, id_column)
+        validate_values(table, column)
     except AssertionError as error:
         raise ValueError(
             f"The predictions would be refused ({error}). Predict all rows of "

@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from numerai_tools.submissions import validate_submission_numerai
+from numerai_tools.submissions import (
+    validate_headers_numerai,
+    validate_ids_numerai,
+    validate_values,
+)
 
 from numerai_features import export
 from numerai_features.cli import main
@@ -129,7 +133,9 @@ class TestPredict:
         assert text.startswith("id,prediction\n")
         table = pd.read_csv("predictions.csv")
         live = pd.read_parquet(folder / "live.parquet")
-        validate_submission_numerai(live.index.to_series(), table)
+        assert validate_headers_numerai(table) == ("id", "prediction")
+        validate_ids_numerai(live.index.to_series(), table, "id")
+        validate_values(table, "prediction")
         assert table["id"].tolist() == live.index.tolist()
         expected = FittedModel.open(model).predict(live, folder / "benchmark.parquet")
         assert table["prediction"].tolist() == expected["prediction"].tolist()
@@ -157,7 +163,7 @@ class TestPredict:
             (lambda live: live.reset_index(drop=True), "has no ids"),
             (lambda live: live.iloc[:0], "live has no rows"),
             (lambda live: live[[*live.columns[::2]]], "features of the model"),
-            (lambda live: pd.concat([live, live]), "invalid_submission_ids"),
+            (lambda live: pd.concat([live, live]), "would be refused"),
             (lambda live: live.assign(**dict.fromkeys(NAMES, np.int8(2))), "would be"),
         ],
     )
