@@ -18,6 +18,7 @@ _SUBPACKAGES = (
     "metrics",
     "model_selection",
     "moments",
+    "tournament",
     "trees",
 )
 _PUBLIC = {
@@ -46,6 +47,7 @@ _PUBLIC = {
     "Experiment": "experiment",
     "FactorAnalysisEmbedder": "embedders",
     "FamiliarityShrinker": "compose",
+    "FittedModel": "experiment",
     "GaussianNoiseAugmenter": "augmenters",
     "LatentFeatures": "compose",
     "LatentMapDisplay": "embedders",
