@@ -44,8 +44,8 @@ class EraBlend(EraRegressor, BaseComposition):
         `EraKFold()`, which purges by the name of y.
     keep_era : bool, default=False
         Whether to pass the column ``era`` of a frame on to regressors that remove it,
-        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would
-        use it as a feature.
+        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would use
+        it as a feature. Labels that are passed as ``eras=`` become this column.
 
     Attributes
     ----------
