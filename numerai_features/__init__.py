@@ -18,6 +18,7 @@ _SUBPACKAGES = (
     "metrics",
     "model_selection",
     "moments",
+    "tournament",
     "trees",
 )
 _PUBLIC = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from numerai_features.cli import _run
 
@@ -18,15 +19,18 @@ class Command:
     help : str
         One line, for the list of commands.
     add_arguments : callable
-        Adds the command's arguments and help text to its parser.
+        Adds the command's arguments and help text to its parser; ``--json`` and
+        ``--quiet`` are added to every command.
     run : callable
-        Runs the command with the parsed arguments. It imports heavy libraries itself,
-        so that ``--help`` does not need them. It returns nothing and raises errors.
+        Runs the command with the parsed arguments, and returns what ``--json`` prints:
+        a dict of JSON's types, paths and numbers; None for ``{}``. It imports heavy
+        libraries itself, so that ``--help`` does not need them. It tells by `say`, and
+        raises errors.
     """
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], dict[str, Any] | None]
 
 
 COMMANDS = {

@@ -6,10 +6,15 @@ import argparse
 import os
 import time
 from importlib.resources import as_file, files
+from typing import TYPE_CHECKING, Any
 
+from numerai_features.cli._say import say
 from numerai_features.experiment import Experiment
 from numerai_features.experiment._schema import describe
 from numerai_features.experiment._tables import ARM, EXPERIMENT, LATENTS_OPTIONS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DEMO = files("numerai_features.experiment").joinpath("demo.toml")
 
@@ -46,31 +51,39 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, "output folder (default: runs/demo)")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run or resume the experiment of a file."""
-    _run_file(arguments.experiment, arguments, trusted=arguments.trusted)
+    return _run_file(arguments.experiment, arguments, trusted=arguments.trusted)
 
 
-def demo(arguments: argparse.Namespace) -> None:
+def demo(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the experiment that is included in the package."""
     with as_file(_DEMO) as file:
-        _run_file(file, arguments, trusted=False)
+        return _run_file(file, arguments, trusted=False)
 
 
 def _add_common(parser: argparse.ArgumentParser, output_help: str) -> None:
     parser.add_argument("--output", metavar="FOLDER", help=output_help)
-    quiet = "print nothing but errors"
-    parser.add_argument("--quiet", action="store_true", help=quiet)
 
 
 def _run_file(
     file: str | os.PathLike[str], arguments: argparse.Namespace, *, trusted: bool
-) -> None:
+) -> dict[str, Any]:
     start = time.perf_counter()
-    if not arguments.quiet:  # the next lines import libraries, which takes seconds
-        print(f"Reading {os.fspath(file)}", flush=True)
+    # the next lines import libraries, which takes seconds
+    say(arguments, f"Reading {os.fspath(file)}")
     experiment = Experiment.from_file(file, arguments.output, trusted=trusted)
     result = experiment.run(verbose=not arguments.quiet)
-    if not arguments.quiet:
-        print(f"\n{result}\n\nEverything is in {experiment.folder}")
-        print(f"{time.perf_counter() - start:.0f} seconds.")
+    say(arguments, f"\n{result}\n\nEverything is in {experiment.folder}")
+    say(arguments, f"{time.perf_counter() - start:.0f} seconds.")
+    return {
+        "folder": experiment.folder,
+        "arms": _by_arm(result.summary),
+        "differences": _by_arm(result.differences),
+        "notes": list(result.notes),
+    }
+
+
+def _by_arm(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the rows of a table by their arm."""
+    return {str(arm): row for arm, row in table.to_dict("index").items()}

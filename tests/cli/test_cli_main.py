@@ -1,19 +1,25 @@
 """The command line itself: help, versions, exit codes."""
 
+import argparse
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 import numerai_features
 from numerai_features.cli import _signals, main
+from numerai_features.cli._commands import COMMANDS, Command
 from numerai_features.cli._main import sleep_sooner
-from numerai_features.experiment import Experiment
+from numerai_features.cli._say import say
+from numerai_features.experiment import Experiment, ExperimentError
 from numerai_features.experiment._tables import ARM, LATENTS_OPTIONS
+from numerai_features.tournament import NoOpenRound, ServerError
 
 HEAVY = (
     "{'numpy', 'pandas', 'sklearn', 'torch', 'pyarrow', 'matplotlib', 'scipy', 'tqdm'}"
@@ -111,6 +117,114 @@ def test_a_fault_of_ours_has_a_traceback(monkeypatch):
     monkeypatch.setattr(Experiment, "from_file", fail)
     with pytest.raises(AttributeError, match="ours"):
         main(["run", "a.toml"])
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Return a function that makes ``try`` a command that does what it is told."""
+
+    def make(run):
+        added = Command("for tests", lambda parser: None, run)
+        monkeypatch.setitem(COMMANDS, "try", added)
+
+    return make
+
+
+def fail_with(error):
+    def run(arguments):
+        raise error
+
+    return run
+
+
+STATUSES = [
+    (ValueError("bad rows"), 1),
+    (ExperimentError("a.toml: 1 problem"), 2),
+    (ServerError("no answer"), 3),
+    (NoOpenRound("opens on Saturday"), 4),
+    (KeyboardInterrupt(), 130),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), STATUSES)
+def test_each_kind_of_error_has_a_status(command, capsys, error, status):
+    command(fail_with(error))
+    assert main(["try"]) == status
+    told = capsys.readouterr()
+    assert str(error) in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize(("error", "status"), STATUSES)
+def test_json_has_errors_too(command, capsys, error, status):
+    command(fail_with(error))
+    assert main(["try", "--json"]) == status
+    told = capsys.readouterr()
+    text = str(error) or "Interrupted"
+    assert json.loads(told.out) == {"error": text, "status": status}
+    assert text in told.err
+
+
+def test_json_tells_of_a_fault_of_ours_and_keeps_the_traceback(command, capsys):
+    command(fail_with(AttributeError("ours")))
+    with pytest.raises(AttributeError, match="ours"):
+        main(["try", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"error": "ours", "status": 1}
+
+
+def test_json_has_wrong_arguments_too(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--json"])
+    told = capsys.readouterr()
+    error = "the following arguments are required: experiment"
+    assert json.loads(told.out) == {"error": error, "status": 2}
+    assert told.err.startswith("usage: numerai-features run ")
+    assert told.err.endswith(f"numerai-features run: error: {error}\n")
+
+
+def test_json_is_all_that_is_on_the_standard_output(command, capsys, tmp_path):
+    def run(arguments):
+        print("progress")
+        say(arguments, "for people")
+        return {
+            "file": tmp_path, "n": np.int64(3), "score": np.float32(0.5),
+            "none": [float("nan"), np.float64("inf"), None], 2: {"deep": True},
+        }  # fmt: skip
+
+    command(run)
+    assert main(["try", "--json"]) == 0
+    told = capsys.readouterr()
+    assert told.out.count("\n") == 1
+    assert json.loads(told.out) == {
+        "file": str(tmp_path), "n": 3, "score": 0.5, "none": [None, None, None],
+        "2": {"deep": True},
+    }  # fmt: skip
+    assert told.err == "progress\n"
+
+
+def test_a_command_without_a_result_prints_an_empty_object(command, capsys):
+    command(lambda arguments: None)
+    assert main(["try", "--json"]) == 0
+    assert capsys.readouterr().out == "{}\n"
+
+
+@pytest.mark.parametrize(("quiet", "told"), [(False, "for people\n"), (True, "")])
+def test_what_is_said_is_for_people(capsys, quiet, told):
+    say(argparse.Namespace(quiet=quiet, json=False), "for people")
+    assert capsys.readouterr().out == told
+
+
+def test_every_command_takes_json_and_quiet_and_help_tells_statuses(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        told = capsys.readouterr().out
+        assert "--json" in told
+        assert "--quiet" in told
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(re.search(rf"^  {n} +\w", told, re.MULTILINE) for n in (*range(5), 130))
 
 
 @pytest.mark.parametrize("argv", ["run", 3, [3], ["run", None]])

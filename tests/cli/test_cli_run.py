@@ -104,6 +104,19 @@ def test_quiet_prints_nothing(tmp_path, capsys):
     assert told.err == ""
 
 
+def test_json_holds_the_result(tmp_path, capsys):
+    assert main([*command(tmp_path), "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    result = Experiment.from_file(tmp_path / "tiny.toml", tmp_path / "out").run()
+    assert found["folder"] == str(tmp_path / "out")
+    corr = {arm: row["mean"] for arm, row in found["arms"].items()}
+    assert corr == result.summary["mean"].to_dict()
+    assert list(found["differences"]) == list(result.differences.index)
+    assert found["notes"] == list(result.notes)
+    assert "EraPanel(n_rows=1200" in told.err
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_one_goes_on_to_the_same_bits(tmp_path, capsys, kind):
     text = EXPERIMENT.replace("n_estimators = 8", "n_estimators = 600")
@@ -378,11 +391,21 @@ def test_a_target_of_the_users_own_is_taken(tmp_path, numerais_files):
     pd.testing.assert_frame_equal(mine, theirs)
 
 
+class Told:
+    """Stands in for a result."""
+
+    summary = differences = pd.DataFrame()
+    notes = ()
+
+    def __str__(self):
+        return "tables"
+
+
 def test_demo_runs_the_packaged_file(monkeypatch, tmp_path, capsys):
     ran = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        Experiment, "run", lambda self, verbose: ran.append(self) or "tables"
+        Experiment, "run", lambda self, verbose: ran.append(self) or Told()
     )
     assert main(["demo"]) == 0
     [experiment] = ran

@@ -1,0 +1,40 @@
+"""What commands print, and how their results become JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from typing import Any
+
+
+def say(arguments: argparse.Namespace, text: str) -> None:
+    """Print a text, unless the user wants nothing, or JSON alone."""
+    if not (arguments.quiet or arguments.json):
+        print(text, flush=True)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print one JSON object on the standard output.
+
+    Parameters
+    ----------
+    result : dict
+        Of JSON's types; paths become text, numbers of NumPy Python's, and numbers that
+        are not finite null.
+    """
+    print(json.dumps(_plain(result), allow_nan=False), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of JSON's types; NumPy's numbers become Python's."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item"):  # a number of NumPy, which is not imported here
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,5 @@
+"""All that talks to Numerai's server, and nothing else does."""
+
+from numerai_features.tournament._errors import NoOpenRound, ServerError
+
+__all__ = ["NoOpenRound", "ServerError"]

@@ -1,0 +1,11 @@
+"""What can go wrong between here and Numerai's server."""
+
+from __future__ import annotations
+
+
+class ServerError(ConnectionError):
+    """Numerai's server cannot be reached, or it refused."""
+
+
+class NoOpenRound(RuntimeError):
+    """There is no open round, or not yet."""
