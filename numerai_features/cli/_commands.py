@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numerai_features.cli import _run
+from numerai_features.cli import _run, _zoo
 
 
 @dataclass(frozen=True)
@@ -43,5 +43,10 @@ COMMANDS = {
         "run a small comparison on synthetic data",
         _run.add_demo_arguments,
         _run.demo,
+    ),
+    "zoo": Command(
+        "list experiments that are ready to run, or write one",
+        _zoo.add_zoo_arguments,
+        _zoo.run_zoo,
     ),
 }

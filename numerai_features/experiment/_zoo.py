@@ -11,8 +11,9 @@ from numerai_features.experiment._file import ExperimentError
 
 _FOLDER = files("numerai_features.experiment").joinpath("zoo")
 _FIRST = ("small", "medium", "full")  # by size; the others by name
-_VERSION = "v5.3"  # of the files' own texts
-_DATA = f"data/{_VERSION}/"
+NEWEST = "v5.3"
+"""The version of the data that the experiments were written for."""
+_DATA = f"data/{NEWEST}/"
 _BENCHMARK = "v53_"
 _OLDEST = (5, 2)  # has target_ender_60
 
@@ -28,7 +29,7 @@ def zoo() -> dict[str, str]:
     return {name: found[name].split("\n", 1)[0].removeprefix("# ") for name in names}
 
 
-def zoo_text(name: str, data: str = "data", version: str = _VERSION) -> str:
+def zoo_text(name: str, data: str = "data", version: str = NEWEST) -> str:
     """Return the text of an experiment file of the zoo.
 
     Parameters
@@ -55,7 +56,7 @@ def zoo_text(name: str, data: str = "data", version: str = _VERSION) -> str:
     number = re.fullmatch(r"v(\d+)\.(\d+)", version)
     if number is None:
         raise ExperimentError(
-            f"version must be v and two numbers, such as {_VERSION!r}; got {version!r}."
+            f"version must be v and two numbers, such as {NEWEST!r}; got {version!r}."
         )
     if tuple(map(int, number.groups())) < _OLDEST:
         raise ExperimentError(

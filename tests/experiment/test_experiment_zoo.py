@@ -1,0 +1,144 @@
+"""The zoo's experiments, on files whose names, eras and gaps are those of v5.3."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from numerai_features.datasets import make_era_panel
+from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.experiment._zoo import zoo, zoo_text
+
+NAMES = {
+    "target_alpha_20": "target_cyrusd_20",
+    "target_alpha_60": "target_cyrusd_60",
+    "target_bravo_20": "target_ender_20",
+    "target_bravo_60": "target_ender_60",
+}
+FILES = {"train": (1, 574), "validation": (575, 1234)}
+N_UNRESOLVED = 16  # eras at the end without a 60-day target
+LIGHTGBM = {"n_estimators": 3, "min_child_samples": 5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with ``data/v5.3``: all eras of v5.3, with few rows and features."""
+    folder = tmp_path_factory.mktemp("zoo")
+    write_data(folder / "data" / "v5.3", rows_per_era=20)
+    return folder
+
+
+def write_data(folder, rows_per_era):
+    """Write files with Numerai's names, whose benchmark begins at era 158."""
+    folder.mkdir(parents=True)
+    panel = make_era_panel(1234, rows_per_era, n_features=90, random_state=0)
+    frame = panel.to_frame().rename(columns=NAMES)
+    numbers = frame["era"].astype(int)
+    frame.loc[numbers > 1234 - N_UNRESOLVED, "target_ender_60"] = np.nan
+    frame["target"] = frame["target_ender_60"]
+    rng = np.random.default_rng(0)
+    others = frame[["era"]].assign(
+        v53_lgbm_ender20=rng.random(len(frame), np.float32),
+        v53_lgbm_ender60=rng.random(len(frame), np.float32),
+        numerai_meta_model=rng.random(len(frame), np.float32),
+    )
+    for name, (first, last) in FILES.items():
+        own = numbers.between(first, last)
+        frame[own].to_parquet(folder / f"{name}.parquet")
+        there = others[own & (numbers >= 158)].drop(columns="numerai_meta_model")
+        there.to_parquet(folder / f"{name}_benchmark_models.parquet")
+    meta = others.loc[numbers >= 1133, ["era", "numerai_meta_model"]]
+    meta.to_parquet(folder / "meta_model.parquet")
+    features = panel.feature_names
+    sets = {"small": features[:42], "medium": features[:70], "all": features}
+    sets["fncv3_features"] = features[:3]
+    metadata = {"feature_sets": sets, "targets": ["target", *NAMES.values()]}
+    (folder / "features.json").write_text(json.dumps(metadata))
+
+
+def written(name, folder, **options):
+    file = folder / f"{name}.toml"
+    file.write_text(zoo_text(name, **options), encoding="utf-8")
+    return file
+
+
+def tiny(tables):
+    """Return an experiment's tables with few trees, and networks of a few units."""
+    tables["model"].update(n_jobs=1, device="cpu", params=LIGHTGBM)
+    for part in (
+        *tables.get("latents", {}).values(),
+        *tables.get("models", {}).values(),
+    ):
+        if part.get("embedder") == "FactorAnalysisEmbedder":
+            continue
+        part.update(max_epochs=1, hidden=[8], device="cpu", n_jobs=1)
+        if "n_models" in part:
+            part["n_models"] = 1
+        if "SupervisedAEMLP" in part.values():
+            part.update(dropout=[0.1] * 4, n_components=4)
+        if part.get("embedder") == "UMAPEmbedder":
+            part.update(n_landmarks=300, n_components=4, n_axes=8)
+    return tables
+
+
+@pytest.mark.parametrize("name", zoo())
+class TestEach:
+    def test_is_about_what_pays_in_few_lines(self, name, folder):
+        text = zoo_text(name)
+        assert len(text.splitlines()) < 60
+        assert max(map(len, text.splitlines())) <= 88
+        experiment = Experiment.from_file(written(name, folder))
+        assert experiment.name == name
+        assert experiment["targets"]["main"] == "target_ender_60"
+        assert experiment["cv"]["purge"] == 16
+        assert experiment["cv"]["first_test_era"] == 575
+        assert experiment["data"]["benchmark_column"] == "v53_lgbm_ender60"
+        assert experiment["data"]["meta_model_column"] == "numerai_meta_model"
+        assert len(experiment.arms) >= 4
+
+    @pytest.mark.parametrize(
+        "every", [16, pytest.param(None, id="as it is", marks=pytest.mark.slow)]
+    )
+    def test_runs(self, name, every, folder, tmp_path):
+        tables = tiny(tomllib.loads(zoo_text(name)))
+        step = tables["data"]["every"] = every or tables["data"].get("every", 1)
+        experiment = Experiment.from_dict(tables, base=folder, output=tmp_path / "out")
+        with threadpool_limits(1):
+            result = experiment.run(verbose=False)
+        numbers = result.scores.index.astype(int)
+        assert 575 <= numbers[0] < 575 + step
+        assert numbers[-1] <= 1234 - N_UNRESOLVED < numbers[-1] + step
+        assert list(result.summary.index) == list(experiment.arms.values())
+        scored = result.summary[["mean", "bmc", "mmc", "payout"]]
+        assert np.isfinite(scored).all(axis=None)
+
+
+def test_the_smallest_come_first():
+    assert list(zoo())[:3] == ["small", "medium", "full"]
+    named = {"fa", "dae", "supervised", "umap", "era-mlp", "residual", "blend"}
+    assert named == {*list(zoo())[3:]}
+
+
+@pytest.mark.parametrize("data", ["../of mine", '/a "b"\\c'])
+def test_paths_and_benchmark_are_those_of_the_folder_and_the_version(data):
+    table = tomllib.loads(zoo_text("small", data, "v5.10"))["data"]
+    both = [f"{data}/v5.10/{name}" for name in ("train", "validation")]
+    assert table["files"] == [f"{name}.parquet" for name in both]
+    assert table["benchmark"] == [f"{name}_benchmark_models.parquet" for name in both]
+    assert table["meta_model"] == f"{data}/v5.10/meta_model.parquet"
+    assert table["benchmark_column"] == "v510_lgbm_ender60"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smal"], r"no experiment 'smal'\. Did you mean 'small'\? It has: small, med"),
+        (["small", "data", "5.3"], r"version must be v and two numbers.*got '5\.3'"),
+        (["small", "data", "v5.0"], r"target_ender_60, which v5\.0 does not.*v5\.2 or"),
+    ],
+)
+def test_what_it_does_not_have_is_told(arguments, message):
+    with pytest.raises(ExperimentError, match=message):
+        zoo_text(*arguments)
