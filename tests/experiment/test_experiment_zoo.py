@@ -16,10 +16,17 @@ NAMES = {
     "target_alpha_60": "target_cyrusd_60",
     "target_bravo_20": "target_ender_20",
     "target_bravo_60": "target_ender_60",
+    "target_charlie_60": "target_teager2b_60",
 }
 FILES = {"train": (1, 574), "validation": (575, 1234)}
 N_UNRESOLVED = 16  # eras at the end without a 60-day target
 LIGHTGBM = {"n_estimators": 3, "min_child_samples": 5}
+TINY = {
+    "EraMLP": {"hidden": [8], "n_models": 1},
+    "DAEEmbedder": {"hidden": [8]},
+    "SupervisedAEMLP": {"hidden": [8], "n_components": 4, "dropout": [0.1] * 4},
+    "UMAPEmbedder": {"hidden": [8], "n_components": 4, "n_landmarks": 300, "n_axes": 8},
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,9 @@ def folder(tmp_path_factory):
 def write_data(folder, rows_per_era):
     """Write files with Numerai's names, whose benchmark begins at era 158."""
     folder.mkdir(parents=True)
-    panel = make_era_panel(1234, rows_per_era, n_features=90, random_state=0)
+    panel = make_era_panel(
+        1234, rows_per_era, n_features=90, n_targets=6, random_state=0
+    )
     frame = panel.to_frame().rename(columns=NAMES)
     numbers = frame["era"].astype(int)
     frame.loc[numbers > 1234 - N_UNRESOLVED, "target_ender_60"] = np.nan
@@ -67,19 +76,13 @@ def written(name, folder, **options):
 def tiny(tables):
     """Return an experiment's tables with few trees, and networks of a few units."""
     tables["model"].update(n_jobs=1, device="cpu", params=LIGHTGBM)
-    for part in (
-        *tables.get("latents", {}).values(),
-        *tables.get("models", {}).values(),
-    ):
-        if part.get("embedder") == "FactorAnalysisEmbedder":
-            continue
-        part.update(max_epochs=1, hidden=[8], device="cpu", n_jobs=1)
-        if "n_models" in part:
-            part["n_models"] = 1
-        if "SupervisedAEMLP" in part.values():
-            part.update(dropout=[0.1] * 4, n_components=4)
-        if part.get("embedder") == "UMAPEmbedder":
-            part.update(n_landmarks=300, n_components=4, n_axes=8)
+    own = [tables.get(table, {}).values() for table in ("latents", "models")]
+    for part in (part for parts in own for part in parts):
+        chosen = part.get("embedder", part.get("model"))
+        if chosen == "XGBoost":
+            part.update(n_jobs=1, device="cpu", params={"n_estimators": 3})
+        elif chosen != "FactorAnalysisEmbedder":
+            part.update(TINY[chosen], max_epochs=1, device="cpu", n_jobs=1)
     return tables
 
 
