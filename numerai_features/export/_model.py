@@ -52,14 +52,50 @@ def model_data(
             f"pipeline was fitted to the column {era!r} as a feature, which is text in "
             "live files. Fit it without, or with LatentFeatures as the first step."
         )
-    predictor = Place(TABLES, image, trees, names).model(pipeline)
+    return assembled(
+        Place(TABLES, image, trees, names).model(pipeline),
+        names,
+        neutralize=neutralize,
+        proportion=proportion,
+        benchmark=benchmark,
+        rank=rank,
+        name=name,
+    )
+
+
+def assembled(
+    predictor: dict[str, Any],
+    names: list[str],
+    *,
+    neutralize: Any = None,
+    proportion: float = 1.0,
+    benchmark: str | None = None,
+    rank: str | None = "era",
+    name: str = "prediction",
+) -> dict[str, Any]:
+    """Return the data of a predictor with those of what is done to its predictions.
+
+    Parameters
+    ----------
+    predictor : dict
+        The node of a model.
+    names : list of str
+        Names of its columns.
+    neutralize, proportion, benchmark, rank, name
+        See `export_predict`.
+
+    Raises
+    ------
+    ValueError
+        If there are several predictions a row, or a benchmark is missing or not used.
+    """
     if predictor["n_outputs"] > 1:
         raise ValueError(
             f"pipeline predicts {predictor['n_outputs']} targets; expected one "
             "prediction a row. Fit it to one target, or blend the targets."
         )
     after = _neutralize_data(neutralize, proportion)
-    needed = any(node.get("to") == "benchmark" for node in nodes_of(predictor))
+    needed = uses_benchmark(predictor)
     if after is not None:
         others = after["features"]
         needed |= others is None or benchmark in others
@@ -83,6 +119,14 @@ def model_data(
         "rank": rank,
         "name": name,
     }
+
+
+def uses_benchmark(predictor: dict[str, Any]) -> bool:
+    """Whether the predictions of a node depend on a benchmark's."""
+    return any(
+        node.get("to") == "benchmark" or node.get("benchmark") is True
+        for node in nodes_of(predictor)
+    )
 
 
 def _neutralize_data(neutralize: Any, proportion: float) -> dict[str, Any] | None:
