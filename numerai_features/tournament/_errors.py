@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+ROOM = "numerai_features.tournament"  # what needs numerapi
+
 
 class ServerError(ConnectionError):
     """Numerai's server cannot be reached, or it refused."""
