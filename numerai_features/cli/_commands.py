@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numerai_features.cli import _run
+from numerai_features.cli import _run, _tournament
 
 
 @dataclass(frozen=True)
@@ -43,5 +43,25 @@ COMMANDS = {
         "run a small comparison on synthetic data",
         _run.add_demo_arguments,
         _run.demo,
+    ),
+    "download": Command(
+        "download Numerai's files, as far as they have changed",
+        _tournament.add_download_arguments,
+        _tournament.run_download,
+    ),
+    "submit": Command(
+        "submit predictions for the open round, or upload a model",
+        _tournament.add_submit_arguments,
+        _tournament.run_submit,
+    ),
+    "weekly": Command(
+        "wait for a round, predict it with a fitted model, and submit, once",
+        _tournament.add_weekly_arguments,
+        _tournament.run_weekly,
+    ),
+    "scores": Command(
+        "show Numerai's scores of your models beside what was submitted",
+        _tournament.add_scores_arguments,
+        _tournament.run_scores,
     ),
 }

@@ -7,8 +7,12 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from numerai_features.tournament._errors import NoOpenRound, ServerError
-from numerai_features.tournament._http import send
+from numerai_features.tournament._errors import (
+    NoAnswerError,
+    NoOpenRound,
+    ServerError,
+)
+from numerai_features.tournament._http import BUSY, send
 from numerai_features.tournament._keys import PUBLIC, SECRET, WHERE, Keys, scrub
 
 SERVER = "Numerai's server"
@@ -69,7 +73,8 @@ def ask(
     if errors or answer.status_code in (401, 403):
         raise _refused(_field(query), _message(errors), answer.status_code, keys)
     if answer.status_code != 200:
-        raise ServerError(
+        kind = NoAnswerError if answer.status_code in BUSY else ServerError
+        raise kind(
             f"{SERVER} answered {_field(query)!r} with HTTP status "
             f"{answer.status_code}. Try again later."
         )

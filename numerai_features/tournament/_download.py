@@ -37,7 +37,7 @@ _FILES = {
 class DownloadedFile:
     """A file of Numerai's on this machine.
 
-    Attributes
+    Parameters
     ----------
     name : str
         The server's name for it, such as ``"v5.3/live.parquet"``.

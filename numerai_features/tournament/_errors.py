@@ -9,5 +9,9 @@ class ServerError(ConnectionError):
     """Numerai's server cannot be reached, or it refused."""
 
 
+class NoAnswerError(ServerError):
+    """The server did not answer, or was busy: nobody knows what it has done."""
+
+
 class NoOpenRound(RuntimeError):
     """There is no open round, or not yet."""

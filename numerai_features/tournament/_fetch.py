@@ -26,14 +26,13 @@ from numerai_features._progress import progress
 from numerai_features._whole import locked, sync
 from numerai_features.tournament import _http
 from numerai_features.tournament._errors import ROOM, ServerError
-from numerai_features.tournament._http import reason_of, send
+from numerai_features.tournament._http import STORE, reason_of, send
 
 if TYPE_CHECKING:
     from requests import Response
 
 _CHUNK = 1 << 16  # what a connection that is cut off loses at most
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_STORE = "Numerai's file store"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Remote:
         length = answer.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise ServerError(
-                f"{_STORE} does not say how long {name} is, so that it cannot be "
+                f"{STORE} does not say how long {name} is, so that it cannot be "
                 "verified. Try again later."
             )
         return cls(
@@ -178,7 +177,7 @@ def _receive(
         rest = _get(url, file.name, have, remote)
     with rest as stream:
         if have and not _goes_on(stream, have, remote):
-            raise _again(part, f"{_STORE} cannot resume {file.name}.")
+            raise _again(part, f"{STORE} cannot resume {file.name}.")
         with (
             part.open("ab" if have else "wb") as out,
             progress(
@@ -243,11 +242,11 @@ def _get(
             "Range": f"bytes={have}-",
             "If-Range": remote.etag or remote.modified,
         }
-    answer = send("GET", url, to=_STORE, headers=headers, stream=True)
+    answer = send("GET", url, to=STORE, headers=headers, stream=True)
     if answer.status_code in (200, 206, 416):
         return contextlib.closing(answer)
     answer.close()
-    told = f"{_STORE} answered HTTP status {answer.status_code} for {name}."
+    told = f"{STORE} answered HTTP status {answer.status_code} for {name}."
     if answer.status_code in (401, 403, 410):  # the address has expired
         raise _CutOffError(told)
     raise ServerError(f"{told} Try again later.")

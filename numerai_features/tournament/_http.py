@@ -8,16 +8,19 @@ hold a signature.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features._optional import import_optional
-from numerai_features.tournament._errors import ROOM, ServerError
+from numerai_features.tournament._errors import ROOM, NoAnswerError, ServerError
 
 if TYPE_CHECKING:
     from requests import Response
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
 DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before a request is repeated
+STORE = "Numerai's file store"
+_UPLOAD_TIMEOUT = (10.0, 600.0)
 BUSY = (429, 500, 502, 503, 504)
 
 
@@ -46,7 +49,7 @@ def send(
 
     Raises
     ------
-    ServerError
+    NoAnswerError
         If there is no answer.
     """
     requests = import_optional("requests", extra="numerai", needed_by=ROOM)
@@ -57,10 +60,12 @@ def send(
             request.headers["Authorization"] = authorization
         return request
 
-    options = {"timeout": TIMEOUT, "allow_redirects": False} | options
+    options = {"timeout": TIMEOUT, "allow_redirects": False, **options}
     reason = ""
     for delay in (0.0, *(DELAYS if again else ())):
         time.sleep(delay)
+        if "data" in options:  # a file, from its beginning
+            options["data"].seek(0)
         try:
             answer: Response = requests.request(method, url, auth=authorize, **options)
         except requests.RequestException as error:
@@ -71,10 +76,28 @@ def send(
         reason = ""
     # Outside of `except`: no error of requests, which has the headers, is chained.
     if reason:
-        raise ServerError(
+        raise NoAnswerError(
             f"{to} cannot be reached: {reason}. Is this machine online? Try again."
         )
     return answer
+
+
+def put(url: str, file: Path) -> None:
+    """Upload a file; raise unless it has arrived.
+
+    Parameters
+    ----------
+    url : str
+        The address that the server gave for it.
+    file : Path
+    """
+    with file.open("rb") as stream:
+        answer = send("PUT", url, to=STORE, data=stream, timeout=_UPLOAD_TIMEOUT)
+    if not 200 <= answer.status_code < 300:
+        raise ServerError(
+            f"{STORE} refused {file.name}: HTTP status {answer.status_code}. Nothing "
+            "was submitted. Try again."
+        )
 
 
 def reason_of(error: BaseException) -> str:
