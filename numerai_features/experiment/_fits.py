@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,18 +16,20 @@ from numerai_features._residual import residual_targets
 from numerai_features.augmenters._base import resample_beside
 from numerai_features.compose._era_ranker import rank_rows
 from numerai_features.compose._neutral import neutral_rows
-from numerai_features.experiment._benchmark import benchmark_key
+from numerai_features.experiment._fit_model import (
+    ModelFit,
+    Training,
+    wants_benchmark,
+)
 from numerai_features.experiment._inputs import Block, as_array, as_input, as_table
 from numerai_features.experiment._latents import FoldLatents, places_of
-from numerai_features.experiment._parts import library_of, make_model, make_part
+from numerai_features.experiment._parts import library_of, make_part
 from numerai_features.experiment._store import ArmResult
 from numerai_features.model_selection._folds import Fold
 from numerai_features.model_selection._runner import Tell
 from numerai_features.trees import tree_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from numerai_features.datasets import EraPanel
     from numerai_features.experiment._arms import Recipe
     from numerai_features.experiment._experiment import Experiment
@@ -35,15 +37,36 @@ if TYPE_CHECKING:
 _ERA, _BENCHMARK = "era_number", "benchmark"
 
 
-class _Training(NamedTuple):
-    """The rows that a model is trained on."""
+class FittedArm(NamedTuple):
+    """An arm that is fitted: what its predictions are made of.
 
-    targets: pd.DataFrame
-    eras: NDArray[Any]
-    n_given: int  # rows of the panel, before the new ones
-    originals: NDArray[Any] | None = None  # only if there are new rows
-    weights: NDArray[np.float64] | None = None
-    benchmark: NDArray[np.float64] | None = None  # only if it is needed
+    Attributes
+    ----------
+    recipe : dict
+        The arm's keys.
+    latents : list of FoldLatents
+    names : list of str
+        Names of the model's columns.
+    models : list
+        Fitted models: one, or one for each target. Predictions of several, and several
+        of one, are ranked and averaged.
+    library : str or None
+        The tree library of the models, if they are one's.
+    floats : bool
+        Whether the models get all columns as floats; only without a library.
+    shrinker : FamiliarityShrinker or None
+        It shrinks predictions of rows that are unfamiliar to `shrinks_by`.
+    shrinks_by : FoldLatents or None
+    """
+
+    recipe: Recipe
+    latents: list[FoldLatents]
+    names: list[str]
+    models: list[Any]
+    library: str | None
+    floats: bool
+    shrinker: Any = None
+    shrinks_by: FoldLatents | None = None
 
 
 class FoldFits:
@@ -104,23 +127,77 @@ class FoldFits:
         -------
         ArmResult
         """
-        recipe = self.experiment.recipes[arm]
         start = time.perf_counter()
-        if recipe["latents"] or recipe["shrink"]:
-            tell("latents")
-        latents = [self._latents_of(name, width) for name in recipe["latents"]]
-        n_latents = sum(part.train.shape[1] for part in latents)
+        latents = self._latents_of_arm(self.experiment.recipes[arm], width, tell)
+        n_latents = sum(part.test.shape[1] for part in latents)
         middle = time.perf_counter()
-        if recipe["augment"]:
-            tell("new rows")
-        rows = self._training_rows(recipe)
-        tell("model")
-        prediction = self._predict(recipe, rows, latents)
-        prediction = self._after(recipe, prediction)
+        prediction = self.predict(self.fit(arm, width=width, tell=tell))
         end = time.perf_counter()
         return ArmResult(
             prediction.astype(np.float32), n_latents, middle - start, end - middle
         )
+
+    def fit(self, arm: str, *, width: int, tell: Tell) -> FittedArm:
+        """Fit one arm to the training rows.
+
+        Parameters
+        ----------
+        arm : str
+            Name of the arm.
+        width : int
+            Number of principal components, or of random columns, if it has any.
+        tell : callable
+            Called with a description of each step.
+
+        Returns
+        -------
+        FittedArm
+        """
+        recipe = self.experiment.recipes[arm]
+        latents = self._latents_of_arm(recipe, width, tell)
+        if recipe["augment"]:
+            tell("new rows")
+        rows = self._training_rows(recipe)
+        tell("model")
+        name = recipe["model"]
+        library = library_of(self.experiment.tables, name)
+        train = self._blocks(recipe, rows, latents, as_table=library is not None)
+        fit = ModelFit(self.experiment.tables, name, self.seed, train)
+        targets = rows.targets
+        if targets.shape[1] == 1 or fit.takes_several:
+            models = [fit(targets, rows)]
+        else:
+            models = [fit(targets[[name]], rows) for name in targets]
+        names = [name for block in train for name in block.names]
+        fitted = FittedArm(recipe, latents, names, models, library, fit.floats)
+        if recipe["shrink"] is None:
+            return fitted
+        familiar = self._latents_of(recipe["shrink"], 0)
+        shrinker = self._shrinker(familiar)
+        return fitted._replace(shrinker=shrinker, shrinks_by=familiar)
+
+    def predict(self, fitted: FittedArm) -> NDArray[np.float64]:
+        """Return the predictions of the test rows by an arm of `fit`."""
+        by_trees = fitted.library is not None
+        test = self._test_blocks(fitted.recipe, fitted.latents, as_table=by_trees)
+        shown: Any
+        if by_trees:
+            shown = as_input(as_table(test), fitted.library)
+        else:
+            shown = as_array(test, floats=fitted.floats)
+        each = [np.asarray(m.predict(shown), np.float64) for m in fitted.models]
+        predicted = each[0] if len(each) == 1 else np.column_stack(each)
+        if predicted.ndim == 1 or predicted.shape[1] == 1:
+            return self._after(fitted, predicted.reshape(-1))
+        eras = encode_eras(self.panel.eras[self.fold.test])
+        return self._after(fitted, rank_rows(predicted, eras, "gauss").mean(axis=1))
+
+    def _latents_of_arm(
+        self, recipe: Recipe, width: int, tell: Tell
+    ) -> list[FoldLatents]:
+        if recipe["latents"] or recipe["shrink"]:
+            tell("latents")
+        return [self._latents_of(name, width) for name in recipe["latents"]]
 
     def _latents_of(self, name: str, width: int) -> FoldLatents:
         if name not in self._latents:
@@ -135,7 +212,7 @@ class FoldFits:
             )
         return self._latents[name]
 
-    def _training_rows(self, recipe: Recipe) -> _Training:
+    def _training_rows(self, recipe: Recipe) -> Training:
         """Return the training rows with their targets, and the rows that are added."""
         import pandas as pd
 
@@ -151,10 +228,12 @@ class FoldFits:
                 proportion=recipe["proportion"],
             )
         targets = pd.DataFrame(y, columns=names)
-        needed = recipe["benchmark_feature"] or self.wants_benchmark(recipe["model"])
+        needed = recipe["benchmark_feature"] or wants_benchmark(
+            self.experiment.tables, recipe["model"]
+        )
         benchmark = self._benchmark(train) if needed else None
         if not recipe["augment"]:
-            return _Training(targets, eras, n_given, benchmark=benchmark)
+            return Training(targets, eras, n_given, benchmark=benchmark)
         rows, benchmark = resample_beside(
             self._augmenter(recipe["augment"]),
             self.panel.X[train],
@@ -170,7 +249,7 @@ class FoldFits:
                 f"augment = {recipe['augment']} adds no rows, and only_new_rows = true "
                 "leaves none. Use an augmenter that adds rows."
             )
-        return _Training(
+        return Training(
             pd.DataFrame(y, columns=names),
             np.asarray(rows.eras)[keep],
             0 if recipe["only_new_rows"] else n_given,
@@ -178,11 +257,6 @@ class FoldFits:
             weights,
             None if benchmark is None else benchmark[keep],
         )
-
-    def wants_benchmark(self, name: str | None) -> bool:
-        """Whether the fit of a model takes the benchmark itself."""
-        part = {} if name is None else self.experiment["models"][name]
-        return benchmark_key(part) is not None
 
     def _augmenter(self, names: list[str]) -> Any:
         from numerai_features.augmenters import ComposeAugmenters
@@ -193,30 +267,10 @@ class FoldFits:
         ]
         return parts[0] if len(parts) == 1 else ComposeAugmenters(parts)
 
-    def _predict(
-        self, recipe: Recipe, rows: _Training, latents: list[FoldLatents]
-    ) -> Any:
-        """Train the model of an arm, and predict the test rows."""
-        name = recipe["model"]
-        library = library_of(self.experiment.tables, name)
-        train = self._blocks(recipe, rows, latents, as_table=library is not None)
-        test = self._test_blocks(recipe, latents, as_table=library is not None)
-        fit = _Model(self, name, library, train, test)
-        targets = rows.targets
-        if targets.shape[1] == 1 or fit.takes_several:
-            predicted = fit(targets, rows)
-        else:
-            each = [fit(targets[[name]], rows) for name in targets]
-            predicted = np.column_stack(each)
-        if predicted.ndim == 1 or predicted.shape[1] == 1:
-            return predicted.reshape(-1)
-        eras = encode_eras(self.panel.eras[self.fold.test])
-        return rank_rows(predicted, eras, "gauss").mean(axis=1)
-
     def _blocks(
         self,
         recipe: Recipe,
-        rows: _Training,
+        rows: Training,
         latents: list[FoldLatents],
         *,
         as_table: bool,
@@ -278,16 +332,17 @@ class FoldFits:
         return self.benchmark[rows]
 
     def _after(
-        self, recipe: Recipe, prediction: NDArray[np.float64]
+        self, fitted: FittedArm, prediction: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Neutralise and shrink predictions of the test rows, as an arm wants it."""
-        rows = self.fold.test
-        eras = self.panel.eras[rows]
-        neutralize = recipe.get("neutralize")
+        neutralize = fitted.recipe.get("neutralize")
         if neutralize is not None:
             prediction = self._neutral(neutralize, prediction)
-        if recipe["shrink"] is not None:
-            factors = self._familiarity(recipe["shrink"])
+        if fitted.shrinks_by is not None:
+            rows = self.fold.test
+            eras = self.panel.eras[rows]
+            shown = fitted.shrinks_by.of_embedder(self.panel.X[rows])
+            factors = fitted.shrinker.factors(shown, eras=eras)
             prediction = rank_rows(prediction, encode_eras(eras), "gauss") * factors
         return prediction
 
@@ -315,117 +370,17 @@ class FoldFits:
                 out[own] = rest
         return out
 
-    def _familiarity(self, name: str) -> Any:
-        """Return the factors by which `FamiliarityShrinker` shrinks the test rows."""
+    def _shrinker(self, latents: FoldLatents) -> Any:
+        """Return what shrinks predictions of rows that are unlike the training rows."""
         from sklearn.dummy import DummyRegressor
         from sklearn.frozen import FrozenEstimator
 
         from numerai_features.compose import FamiliarityShrinker
 
-        latents = self._latents_of(name, 0)
         shrinker: Any = FamiliarityShrinker(
             DummyRegressor(), FrozenEstimator(latents.embedder)
         )
         X, eras, train = self.panel.X, self.panel.eras, self.fold.train
         y = self.panel.y(self.experiment["targets"]["main"])[train]
         shrinker.fit(latents.of_embedder(X[train]), y, eras=eras[train])
-        test = latents.of_embedder(X[self.fold.test])
-        return shrinker.factors(test, eras=eras[self.fold.test])
-
-
-class _Model:
-    """A model of a fold, with its rows in the form that its library takes.
-
-    Parameters
-    ----------
-    fits : FoldFits
-    name : str or None
-        A ``[models]`` table; None for ``[model]``.
-    library : str or None
-        Its tree library, if it is one's.
-    train, test : list of Block
-        The columns of the training and the test rows.
-    """
-
-    def __init__(
-        self,
-        fits: FoldFits,
-        name: str | None,
-        library: str | None,
-        train: list[Block],
-        test: list[Block],
-    ) -> None:
-        self._fits, self._name, self._library = fits, name, library
-        self._model = self._made()
-        form: Any = as_table
-        if library is None:
-            form = partial(as_array, floats=not self._is_ours)
-        self._train, self._test = form(train), form(test)
-
-    @property
-    def takes_several(self) -> bool:
-        """Whether the model is trained on several targets at once."""
-        if self._is_ours:
-            return hasattr(self._model, "transform")  # an embedder that predicts
-        return self._library == "xgboost" and _has_vector_leaves(self._model)
-
-    def __call__(self, targets: pd.DataFrame, rows: _Training) -> NDArray[np.float64]:
-        """Train on rows whose targets are known; return predictions of test rows."""
-        model = self._made()
-        single = targets.shape[1] == 1
-        y: Any = targets.iloc[:, 0] if single else targets
-        known = ~targets.isna().to_numpy()
-        # Networks learn from each target that is known; others need all of them.
-        use = known.any(axis=1) if self._is_ours else known.all(axis=1)
-        if not use.any():
-            raise ValueError(
-                f"no training row has a known target ({', '.join(targets)}). Train on "
-                "eras that have it."
-            )
-        options: dict[str, Any] = {}
-        if rows.weights is not None:
-            options["sample_weight"] = rows.weights
-        if self._is_ours:
-            if self._fits.wants_benchmark(self._name):
-                options["benchmark"] = rows.benchmark
-            model.fit(self._train, y, eras=rows.eras, **options)
-            return np.asarray(model.predict(self._test), np.float64)
-        if not single and self._library is not None:
-            model.set_params(multi_strategy="multi_output_tree")
-        options = {name: value[use] for name, value in options.items()}
-        X, shown = self._train, self._test
-        if not use.all():
-            X = X[use] if self._library is None else X.filter(pa.array(use))
-        if self._library is not None:
-            X, shown = (as_input(table, self._library) for table in (X, shown))
-        _fit(model, X, y.to_numpy()[use], options)
-        return np.asarray(model.predict(shown), np.float64)
-
-    @property
-    def _is_ours(self) -> bool:
-        return type(self._model).__module__.startswith("numerai_features.")
-
-    def _made(self) -> Any:
-        return make_model(self._fits.experiment.tables, self._name, self._fits.seed)
-
-
-def _has_vector_leaves(model: Any) -> bool:
-    """Whether XGBoost can grow one tree for several targets, with these settings."""
-    import xgboost  # the name of its distribution varies
-
-    own = model.get_params()
-    constraints = ("monotone_constraints", "interaction_constraints")
-    return (
-        int(xgboost.__version__.split(".")[0]) >= 2
-        and own.get("tree_method") in (None, "auto", "hist")
-        and all(own.get(name) is None for name in constraints)
-    )
-
-
-def _fit(model: Any, X: Any, y: NDArray[Any], options: dict[str, Any]) -> None:
-    try:
-        model.fit(X, y, **options)
-    except Exception as error:  # LightGBM's own error is no ValueError
-        if type(error).__name__ != "LightGBMError":
-            raise
-        raise ValueError(f"LightGBM rejects model.params: {error}") from error
+        return shrinker

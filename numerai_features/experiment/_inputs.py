@@ -15,6 +15,9 @@ from numerai_features.trees import tree_table
 _LIGHTGBM_WITH_ARROW = (4, 7)
 _MOST_BINS = 255  # of latents of type uint8
 
+WIDE_SCALE = (N_BINS - 1) / (_MOST_BINS - 1)
+"""Brings latents of type uint8 to the range of the originals."""
+
 
 class Block(NamedTuple):
     """Columns of one type, and their names; a table has them already."""
@@ -50,7 +53,7 @@ def as_array(blocks: list[Block], *, floats: bool = False) -> NDArray[Any]:
         part = out[:, start : start + array.shape[1]]
         part[:] = array
         if array.dtype == np.uint8 and dtype == np.float32:
-            part *= (N_BINS - 1) / (_MOST_BINS - 1)
+            part *= WIDE_SCALE
         start += array.shape[1]
     return out
 

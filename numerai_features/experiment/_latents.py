@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,8 +54,12 @@ class FoldLatents:
     Attributes
     ----------
     train, test : ndarray of shape (n_rows, n_latents)
+    columns : ndarray of int or None
+        The features of the panel that the embedder gets; None for all.
+    fitted : LatentFeatures
+        The fitted embedder, whose latents are quantised.
     embedder : estimator
-        The fitted embedder.
+        The fitted embedder itself.
     """
 
     def __init__(
@@ -67,20 +72,25 @@ class FoldLatents:
         width: int,
         benchmark: NDArray[np.float64] | None = None,
     ) -> None:
-        self.name, self._panel, self._benchmark = name, panel, benchmark
+        self.name, self._panel, self._fold = name, panel, fold
+        self._benchmark = benchmark
         self._seed, self._width = experiment["seed"] + seed, width
         self._part = {} if name in MADE else experiment["latents"][name]
-        self._columns = self._choose_columns(experiment, fold, seed)
+        self.columns = self._choose_columns(experiment, fold, seed)
         chosen = experiment["latents"]["quantize"]
         # The originals are not passed through: the arms share one int8 table of them.
-        self._latents: Any = _LATENT_FEATURES(
+        self.fitted: Any = _LATENT_FEATURES(
             self._make(experiment, seed),
             passthrough=False,
             quantize=None if chosen == "none" else chosen,
         )
         self.train = self._fit(experiment, fold)
-        self.test = self._transform(fold.test)
-        self.embedder = self._latents.embedders_[0][1]
+        self.embedder = self.fitted.embedders_[0][1]
+
+    @cached_property
+    def test(self) -> Any:
+        """The latents of the test rows."""
+        return self._transform(self._fold.test)
 
     def of(self, X: NDArray[Any], eras: NDArray[Any]) -> Any:
         """Return the latents of rows that are not in the panel.
@@ -94,12 +104,12 @@ class FoldLatents:
         if self.name == RANDOM:
             rows = slice(0, len(X))
             noise = _random_columns(self._seed, len(X), self._width, rows, number=1)
-            return self._latents.transform(noise)
-        return self._latents.transform(self.of_embedder(X), eras=eras)
+            return self.fitted.transform(noise)
+        return self.fitted.transform(self.of_embedder(X), eras=eras)
 
     def of_embedder(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return the features that the embedder gets."""
-        return X if self._columns is None else X[:, self._columns]
+        return X if self.columns is None else X[:, self.columns]
 
     def _make(self, experiment: Experiment, seed: int) -> Any:
         if self.name == RANDOM:
@@ -126,10 +136,10 @@ class FoldLatents:
         """Fit the embedder; return the latents of the training rows."""
         rows: Any = fold.train
         if self.name == RANDOM:
-            return self._latents.fit_transform(self._noise(rows))
+            return self.fitted.fit_transform(self._noise(rows))
         if self._part.get("fit_on") == "all":
             X = self.of_embedder(self._panel.X[:])
-            self._latents.fit(X, eras=self._panel.eras)
+            self.fitted.fit(X, eras=self._panel.eras)
             return self._transform(rows)
         X, eras = self.of_embedder(self._panel.X[rows]), self._panel.eras[rows]
         targets = named_targets(
@@ -142,13 +152,13 @@ class FoldLatents:
         if benchmark_key(self._part) is not None:
             assert self._benchmark is not None  # data.benchmark is checked
             options["benchmark"] = self._benchmark[rows]
-        return self._latents.fit_transform(X, targets, eras=eras, **options)
+        return self.fitted.fit_transform(X, targets, eras=eras, **options)
 
     def _transform(self, rows: Any) -> Any:
         if self.name == RANDOM:
-            return self._latents.transform(self._noise(rows))
+            return self.fitted.transform(self._noise(rows))
         X = self.of_embedder(self._panel.X[rows])
-        return self._latents.transform(X, eras=self._panel.eras[rows])
+        return self.fitted.transform(X, eras=self._panel.eras[rows])
 
     def _noise(self, rows: Chosen) -> NDArray[np.float32]:
         return _random_columns(self._seed, self._panel.n_rows, self._width, rows)

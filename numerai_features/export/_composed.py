@@ -73,11 +73,33 @@ def _neutralizer(estimator: Any, place: Place) -> dict[str, Any]:
 
 
 def _shrinker(estimator: Any, place: Place) -> dict[str, Any]:
-    known, density = estimator._fitted_with, unfrozen(estimator.autoencoder_)
     inner = _inner(estimator, estimator.regressor_, place)
+    return shrinker_node(estimator, inner, place)
+
+
+def shrinker_node(
+    estimator: Any,
+    inner: dict[str, Any],
+    place: Place,
+    columns: list[int] | None = None,
+) -> dict[str, Any]:
+    """Return a regressor's node whose predictions a fitted shrinker shrinks.
+
+    Parameters
+    ----------
+    estimator : FamiliarityShrinker
+    inner : dict
+        The regressor's node.
+    place : Place
+        The autoencoder's.
+    columns : list of int, default=None
+        The columns that the autoencoder gets; None for all.
+    """
+    known, density = estimator._fitted_with, unfrozen(estimator.autoencoder_)
     return {
         "kind": "shrinker",
         "regressor": inner,
+        "columns": columns,
         "density": place.inside("autoencoder", eras=False).density(density),
         "per": str(known.per),
         "median": float(estimator.median_),

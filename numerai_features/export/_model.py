@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from numerai_features._names import some_names
 from numerai_features._validation import spells_era
 from numerai_features.export import _composed, _own, _scikit_learn, _trees
 from numerai_features.export._images import Image
-from numerai_features.export._place import Place, Tables
+from numerai_features.export._place import Place, Tables, nodes_of
 
 TABLES = Tables(
     transformers={**_own.TRANSFORMERS, **_scikit_learn.TRANSFORMERS},
@@ -52,14 +51,50 @@ def model_data(
             f"pipeline was fitted to the column {era!r} as a feature, which is text in "
             "live files. Fit it without, or with LatentFeatures as the first step."
         )
-    predictor = Place(TABLES, image, trees, names).model(pipeline)
+    return assembled(
+        Place(TABLES, image, trees, names).model(pipeline),
+        names,
+        neutralize=neutralize,
+        proportion=proportion,
+        benchmark=benchmark,
+        rank=rank,
+        name=name,
+    )
+
+
+def assembled(
+    predictor: dict[str, Any],
+    names: list[str],
+    *,
+    neutralize: Any = None,
+    proportion: float = 1.0,
+    benchmark: str | None = None,
+    rank: str | None = "era",
+    name: str = "prediction",
+) -> dict[str, Any]:
+    """Return the data of a predictor with those of what is done to its predictions.
+
+    Parameters
+    ----------
+    predictor : dict
+        The node of a model.
+    names : list of str
+        Names of its columns.
+    neutralize, proportion, benchmark, rank, name
+        See `export_predict`.
+
+    Raises
+    ------
+    ValueError
+        If there are several predictions a row, or a benchmark is missing or not used.
+    """
     if predictor["n_outputs"] > 1:
         raise ValueError(
             f"pipeline predicts {predictor['n_outputs']} targets; expected one "
             "prediction a row. Fit it to one target, or blend the targets."
         )
     after = _neutralize_data(neutralize, proportion)
-    needed = any(node.get("to") == "benchmark" for node in nodes_of(predictor))
+    needed = uses_benchmark(predictor)
     if after is not None:
         others = after["features"]
         needed |= others is None or benchmark in others
@@ -83,6 +118,14 @@ def model_data(
         "rank": rank,
         "name": name,
     }
+
+
+def uses_benchmark(predictor: dict[str, Any]) -> bool:
+    """Whether the predictions of a node depend on a benchmark's."""
+    return any(
+        node.get("to") == "benchmark" or node.get("benchmark") is True
+        for node in nodes_of(predictor)
+    )
 
 
 def _neutralize_data(neutralize: Any, proportion: float) -> dict[str, Any] | None:
@@ -149,14 +192,3 @@ def _as_names(names: Any, what: str) -> list[str]:
         twice = next(name for name in found if found.count(name) > 1)
         raise ValueError(f"{what} has {twice!r} more than once. Name it once.")
     return [str(name) for name in found]
-
-
-def nodes_of(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every dict of nested plain data."""
-    if isinstance(node, dict):
-        yield node
-        for part in node.values():
-            yield from nodes_of(part)
-    elif isinstance(node, list):
-        for part in node:
-            yield from nodes_of(part)

@@ -58,6 +58,10 @@ class Rows:
         """Return the same rows with other cells."""
         return Rows(table, self.eras, self.benchmark)
 
+    def selecting(self, columns: Any) -> "Rows":
+        """Return the same rows with some of their columns, or with all if None."""
+        return self if columns is None else self.of(self.table[:, columns])
+
     def by_era(self, node: Node) -> Eras:
         """Return the positions of each era's rows; all rows if a node has no eras."""
         return self.eras if node["by_era"] else [np.arange(len(self.table))]
@@ -379,6 +383,34 @@ def _check_fits(table: Any, dtype: Any) -> None:
         )
 
 
+def _fill_cells(node: Node, rows: Rows) -> Any:
+    return _fill(rows.table, _array(node["values"]))
+
+
+def _beside(node: Node, rows: Rows) -> Any:
+    """Return columns, the latents of columns and a benchmark side by side."""
+    parts = [_column_part(part, rows) for part in node["parts"]]
+    if len(parts) == 1 and node["dtype"] is None:
+        return parts[0]
+    dtype = node["dtype"] or np.result_type(*parts)
+    out = np.empty((len(rows.table), sum(p.shape[1] for p in parts)), dtype)
+    start = 0
+    for part, values in zip(node["parts"], parts, strict=True):
+        own = out[:, start : start + values.shape[1]]
+        own[:] = values
+        if part["scale"] is not None:
+            own *= part["scale"]
+        start += values.shape[1]
+    return out
+
+
+def _column_part(part: Node, rows: Rows) -> Any:
+    if part["benchmark"]:
+        return rows.benchmark[:, None]
+    own = rows.selecting(part["columns"])
+    return own.table if part["node"] is None else _transform(part["node"], own)
+
+
 def _scale(node: Node, rows: Rows) -> Any:
     table = rows.table.astype(_float_type(rows.table))
     if node["mean"] is not None:
@@ -406,9 +438,7 @@ def _project(node: Node, rows: Rows) -> Any:
 def _union(node: Node, rows: Rows) -> Any:
     parts = []
     for part in node["parts"]:
-        columns = part["columns"]
-        own = rows if columns is None else rows.of(rows.table[:, columns])
-        out = _transform(part["node"], own)
+        out = _transform(part["node"], rows.selecting(part["columns"]))
         parts.append(out if part["weight"] is None else out * part["weight"])
     return np.hstack(parts)
 
@@ -481,9 +511,8 @@ def _era_ranker(node: Node, rows: Rows) -> Any:
 
 
 def _era_blend(node: Node, rows: Rows) -> Any:
-    each = [_predict(part, rows).reshape(-1) for part in node["parts"]]
-    ranked = [_rank_by_era(value, rows.by_era(node), gauss=True) for value in each]
-    return np.column_stack(ranked) @ _array(node["weights"])
+    each = np.column_stack([_predict(part, rows) for part in node["parts"]])
+    return _rank_by_era(each, rows.by_era(node), gauss=True) @ _array(node["weights"])
 
 
 def _era_neutralizer(node: Node, rows: Rows) -> Any:
@@ -503,7 +532,8 @@ def _shrinker(node: Node, rows: Rows) -> Any:
     value = _predict(node["regressor"], rows)
     eras = rows.by_era(node)
     ranked = _rank_by_era(value, eras, gauss=True)
-    score = _SCORES[node["density"]["kind"]](node["density"], rows)
+    own = rows.selecting(node["columns"])
+    score = _SCORES[node["density"]["kind"]](node["density"], own)
     if node["per"] == "era":
         for mine in eras:
             score[mine] = score[mine].mean()
@@ -651,6 +681,8 @@ def _pivoted(products: Any, least: float) -> Any:
 # --- the tables --------------------------------------------------------------------
 
 _TRANSFORMS = {
+    "beside": _beside,
+    "fill": _fill_cells,
     "encoder": _encode,
     "pipeline": _pipeline,
     "center": _center,
