@@ -47,6 +47,7 @@ _PUBLIC = {
     "Experiment": "experiment",
     "FactorAnalysisEmbedder": "embedders",
     "FamiliarityShrinker": "compose",
+    "FittedModel": "experiment",
     "GaussianNoiseAugmenter": "augmenters",
     "LatentFeatures": "compose",
     "LatentMapDisplay": "embedders",

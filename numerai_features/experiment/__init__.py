@@ -4,8 +4,16 @@ Importing this package imports nothing heavy, because the command line's ``--hel
 reads the schema from here. Heavy libraries are imported when an experiment runs.
 """
 
+from numerai_features.experiment._evaluation import Evaluation
 from numerai_features.experiment._experiment import Experiment
 from numerai_features.experiment._file import ExperimentError
+from numerai_features.experiment._fitted_model import FittedModel
 from numerai_features.experiment._result import ExperimentResult
 
-__all__ = ["Experiment", "ExperimentError", "ExperimentResult"]
+__all__ = [
+    "Evaluation",
+    "Experiment",
+    "ExperimentError",
+    "ExperimentResult",
+    "FittedModel",
+]

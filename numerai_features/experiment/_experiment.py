@@ -20,6 +20,7 @@ from numerai_features.experiment._file import (
 from numerai_features.experiment._toml import write_toml
 
 if TYPE_CHECKING:
+    from numerai_features.experiment._fitted_model import FittedModel
     from numerai_features.experiment._result import ExperimentResult
 
 PathLike = str | os.PathLike[str]
@@ -241,3 +242,60 @@ class Experiment:
 
         check_boolean(verbose, "verbose")
         return run_experiment(self, verbose=verbose)
+
+    def fit(
+        self,
+        arm: str | None = None,
+        *,
+        folder: PathLike | None = None,
+        seeds: int | None = None,
+        verbose: bool = True,
+    ) -> FittedModel:
+        """Fit an arm on all eras with a target, as a model that predicts live rows.
+
+        A blend fits its arms. Predictions of several seeds are ranked and gaussianised
+        within their era, and averaged, as those of several targets are. Each arm and
+        seed is stored as soon as it is fitted; after Ctrl-C or an error, the same call
+        goes on from there.
+
+        Parameters
+        ----------
+        arm : str, default=None
+            The arm to fit; None: the only one that can be. Arms with the latents "pca"
+            or "random", and arms with ``era_feature``, have no predictions of live
+            rows.
+        folder : path, default=None
+            Folder of the model; None: ``models/ARM`` in the output folder.
+        seeds : int, default=None
+            Number of seeds; None: as many as the experiment has.
+        verbose : bool, default=True
+            Whether to print the plan and show progress.
+
+        Returns
+        -------
+        FittedModel
+
+        Raises
+        ------
+        ExperimentError
+            If the arm cannot be fitted, none is given and there are several, or the
+            folder holds the model of another experiment or arm.
+        ValueError, OSError, ImportError
+            If the data cannot be read, or the model cannot be fitted.
+
+        Warns
+        -----
+        SetAsideWarning
+            If a stored file is damaged, or was made with other library versions: it is
+            renamed, and the fit is repeated.
+        """
+        from numerai_features.experiment._fit_all import fit_experiment
+        from numerai_features.experiment._fitted_model import FittedModel
+
+        check_boolean(verbose, "verbose")
+        if seeds is not None and (type(seeds) is not int or seeds < 1):
+            raise ExperimentError(
+                f"seeds must be a whole number >= 1, or None; got {seeds!r}."
+            )
+        own = None if folder is None else as_path(folder, "folder").absolute()
+        return FittedModel(fit_experiment(self, arm, own, seeds, verbose=verbose))

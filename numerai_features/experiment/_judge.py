@@ -89,7 +89,9 @@ def judge(
     )
     tables = EraTables(target, values.reset_index(drop=True), eras, tell)
     scores, known = tables.by_metric["corr"], ~np.isnan(target)
-    chosen, columns, metrics = _judged_features(experiment, panel, eras[known])
+    file = experiment["data"]["metadata"]
+    metadata = None if file is None else NumeraiMetadata.read(file)
+    chosen, columns, metrics = judged_features(metadata, panel, eras[known])
     tables.add_features(panel.X[rows[:, None], columns], metrics)
     notes: list[str] = []
     for name in references_of(experiment["data"]):
@@ -155,8 +157,8 @@ def _column(arm: str, seed: int, n_seeds: int) -> str:
     return f"{arm}, seed {seed}" if n_seeds > 1 else arm
 
 
-def _judged_features(
-    experiment: Experiment, panel: EraPanel, eras: NDArray[Any]
+def judged_features(
+    metadata: NumeraiMetadata | None, panel: EraPanel, eras: NDArray[Any]
 ) -> tuple[str, NDArray[np.intp], tuple[str, ...]]:
     """Return features for FNC and exposure, and the metrics that use them.
 
@@ -168,7 +170,7 @@ def _judged_features(
     n_rows = np.unique(eras, return_counts=True)[1]
     smallest = int(n_rows[n_rows > 1].min(initial=len(eras)))
     metrics: tuple[str, ...] = ("fnc", "max_exposure")
-    own = _own_features(experiment, panel)
+    own = _own_features(metadata, panel)
     if len(own) and len(own) <= smallest // 2:
         return FNC_SET, own, metrics
     n = min(panel.n_features, MOST_FEATURES)
@@ -180,12 +182,13 @@ def _judged_features(
     return "", spread, metrics
 
 
-def _own_features(experiment: Experiment, panel: EraPanel) -> NDArray[np.intp]:
+def _own_features(
+    metadata: NumeraiMetadata | None, panel: EraPanel
+) -> NDArray[np.intp]:
     """Return the columns of Numerai's set for FNC; none if the panel lacks one."""
-    metadata = experiment["data"]["metadata"]
     if metadata is None:
         return np.empty(0, np.intp)
-    names = NumeraiMetadata.read(metadata).feature_sets.get(FNC_SET, ())
+    names = metadata.feature_sets.get(FNC_SET, ())
     places = pd.Index(panel.feature_names).get_indexer(pd.Index(names, dtype=object))
     return np.empty(0, np.intp) if (places < 0).any() else places
 

@@ -233,16 +233,29 @@ def match_reference(
     note : str or None
         How many rows have no prediction; None if all have one.
     """
+    values = read_for_rows(data, name, ids)
+    return without_gaps(f"data.{name}", values, eras, known)
+
+
+def without_gaps(
+    told_as: str,
+    values: NDArray[np.float64],
+    eras: NDArray[np.int32],
+    known: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], str | None]:
+    """Return a reference's predictions without eras of few, and a note on gaps.
+
+    See `match_reference`.
+    """
     import numpy as np
 
-    values = read_for_rows(data, name, ids)
     numbers, codes = np.unique(eras, return_inverse=True)
     n_rows = np.bincount(codes[known], minlength=len(numbers))
     missing = known & np.isnan(values)
     n_missing = np.bincount(codes[missing], minlength=len(numbers))
     few = _too_few(n_rows, n_missing)
-    values[few[codes]] = np.nan
-    return values, _gaps(f"data.{name}", numbers, n_rows, n_missing)
+    values = np.where(few[codes], np.nan, values)
+    return values, _gaps(told_as, numbers, n_rows, n_missing)
 
 
 def _too_few(

@@ -7,24 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from numerai_features._arguments import ROWS, Finite, Methods, checked
-from numerai_features._compat import StrOptions
+from numerai_features._compat import StrOptions, validate_parameter_constraints
 from numerai_features.export._images import IMAGES
-from numerai_features.export._model import model_data
+from numerai_features.export._model import assembled, model_data
 from numerai_features.export._pickle import write_function
+from numerai_features.export._trees import by_numpy, fit_for_image
+
+_OPTIONS: dict[str, list[Any]] = {
+    "path": [str, os.PathLike],
+    "image": [StrOptions(set(IMAGES))],
+    "neutralize": [ROWS, StrOptions({"benchmark"}), None],
+    "proportion": [Finite(0, 1)],
+    "benchmark": [str, None],
+    "rank": [StrOptions({"era"}), None],
+    "name": [str],
+    "trees": [StrOptions({"library", "numpy"})],
+}
 
 
-@checked(
-    pipeline=[Methods(["predict"])],
-    path=[str, os.PathLike],
-    image=[StrOptions(set(IMAGES))],
-    neutralize=[ROWS, StrOptions({"benchmark"}), None],
-    proportion=[Finite(0, 1)],
-    benchmark=[str, None],
-    rank=[StrOptions({"era"}), None],
-    name=[str],
-    feature_names=[ROWS, None],
-    trees=[StrOptions({"library", "numpy"})],
-)
+@checked(pipeline=[Methods(["predict"])], feature_names=[ROWS, None], **_OPTIONS)
 def export_predict(
     pipeline: Any,
     path: str | os.PathLike[str],
@@ -115,8 +116,7 @@ def export_predict(
     >>> predict(frame.tail(4).assign(era="X"))["prediction"].tolist()
     [0.375, 0.625, 0.875, 0.125]
     """
-    if not name:
-        raise ValueError("name is empty; expected the name of a column.")
+    _check_name(name)
     model = model_data(
         pipeline,
         IMAGES[image],
@@ -131,3 +131,40 @@ def export_predict(
     file = Path(path)
     write_function(model, file)
     return file
+
+
+def write_predictor(
+    predictor: dict[str, Any],
+    names: list[str],
+    path: str | os.PathLike[str],
+    *,
+    image: str,
+    trees: str,
+    told_as: str,
+    **options: Any,
+) -> Path:
+    """Write a model that is plain data already; see `export_predict`.
+
+    Parameters
+    ----------
+    predictor : dict
+        The node of a model, whose trees are those of a library.
+    names : list of str
+        Names of its columns.
+    told_as : str
+        The function that is called, for messages.
+    """
+    given = {"path": path, "image": image, "trees": trees, **options}
+    validate_parameter_constraints(_OPTIONS, given, caller_name=told_as)
+    _check_name(options["name"])
+    fit_for_image(predictor, IMAGES[image])
+    if trees == "numpy":
+        predictor = by_numpy(predictor)
+    file = Path(path)
+    write_function(assembled(predictor, names, **options), file)
+    return file
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise ValueError("name is empty; expected the name of a column.")

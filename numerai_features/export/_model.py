@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from numerai_features._names import some_names
 from numerai_features._validation import spells_era
 from numerai_features.export import _composed, _own, _scikit_learn, _trees
 from numerai_features.export._images import Image
-from numerai_features.export._place import Place, Tables
+from numerai_features.export._place import Place, Tables, nodes_of
 
 TABLES = Tables(
     transformers={**_own.TRANSFORMERS, **_scikit_learn.TRANSFORMERS},
@@ -193,14 +192,3 @@ def _as_names(names: Any, what: str) -> list[str]:
         twice = next(name for name in found if found.count(name) > 1)
         raise ValueError(f"{what} has {twice!r} more than once. Name it once.")
     return [str(name) for name in found]
-
-
-def nodes_of(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every dict of nested plain data."""
-    if isinstance(node, dict):
-        yield node
-        for part in node.values():
-            yield from nodes_of(part)
-    elif isinstance(node, list):
-        for part in node:
-            yield from nodes_of(part)

@@ -15,7 +15,7 @@ from typing import Any
 
 from numerai_features._whole import whole_file
 from numerai_features.export import _runtime, _tree_runtime
-from numerai_features.export._model import nodes_of
+from numerai_features.export._place import nodes_of
 
 _PROTOCOL = 4  # all versions of Python that are images read it
 

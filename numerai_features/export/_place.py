@@ -6,7 +6,7 @@ the name of the class, so that no library is imported for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from inspect import getattr_static
 from typing import Any
@@ -178,6 +178,17 @@ def array_data(array: Any) -> dict[str, Any]:
 def plain_ints(numbers: NDArray[np.integer]) -> list[int]:
     """Return positions as a list of Python's integers."""
     return [int(n) for n in numbers]
+
+
+def nodes_of(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dict of nested plain data."""
+    if isinstance(node, dict):
+        yield node
+        for part in node.values():
+            yield from nodes_of(part)
+    elif isinstance(node, list):
+        for part in node:
+            yield from nodes_of(part)
 
 
 def _instead_of(name: str) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from numerai_features.export._place import Place, Translator
+from numerai_features.export._images import Image
+from numerai_features.export._place import Place, Translator, nodes_of
 from numerai_features.export._tree_tables import tree_tables
 
 
@@ -56,18 +58,63 @@ def _xgboost(booster: Any, place: Place, missing: float = math.nan) -> dict[str,
     _check_width(int(known["num_feature"]), place)
     known["base_score"] = _one_number(known["base_score"], place)
     outputs = max(int(known.get("num_target", 1)), int(known["num_class"]), 1)
-    if outputs > 1 and place.image.version("xgboost") < (2,):
-        raise place.refuse(
-            f"XGBoost was fitted to {outputs} targets, which the version "
-            f"{place.image.xgboost} of image={place.image.python!r} does not read. "
-            "Choose a newer image."
-        )
+    _check_outputs(outputs, place.image, place.refuse)
     return {
         "kind": "xgboost",
         "json": json.dumps(model),
         "missing": missing,
         "n_outputs": outputs,
     }
+
+
+def _check_outputs(outputs: int, image: Image, refuse: Callable[[str], Any]) -> None:
+    if outputs > 1 and image.version("xgboost") < (2,):
+        raise refuse(
+            f"XGBoost was fitted to {outputs} targets, which the version "
+            f"{image.xgboost} of image={image.python!r} does not read. Choose a newer "
+            "image."
+        )
+
+
+def fit_for_image(node: Any, image: Image) -> None:
+    """Raise if the trees of a node cannot be read in an image."""
+    for part in nodes_of(node):
+        if part.get("kind") == "xgboost":
+            _check_outputs(part["n_outputs"], image, ValueError)
+
+
+def by_numpy(node: Any) -> Any:
+    """Return a node whose trees are tables that numpy evaluates.
+
+    Raises
+    ------
+    ValueError
+        If numpy cannot evaluate them exactly.
+    """
+    if isinstance(node, list):
+        return [by_numpy(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    kind = node.get("kind")
+    if kind not in ("lightgbm", "xgboost"):
+        return {name: by_numpy(part) for name, part in node.items()}
+    tables = tree_tables(_booster(node))
+    if kind == "xgboost" and not math.isnan(node["missing"]):
+        tables["missing"] = float(np.float32(node["missing"]))
+    return {"kind": "trees", "tables": tables, "n_outputs": 1}
+
+
+def _booster(node: dict[str, Any]) -> Any:
+    """Return the trees of a node as the library's object."""
+    if node["kind"] == "lightgbm":
+        import lightgbm
+
+        return lightgbm.Booster(model_str=node["text"])
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": 1})
+    booster.load_model(bytearray(node["json"], "utf-8"))
+    return booster
 
 
 def _check_width(width: int, place: Place) -> None:
