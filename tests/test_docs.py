@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 import numerai_features
 from numerai_features.cli import main
 from numerai_features.cli._commands import COMMANDS
+from numerai_features.cli._main import _make_parser
 from numerai_features.datasets import make_era_panel
 from numerai_features.experiment import Experiment
 from numerai_features.experiment._zoo import zoo
@@ -123,6 +124,8 @@ def test_commands_exist(page, capsys):
             assert end.value.code == 0
             told = capsys.readouterr().out
             assert all(a in told for a in arguments if a.startswith("-"))
+            if "--help" not in line:
+                _make_parser().parse_args([command, *arguments])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

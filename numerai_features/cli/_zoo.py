@@ -60,12 +60,11 @@ def run_zoo(arguments: argparse.Namespace) -> dict[str, Any]:
     written = _write(file, text)
     say(arguments, f"{'Wrote' if written else 'Already there:'} {file}")
     there = (folder / version / "train.parquet").exists()
+    steps = [f"run {shlex.quote(str(file))}"]
     if not there:
-        say(
-            arguments,
-            f"It reads {folder / version}, which `numerai-features download` fills.",
-        )
-    say(arguments, f"Run it by: numerai-features run {shlex.quote(str(file))}")
+        steps.insert(0, _download(arguments))
+    for at, step in enumerate(steps):
+        say(arguments, f"{'Then' if at else 'Next'}: numerai-features {step}")
     return {
         "file": file, "written": written, "data": folder / version, "data_there": there
     }  # fmt: skip
@@ -77,6 +76,15 @@ def _list(arguments: argparse.Namespace) -> dict[str, Any]:
         say(arguments, f"{name:12}{about}")
     say(arguments, "\nWrite one by: numerai-features zoo small")
     return {"experiments": there}
+
+
+def _download(arguments: argparse.Namespace) -> str:
+    """Return the command that downloads what the experiment reads."""
+    options = (
+        "" if arguments.data == _DATA else f" --data {shlex.quote(arguments.data)}"
+    )
+    chosen = "" if arguments.version is None else f" --version {arguments.version}"
+    return f"download{options}{chosen}"
 
 
 def _newest(folder: Path) -> str:

@@ -28,10 +28,11 @@ def test_the_list_has_a_line_for_each(capsys):
 
 def test_what_it_writes_is_the_experiment_and_says_what_to_do_next(here, capsys):
     assert main(["zoo", "fa"]) == 0
-    told = capsys.readouterr().out
-    assert told.splitlines()[0] == "Wrote fa.toml"
-    assert "It reads data/v5.3, which `numerai-features download` fills." in told
-    assert told.endswith("Run it by: numerai-features run fa.toml\n")
+    assert capsys.readouterr().out.splitlines() == [
+        "Wrote fa.toml",
+        "Next: numerai-features download",
+        "Then: numerai-features run fa.toml",
+    ]
     assert (here / "fa.toml").read_text() == zoo_text("fa")
 
 
@@ -51,8 +52,14 @@ def test_paths_are_relative_to_the_file(here, capsys):
     told = capsys.readouterr().out
     assert told.splitlines() == [
         "Already there: mine/my umap.toml",
-        "Run it by: numerai-features run 'mine/my umap.toml'",
+        "Next: numerai-features run 'mine/my umap.toml'",
     ]
+
+
+def test_the_download_has_the_same_folder_and_version(capsys):
+    assert main(["zoo", "small", "--data", "my data", "--version", "v5.2"]) == 0
+    line = "Next: numerai-features download --data 'my data' --version v5.2"
+    assert capsys.readouterr().out.splitlines()[1] == line
 
 
 def test_an_absolute_folder_stays_absolute(here):

@@ -47,6 +47,7 @@ def write_data(folder, rows_per_era):
     numbers = frame["era"].astype(int)
     frame.loc[numbers > 1234 - N_UNRESOLVED, "target_ender_60"] = np.nan
     frame["target"] = frame["target_ender_60"]
+    frame[numbers == 1234].assign(era="X").to_parquet(folder / "live.parquet")
     rng = np.random.default_rng(0)
     others = frame[["era"]].assign(
         v53_lgbm_ender20=rng.random(len(frame), np.float32),
@@ -116,6 +117,18 @@ class TestEach:
         assert list(result.summary.index) == list(experiment.arms.values())
         scored = result.summary[["mean", "bmc", "mmc", "payout"]]
         assert np.isfinite(scored).all(axis=None)
+
+    def test_its_last_arm_can_be_fitted(self, name, folder, tmp_path):
+        tables = tiny(tomllib.loads(zoo_text(name)))
+        tables["data"]["every"] = 16
+        experiment = Experiment.from_dict(tables, base=folder, output=tmp_path / "out")
+        *_, arm = (arm for arm in experiment.arms if arm not in ("pca", "random"))
+        with threadpool_limits(1):
+            model = experiment.fit(arm, verbose=False)
+        live = model.predict(folder / "data" / "v5.3" / "live.parquet")
+        assert model.record["last_era"] == "1217"  # 1233 has no target yet
+        assert live["prediction"].between(0, 1).all()
+        assert live["prediction"].nunique() > 10
 
 
 def test_the_smallest_come_first():
