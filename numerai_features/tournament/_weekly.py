@@ -132,7 +132,7 @@ def weekly(
 
 def open_fitted(path: Path) -> Any:
     """Open a fitted model."""
-    from numerai_features.experiment import FittedModel  # type: ignore[attr-defined]
+    from numerai_features.experiment import FittedModel
 
     return FittedModel.open(path)
 

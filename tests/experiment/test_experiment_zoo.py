@@ -1,25 +1,15 @@
 """The zoo's experiments, on files whose names, eras and gaps are those of v5.3."""
 
-import json
 import tomllib
 
 import numpy as np
 import pytest
+from numerais_files import LAST_RESOLVED, write_v53
 from threadpoolctl import threadpool_limits
 
-from numerai_features.datasets import make_era_panel
 from numerai_features.experiment import Experiment, ExperimentError
 from numerai_features.experiment._zoo import zoo, zoo_text
 
-NAMES = {
-    "target_alpha_20": "target_cyrusd_20",
-    "target_alpha_60": "target_cyrusd_60",
-    "target_bravo_20": "target_ender_20",
-    "target_bravo_60": "target_ender_60",
-    "target_charlie_60": "target_teager2b_60",
-}
-FILES = {"train": (1, 574), "validation": (575, 1234)}
-N_UNRESOLVED = 16  # eras at the end without a 60-day target
 LIGHTGBM = {"n_estimators": 3, "min_child_samples": 5}
 TINY = {
     "EraMLP": {"hidden": [8], "n_models": 1},
@@ -33,39 +23,8 @@ TINY = {
 def folder(tmp_path_factory):
     """A folder with ``data/v5.3``: all eras of v5.3, with few rows and features."""
     folder = tmp_path_factory.mktemp("zoo")
-    write_data(folder / "data" / "v5.3", rows_per_era=20)
+    write_v53(folder / "data" / "v5.3")
     return folder
-
-
-def write_data(folder, rows_per_era):
-    """Write files with Numerai's names, whose benchmark begins at era 158."""
-    folder.mkdir(parents=True)
-    panel = make_era_panel(
-        1234, rows_per_era, n_features=90, n_targets=6, random_state=0
-    )
-    frame = panel.to_frame().rename(columns=NAMES)
-    numbers = frame["era"].astype(int)
-    frame.loc[numbers > 1234 - N_UNRESOLVED, "target_ender_60"] = np.nan
-    frame["target"] = frame["target_ender_60"]
-    frame[numbers == 1234].assign(era="X").to_parquet(folder / "live.parquet")
-    rng = np.random.default_rng(0)
-    others = frame[["era"]].assign(
-        v53_lgbm_ender20=rng.random(len(frame), np.float32),
-        v53_lgbm_ender60=rng.random(len(frame), np.float32),
-        numerai_meta_model=rng.random(len(frame), np.float32),
-    )
-    for name, (first, last) in FILES.items():
-        own = numbers.between(first, last)
-        frame[own].to_parquet(folder / f"{name}.parquet")
-        there = others[own & (numbers >= 158)].drop(columns="numerai_meta_model")
-        there.to_parquet(folder / f"{name}_benchmark_models.parquet")
-    meta = others.loc[numbers >= 1133, ["era", "numerai_meta_model"]]
-    meta.to_parquet(folder / "meta_model.parquet")
-    features = panel.feature_names
-    sets = {"small": features[:42], "medium": features[:70], "all": features}
-    sets["fncv3_features"] = features[:3]
-    metadata = {"feature_sets": sets, "targets": ["target", *NAMES.values()]}
-    (folder / "features.json").write_text(json.dumps(metadata))
 
 
 def written(name, folder, **options):
@@ -113,7 +72,7 @@ class TestEach:
             result = experiment.run(verbose=False)
         numbers = result.scores.index.astype(int)
         assert 575 <= numbers[0] < 575 + step
-        assert numbers[-1] <= 1234 - N_UNRESOLVED < numbers[-1] + step
+        assert numbers[-1] <= LAST_RESOLVED < numbers[-1] + step
         assert list(result.summary.index) == list(experiment.arms.values())
         scored = result.summary[["mean", "bmc", "mmc", "payout"]]
         assert np.isfinite(scored).all(axis=None)
