@@ -108,7 +108,7 @@ def download(
     wanted = None if files is None else check_strings(files, "files")
     check_flag(force, "force")
     check_flag(verbose, "verbose")
-    _check_version(version)
+    check_version(version)
     client = Client()
     return download_files(client, folder, version, wanted, force=force, verbose=verbose)
 
@@ -159,7 +159,8 @@ def _order(version: str) -> tuple[int, ...]:
     return tuple(map(int, version[1:].split(".")))
 
 
-def _check_version(version: Any) -> None:
+def check_version(version: Any) -> None:
+    """Raise if this cannot be a version of the data, or None."""
     if version is None:
         return
     if not isinstance(version, str) or not _VERSION.fullmatch(version):

@@ -72,6 +72,6 @@ def scrub(text: str, keys: Keys | None = None) -> str:
     for secret in sorted(map(str.strip, secrets), key=len, reverse=True):
         if len(secret) >= _SHORTEST:
             text = text.replace(secret, _HIDDEN)
-    text = re.sub(r"Token \S+", f"Token {_HIDDEN}", text)
+    text = re.sub(r"Token \S*\$\S+", f"Token {_HIDDEN}", text)
     text = re.sub(r"(https?://)[^\s/@]+@", rf"\1{_HIDDEN}@", text)
     return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", rf"\1?{_HIDDEN}", text)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features._warn import warn
-from numerai_features._whole import whole_file
-from numerai_features.tournament._check import check_predictions, hash_ids, read_ids
+from numerai_features.experiment import FittedModel
+from numerai_features.tournament._check import hash_ids, read_ids
 from numerai_features.tournament._client import Client, Round
-from numerai_features.tournament._download import download_files
+from numerai_features.tournament._download import check_version, download_files
 from numerai_features.tournament._errors import (
     NoAnswerError,
     NoOpenRound,
@@ -99,6 +99,7 @@ def weekly(
     check_model(model)
     into = check_path(submissions, "submissions") / model
     data = check_path(folder, "folder")
+    check_version(version)
     check_flag(dry_run, "dry_run")
     check_flag(force, "force")
     check_flag(verbose, "verbose")
@@ -113,8 +114,8 @@ def weekly(
             before = _find_before(client, log, model, model_id, now.number)
             if before is not None:
                 return before
-        arm = open_fitted(path)
-        version = version or _version_of(arm)
+        arm = FittedModel.open(path)
+        version = version or arm.record["version"]
         live, benchmark = _wait_for_rows(
             client, log, data, version, now, end, model=model,
             is_needed=arm.benchmark is not None, verbose=verbose,
@@ -128,19 +129,6 @@ def weekly(
             return about
         _check_same_round(client, now)
         return send(client, log, about, model_id, force=force)
-
-
-def open_fitted(path: Path) -> Any:
-    """Open a fitted model."""
-    from numerai_features.experiment import FittedModel
-
-    return FittedModel.open(path)
-
-
-def _version_of(arm: Any) -> str | None:
-    """Return the version of the data that a model was fitted on; None: unknown."""
-    version = arm.record.get("version")
-    return None if version is None else str(version)
 
 
 def _check_wait(wait: Any) -> float:
@@ -217,23 +205,16 @@ def _wait_for_rows(
             )
 
 
-def _predict(arm: Any, live: Path, benchmark: Path | None, file: Path) -> None:
+def _predict(arm: FittedModel, live: Path, benchmark: Path | None, file: Path) -> None:
     """Predict live rows, and write the csv; warn if the rows are unfamiliar."""
-    arm.check_features(_features_of(live))
+    from numerai_features.experiment._live import columns_of_file
+    from numerai_features.experiment._submission import write_submission
+
+    arm.check_features(columns_of_file(live))
     for told in arm.unfamiliar(live):
-        warn(f"{told} The predictions of such rows may be worth little.")
+        warn(told)
     given = None if arm.benchmark is None else benchmark
-    predictions = arm.predict(live, benchmark=given)
-    table = predictions.rename_axis("id").reset_index()[["id", "prediction"]]
-    check_predictions(table, read_ids(live), "the prediction")
-    with whole_file(file) as new:
-        table.to_csv(new, index=False)
-
-
-def _features_of(live: Path) -> list[str]:
-    from numerai_features.datasets._parquet_names import read_columns
-
-    return [name for name in read_columns(live) if name.startswith("feature_")]
+    write_submission(arm.predict(live, given), file, read_ids(live))
 
 
 def _check_same_round(client: Client, now: Round) -> None:

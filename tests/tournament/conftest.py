@@ -59,3 +59,19 @@ def offer(numerai, rows, *, version="v5.3", live=0):
         data_type="validation", numerai_meta_model=validation[features[3]] / 5
     )
     numerai.add(f"{version}/meta_model.parquet", meta)
+
+
+def offered(numerai, version="v5.3"):
+    """Return what the server offers of a version, by name."""
+    return {
+        name.partition("/")[2]: file.content
+        for name, file in numerai.files.items()
+        if name.startswith(version)
+    }
+
+
+def contents(folder):
+    """Return what was downloaded into a folder: all that is in it but the record."""
+    found = {path.name: path for path in folder.iterdir()}
+    found.pop("downloads.sealed")
+    return {name: path.read_bytes() for name, path in found.items()}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from conftest import offer
+from conftest import contents, offer, offered
 from server import cut, drop, hang, refusal, status
 
 from numerai_features.tournament import ServerError, _fetch, _http, download
@@ -30,21 +30,6 @@ TRAIN = "GET v5.3/train.parquet"
 def get(folder, *files, **options):
     options = {"files": list(files) or None, "verbose": False} | options
     return download(folder, **options)
-
-
-def contents(folder):
-    """Return what is in a folder, by name; nothing may be left beside the files."""
-    found = {path.name: path for path in folder.iterdir()}
-    found.pop("downloads.sealed")
-    return {name: path.read_bytes() for name, path in found.items()}
-
-
-def offered(server, version="v5.3"):
-    return {
-        name.partition("/")[2]: file.content
-        for name, file in server.files.items()
-        if name.startswith(version)
-    }
 
 
 def test_all_files_come_and_the_second_time_none(server, tmp_path, rows):
