@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 from numerai_features._whole import whole_file
-from numerai_features.cli._say import say
+from numerai_features.cli._say import say, say_next
 from numerai_features.experiment._file import as_path
 from numerai_features.experiment._zoo import NEWEST, zoo, zoo_text
 
@@ -60,11 +59,9 @@ def run_zoo(arguments: argparse.Namespace) -> dict[str, Any]:
     written = _write(file, text)
     say(arguments, f"{'Wrote' if written else 'Already there:'} {file}")
     there = (folder / version / "train.parquet").exists()
-    steps = [f"run {shlex.quote(str(file))}"]
     if not there:
-        steps.insert(0, _download(arguments))
-    for at, step in enumerate(steps):
-        say(arguments, f"{'Then' if at else 'Next'}: numerai-features {step}")
+        say_next(arguments, *_download(arguments))
+    say_next(arguments, "run", file)
     return {
         "file": file, "written": written, "data": folder / version, "data_there": there
     }  # fmt: skip
@@ -78,13 +75,11 @@ def _list(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"experiments": there}
 
 
-def _download(arguments: argparse.Namespace) -> str:
-    """Return the command that downloads what the experiment reads."""
-    options = (
-        "" if arguments.data == _DATA else f" --data {shlex.quote(arguments.data)}"
-    )
-    chosen = "" if arguments.version is None else f" --version {arguments.version}"
-    return f"download{options}{chosen}"
+def _download(arguments: argparse.Namespace) -> list[str]:
+    """Return the words of the command that downloads what the experiment reads."""
+    options = [] if arguments.data == _DATA else ["--data", arguments.data]
+    chosen = [] if arguments.version is None else ["--version", arguments.version]
+    return ["download", *options, *chosen]
 
 
 def _newest(folder: Path) -> str:

@@ -31,7 +31,7 @@ def test_what_it_writes_is_the_experiment_and_says_what_to_do_next(here, capsys)
     assert capsys.readouterr().out.splitlines() == [
         "Wrote fa.toml",
         "Next: numerai-features download",
-        "Then: numerai-features run fa.toml",
+        "Next: numerai-features run fa.toml",
     ]
     assert (here / "fa.toml").read_text() == zoo_text("fa")
 

@@ -4,8 +4,6 @@ import io
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -74,14 +72,13 @@ def contents(folder):
 
 def test_the_readmes_way(numerai, files, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    told = []
 
     def run(line):
         with threadpool_limits(1):
             status = main(shlex.split(line.replace("NAME", "my_model")))
-        told.append(capsys.readouterr())
-        assert status == 0, told[-1].err
-        return told[-1].out
+        told = capsys.readouterr()
+        assert status == 0, told.err
+        return told.out
 
     assert [line.split()[0] for line in LINES] == [
         "zoo", "download", "run", "fit", "predict", "submit"
@@ -103,34 +100,3 @@ def test_the_readmes_way(numerai, files, tmp_path, monkeypatch, capsys):
     assert contents(tmp_path) == before
     assert len(numerai.submissions) == 1
     run("scores")
-
-    everything = [*before.values(), *(text.encode() for each in told for text in each)]
-    for secret in KEYS:
-        assert not [part for part in everything if secret.encode() in part]
-
-
-@pytest.mark.slow
-def test_as_a_script_of_a_shell(numerai, files, tmp_path, monkeypatch):
-    """The same, each command in a process of its own."""
-    program = f"{shlex.quote(sys.executable)} -m numerai_features"
-    tiny = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-        f"sys.path.insert(0, {str(Path(__file__).parents[1])!r}); "
-        "from pathlib import Path; from test_whole_way import in_little_time; "
-        "in_little_time(Path('small.toml'))"
-    )
-    zoo, *lines = (f"{program} {line.replace('NAME', 'my_model')}" for line in LINES)
-    weekly = f"{program} {WEEKLY} --quiet"
-    script = [zoo, f"{shlex.quote(sys.executable)} -c {shlex.quote(tiny)}", *lines]
-    script += [weekly, weekly]
-    (tmp_path / "way.sh").write_text("\n".join(["set -e", *script]))
-    monkeypatch.setenv("NUMERAI_PUBLIC_ID", KEYS[0])
-    monkeypatch.setenv("NUMERAI_SECRET_KEY", KEYS[1])
-    done = subprocess.run(
-        ["bash", "way.sh"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    check_submissions(numerai, files)
-    everything = [*contents(tmp_path).values(), f"{done.stdout}{done.stderr}".encode()]
-    for secret in KEYS:
-        assert not [part for part in everything if secret.encode() in part]
