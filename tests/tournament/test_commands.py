@@ -252,7 +252,7 @@ def test_what_download_tells(server, here, rows, capsys):
     offer(server, rows, live=1)
     assert main(["download", "--files", "live", "features"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("data/v5.3/live.parquet: new, 0.0 MB, 50 rows")
+    assert first.startswith("data/v5.3/live.parquet: new, 1")
     assert second.startswith("data/v5.3/features.json: unchanged, ")
     assert main(["download", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
