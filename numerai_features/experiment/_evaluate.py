@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numerai_features.experiment._fitted_model import FittedModel
 
 _PANEL = "evaluation"
+_MOST_ROWS = 30_000  # predicted at once, unless an era has more
 
 
 def evaluate(
@@ -130,43 +131,50 @@ def _predicted(
     notes: list[str],
     bar: Any,
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return rows and their predictions, era by era."""
+    """Return rows and their predictions; eras without the benchmark are left out."""
+    labels = np.array([era_label(int(number)) for number in panel.era_numbers])
+    codes = np.unique(panel.eras, return_inverse=True)[1]
+    kept = np.ones(len(labels), bool)
     benchmark = None
     if model.benchmark is not None:
         benchmark = _of_rows(references["benchmark"], panel)
-    rows, parts, without = [], [], []
-    for label, own in _rows_by_era(panel):
-        bar.set_description_str(f"predicting era {label}")
-        frame = pd.DataFrame(panel.X[own], columns=panel.feature_names)
-        frame = frame.assign(era=label)
+        kept[codes[np.isnan(benchmark)]] = False
+        without = labels[~kept]
+        if not kept.any():
+            raise ValueError(
+                f"The benchmark {model.benchmark!r} covers none of the {len(kept)} "
+                "eras to score. Pass its file of the same release."
+            )
+        if len(without):
+            notes.append(
+                f"{len(without)} eras are left out: the benchmark that the model needs "
+                f"lacks rows of them (the first is {without[0]})."
+            )
+    rows, parts = [], []
+    for eras in _blocks(np.bincount(codes), kept):
+        bar.set_description_str(f"predicting era {labels[eras[0]]}")
+        own = np.flatnonzero(np.isin(codes, eras))
+        frame = pd.DataFrame(panel.X[own], own, columns=panel.feature_names)
+        frame = frame.assign(era=labels[codes[own]])
         beside = None
         if benchmark is not None:
-            if np.isnan(benchmark[own]).any():
-                without.append(label)
-                continue
-            beside = pd.DataFrame({model.benchmark: benchmark[own]}, index=frame.index)
+            beside = pd.DataFrame({model.benchmark: benchmark[own]}, own)
         found = model.predict(frame, beside, rank=None)
-        rows.append(np.arange(own.start, own.stop))
+        rows.append(own)
         parts.append(found.iloc[:, 0].to_numpy())
-        bar.update()
-    if without:
-        notes.append(
-            f"{len(without)} eras are left out: the benchmark that the model needs "
-            f"lacks rows of them (the first is {without[0]})."
-        )
-    if not rows:
-        raise ValueError(
-            f"The benchmark {model.benchmark!r} covers none of the {len(without)} eras "
-            "to score. Pass its file of the same release."
-        )
+        bar.update(len(eras))
     return np.concatenate(rows), np.concatenate(parts)
 
 
-def _rows_by_era(panel: EraPanel) -> Iterator[tuple[str, slice]]:
-    numbers, starts = np.unique(panel.eras, return_index=True)
-    stops = np.append(starts[1:], panel.n_rows)
-    for number, start, stop in zip(numbers, starts, stops, strict=True):
-        yield era_label(int(number)), slice(int(start), int(stop))
+def _blocks(n_rows: NDArray[np.intp], kept: NDArray[np.bool_]) -> Iterator[list[int]]:
+    """Yield eras that are predicted at once, as reading a model's trees takes time."""
+    block: list[int] = []
+    for era in np.flatnonzero(kept).tolist():
+        if block and n_rows[[*block, era]].sum() > _MOST_ROWS:
+            yield block
+            block = []
+        block.append(era)
+    yield block
 
 
 def _of_rows(reference: Predictions, panel: EraPanel) -> NDArray[np.float64]:

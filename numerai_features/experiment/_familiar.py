@@ -1,4 +1,9 @@
-"""Whether live eras look like the training eras: means of features, and constants."""
+"""Whether live eras look like the training eras: how features vary together.
+
+Numerai's bins are equally filled in each era, so that the means of features are the
+same in all eras. What changes is which features rise and fall together. So each feature
+is multiplied by one other, and eras are compared by the means of these products, too.
+"""
 
 from __future__ import annotations
 
@@ -32,23 +37,30 @@ def training_data(panel: EraPanel, known: NDArray[np.bool_]) -> dict[str, Any]:
     numbers, starts = np.unique(panel.eras, return_index=True)
     stops = np.append(starts[1:], panel.n_rows)
     spans = zip(numbers.tolist(), starts, stops, strict=True)
-    eras = [(n, i, j) for n, i, j in spans if known[i:j].any()]
-    total, n_rows = np.zeros(panel.n_features, np.int64), 0
-    means, varies = [], np.zeros(panel.n_features, bool)
-    for place, (_, start, stop) in enumerate(eras, start=1):
-        X = panel.X[start:stop]
-        own = X.sum(axis=0, dtype=np.int64)
-        total, n_rows = total + own, n_rows + len(X)
+    eras = [(n, slice(i, j)) for n, i, j in spans if known[i:j].any()]
+    order = np.random.default_rng(0).permutation(panel.n_features)
+    total = squares = np.zeros(2 * panel.n_features)
+    n_rows, means, varies = 0, [], []
+    for _, rows in eras:
+        X = panel.X[rows]
+        table = _products(X - np.int8(MIDDLE_BIN), order)
+        own = table.sum(axis=0, dtype=np.int64)
+        total = total + own
+        squares = squares + (table * table).sum(axis=0, dtype=np.int64)
+        n_rows += len(X)
         means.append(own / len(X))
-        if place > len(eras) - LATEST:
-            varies |= X.min(axis=0) < X.max(axis=0)
+        varies.append(X.min(axis=0) < X.max(axis=0))
     mean = total / n_rows
-    return {
+    data = {
+        "order": array_data(order),
         "mean": array_data(mean),
-        "eras": [number for number, *_ in eras],
-        "distances": [_distance(own, mean) for own in means],
-        "varies": array_data(varies),
+        "variance": array_data(squares / n_rows - mean**2),
+        "eras": [number for number, _ in eras],
+        "varies": array_data(np.any(varies[-LATEST:], axis=0)),
     }
+    sizes = [rows.stop - rows.start for _, rows in eras]
+    parts = zip(means, varies, sizes, strict=True)
+    return data | {"distances": [_distance(data, *part) for part in parts]}
 
 
 def unlike(
@@ -65,22 +77,24 @@ def unlike(
     eras : dict of str to ndarray of shape (n_rows, n_features)
         The rows of each era, by its label; a missing cell is NaN.
     """
-    mean, varied = as_array(training["mean"]), as_array(training["varies"])
+    varied, order = as_array(training["varies"]), as_array(training["order"])
     farthest = int(np.argmax(training["distances"]))
     most = training["distances"][farthest]
     label, n_eras = era_label(training["eras"][farthest]), len(training["eras"])
     told = []
     for era, X in eras.items():
-        X = np.where(np.isnan(X), MIDDLE_BIN, X) if X.dtype.kind == "f" else X
-        distance = _distance(X.mean(axis=0, dtype=np.float64), mean)
+        table = np.nan_to_num(X.astype(np.float32) - MIDDLE_BIN)
+        varies = table.min(axis=0) < table.max(axis=0)
+        mean = _products(table, order).mean(axis=0, dtype=np.float64)
+        distance = _distance(training, mean, varies, len(X))
         if distance > most:
             told.append(
-                f"Era {era} is unlike all {n_eras} training eras: its features' means "
-                f"differ from those of training by {distance:.3f} bins on average, "
-                f"while era {label}, the farthest of training, differs by {most:.3f}. "
-                "Trust the predictions less."
+                f"Era {era} is unlike all {n_eras} training eras: means and products "
+                f"of its features differ from those of training by {distance:.3f}, "
+                f"those of era {label}, the farthest of training, by {most:.3f}. Trust "
+                "the predictions less."
             )
-        constant = np.flatnonzero(varied & (X.min(axis=0) == X.max(axis=0)))
+        constant = np.flatnonzero(varied & ~varies)
         if len(constant):
             some = some_names([names[j] for j in constant])
             told.append(
@@ -91,5 +105,25 @@ def unlike(
     return told
 
 
-def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return float(np.abs(one - other).mean())
+def _products(table: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
+    """Return features beside the product of each with the one before it in an order."""
+    return np.hstack([table, table[:, order] * table[:, np.roll(order, 1)]])
+
+
+def _distance(
+    training: dict[str, Any],
+    mean: NDArray[np.float64],
+    varies: NDArray[np.bool_],
+    n_rows: int,
+) -> float:
+    """Return the root mean square difference from training, beyond that of few rows.
+
+    Features with one value in all rows do not count.
+    """
+    order = as_array(training["order"])
+    used = np.hstack([varies, varies[order] & varies[np.roll(order, 1)]])
+    if not used.any():
+        return 0.0
+    apart = (mean - as_array(training["mean"]))[used] ** 2
+    by_chance = as_array(training["variance"])[used] / n_rows
+    return float(np.sqrt(max(0.0, (apart - by_chance).mean())))

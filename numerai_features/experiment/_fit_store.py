@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -145,35 +146,48 @@ class FitStore:
             self._check_unused(str(error).rstrip("."))
             set_aside(file, error)
             return None
-        changes = list(differences(before["settings"], self.about["settings"]))
-        if changes:
-            told = "\n".join(f"  {change}" for change in changes)
+        then, now = before["settings"], self.about["settings"]
+        if then["arm"] != self.arm:
             raise ExperimentError(
-                f"{self.folder} holds the model of another experiment, or of another "
-                f"arm:\n{told}\n{_WAY_OUT}"
+                f"{self.folder} holds a model of the arm {then['arm']!r}, not of "
+                f"{self.arm!r}. {_WAY_OUT}"
+            )
+        changes = "\n".join(f"  {change}" for change in differences(then, now))
+        if changes:
+            raise ExperimentError(
+                f"{self.folder} holds the model of another experiment:\n{changes}\n"
+                f"{_WAY_OUT}"
             )
         return before
 
     def _check_unused(self, problem: str) -> None:
         """Raise if something is in the folder that is not known to be ours."""
-        files = [p for p in (self.folder / _PARTS).glob("*.part")]
-        if (self.folder / MODEL).exists() or files:
-            if any(self._is_known(file) for file in files):
-                return
+        if not self._is_known():
             raise ExperimentError(
                 f"{problem}, so that the model in {self.folder} cannot be attributed "
                 f"to this experiment. {_WAY_OUT}"
             )
-        if (self.folder / RESOLVED).exists():
+        there = (self.folder / MODEL).exists() or (self.folder / _PARTS).exists()
+        if (self.folder / RESOLVED).exists() and not there:
             raise ExperimentError(
                 f"{self.folder} is the output folder of a run, not of a model. Choose "
                 f"another folder, such as {self.folder / 'models' / self.arm}."
             )
 
-    def _is_known(self, file: Path) -> bool:
+    def _is_known(self) -> bool:
+        """Whether a model or a part is of these settings, or nothing is there."""
+        with contextlib.suppress(FileNotFoundError, SealError):
+            record = read_sealed(self.folder / MODEL, kind=MODEL_KIND)[0]
+            return bool(record["key"] == self.key)
+        files = sorted((self.folder / _PARTS).glob("*.part"))
+        return not files or any(map(self._is_own, files))
+
+    def _is_own(self, file: Path) -> bool:
         arm, _, seed = file.stem.rpartition(".")
+        if arm not in self.about["settings"]["arms"] or not seed.isdigit():
+            return False
         try:
             self._read((arm, int(seed)))
-        except (SealError, FileNotFoundError, KeyError, ValueError):
+        except (FileNotFoundError, SealError):
             return False
         return True

@@ -318,14 +318,15 @@ class FittedModel:
         Returns
         -------
         list of str
-            Empty if the features' means in each era are no farther from those of
-            training than in any training era, and no feature is constant that varied
-            in the last 52 training eras.
+            Empty if no era is unlike all training eras, by the means of features and
+            of products of two, and no feature has one value that varied in the last 52
+            training eras.
         """
         from numerai_features.experiment._familiar import unlike
         from numerai_features.export import _runtime
 
         frame, names = self._rows(live), self.feature_names
+        _runtime._check_frame(frame, "live")
         cells = _runtime._cells(frame, names)
         eras = {}
         for rows in _runtime._eras(frame):
