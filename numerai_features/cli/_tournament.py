@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
     csv.add_argument(
         "--force", action="store_true", help="send a csv again that was sent"
     )
+    _add_submissions(csv)
     pkl = parser.add_argument_group("a model (.pkl)")
     pkl.add_argument(
         "--image",
@@ -157,12 +159,14 @@ def run_submit(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.model,
             live=arguments.live,
             benchmark=arguments.benchmark,
+            submissions=arguments.submissions,
             dry_run=arguments.dry_run,
             force=arguments.force,
         )
         say(arguments, _tell(sent))
         if not arguments.live:
             say(arguments, "The ids were not compared: pass --live live.parquet.")
+        _tell_keys(arguments)
         return asdict(sent)
     if not arguments.file.lower().endswith(".pkl"):
         raise ExperimentError(
@@ -183,6 +187,7 @@ def run_submit(arguments: argparse.Namespace) -> dict[str, Any]:
         confirmed=arguments.yes,
     )
     say(arguments, _tell_upload(uploaded))
+    _tell_keys(arguments)
     return asdict(uploaded)
 
 
@@ -197,7 +202,19 @@ def run_scores(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_weekly(arguments: argparse.Namespace) -> dict[str, Any]:
     """Predict the open round, and submit."""
-    sent = weekly(
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        sent = _weekly(arguments)
+    notes = [str(each.message) for each in caught]
+    for note in notes:
+        say(arguments, f"Note: {note}")
+    say(arguments, _tell(sent))
+    _tell_keys(arguments)
+    return {**asdict(sent), "warnings": notes}
+
+
+def _weekly(arguments: argparse.Namespace) -> Submission:
+    return weekly(
         arguments.fitted,
         arguments.model,
         folder=arguments.data,
@@ -208,8 +225,6 @@ def run_weekly(arguments: argparse.Namespace) -> dict[str, Any]:
         force=arguments.force,
         verbose=not arguments.quiet,
     )
-    say(arguments, _tell(sent))
-    return asdict(sent)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -230,12 +245,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_submissions(parser: argparse.ArgumentParser) -> None:
+def _add_submissions(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--submissions",
         default="submissions",
         metavar="FOLDER",
-        help="where predictions and the log of what was sent are (default: "
+        help="where the log of what was sent is, a folder for each model (default: "
         "submissions)",
     )
 
@@ -255,9 +270,11 @@ def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], what: str) ->
 
 
 def _tell_file(file: DownloadedFile) -> str:
+    from numerai_features.tournament._fetch import size_text
+
     rows = "" if file.rows is None else f", {file.rows:,} rows"
     news = "new" if file.is_new else "unchanged"
-    return f"{file.path}: {news}, {file.size / 1e6:,.1f} MB{rows}"
+    return f"{file.path}: {news}, {size_text(file.size)}{rows}"
 
 
 def _tell(sent: Submission) -> str:
@@ -274,11 +291,20 @@ def _tell(sent: Submission) -> str:
     return "\n".join(lines)
 
 
+def _tell_keys(arguments: argparse.Namespace) -> None:
+    """Tell what a dry run without keys could not check."""
+    from numerai_features.tournament._keys import WHERE, read_keys
+
+    if arguments.dry_run and read_keys() is None:
+        say(arguments, f"The model was not looked up, as no key is set. {WHERE}")
+
+
 def _tell_upload(sent: ModelUpload) -> str:
+    from numerai_features.tournament._fetch import size_text
     from numerai_features.tournament._upload import NO_WAY_BACK
 
     about = (
-        f"{sent.file}, {sent.size / 1e6:,.1f} MB, to model {sent.model}, to run with "
+        f"{sent.file}, {size_text(sent.size)}, to model {sent.model}, to run with "
         f"{sent.image} and data {sent.data_version}"
     )
     if sent.id is None:

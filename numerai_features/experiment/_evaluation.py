@@ -26,7 +26,7 @@ class Evaluation:
         there are too few eras), and the number of eras.
     target : str
         The target that is scored.
-    notes : tuple of str
+    notes : tuple of str, default=()
         What was left out.
     """
 

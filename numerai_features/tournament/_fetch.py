@@ -204,8 +204,8 @@ def _copy(stream: Response, out: Any, bar: Any, missing: int, file: Path) -> Non
         raise _full(file, missing) from error
     if missing > 0:
         raise _CutOffError(
-            f"The download of {file.name} was cut off {_told(missing)} before its end: "
-            f"{reason}."
+            f"The download of {file.name} was cut off {size_text(missing)} before its "
+            f"end: {reason}."
         )
 
 
@@ -293,18 +293,18 @@ def _sweep(file: Path, keep: Path | None = None) -> None:
 def _check_space(file: Path, missing: int) -> None:
     free = shutil.disk_usage(file.parent).free
     if free < missing:
-        raise _full(file, missing, f", and {_told(free)} are free")
+        raise _full(file, missing, f", and {size_text(free)} are free")
 
 
 def _full(file: Path, missing: int, free: str = "") -> OSError:
     return OSError(
-        f"The disk is full: {file} needs {_told(missing)} more{free}. Make room, or "
-        "pass another folder. What has come is kept: the same command resumes there."
+        f"The disk is full: {file} needs {size_text(missing)} more{free}. Make room, "
+        "or pass another folder. What has come is kept, and the same command resumes."
     )
 
 
-def _told(n_bytes: int) -> str:
-    """Write a size as people do."""
+def size_text(n_bytes: int) -> str:
+    """Return a size as people write it."""
     value = float(n_bytes)
     for unit in ("bytes", "kB", "MB"):
         if value < 1000:

@@ -1,4 +1,4 @@
-"""What was submitted: a sealed log beside the predictions."""
+"""What was submitted: a sealed log for each model."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Submission:
 
 
 class SubmissionLog:
-    """The submissions that were sent from a folder; one for each model and round."""
+    """The submissions of a model that were sent from here; one for each round."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / LOG

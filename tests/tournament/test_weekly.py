@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import contents, offer, offered
 from numerai_tools import submissions as rules
+from offers import contents, offer, offered
 from server import done_then_status, refusal, status
 
 from numerai_features.experiment import Experiment, FittedModel
@@ -151,7 +151,7 @@ def test_it_does_not_wait_for_ever(server, go):
         go()
     server.is_open = None
     start = time.monotonic()
-    with pytest.raises(NoOpenRound, match="No round is open"):
+    with pytest.raises(NoOpenRound, match=r"No round has opened within 0\.005 minutes"):
         go(wait=0.3)
     assert time.monotonic() - start < 10
     assert len(server.submissions) == 1
@@ -294,7 +294,7 @@ class TestBenchmark:
         ("model", "", "model must be the name of one of your models"),
         ("version", "5.3", "version must be a version of the data"),
         ("model", "mine", "no model of yours"),
-        ("model", "../mine", "no model of yours"),
+        ("model", "../mine", "model must be the name of one of your models"),
     ],
 )
 def test_nonsense_is_told(server, go, name, value, told):
@@ -425,5 +425,8 @@ def test_a_csv_of_the_same_round_may_replace_it(server, go, tmp_path):
     table = pd.read_csv(sent.file)
     table["prediction"] = table["prediction"][::-1].to_numpy()
     table.to_csv(sent.file, index=False)
-    assert submit_predictions(sent.file, MODEL).is_new
-    assert not go().is_new
+    folder = tmp_path / "sent"
+    assert submit_predictions(sent.file, MODEL, submissions=folder).is_new
+    again = go()
+    assert not again.is_new
+    assert again.checksum != sent.checksum
