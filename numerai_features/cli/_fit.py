@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from numerai_features.cli._say import say
+from numerai_features.cli._say import say, say_next, shown
 from numerai_features.experiment import Experiment, FittedModel
 
 _MODEL_HELP = "the folder of a fitted model, such as runs/NAME/models/ARM"
@@ -141,6 +141,9 @@ def fit(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     say(arguments, f"\n{model}\n\nThe model is in {model.folder}")
     say(arguments, f"{time.perf_counter() - start:.0f} seconds.")
+    if files := experiment["data"]["files"]:
+        live = shown(Path(files[0]).with_name("live.parquet"))
+        say_next(arguments, "predict", shown(model.folder), "--live", live)
     return {"folder": model.folder, **model.record}
 
 
@@ -185,6 +188,8 @@ def predict(arguments: argparse.Namespace) -> dict[str, Any]:
     file = Path(arguments.output)
     write_submission(predictions, file)
     say(arguments, f"{len(predictions):,} predictions are in {file}")
+    more = ("--model", "NAME", "--live", arguments.live, "--dry-run")
+    say_next(arguments, "submit", file, *more)
     return {"file": file, "rows": len(predictions), "warnings": warnings}
 
 
@@ -197,6 +202,9 @@ def export(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.live is not None:
         _check(file, arguments.live, arguments.benchmark)
         say(arguments, f"It was checked on the rows of {arguments.live}.")
+    version = model.record["version"] or "VERSION"
+    more = ("--image", arguments.image, "--data-version", version, "--dry-run")
+    say_next(arguments, "submit", file, "--model", "NAME", *more)
     return {
         "file": file,
         "megabytes": size,

@@ -136,7 +136,7 @@ class TestPredict:
 
     def test_another_file(self, run, plain, folder):
         told = run(*self.arguments(plain, folder, "--output", "deep/p.csv"))
-        assert told.out.endswith("40 predictions are in deep/p.csv\n")
+        assert "\n40 predictions are in deep/p.csv\nNext: " in told.out
         assert Path("deep/p.csv").exists()
 
     def test_what_is_new_and_unfamiliar_is_told(self, run, plain, folder, tmp_path):
