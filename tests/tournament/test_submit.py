@@ -60,8 +60,10 @@ class TestPredictions:
         assert (made["id"], made["filename"]) == (sent.id, sent.filename)
         assert server.put[sent.filename] == csv.read_bytes()
         # the server's own checks
-        universe = pd.Series(pd.read_parquet(live).index)
-        rules.validate_submission_numerai(universe, pd.read_csv(csv))
+        universe, table = pd.Series(pd.read_parquet(live).index), pd.read_csv(csv)
+        rules.validate_headers_numerai(table)
+        rules.validate_ids_numerai(universe, table, "id")
+        rules.validate_values(table, "prediction")
         [entry] = logged()
         assert entry.checksum == sent.checksum
 
@@ -245,7 +247,7 @@ def spoil(table, how):
 )  # fmt: skip
 def test_what_numerai_would_refuse_is_not_sent(server, keys, csv, live, how):
     csv.write_text(spoil(pd.read_csv(csv), how))
-    with pytest.raises(ValueError, match=r"would refuse .*predictions\.csv|not in the"):
+    with pytest.raises(ValueError, match=r"Numerai would refuse .*predictions\.csv: "):
         submit_predictions(csv, MODEL, live=live)
     assert server.asked == []
 

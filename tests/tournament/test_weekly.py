@@ -86,7 +86,8 @@ def test_a_round_is_predicted_and_submitted(server, go, fitted, data, tmp_path):
     assert server.put[made["filename"]] == csv.read_bytes()
     live = pd.read_parquet(data / "v5.3" / "live.parquet")
     table = pd.read_csv(io.BytesIO(csv.read_bytes()))
-    rules.validate_submission_numerai(pd.Series(live.index), table)
+    rules.validate_ids_numerai(pd.Series(live.index), table, "id")
+    rules.validate_values(table, rules.validate_headers_numerai(table)[1])
     expected = FittedModel.open(fitted).predict(live)["prediction"]
     np.testing.assert_allclose(table.set_index("id")["prediction"], expected)
     assert list(sent.benchmark) == ["v53_lgbm_ender60"]
@@ -216,7 +217,7 @@ def test_an_expired_key_is_told_and_the_next_run_goes_on(server, go, tmp_path):
     assert go().is_new
 
 
-def test_unfamiliar_rows_are_told(server, go, rows, data):
+def test_unfamiliar_rows_are_told(server, go, rows, fitted, data):
     features = [name for name in rows if name.startswith("feature")]
     content = server.files["v5.3/live.parquet"].content
     live = pd.read_parquet(io.BytesIO(content))
@@ -225,7 +226,10 @@ def test_unfamiliar_rows_are_told(server, go, rows, data):
     server.add("v5.3/live.parquet", live)
     with pytest.warns(UserWarning, match="Era X") as told:
         assert go().is_new
-    assert any("unlike all 30 training eras" in str(each.message) for each in told)
+    file = data / "v5.3" / "live.parquet"
+    assert [str(each.message) for each in told] == FittedModel.open(fitted).unfamiliar(
+        file
+    )
 
 
 def test_rows_of_another_version(server, go, rows):
