@@ -199,6 +199,11 @@ class TestFaults:
         assert submit_predictions(csv, MODEL).state == "accepted"
         assert len(server.submissions) == 1
 
+    def test_the_server_gives_it_another_name(self, server, keys, csv):
+        server.renames = "other-"
+        assert submit_predictions(csv, MODEL).state == "accepted"
+        assert not submit_predictions(csv, MODEL).is_new
+
     def test_two_at_once(self, server, keys, csv):
         with (
             module.only_one(Path("submissions") / MODEL),

@@ -21,6 +21,7 @@ from numerai_features.experiment import Experiment, FittedModel
 from numerai_features.tournament import (
     NoOpenRound,
     ServerError,
+    _submit,
     _weekly,
     download,
     scores,
@@ -405,6 +406,56 @@ class TestKilled:
             assert told["checksum"] == expected, at
             left = {path.name for path in (folder / MODEL).iterdir()}
             assert left == {"round_1343.csv", "submissions.sealed"}, at
+
+    @pytest.mark.parametrize("taken", [False, True])
+    def test_a_lost_answer_under_another_name(self, server, go, monkeypatch, taken):
+        """Killed while sending; the round tells that it has a submission."""
+        server.renames = "other-"
+
+        def stop(client, log, about, model_id):
+            if taken:
+                client.create_submission(about.filename, model_id)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_submit, "_create", stop)
+            with pytest.raises(KeyboardInterrupt):
+                go()
+        assert go().state == ("already there" if taken else "accepted")
+        assert len(server.submissions) == 1
+
+    def test_in_the_middle_of_a_download(self, server, keys, tmp_path):
+        """What has come is not asked for again."""
+        server.add("v5.3/features.json", b'"' + b"a" * 3_000_000 + b'"')
+        ended = threading.Event()
+
+        def half(handler):
+            handler.n_sent = 1_500_000
+            answer = handler.wfile.flush
+
+            def wait():
+                answer()
+                ended.wait(60)
+
+            handler.wfile.flush = wait
+            return False
+
+        server.fail("GET v5.3/features.json", half)
+        command = [sys.executable, "-m", "numerai_features", "download", "--files",
+                   "features", "--data", str(tmp_path)]  # fmt: skip
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            part = []
+            while not part or part[0].stat().st_size < 1_000_000:
+                time.sleep(0.05)
+                part = list(tmp_path.glob("v5.3/.features.json.*.part"))
+            process.kill()
+        ended.set()
+        have = part[0].stat().st_size
+        server.asked.clear()
+        server.ranges.clear()
+        [file] = download(tmp_path, files=["features"], verbose=False)
+        assert server.ranges == [f"bytes={have}-"]
+        assert file.path.read_bytes() == server.files["v5.3/features.json"].content
 
     def test_download(self, server, run_killed, tmp_path):
         def command(folder):
