@@ -137,6 +137,30 @@ def sweep_all(folder: Path) -> None:
                 shutil.rmtree(room, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Lock an existing file or folder for a block, without waiting.
+
+    Parameters
+    ----------
+    path : Path
+
+    Yields
+    ------
+    bool
+        Whether it is ours. If not, another process has locked it, or it is gone.
+    """
+    try:
+        owner = _lock(path)
+    except (BlockingIOError, FileNotFoundError):
+        yield False
+        return
+    try:
+        yield _is_at(path, owner)
+    finally:
+        _let_go(owner)
+
+
 def is_changing(place: Path) -> bool:
     """Whether a folder is missing only for a moment, while another replaces it.
 

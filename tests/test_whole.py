@@ -474,3 +474,33 @@ class TestCrash:
             (tmp_path / name).write_text("mine")
         write_folder(tmp_path / "folder", "new")
         assert names(tmp_path) == sorted([*others, "folder"])
+
+
+class TestLocked:
+    def test_one_has_it_and_no_other(self, tmp_path):
+        file = tmp_path / "a"
+        file.touch()
+        with _whole.locked(file) as first, _whole.locked(file) as second:
+            assert first
+            assert not second
+        with _whole.locked(file) as again:
+            assert again
+
+    def test_what_is_gone_is_nobodys(self, tmp_path):
+        with _whole.locked(tmp_path / "a") as is_ours:
+            assert not is_ours
+
+    def test_what_is_replaced_at_that_moment_is_not_ours(self, tmp_path, monkeypatch):
+        file, other = tmp_path / "a", tmp_path / "b"
+        file.touch()
+        other.touch()
+        lock = _whole._lock
+
+        def late(path):
+            owner = lock(path)
+            other.replace(file)
+            return owner
+
+        monkeypatch.setattr(_whole, "_lock", late)
+        with _whole.locked(file) as is_ours:
+            assert not is_ours

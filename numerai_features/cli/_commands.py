@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numerai_features.cli import _fit, _run
+from numerai_features.cli import _fit, _run, _tournament, _zoo
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Command:
 
 
 COMMANDS = {
+    "download": Command(
+        "download Numerai's files, as far as they have changed",
+        _tournament.add_download_arguments,
+        _tournament.run_download,
+    ),
     "prepare": Command(
         "make the panel of an experiment's files",
         _fit.add_prepare_arguments,
@@ -64,9 +69,29 @@ COMMANDS = {
         _fit.add_export_arguments,
         _fit.export,
     ),
+    "submit": Command(
+        "submit predictions for the open round, or upload a model",
+        _tournament.add_submit_arguments,
+        _tournament.run_submit,
+    ),
+    "weekly": Command(
+        "wait for a round, predict it with a fitted model, and submit, once",
+        _tournament.add_weekly_arguments,
+        _tournament.run_weekly,
+    ),
+    "scores": Command(
+        "show Numerai's scores of your models beside what was submitted",
+        _tournament.add_scores_arguments,
+        _tournament.run_scores,
+    ),
     "demo": Command(
         "run a small comparison on synthetic data",
         _run.add_demo_arguments,
         _run.demo,
+    ),
+    "zoo": Command(
+        "list experiments that are ready to run, or write one",
+        _zoo.add_zoo_arguments,
+        _zoo.run_zoo,
     ),
 }

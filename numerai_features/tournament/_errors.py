@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+ROOM = "numerai_features.tournament"  # what needs numerapi
+
 
 class ServerError(ConnectionError):
     """Numerai's server cannot be reached, or it refused."""
+
+
+class NoAnswerError(ServerError):
+    """The server did not answer, or was busy: nobody knows what it has done."""
 
 
 class NoOpenRound(RuntimeError):

@@ -1,0 +1,487 @@
+"""Each round: waited for, downloaded, predicted and submitted, once."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numerai_tools import submissions as rules
+from offers import contents, offer, offered
+from server import done_then_status, refusal, status
+
+from numerai_features.experiment import Experiment, FittedModel
+from numerai_features.tournament import (
+    NoOpenRound,
+    ServerError,
+    _submit,
+    _weekly,
+    download,
+    scores,
+    submit_predictions,
+    weekly,
+)
+from numerai_features.tournament._log import SubmissionLog
+
+MODEL = "my_model"
+KILLED = Path(__file__).with_name("killed.py")
+
+
+@pytest.fixture
+def data(server, tmp_path):
+    """The folder of downloaded files."""
+    download(tmp_path / "data", verbose=False)
+    server.asked.clear()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def fitted(data, tmp_path):
+    """The folder of a model that was fitted on them."""
+    tables = {
+        "data": {"files": [str(data / "v5.3" / "train.parquet")]},
+        "targets": {"main": "target_alpha_60"},
+        "models": {"ridge": {"model": "Ridge"}},
+        "arms": {"ridge": {"model": "ridge"}},
+    }
+    experiment = Experiment.from_dict(tables, output=str(tmp_path / "run"))
+    return experiment.fit(verbose=False).folder
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Ask again at once."""
+    monkeypatch.setattr(_weekly, "POLL", 0.05)
+
+
+@pytest.fixture
+def go(fitted, data, keys, tmp_path):
+    """Run it, with the folders of the test."""
+
+    def run(model=MODEL, **options):
+        given = {
+            "folder": data, "submissions": tmp_path / "sent", "wait": 0.2,
+            "verbose": False,
+        }  # fmt: skip
+        return weekly(fitted, model, **given | options)
+
+    return run
+
+
+def log_of(tmp_path, model=MODEL):
+    return list(SubmissionLog(tmp_path / "sent" / model))
+
+
+def test_a_round_is_predicted_and_submitted(server, go, fitted, data, tmp_path):
+    sent = go()
+    assert (sent.state, sent.round, sent.is_new) == ("accepted", 1343, True)
+    [made] = server.submissions
+    csv = tmp_path / "sent" / MODEL / "round_1343.csv"
+    assert server.put[made["filename"]] == csv.read_bytes()
+    live = pd.read_parquet(data / "v5.3" / "live.parquet")
+    table = pd.read_csv(io.BytesIO(csv.read_bytes()))
+    rules.validate_ids_numerai(pd.Series(live.index), table, "id")
+    rules.validate_values(table, rules.validate_headers_numerai(table)[1])
+    expected = FittedModel.open(fitted).predict(live)["prediction"]
+    np.testing.assert_allclose(table.set_index("id")["prediction"], expected)
+    assert list(sent.benchmark) == ["v53_lgbm_ender60"]
+
+
+def test_the_second_time_nothing_is_done(server, go, tmp_path):
+    first = go()
+    server.asked.clear()
+    again = go()
+    assert not again.is_new
+    assert (again.id, again.checksum) == (first.id, first.checksum)
+    assert server.asked == ["account", "rounds"]  # the log knows
+    (tmp_path / "sent" / MODEL / "submissions.sealed").unlink()
+    again = go()  # the server knows
+    assert (again.state, again.is_new) == ("already there", False)
+    assert len(server.submissions) == 1
+    assert go(force=True).is_new
+
+
+def test_the_next_round(server, go, rows, tmp_path):
+    go()
+    server.round += 1
+    offer(server, rows, live=1)
+    sent = go()
+    assert (sent.round, sent.is_new) == (1344, True)
+    assert [each["round"] for each in server.submissions] == [1343, 1344]
+    assert [each.round for each in log_of(tmp_path)] == [1343, 1344]
+    assert (tmp_path / "sent" / MODEL / "round_1344.csv").exists()
+
+
+def test_each_model_has_its_own(server, go, tmp_path):
+    go()
+    assert go("other").is_new
+    assert len(server.submissions) == 2
+
+
+def test_it_waits_for_the_round(server, go):
+    server.is_open = None
+    timer = threading.Timer(0.4, lambda: setattr(server, "is_open", True))
+    timer.start()
+    assert go(wait=20).is_new
+    timer.join()
+
+
+def test_it_waits_for_the_rows_of_the_round(server, go, rows):
+    """Those of the round before may lie there for a while."""
+    go()
+    server.round += 1
+    timer = threading.Timer(0.5, lambda: offer(server, rows, live=1))
+    timer.start()
+    sent = go(wait=20)
+    timer.join()
+    live = pd.read_parquet(io.BytesIO(server.files["v5.3/live.parquet"].content))
+    csv = pd.read_csv(io.BytesIO(server.put[sent.filename]))
+    assert list(csv["id"]) == list(live.index)
+
+
+def test_it_does_not_wait_for_ever(server, go):
+    go()
+    server.round += 1
+    with pytest.raises(NoOpenRound, match=r"1344 is open, .* rows of an earlier round"):
+        go()
+    server.is_open = None
+    start = time.monotonic()
+    with pytest.raises(NoOpenRound, match=r"No round has opened within 0\.005 minutes"):
+        go(wait=0.3)
+    assert time.monotonic() - start < 10
+    assert len(server.submissions) == 1
+
+
+def test_a_server_that_is_away_while_it_waits(server, go):
+    server.fail("rounds", *[status(500)] * 6)
+    assert go(wait=20).is_new
+
+
+def test_a_round_that_closes_meanwhile(server, go, monkeypatch):
+    predict = _weekly._predict
+
+    def late(*args):
+        predict(*args)
+        server.round += 1
+
+    monkeypatch.setattr(_weekly, "_predict", late)
+    with pytest.raises(NoOpenRound, match="1343 has closed before the predictions"):
+        go()
+    assert server.submissions == []
+
+
+def test_a_dry_run_sends_nothing(server, go, tmp_path):
+    sent = go(dry_run=True)
+    assert (sent.state, sent.round) == ("not sent", 1343)
+    assert server.put == {}
+    assert log_of(tmp_path) == []
+    assert Path(sent.file).exists()
+
+
+def test_a_dry_run_needs_no_key(server, go, monkeypatch):
+    monkeypatch.delenv("NUMERAI_PUBLIC_ID")
+    monkeypatch.delenv("NUMERAI_SECRET_KEY")
+    assert go(dry_run=True).state == "not sent"
+    with pytest.raises(ServerError, match="NUMERAI_PUBLIC_ID"):
+        go()
+
+
+def test_two_at_once(server, go, tmp_path):
+    folder = tmp_path / "sent" / MODEL
+    folder.mkdir(parents=True)
+    with (
+        _weekly.only_one(folder),
+        pytest.raises(BlockingIOError, match="Another process is submitting"),
+    ):
+        go()
+
+
+def test_a_lost_answer(server, go):
+    server.fail("create_submission", done_then_status(504))
+    assert go().state == "accepted"
+    assert not go().is_new
+    assert len(server.submissions) == 1
+
+
+def test_an_expired_key_is_told_and_the_next_run_goes_on(server, go, tmp_path):
+    server.fail("create_submission", refusal("Token has expired"))
+    with pytest.raises(ServerError, match=r"refused your key .* has expired"):
+        go()
+    assert log_of(tmp_path) == []
+    assert go().is_new
+
+
+def test_unfamiliar_rows_are_told(server, go, rows, fitted, data):
+    features = [name for name in rows if name.startswith("feature")]
+    content = server.files["v5.3/live.parquet"].content
+    live = pd.read_parquet(io.BytesIO(content))
+    live[features] = np.int8(4)
+    live[features[0]] = np.arange(len(live), dtype=np.int8) % 5
+    server.add("v5.3/live.parquet", live)
+    with pytest.warns(UserWarning, match="Era X") as told:
+        assert go().is_new
+    file = data / "v5.3" / "live.parquet"
+    assert [str(each.message) for each in told] == FittedModel.open(fitted).unfamiliar(
+        file
+    )
+
+
+def test_rows_of_another_version(server, go, rows):
+    renamed = rows.rename(columns={"feature_0003": "feature_other"})
+    offer(server, renamed, version="v5.4")
+    with pytest.raises(ValueError, match="feature_0003"):
+        go(version="v5.4")
+    assert go().is_new  # by default it is the version of its fit
+
+
+class TestBenchmark:
+    @pytest.fixture
+    def needs_benchmark(self, data, tmp_path):
+        tables = {
+            "data": {
+                "files": [str(data / "v5.3" / "train.parquet")],
+                "benchmark": [str(data / "v5.3" / "train_benchmark_models.parquet")],
+            },
+            "targets": {"main": "target_alpha_60"},
+            "model": {"n_jobs": 1, "params": {"n_estimators": 5}},
+            "arms": {"trees": {"benchmark_feature": True}},
+        }
+        experiment = Experiment.from_dict(tables, output=str(tmp_path / "other"))
+        return experiment.fit(verbose=False).folder
+
+    def test_it_is_downloaded(self, server, go, needs_benchmark, data, monkeypatch):
+        model = FittedModel.open(needs_benchmark)
+        assert model.benchmark == "v53_lgbm_ender60"
+        sent = weekly(
+            needs_benchmark, MODEL, folder=data, verbose=False, wait=0.2,
+            submissions=data.parent / "sent",
+        )  # fmt: skip
+        live = data / "v5.3" / "live.parquet"
+        benchmark = data / "v5.3" / "live_benchmark_models.parquet"
+        expected = model.predict(live, benchmark)["prediction"]
+        own = pd.read_csv(sent.file, index_col="id")["prediction"]
+        np.testing.assert_allclose(own, expected)
+
+    def test_one_of_another_round_is_waited_for(
+        self, server, go, needs_benchmark, data, rows
+    ):
+        offer(server, rows, live=1)
+        new = server.files["v5.3/live_benchmark_models.parquet"]
+        offer(server, rows, live=0)
+        server.files["v5.3/live_benchmark_models.parquet"] = new
+        options = {
+            "folder": data, "verbose": False, "wait": 0.2,
+            "submissions": data.parent / "sent",
+        }  # fmt: skip
+        with pytest.raises(NoOpenRound, match="does not have the rows of"):
+            weekly(needs_benchmark, MODEL, **options)
+        assert go().benchmark is None  # a model that needs none does without
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("wait", "1", "wait must be a number of seconds"),
+        ("wait", -1, "wait must be a number of seconds"),
+        ("wait", float("nan"), "wait must be a number of seconds"),
+        ("dry_run", 1, "dry_run must be True or False"),
+        ("force", None, "force must be True or False"),
+        ("verbose", "no", "verbose must be True or False"),
+        ("folder", 3, "folder must be a path"),
+        ("submissions", None, "submissions must be a path"),
+        ("model", "", "model must be the name of one of your models"),
+        ("version", "5.3", "version must be a version of the data"),
+        ("model", "mine", "no model of yours"),
+        ("model", "../mine", "model must be the name of one of your models"),
+    ],
+)
+def test_nonsense_is_told(server, go, name, value, told):
+    with pytest.raises((ValueError, TypeError), match=told):
+        go(**{name: value})
+    assert server.put == {}
+
+
+def test_a_model_that_is_none(server, data, keys, tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no"):
+        weekly(
+            tmp_path / "nothing", MODEL, folder=data, verbose=False, wait=0,
+            submissions=tmp_path / "sent",
+        )  # fmt: skip
+
+
+class TestScores:
+    def score(self, number, name, value, day, resolved=False):
+        return {
+            "roundNumber": number, "displayName": name, "value": value, "day": day,
+            "percentile": 0.5, "date": "2026-11-01T00:00:00Z", "resolved": resolved,
+        }  # fmt: skip
+
+    def test_the_latest_of_each_round_beside_what_was_sent(self, server, go, tmp_path):
+        sent = go()
+        model = server.models[MODEL]
+        server.scores[model] = [
+            self.score(1342, "mmc60", 0.02, 60, resolved=True),
+            self.score(1343, "corr60", 0.03, 2),
+            self.score(1343, "corr60", 0.01, 1),
+            self.score(1343, "bmc60", None, 2),
+        ]
+        table = scores(folder=tmp_path / "sent")
+        assert list(table.index) == [(MODEL, 1342), (MODEL, 1343)]
+        assert table.loc[(MODEL, 1343), "corr60"] == 0.03
+        assert table.loc[(MODEL, 1342), "mmc60"] == 0.02
+        assert list(table["resolved"]) == [True, False]
+        assert table.loc[(MODEL, 1343), "checksum"] == sent.checksum
+        correlation = sent.benchmark["v53_lgbm_ender60"]
+        assert table.loc[(MODEL, 1343), "with v53_lgbm_ender60"] == correlation
+        table = scores([MODEL], rounds=1, folder=tmp_path / "nowhere")
+        assert list(table.index) == [(MODEL, 1343)]
+
+    def test_none_yet(self, server, keys, tmp_path):
+        table = scores(folder=tmp_path)
+        assert table.empty
+        assert table.index.names == ["model", "round"]
+
+    def test_what_is_wrong(self, server, keys, tmp_path):
+        with pytest.raises(ValueError, match="no model of yours"):
+            scores(["mine"], folder=tmp_path)
+        with pytest.raises(ValueError, match="models must be a list of names"):
+            scores(MODEL, folder=tmp_path)
+        with pytest.raises(ValueError, match="rounds must be a positive whole"):
+            scores(rounds=0, folder=tmp_path)
+
+
+@pytest.fixture
+def run_killed(server, keys):
+    """Return a function that runs commands, and kills them; see `killed`."""
+    process = subprocess.Popen(
+        [sys.executable, str(KILLED)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+    def run(at, *arguments):
+        print(json.dumps([at, *map(str, arguments)]), file=process.stdin, flush=True)
+        return json.loads(process.stdout.readline())
+
+    with process:
+        yield run
+        process.stdin.close()
+
+
+def spread(n_events, n_points=10):
+    """Return points of time that are spread over all events, both ends included."""
+    return sorted({round(at) for at in np.linspace(1, n_events, n_points)})
+
+
+class TestKilled:
+    """At ten points: it goes on, nothing twice, nothing half."""
+
+    def test_weekly(self, server, run_killed, fitted, data, tmp_path):
+        def command(folder):
+            return [
+                "weekly", fitted, "--model", MODEL, "--data", data, "--wait", "0",
+                "--submissions", folder, "--quiet", "--json",
+            ]  # fmt: skip
+
+        status, out, n_events = run_killed(0, *command(tmp_path / "whole"))
+        assert status == 0, out
+        expected = json.loads(out)["checksum"]
+        assert n_events > 30
+        for at in spread(n_events):
+            folder = tmp_path / f"at {at}"
+            server.submissions.clear()
+            assert run_killed(at, *command(folder))[0] == -signal.SIGKILL, at
+            status, out, _ = run_killed(0, *command(folder))
+            assert status == 0, (at, out)
+            told = json.loads(out)
+            assert len(server.submissions) == 1, at
+            assert told["state"] == "accepted", at
+            assert told["checksum"] == expected, at
+            left = {path.name for path in (folder / MODEL).iterdir()}
+            assert left == {"round_1343.csv", "submissions.sealed"}, at
+
+    @pytest.mark.parametrize("taken", [False, True])
+    def test_a_lost_answer_under_another_name(self, server, go, monkeypatch, taken):
+        """Killed while sending; the round tells that it has a submission."""
+        server.renames = "other-"
+
+        def stop(client, log, about, model_id):
+            if taken:
+                client.create_submission(about.filename, model_id)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_submit, "_create", stop)
+            with pytest.raises(KeyboardInterrupt):
+                go()
+        assert go().state == ("already there" if taken else "accepted")
+        assert len(server.submissions) == 1
+
+    def test_in_the_middle_of_a_download(self, server, keys, tmp_path):
+        """What has come is not asked for again."""
+        server.add("v5.3/features.json", b'"' + b"a" * 3_000_000 + b'"')
+        ended = threading.Event()
+
+        def half(handler):
+            handler.n_sent = 1_500_000
+            answer = handler.wfile.flush
+
+            def wait():
+                answer()
+                ended.wait(60)
+
+            handler.wfile.flush = wait
+            return False
+
+        server.fail("GET v5.3/features.json", half)
+        command = [sys.executable, "-m", "numerai_features", "download", "--files",
+                   "features", "--data", str(tmp_path)]  # fmt: skip
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            part = []
+            while not part or part[0].stat().st_size < 1_000_000:
+                time.sleep(0.05)
+                part = list(tmp_path.glob("v5.3/.features.json.*.part"))
+            process.kill()
+        ended.set()
+        have = part[0].stat().st_size
+        server.asked.clear()
+        server.ranges.clear()
+        [file] = download(tmp_path, files=["features"], verbose=False)
+        assert server.ranges == [f"bytes={have}-"]
+        assert file.path.read_bytes() == server.files["v5.3/features.json"].content
+
+    def test_download(self, server, run_killed, tmp_path):
+        def command(folder):
+            return ["download", "--data", folder, "--quiet"]
+
+        status, out, n_events = run_killed(0, *command(tmp_path / "whole"))
+        assert status == 0, out
+        for at in spread(n_events):
+            folder = tmp_path / f"at {at}"
+            assert run_killed(at, *command(folder))[0] == -signal.SIGKILL, at
+            finished = {file.name for file in folder.glob("v5.3/[!.]*")}
+            status, out, _ = run_killed(0, *command(folder), "--json")
+            assert status == 0, (at, out)
+            new = {each["name"][5:] for each in json.loads(out)["files"]
+                   if each["is_new"]}  # fmt: skip
+            assert new == set(offered(server)) - finished, at  # nothing twice
+            assert contents(folder / "v5.3") == offered(server), at
+
+
+def test_a_csv_of_the_same_round_may_replace_it(server, go, tmp_path):
+    sent = go()
+    table = pd.read_csv(sent.file)
+    table["prediction"] = table["prediction"][::-1].to_numpy()
+    table.to_csv(sent.file, index=False)
+    folder = tmp_path / "sent"
+    assert submit_predictions(sent.file, MODEL, submissions=folder).is_new
+    again = go()
+    assert not again.is_new
+    assert again.checksum != sent.checksum
