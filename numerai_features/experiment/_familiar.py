@@ -1,8 +1,8 @@
 """Whether live eras look like the training eras: how features vary together.
 
 Numerai's bins are equally filled in each era, so that the means of features are the
-same in all eras. What changes is which features rise and fall together. So each feature
-is multiplied by one other, and eras are compared by the means of these products, too.
+same in all eras. What changes is which features rise and fall together. So features are
+multiplied by others, and eras are compared by the means of these products, too.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LATEST = 52
 """Number of the last training eras in which a feature must have varied."""
 
+_MOST_PRODUCTS = 512  # more tell hardly more, and take time
+
 
 def training_data(panel: EraPanel, known: NDArray[np.bool_]) -> dict[str, Any]:
     """Return what the training eras look like, as plain data.
@@ -38,15 +40,15 @@ def training_data(panel: EraPanel, known: NDArray[np.bool_]) -> dict[str, Any]:
     stops = np.append(starts[1:], panel.n_rows)
     spans = zip(numbers.tolist(), starts, stops, strict=True)
     eras = [(n, slice(i, j)) for n, i, j in spans if known[i:j].any()]
-    order = np.random.default_rng(0).permutation(panel.n_features)
-    total = squares = np.zeros(2 * panel.n_features)
+    order = np.random.default_rng(0).permutation(panel.n_features)[:_MOST_PRODUCTS]
+    total = squares = np.zeros(panel.n_features + len(order))
     n_rows, means, varies = 0, [], []
     for _, rows in eras:
         X = panel.X[rows]
-        table = _products(X - np.int8(MIDDLE_BIN), order)
-        own = table.sum(axis=0, dtype=np.int64)
+        table = _with_products(X - np.int8(MIDDLE_BIN), order)
+        own = table.sum(axis=0, dtype=np.int32)
         total = total + own
-        squares = squares + (table * table).sum(axis=0, dtype=np.int64)
+        squares = squares + (table * table).sum(axis=0, dtype=np.int32)
         n_rows += len(X)
         means.append(own / len(X))
         varies.append(X.min(axis=0) < X.max(axis=0))
@@ -85,7 +87,7 @@ def unlike(
     for era, X in eras.items():
         table = np.nan_to_num(X.astype(np.float32) - MIDDLE_BIN)
         varies = table.min(axis=0) < table.max(axis=0)
-        mean = _products(table, order).mean(axis=0, dtype=np.float64)
+        mean = _with_products(table, order).mean(axis=0, dtype=np.float64)
         distance = _distance(training, mean, varies, len(X))
         if distance > most:
             told.append(
@@ -105,8 +107,8 @@ def unlike(
     return told
 
 
-def _products(table: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
-    """Return features beside the product of each with the one before it in an order."""
+def _with_products(table: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
+    """Return features, and products of some with the one before them in an order."""
     return np.hstack([table, table[:, order] * table[:, np.roll(order, 1)]])
 
 
@@ -118,12 +120,12 @@ def _distance(
 ) -> float:
     """Return the root mean square difference from training, beyond that of few rows.
 
-    Features with one value in all rows do not count.
+    Features and products count alike; those with one value in all rows do not count.
     """
     order = as_array(training["order"])
-    used = np.hstack([varies, varies[order] & varies[np.roll(order, 1)]])
-    if not used.any():
-        return 0.0
-    apart = (mean - as_array(training["mean"]))[used] ** 2
-    by_chance = as_array(training["variance"])[used] / n_rows
-    return float(np.sqrt(max(0.0, (apart - by_chance).mean())))
+    both = varies[order] & varies[np.roll(order, 1)]
+    apart = (mean - as_array(training["mean"])) ** 2
+    apart -= as_array(training["variance"]) / n_rows
+    parts = zip(np.split(apart, [len(varies)]), (varies, both), strict=True)
+    total = sum(part[used].mean() for part, used in parts if used.any())
+    return float(np.sqrt(max(0.0, total)))

@@ -264,7 +264,9 @@ class TestUnfamiliar:
             numbers = {str(NAMES.index(n)) for n in flat}
             used = [c for c in own if c not in flat and not numbers & set(c.split())]
             apart = (own.mean() - mean) ** 2 - variance / len(own)
-            expected = np.sqrt(max(0, apart[used].mean()))
+            parts = [c in NAMES for c in used]
+            total = apart[used].groupby(parts).mean().sum()
+            expected = np.sqrt(max(0, total))
             np.testing.assert_allclose(data["distances"][i], expected, atol=1e-9)
 
     def test_features_that_no_longer_vary_are_named(self, models, live):
