@@ -281,7 +281,7 @@ def _tell(sent: Submission) -> str:
     """Tell what was sent, to which model, and what became of it."""
     number = "no round is open" if sent.round is None else f"round {sent.round}"
     head = f"{number}, model {sent.model}: {_STATES[sent.state]}."
-    if sent.state not in ("already there", "not sent") and not sent.is_new:
+    if sent.state == "accepted" and not sent.is_new:
         head = f"{number}, model {sent.model}: nothing to do; sent at {sent.sent_at}."
     lines = [head[0].upper() + head[1:]]
     if sent.file:

@@ -1,4 +1,4 @@
-"""Predictions of live rows as the csv that Numerai takes."""
+"""Predictions of live rows as the csv that Numerai takes, checked as Numerai does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from numerai_features._names import some_names
 from numerai_features._whole import whole_file
 
 if TYPE_CHECKING:
@@ -28,25 +29,48 @@ def write_submission(
     Raises
     ------
     ValueError
-        If the predictions do not pass the checks of numerai-tools for submissions.
+        If Numerai would refuse them; see `check_submission`.
     """
-    import pandas as pd
-    from numerai_tools.submissions import validate_submission_numerai
-
     table = predictions["prediction"].rename_axis("id").reset_index()
-    live = table["id"] if ids is None else pd.Series(list(ids), dtype=object)
-    try:
-        strange = validate_submission_numerai(live, table)[3]
-    except AssertionError as error:
-        raise ValueError(
-            f"The predictions would be refused ({error}). Predict all rows of "
-            "live.parquet, each once, with ids and a model whose predictions vary."
-        ) from error
-    if strange:
-        raise ValueError(
-            f"{len(strange)} predictions have ids that are not among the live rows; "
-            f"the first is {strange[0]!r}. Predict the rows of live.parquet."
-        )
+    check_submission(table, ids, "the predictions")
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as new:
         table.to_csv(new, index=False)
+
+
+def check_submission(table: pd.DataFrame, ids: Sequence[str] | None, name: str) -> None:
+    """Raise a ValueError if Numerai would refuse predictions.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns id and prediction.
+    ids : sequence of str or None
+        Ids of the live rows; None: they are not compared.
+    name : str
+        What the message calls the predictions.
+    """
+    import pandas as pd
+    from numerai_tools import submissions as rules
+
+    own = table.iloc[:, 0] if table.shape[1] else pd.Series(dtype=str)
+    live = own if ids is None else pd.Series(list(ids), dtype=object)
+    try:
+        # These three are in all versions of numerai-tools; the whole check is not.
+        _, column = rules.validate_headers_numerai(table)
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise AssertionError("predictions must be numbers")
+        rules.validate_ids_numerai(live, table, "id")
+        rules.validate_values(table, column)
+    except AssertionError as error:
+        raise ValueError(
+            f"Numerai would refuse {name}: {error}. There are {len(table):,} rows, and "
+            f"the columns {some_names(list(table))}. Predict all rows of live.parquet, "
+            "each once, with a model whose predictions vary."
+        ) from error
+    strange = own[~own.astype(str).isin(set(live.astype(str)))]
+    if len(strange):
+        raise ValueError(
+            f"Numerai would refuse {name}: {len(strange):,} ids are not among the live "
+            f"rows, such as {strange.iloc[0]!r}. Predict the live rows of this round."
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,7 @@ def read_predictions(file: Path, live: Path | None) -> pd.DataFrame:
     import pandas as pd
 
     from numerai_features.datasets._parquet_names import check_file
+    from numerai_features.experiment._submission import check_submission
 
     check_file(file)
     try:
@@ -39,43 +40,8 @@ def read_predictions(file: Path, live: Path | None) -> pd.DataFrame:
             f"{file} is no csv that can be read ({error}). Expected the two columns id "
             "and prediction, as the command predict writes them."
         ) from error
-    check_predictions(table, None if live is None else read_ids(live), str(file))
+    check_submission(table, None if live is None else read_ids(live), str(file))
     return table
-
-
-def check_predictions(table: pd.DataFrame, ids: Any, name: str) -> None:
-    """Raise if Numerai would refuse a table of predictions.
-
-    Parameters
-    ----------
-    table : DataFrame
-        With the columns id and prediction.
-    ids : list of str or None
-        Of the live rows; None: not compared.
-    name : str
-        What the message calls the table.
-    """
-    import pandas as pd
-    from numerai_tools import submissions as rules
-
-    own = table.iloc[:, 0] if table.shape[1] else pd.Series(dtype=str)
-    try:
-        _, column = rules.validate_headers_numerai(table)
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            raise AssertionError("predictions must be numbers")
-        rules.validate_ids_numerai(pd.Series(own if ids is None else ids), table, "id")
-        rules.validate_values(table, column)
-    except AssertionError as error:
-        raise ValueError(
-            f"Numerai would refuse {name}: {error}. It has {len(table):,} rows and the "
-            f"columns {list(table)[:5]}. Write it with the command predict."
-        ) from error
-    if ids is not None and not own.isin(ids).all():
-        strange = own[~own.isin(ids)]
-        raise ValueError(
-            f"{name} has {len(strange):,} ids that are not in the live rows, such as "
-            f"{strange.iloc[0]!r}. Predict the live rows of this round."
-        )
 
 
 def read_ids(live: Path) -> list[str]:

@@ -103,7 +103,8 @@ def put(url: str, file: Path) -> None:
 def reason_of(error: BaseException) -> str:
     """Return why a request failed, without its address."""
     if "Timeout" in type(error).__name__:
-        return f"no answer within {TIMEOUT[1]:g} seconds"
+        seconds = TIMEOUT["Connect" not in type(error).__name__]
+        return f"no answer within {seconds:g} seconds"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

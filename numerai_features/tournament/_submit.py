@@ -213,9 +213,11 @@ def _confirm(
         time.sleep(delay)
         try:
             listed = client.submitted(model_id, about.round or 0)
+            # The server may have given it another name.
+            own = client.submissions(model_id).get(about.id or "", about.filename)
         except ServerError:  # the key may have no permission to see submissions
             break
-        if any(_same(filename, about.filename) for filename in listed):
+        if any(_same(filename, own) for filename in listed):
             about = replace(about, state=ACCEPTED)
             log.put(about)
             break

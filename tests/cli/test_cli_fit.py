@@ -158,7 +158,7 @@ class TestPredict:
             (lambda live: live.iloc[:0], "live has no rows"),
             (lambda live: live[[*live.columns[::2]]], "features of the model"),
             (lambda live: pd.concat([live, live]), "invalid_submission_ids"),
-            (lambda live: live.assign(**dict.fromkeys(NAMES, np.int8(2))), "would be"),
+            (lambda live: live.assign(**dict.fromkeys(NAMES, np.int8(2))), "would ref"),
         ],
     )
     def test_rows_that_cannot_be_predicted(

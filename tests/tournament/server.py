@@ -57,7 +57,7 @@ class Numerai(ThreadingHTTPServer):
         self.keys = KEYS
         self.round, self.is_open = 1343, True
         self.submissions, self.uploads, self.put = [], [], {}
-        self.scores = {}
+        self.scores, self.renames, self.ranges = {}, "", []
         self.images = {"Python 3.12": "image-312", "Python 3.13": "image-313"}
         self.data_versions = {"v5.2": "data-52", "v5.3": "data-53"}
         self.lock = threading.Lock()
@@ -205,6 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if wanted and self.headers.get("If-Range") in (None, file.etag):
+            self.server.ranges.append(wanted[0])
             start = int(wanted[1])
             if start >= len(content):
                 self.answer(416)
@@ -290,7 +291,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise ValueError("submission file not found")
         made = {
             "id": f"submission-{len(self.server.submissions)}",
-            "filename": filename, "modelId": modelId, "round": self.server.round,
+            "filename": self.server.renames + filename,
+            "modelId": modelId, "round": self.server.round,
             "insertedAt": datetime.now(UTC).isoformat(),
         }  # fmt: skip
         self.server.submissions.append(made)

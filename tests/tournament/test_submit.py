@@ -60,8 +60,10 @@ class TestPredictions:
         assert (made["id"], made["filename"]) == (sent.id, sent.filename)
         assert server.put[sent.filename] == csv.read_bytes()
         # the server's own checks
-        universe = pd.Series(pd.read_parquet(live).index)
-        rules.validate_submission_numerai(universe, pd.read_csv(csv))
+        universe, table = pd.Series(pd.read_parquet(live).index), pd.read_csv(csv)
+        rules.validate_headers_numerai(table)
+        rules.validate_ids_numerai(universe, table, "id")
+        rules.validate_values(table, "prediction")
         [entry] = logged()
         assert entry.checksum == sent.checksum
 
@@ -197,6 +199,11 @@ class TestFaults:
         assert submit_predictions(csv, MODEL).state == "accepted"
         assert len(server.submissions) == 1
 
+    def test_the_server_gives_it_another_name(self, server, keys, csv):
+        server.renames = "other-"
+        assert submit_predictions(csv, MODEL).state == "accepted"
+        assert not submit_predictions(csv, MODEL).is_new
+
     def test_two_at_once(self, server, keys, csv):
         with (
             module.only_one(Path("submissions") / MODEL),
@@ -245,7 +252,7 @@ def spoil(table, how):
 )  # fmt: skip
 def test_what_numerai_would_refuse_is_not_sent(server, keys, csv, live, how):
     csv.write_text(spoil(pd.read_csv(csv), how))
-    with pytest.raises(ValueError, match=r"would refuse .*predictions\.csv|not in the"):
+    with pytest.raises(ValueError, match=r"Numerai would refuse .*predictions\.csv: "):
         submit_predictions(csv, MODEL, live=live)
     assert server.asked == []
 

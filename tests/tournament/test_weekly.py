@@ -21,6 +21,7 @@ from numerai_features.experiment import Experiment, FittedModel
 from numerai_features.tournament import (
     NoOpenRound,
     ServerError,
+    _submit,
     _weekly,
     download,
     scores,
@@ -86,7 +87,8 @@ def test_a_round_is_predicted_and_submitted(server, go, fitted, data, tmp_path):
     assert server.put[made["filename"]] == csv.read_bytes()
     live = pd.read_parquet(data / "v5.3" / "live.parquet")
     table = pd.read_csv(io.BytesIO(csv.read_bytes()))
-    rules.validate_submission_numerai(pd.Series(live.index), table)
+    rules.validate_ids_numerai(pd.Series(live.index), table, "id")
+    rules.validate_values(table, rules.validate_headers_numerai(table)[1])
     expected = FittedModel.open(fitted).predict(live)["prediction"]
     np.testing.assert_allclose(table.set_index("id")["prediction"], expected)
     assert list(sent.benchmark) == ["v53_lgbm_ender60"]
@@ -216,7 +218,7 @@ def test_an_expired_key_is_told_and_the_next_run_goes_on(server, go, tmp_path):
     assert go().is_new
 
 
-def test_unfamiliar_rows_are_told(server, go, rows, data):
+def test_unfamiliar_rows_are_told(server, go, rows, fitted, data):
     features = [name for name in rows if name.startswith("feature")]
     content = server.files["v5.3/live.parquet"].content
     live = pd.read_parquet(io.BytesIO(content))
@@ -225,7 +227,10 @@ def test_unfamiliar_rows_are_told(server, go, rows, data):
     server.add("v5.3/live.parquet", live)
     with pytest.warns(UserWarning, match="Era X") as told:
         assert go().is_new
-    assert any("unlike all 30 training eras" in str(each.message) for each in told)
+    file = data / "v5.3" / "live.parquet"
+    assert [str(each.message) for each in told] == FittedModel.open(fitted).unfamiliar(
+        file
+    )
 
 
 def test_rows_of_another_version(server, go, rows):
@@ -401,6 +406,56 @@ class TestKilled:
             assert told["checksum"] == expected, at
             left = {path.name for path in (folder / MODEL).iterdir()}
             assert left == {"round_1343.csv", "submissions.sealed"}, at
+
+    @pytest.mark.parametrize("taken", [False, True])
+    def test_a_lost_answer_under_another_name(self, server, go, monkeypatch, taken):
+        """Killed while sending; the round tells that it has a submission."""
+        server.renames = "other-"
+
+        def stop(client, log, about, model_id):
+            if taken:
+                client.create_submission(about.filename, model_id)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_submit, "_create", stop)
+            with pytest.raises(KeyboardInterrupt):
+                go()
+        assert go().state == ("already there" if taken else "accepted")
+        assert len(server.submissions) == 1
+
+    def test_in_the_middle_of_a_download(self, server, keys, tmp_path):
+        """What has come is not asked for again."""
+        server.add("v5.3/features.json", b'"' + b"a" * 3_000_000 + b'"')
+        ended = threading.Event()
+
+        def half(handler):
+            handler.n_sent = 1_500_000
+            answer = handler.wfile.flush
+
+            def wait():
+                answer()
+                ended.wait(60)
+
+            handler.wfile.flush = wait
+            return False
+
+        server.fail("GET v5.3/features.json", half)
+        command = [sys.executable, "-m", "numerai_features", "download", "--files",
+                   "features", "--data", str(tmp_path)]  # fmt: skip
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            part = []
+            while not part or part[0].stat().st_size < 1_000_000:
+                time.sleep(0.05)
+                part = list(tmp_path.glob("v5.3/.features.json.*.part"))
+            process.kill()
+        ended.set()
+        have = part[0].stat().st_size
+        server.asked.clear()
+        server.ranges.clear()
+        [file] = download(tmp_path, files=["features"], verbose=False)
+        assert server.ranges == [f"bytes={have}-"]
+        assert file.path.read_bytes() == server.files["v5.3/features.json"].content
 
     def test_download(self, server, run_killed, tmp_path):
         def command(folder):
