@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -15,32 +13,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer
-from sklearn.frozen import FrozenEstimator
 
 from numerai_features._arguments import Methods, Whole, checked
 from numerai_features._eras import encode_eras
 from numerai_features._validation import ERA_COLUMN, as_frame, is_frame
 from numerai_features._warn import warn
-from numerai_features.export import _server
+from numerai_features.export._model import known_names
+from numerai_features.export._place import takes_era_out
+from numerai_features.export._process import BYTES, SECONDS, serve
 
-SECONDS = 600
-"""Numerai's limit of time."""
-
-BYTES = 4 << 30
-"""Numerai's limit of memory."""
-
-_FORBIDDEN = [
-    "numerai_features", "torch", "umap", "pynndescent", "numba", "llvmlite", "jax",
-    "numerai_tools", "array_api_compat", "lightgbm", "xgboost",
-    *_server._OF_TREES,
-]  # fmt: skip
-_THREADS = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
-)  # fmt: skip
-_GRACE = 60  # seconds more, to start, and to predict again without ranks
 _TOLERANCE = 1e-6
+_FEW = 0.05  # share of rows
 _MOST_TIED = 0.5  # share of rows, if nothing is known of training
 _MORE_TIED = 0.1  # share of rows beyond that in training
 _SPREAD = 2.0  # times as large or as small as in training
@@ -70,7 +53,8 @@ class ExportCheck:
         Share of the rows whose prediction before ranking equals another row's in its
         era.
     spread : float
-        Standard deviation of the predictions before ranking, mean over eras.
+        Standard deviation of the predictions before ranking within their era, mean
+        over the rows.
     warnings : tuple of str
         What is unusual, although Numerai would accept it.
     """
@@ -195,8 +179,8 @@ def check_export(
         shutil.copyfile(file, place / "model.pkl")
         for name, table in tables.items():
             if table is not None:
-                table.to_parquet(place / f"{name}.parquet")
-        told = _serve(place, file, interpreter, seconds)
+                _write(table, name, place / f"{name}.parquet")
+        told = serve(place, file, interpreter, seconds)
         raw = np.load(place / "raw.npy")
         before = place / "raw_train.npy"
         known = np.load(before) if before.exists() else None
@@ -205,9 +189,11 @@ def check_export(
     if pipeline is not None:
         expected = _expected(pipeline, tables["live"], tables["benchmark"], told)
         difference = _difference(file, raw, expected)
-    ties, spread = _ties_and_spread(raw, tables["live"])
+    shares, spreads, n_rows = _ties_and_spread(raw, tables["live"])
+    share = float(np.average(shares, weights=n_rows))
+    spread = float(np.average(spreads, weights=n_rows))
     usual = None if known is None else _ties_and_spread(known, tables["train"])
-    found = [*_told_limits(told), *_told_distribution(ties, spread, usual)]
+    found = [*_told_limits(told), *_told_distribution(share, spread, usual)]
     for message in found:
         warn(f"{file}: {message}")
     return ExportCheck(
@@ -220,8 +206,8 @@ def check_export(
         peak_anonymous=told["anonymous"],
         peak_resident=told["resident"],
         max_difference=difference,
-        share_tied=float(ties.mean()),
-        spread=float(spread.mean()),
+        share_tied=share,
+        spread=spread,
         warnings=tuple(found),
     )
 
@@ -230,13 +216,18 @@ def _read(table: Any, name: str) -> Any:
     """Return a table as a pandas frame with the ids as index; None for None."""
     import narwhals.stable.v2 as nw
     import pandas as pd
+    import pyarrow as pa
 
     if table is None:
         return None
     if isinstance(table, str | os.PathLike):
-        if not Path(table).is_file():
-            raise FileNotFoundError(f"{name}: there is no file {os.fspath(table)}.")
-        frame = pd.read_parquet(table)
+        file = Path(table)
+        if not file.is_file():
+            raise FileNotFoundError(f"{name}: there is no file {file}.")
+        try:
+            frame = pd.read_parquet(file)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{name}: {file} is no parquet file: {error}") from error
     else:
         known = as_frame(table, name)
         if not is_frame(known):
@@ -245,51 +236,24 @@ def _read(table: Any, name: str) -> Any:
                 "a parquet file."
             )
         frame = nw.from_native(known, eager_only=True).to_pandas()
-    return frame.set_index("id") if "id" in frame.columns else frame
+    frame = frame.set_index("id") if "id" in frame.columns else frame
+    if frame.index.nlevels > 1:
+        raise ValueError(
+            f"{name} has an index of {frame.index.nlevels} levels; expected the ids."
+        )
+    return frame
 
 
-def _serve(place: Path, file: Path, interpreter: str, seconds: int) -> dict[str, Any]:
-    """Run the server's program on a folder; return what it told."""
-    (place / "forbidden.json").write_text(json.dumps(_FORBIDDEN))
-    # As text: the folder of the program has modules named as some of the library's.
-    program = inspect.getsource(_server)
+def _write(table: Any, name: str, file: Path) -> None:
+    import pyarrow as pa
+
     try:
-        ended = subprocess.run(
-            [interpreter, "-c", program, str(place)],
-            cwd=place,
-            env=os.environ | dict.fromkeys(_THREADS, "1"),
-            capture_output=True,
-            text=True,
-            timeout=seconds + _GRACE,
-        )
-    except subprocess.TimeoutExpired:
+        table.to_parquet(file)
+    except (pa.ArrowException, TypeError, ValueError) as error:
         raise ValueError(
-            f"{file} has not ended after {seconds} s, Numerai's limit. Export fewer "
-            "trees or smaller networks."
-        ) from None
-    except OSError as error:
-        raise ValueError(f"python={interpreter!r} cannot be run: {error}.") from error
-    answer = place / "told.json"
-    if not answer.exists():
-        last = ended.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ValueError(
-            f"{file} ended the process with status {ended.returncode}: {last[0]}"
-        )
-    told: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in told:
-        failed = ValueError(
-            f"{file} would fail on Numerai's server, while "
-            f"{told.get('step', 'starting')}: {told['error']}."
-        )
-        failed.add_note(told["traceback"])
-        raise failed
-    for name, limit, unit in (("seconds", seconds, "s"), ("resident", BYTES, "bytes")):
-        if told[name] > limit:
-            raise ValueError(
-                f"{file} needs {told[name]:,.0f} {unit}; Numerai's limit is "
-                f"{limit:,} {unit}. Export fewer trees or smaller networks."
-            )
-    return told
+            f"{name} cannot be written as a parquet file: {error}. Each column must "
+            "hold numbers, or text."
+        ) from error
 
 
 def _check_submission(file: Path, answer: Path, live: Any) -> None:
@@ -323,14 +287,17 @@ def _expected(
         if told["to_benchmark"]:
             options["benchmark"] = values
     table = live[names]
+    has_eras = ERA_COLUMN in live.columns and takes_era_out(pipeline)
     if _is_xgboosts(pipeline):
         import xgboost
 
         known = pipeline.feature_names
         table = xgboost.DMatrix(table.to_numpy(), feature_names=known)
-    elif not hasattr(pipeline, "feature_names_in_"):
+    elif known_names(pipeline) is None:
         table = table.to_numpy()
-    elif ERA_COLUMN in live.columns and _takes_era_out(pipeline):
+        if has_eras and "eras" in inspect.signature(pipeline.predict).parameters:
+            options["eras"] = live[ERA_COLUMN].to_numpy()
+    elif has_eras:
         table = table.assign(**{ERA_COLUMN: live[ERA_COLUMN]})
     return np.asarray(pipeline.predict(table, **options), np.float64).reshape(-1)
 
@@ -339,17 +306,6 @@ def _is_xgboosts(pipeline: Any) -> bool:
     """Whether a pipeline is a Booster of XGBoost, which takes its own tables."""
     kind = type(pipeline)
     return kind.__module__.startswith("xgboost") and kind.__name__ == "Booster"
-
-
-def _takes_era_out(estimator: Any) -> bool:
-    """Whether an estimator takes a column "era" for eras, not for a feature."""
-    known = getattr(estimator, "best_estimator_", estimator)
-    if isinstance(known, FrozenEstimator):
-        return _takes_era_out(known.estimator)
-    if hasattr(known, "steps"):
-        return _takes_era_out(known.steps[0][1])
-    ours = type(known).__module__.startswith("numerai_features.")
-    return ours or isinstance(known, ColumnTransformer)
 
 
 def _difference(
@@ -364,27 +320,33 @@ def _difference(
     apart = np.abs(raw - expected)
     worst = float(apart.max())
     if not worst <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
-        first = int(apart.argmax())
+        first, n_apart = int(apart.argmax()), int((apart > _TOLERANCE).sum())
+        advice = "Is it the pipeline that was exported?"
+        if n_apart <= _FEW * len(raw):
+            advice += (
+                " If it quantises latents, rows of training may lie on the edges of "
+                "bins; pass other rows as live."
+            )
         raise ValueError(
             f"{file} predicts {raw[first]:g} for row {first}, before ranking, and the "
-            f"pipeline {expected[first]:g}; {int((apart > _TOLERANCE).sum())} of "
-            f"{len(raw)} rows differ. Is it the pipeline that was exported?"
+            f"pipeline {expected[first]:g}; {n_apart} of {len(raw)} rows differ. "
+            f"{advice}"
         )
     return worst
 
 
 def _ties_and_spread(
     raw: NDArray[np.float64], frame: Any
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the share of tied rows and the standard deviation, by era."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Return the share of tied rows, the deviation and the rows of each era."""
     eras = np.zeros(len(raw)) if ERA_COLUMN not in frame.columns else frame[ERA_COLUMN]
-    shares, spreads = [], []
+    found = []
     for _, rows in encode_eras(eras).rows_by_era():
         own = raw[rows]
         counts = np.unique(own, return_counts=True)[1]
-        shares.append(counts[counts > 1].sum() / len(own))
-        spreads.append(own.std())
-    return np.array(shares), np.array(spreads)
+        found.append((counts[counts > 1].sum() / len(own), own.std(), len(own)))
+    shares, spreads, n_rows = np.array(found).T
+    return shares, spreads, n_rows.astype(np.intp)
 
 
 def _told_limits(told: dict[str, Any]) -> list[str]:
@@ -404,27 +366,23 @@ def _told_limits(told: dict[str, Any]) -> list[str]:
     return found
 
 
-def _told_distribution(
-    ties: NDArray[np.float64],
-    spread: NDArray[np.float64],
-    usual: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
-) -> list[str]:
+def _told_distribution(share: float, spread: float, usual: Any) -> list[str]:
     """Return what to say of ties and spread, beside those of training."""
-    found, share = [], float(ties.mean())
-    most, than = _MOST_TIED, ""
+    most, than, found = _MOST_TIED, "", []
     if usual is not None:
-        before = float(usual[0].max())
+        shares, spreads, n_rows = usual
+        before = float(shares[n_rows > 1].max(initial=0))
         most, than = before + _MORE_TIED, f"; on train at most {before:.0%} of an era"
+        common = float(np.median(spreads[n_rows > 1])) if (n_rows > 1).any() else 0.0
+        ratio = spread / common if common > 0 else 1.0
+        if not 1 / _SPREAD <= ratio <= _SPREAD:
+            found.append(
+                f"before ranking, live predictions have a standard deviation of "
+                f"{spread:.3g}, {ratio:.2g} times that on train."
+            )
     if share > most:
         found.append(
             f"{share:.0%} of the live rows have the prediction of another row{than}. "
             "Are features missing?"
         )
-    if usual is not None:
-        ratio = float(spread.mean() / np.median(usual[1]))
-        if not 1 / _SPREAD <= ratio <= _SPREAD:
-            found.append(
-                "before ranking, live predictions have a standard deviation of "
-                f"{spread.mean():.3g}, {ratio:.2g} times that on train."
-            )
     return found

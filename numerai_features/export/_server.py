@@ -6,7 +6,8 @@ It runs where this package cannot be imported, and must stay valid in Python 3.1
 FOLDER holds the file `model.pkl`, the rows `live.parquet`, perhaps `benchmark.parquet`
 and `train.parquet`, and `forbidden.json`, the modules that cannot be imported. The
 program writes `answer.parquet`, the values before ranking, `raw.npy` and
-`raw_train.npy`, and last of all `told.json`: what it measured, or what went wrong.
+`raw_train.npy`, and `told.json`: what it measured, as soon as it has, or what went
+wrong.
 """
 
 import inspect
@@ -73,13 +74,27 @@ class _Memory:
 
 def main(folder: Path) -> None:
     """Do the server's steps; tell what happened in `told.json`."""
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"step": "starting"}
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         _serve(folder, told)
     except BaseException as error:
         told["error"] = f"{type(error).__name__}: {error}"
         told["traceback"] = traceback.format_exc()
-    (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
+    _tell(folder, told)
+
+
+def _tell(folder: Path, told: dict[str, Any]) -> None:
+    new = folder / "told.new"
+    new.write_text(json.dumps(told), encoding="utf-8")
+    os.replace(new, folder / "told.json")
+
+
+def _end_with(parent: int) -> None:
+    """End when the process ends that has started this one."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _serve(folder: Path, told: dict[str, Any]) -> None:
@@ -90,9 +105,10 @@ def _serve(folder: Path, told: dict[str, Any]) -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import numpy as np
     import pandas as pd
+    import pyarrow as pa  # reads the rows
 
     told["python"] = ".".join(map(str, sys.version_info[:3]))
-    told["numpy"], told["pandas"] = np.__version__, pd.__version__
+    told |= {module.__name__: module.__version__ for module in (np, pd, pa)}
     told["step"] = "reading"
     with _Memory() as memory:
         start = time.perf_counter()
@@ -128,6 +144,7 @@ def _serve(folder: Path, told: dict[str, Any]) -> None:
         told["seconds"] = time.perf_counter() - again + loaded - start
     told |= {"anonymous": memory.anonymous, "resident": memory.resident}
     told["step"] = "checking"
+    _tell(folder, told)  # what follows is not part of what the server does
     _check(answer, given[0])
     answer.to_parquet(folder / "answer.parquet")
     told["step"] = "predicting without ranks"
