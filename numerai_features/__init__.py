@@ -57,6 +57,7 @@ _PUBLIC = {
     "SetAsideWarning": "model_selection",
     "SupervisedAEMLP": "embedders",
     "UMAPEmbedder": "embedders",
+    "check_export": "export",
     "check_fitted_eras": "model_selection",
     "check_splits": "model_selection",
     "cross_val_predict_eras": "model_selection",

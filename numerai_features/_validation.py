@@ -247,6 +247,21 @@ def take_eras(X: Any, eras: Any = None, *, name: str = "X") -> tuple[Any, Any]:
     return _known(X).drop(ERA_COLUMN).to_native(), column
 
 
+def with_eras(table: Any, eras: Any) -> Any:
+    """Return a frame with a column ``era``, which replaces the frame's own."""
+    labels, known = np.asarray(eras), _known(table)
+    if index_of(table) is None:
+        library = known.implementation
+        column = nw.new_series(ERA_COLUMN, labels.tolist(), backend=library)
+        return known.with_columns(column).to_native()
+    out = table.copy(deep=False)  # pandas shares the other columns
+    if ERA_COLUMN in known.columns:
+        out[ERA_COLUMN] = labels
+    else:
+        out.insert(0, ERA_COLUMN, labels)
+    return out
+
+
 def check_era_is_spelled(X: Any, name: str = "X") -> None:
     """Raise if the name of a column is a variant of ``era``."""
     for column in column_names(X) if is_frame(X) else ():

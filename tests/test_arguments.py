@@ -3,9 +3,11 @@
 import importlib
 import inspect
 import re
+import tempfile
 import warnings
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -117,6 +119,7 @@ UMAP = UMAPEmbedder(
 ).fit(X, eras=ERAS)
 LATENTS = FITTED.transform(X)
 FRAME = pd.DataFrame(X).add_prefix("f")
+FOLDER = Path(tempfile.mkdtemp())
 MOMENTS = moments.Moments.from_rows(X)
 ERA_MOMENTS = moments.EraMoments.from_rows(X, ERAS, n_blocks=12)
 SCORES = pd.Series(np.linspace(0, 0.1, 30), index=np.arange(1, 31))
@@ -359,6 +362,11 @@ CALLS = {
         neutralize="benchmark",
         benchmark="b",
     ),
+    "check_export": called(
+        export.check_export,
+        path=export.export_predict(Ridge().fit(FRAME, Y), FOLDER / "model.pkl"),
+        live=FRAME.assign(era="X"),
+    ),
     "expected_scores": called(metrics.expected_scores, prediction=X[:, 0], truth=TRUTH),
     "make_era_scorer": called(metrics.make_era_scorer),
     "max_drawdown": called(metrics.max_drawdown, scores=SCORES),
@@ -512,7 +520,7 @@ def outcome(function, arguments, name):
     """Return how a call ends: "told", "accepted" or "unclear" with what is said."""
     try:
         function(**arguments)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, FileNotFoundError) as error:
         words = rf"(?<!\w){re.escape(name)}(?!\w)" + (f"|{ON_X}" if name == "X" else "")
         told = re.search(words, str(error))
         return "told" if told else f"unclear: {type(error).__name__}: {error}"

@@ -17,12 +17,15 @@ from threadpoolctl import threadpool_limits
 
 import numerai_features
 from numerai_features.cli import main
+from numerai_features.cli._commands import COMMANDS
+from numerai_features.cli._main import _make_parser
 from numerai_features.datasets import make_era_panel
 from numerai_features.experiment import Experiment
+from numerai_features.experiment._zoo import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.rst"))]
+README, AGENTS = ROOT / "README.md", ROOT / "AGENTS.md"
+PAGES = [README, AGENTS, *sorted((ROOT / "docs").glob("*.rst"))]
 NUMERAIS_NAMES = {
     "target_alpha_20": "target_cyrusd_20",
     "target_alpha_60": "target_cyrusd_60",
@@ -121,6 +124,8 @@ def test_commands_exist(page, capsys):
             assert end.value.code == 0
             told = capsys.readouterr().out
             assert all(a in told for a in arguments if a.startswith("-"))
+            if "--help" not in line:
+                _make_parser().parse_args([command, *arguments])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -135,10 +140,32 @@ def test_no_block_escapes_the_tests(page):
     assert set(languages) <= {"python", "toml", "console", "bash", "text"}
 
 
-def test_links_of_the_readme_lead_somewhere():
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README.read_text())
+@pytest.mark.parametrize("page", [README, AGENTS], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_page_on_commands_names_each_one_and_each_experiment():
+    text = (ROOT / "docs" / "commands.rst").read_text()
+    listed = re.findall(r"^``([a-z][a-z-]*)``  +\S", text, re.MULTILINE)
+    assert sorted(listed) == sorted([*COMMANDS, *zoo()])
+
+
+@pytest.mark.parametrize("page", [AGENTS, ROOT / "docs" / "commands.rst"])
+def test_exit_statuses_are_those_of_help(page, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    told = dict(re.findall(r"^  (\d+) +(\w.+)$", capsys.readouterr().out, re.MULTILINE))
+    rows = dict(
+        re.findall(
+            r"^(?:\| )?(\d+)(?:, 143)?[ |]+(\w[^|\n]+)", page.read_text(), re.MULTILINE
+        )
+    )
+    assert rows.keys() == told.keys()
+    for status in "01234":
+        assert rows[status].strip() == told[status]
 
 
 # --- what is told elsewhere --------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numerai_features.cli import _fit, _run, _tournament
+from numerai_features.cli import _fit, _run, _tournament, _zoo
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,10 @@ COMMANDS = {
         "run a small comparison on synthetic data",
         _run.add_demo_arguments,
         _run.demo,
+    ),
+    "zoo": Command(
+        "list experiments that are ready to run, or write one",
+        _zoo.add_zoo_arguments,
+        _zoo.run_zoo,
     ),
 }

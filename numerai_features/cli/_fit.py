@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from numerai_features.cli._say import say
+from numerai_features.cli._say import say, say_next, shown
 from numerai_features.experiment import Experiment, FittedModel
 
 _MODEL_HELP = "the folder of a fitted model, such as runs/NAME/models/ARM"
@@ -141,6 +142,9 @@ def fit(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     say(arguments, f"\n{model}\n\nThe model is in {model.folder}")
     say(arguments, f"{time.perf_counter() - start:.0f} seconds.")
+    if files := experiment["data"]["files"]:
+        live = shown(Path(files[0]).with_name("live.parquet"))
+        say_next(arguments, "predict", shown(model.folder), "--live", live)
     return {"folder": model.folder, **model.record}
 
 
@@ -185,6 +189,8 @@ def predict(arguments: argparse.Namespace) -> dict[str, Any]:
     file = Path(arguments.output)
     write_submission(predictions, file)
     say(arguments, f"{len(predictions):,} predictions are in {file}")
+    more = ("--model", "NAME", "--live", arguments.live, "--dry-run")
+    say_next(arguments, "submit", file, *more)
     return {"file": file, "rows": len(predictions), "warnings": warnings}
 
 
@@ -194,26 +200,22 @@ def export(arguments: argparse.Namespace) -> dict[str, Any]:
     file = model.export(arguments.output, image=arguments.image, trees=arguments.trees)
     size = file.stat().st_size / 1e6
     say(arguments, f"{file}, {size:.1f} MB, for Python {arguments.image}")
+    checked = None
     if arguments.live is not None:
-        _check(file, arguments.live, arguments.benchmark)
-        say(arguments, f"It was checked on the rows of {arguments.live}.")
+        from numerai_features.export import check_export
+
+        checked = check_export(file, arguments.live, benchmark=arguments.benchmark)
+        say(arguments, f"Checked as Numerai's server runs it: {checked}")
+    version = model.record["version"] or "VERSION"
+    more = ("--image", arguments.image, "--data-version", version, "--dry-run")
+    say_next(arguments, "submit", file, "--model", "NAME", *more)
     return {
         "file": file,
         "megabytes": size,
         "image": arguments.image,
         "benchmark": model.benchmark,
-        "checked": arguments.live is not None,
+        "checked": None if checked is None else asdict(checked),
     }
-
-
-def _check(file: Path, live: str, benchmark: str | None) -> None:
-    """Run an exported file on live rows, as Numerai's server does."""
-    from numerai_features import export
-
-    check: Any = getattr(export, "check_export", None)
-    if check is None:
-        raise NotImplementedError("--live needs numerai_features.export.check_export.")
-    check(file, live, benchmark=benchmark)
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import time
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any
 
-from numerai_features.cli._say import say
+from numerai_features.cli._say import say, say_next
 from numerai_features.experiment import Experiment
 from numerai_features.experiment._schema import describe
 from numerai_features.experiment._tables import ARM, EXPERIMENT, LATENTS_OPTIONS
@@ -53,7 +53,9 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run or resume the experiment of a file."""
-    return _run_file(arguments.experiment, arguments, trusted=arguments.trusted)
+    told = _run_file(arguments.experiment, arguments, trusted=arguments.trusted)
+    say_next(arguments, "fit", arguments.experiment, "--arm", "ARM")
+    return told
 
 
 def demo(arguments: argparse.Namespace) -> dict[str, Any]:

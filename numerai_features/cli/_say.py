@@ -6,6 +6,8 @@ import argparse
 import json
 import math
 import os
+import shlex
+from pathlib import Path
 from typing import Any
 
 
@@ -13,6 +15,18 @@ def say(arguments: argparse.Namespace, text: str) -> None:
     """Print a text, unless the user wants nothing, or JSON alone."""
     if not (arguments.quiet or arguments.json):
         print(text, flush=True)
+
+
+def say_next(arguments: argparse.Namespace, *words: str | os.PathLike[str]) -> None:
+    """Print the command that comes next."""
+    line = shlex.join(os.fspath(word) for word in words)
+    say(arguments, f"Next: numerai-features {line}")
+
+
+def shown(path: str | os.PathLike[str]) -> Path:
+    """Return a path relative to the current folder if it is in it, to be shown."""
+    here, there = Path.cwd(), Path(path)
+    return there.relative_to(here) if there.is_relative_to(here) else there
 
 
 def print_json(result: dict[str, Any]) -> None:

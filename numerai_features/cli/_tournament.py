@@ -34,7 +34,7 @@ _STATES = {
     "https://numer.ai/models",
     "sending": "Numerai's answer was lost: run this again",
     "already there": "the round has a submission that was not sent from here",
-    "not sent": "a dry run, nothing was sent",
+    "not sent": "a dry run, nothing was sent; without --dry-run it is",
 }
 
 

@@ -19,20 +19,31 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from numerai_features._arguments import Methods
+from numerai_features._eras import encode_eras
 from numerai_features._validation import (
+    as_frame,
     check_columns,
     check_same_rows,
+    count_rows,
     require_target,
     take_eras,
 )
 from numerai_features._whole_fit import whole_fit
-from numerai_features.compose._reach import check_takes_weights, eras_for
+from numerai_features.compose._reach import (
+    check_takes_weights,
+    eras_for,
+    extras_of,
+    has_eras,
+    keep_eras,
+)
 
 
 class _Augmented(MetaEstimatorMixin, BaseEstimator):
     """Base of the augmented regressor and classifier."""
 
     __metadata_request__fit = {"eras": True}
+    __metadata_request__predict = {"eras": True}
+    __metadata_request__score = {"eras": True}
 
     _parameter_constraints: dict[str, list[Any]] = {
         "estimator": [Methods(["fit", "predict"])],
@@ -54,12 +65,14 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
             X, y, eras=eras, sample_weight=sample_weight
         )
         table, known = take_eras(rows.X, rows.eras)
-        kept = self.keep_era and table is not rows.X
-        options = eras_for(self.estimator, known, name="estimator", in_table=kept)
+        if self.keep_era:
+            table = keep_eras(rows.X, rows.eras, self.estimator)
+        options = eras_for(
+            self.estimator, known, name="estimator", in_table=has_eras(table)
+        )
         if rows.sample_weight is not None:
             options["sample_weight"] = rows.sample_weight
         check_columns(self, take_eras(X)[0], reset=True)
-        table = rows.X if self.keep_era else table
         self._check_targets(rows.y)
         self.estimator_ = clone(self.estimator).fit(table, rows.y, **options)
 
@@ -82,12 +95,19 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
     def _check_targets(self, y):
         """Raise if the estimator cannot be trained on these targets."""
 
-    def _ask(self, method, X):
+    def _ask(self, name, X, eras):
         check_is_fitted(self)
-        table, _ = take_eras(X)
+        check_same_rows(X=X, eras=eras)
+        X = as_frame(X)
+        table, known = take_eras(X, eras)
         check_columns(self, table, reset=False)
-        X = X if self._fitted_with.keep_era else table
-        return getattr(self.estimator_, method)(X)
+        if eras is not None:
+            known = encode_eras(eras, n_rows=count_rows(table)).row_labels
+        if self._fitted_with.keep_era:
+            table = keep_eras(X, None if eras is None else known, self.estimator_)
+        method = getattr(self.estimator_, name)
+        takes = known is not None and "eras" in extras_of(method)
+        return method(table, eras=known) if takes else method(table)
 
     def __sklearn_tags__(self):
         tags, theirs = super().__sklearn_tags__(), get_tags(self.estimator)
@@ -100,19 +120,22 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         )
         return tags
 
-    def predict(self, X):
+    def predict(self, X, *, eras=None):
         """Return the estimator's predictions; rows are not augmented.
 
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels, for an estimator that predicts by era. They override the column
+            ``era`` of X.
 
         Returns
         -------
         ndarray of shape (n_rows,) or (n_rows, n_targets)
         """
-        return self._ask("predict", X)
+        return self._ask("predict", X, eras)
 
 
 def _can(method):
@@ -140,7 +163,8 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
         Whether to pass the column ``era`` of a frame on to an estimator that removes
         it, such as a pipeline of `LatentFeatures` and a tree. Such a pipeline gets eras
         only from this column, so it is an error to leave it out. Any other estimator
-        would use it as a feature.
+        would use it as a feature. Labels that are passed as ``eras=`` become this
+        column.
 
     Attributes
     ----------
@@ -189,7 +213,7 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
         self._fit(X, y, eras, sample_weight)
         return self
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X, y, sample_weight=None, *, eras=None):
         """Return the R^2 of `predict`.
 
         Parameters
@@ -200,13 +224,18 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
             Targets.
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels, as in `predict`.
 
         Returns
         -------
         float
         """
-        check_same_rows(X=X, y=y, sample_weight=sample_weight)
-        return super().score(X, y, sample_weight)
+        from sklearn.metrics import r2_score
+
+        check_same_rows(X=X, y=y, eras=eras, sample_weight=sample_weight)
+        prediction = self.predict(X, eras=eras)
+        return r2_score(y, prediction, sample_weight=sample_weight)
 
 
 class AugmentedClassifier(ClassifierMixin, _Augmented):
@@ -226,7 +255,8 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         Whether to pass the column ``era`` of a frame on to an estimator that removes
         it, such as a pipeline of `LatentFeatures` and a tree. Such a pipeline gets eras
         only from this column, so it is an error to leave it out. Any other estimator
-        would use it as a feature.
+        would use it as a feature. Labels that are passed as ``eras=`` become this
+        column.
 
     Attributes
     ----------
@@ -296,22 +326,25 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
                 "AugmentedRegressor, or an augmenter that keeps targets as they are."
             )
 
-    def predict(self, X):
+    def predict(self, X, *, eras=None):
         """Return the predicted class of each row; rows are not augmented.
 
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels, for an estimator that predicts by era. They override the column
+            ``era`` of X.
 
         Returns
         -------
         ndarray of shape (n_rows,)
         """
-        codes = np.asarray(self._ask("predict", X), np.intp)
+        codes = np.asarray(self._ask("predict", X, eras), np.intp)
         return self.classes_[codes]
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X, y, sample_weight=None, *, eras=None):
         """Return the accuracy of `predict`.
 
         Parameters
@@ -322,40 +355,49 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
             Classes.
         sample_weight : array-like of shape (n_rows,), default=None
             Weights of the rows.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels, as in `predict`.
 
         Returns
         -------
         float
         """
-        check_same_rows(X=X, y=y, sample_weight=sample_weight)
-        return super().score(X, y, sample_weight)
+        from sklearn.metrics import accuracy_score
+
+        check_same_rows(X=X, y=y, eras=eras, sample_weight=sample_weight)
+        prediction = self.predict(X, eras=eras)
+        return accuracy_score(y, prediction, sample_weight=sample_weight)
 
     @_can("predict_proba")
-    def predict_proba(self, X):
+    def predict_proba(self, X, *, eras=None):
         """Return the probability of each class.
 
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels, as in `predict`.
 
         Returns
         -------
         ndarray of shape (n_rows, n_classes)
         """
-        return self._ask("predict_proba", X)
+        return self._ask("predict_proba", X, eras)
 
     @_can("decision_function")
-    def decision_function(self, X):
+    def decision_function(self, X, *, eras=None):
         """Return the result of the estimator's ``decision_function``.
 
         Parameters
         ----------
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit.
+        eras : array-like of shape (n_rows,), default=None
+            Era labels, as in `predict`.
 
         Returns
         -------
         ndarray of shape (n_rows,) or (n_rows, n_classes)
         """
-        return self._ask("decision_function", X)
+        return self._ask("decision_function", X, eras)

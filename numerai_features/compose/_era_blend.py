@@ -10,7 +10,7 @@ from numerai_features._compat import BaseComposition, StrOptions
 from numerai_features._fitted import warn_of_prefitted
 from numerai_features._validation import as_floats, known_numbers
 from numerai_features.compose._blend_weights import BLEND_METRICS, BlendProblem
-from numerai_features.compose._era_ranker import rank_rows
+from numerai_features.compose._era_ranker import rank_rows, weighted_sum
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.compose._one_target import one_prediction, one_target
 from numerai_features.model_selection import EraKFold
@@ -44,8 +44,8 @@ class EraBlend(EraRegressor, BaseComposition):
         `EraKFold()`, which purges by the name of y.
     keep_era : bool, default=False
         Whether to pass the column ``era`` of a frame on to regressors that remove it,
-        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would
-        use it as a feature.
+        such as a pipeline of `LatentFeatures` and a tree. Any other regressor would use
+        it as a feature. Labels that are passed as ``eras=`` become this column.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ class EraBlend(EraRegressor, BaseComposition):
         ranked = rank_rows(
             self._columns(self.estimators_, given), given.rows.era_index, "gauss"
         )
-        return ranked @ self.weights_
+        return weighted_sum(ranked, self.weights_)
 
     def _columns(self, regressors, given):
         """Return the predictions of fitted regressors as columns."""

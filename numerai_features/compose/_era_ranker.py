@@ -57,12 +57,37 @@ def rank_by_era(predictions: Any, eras: Any, *, output: str = "rank") -> Any:
 def rank_rows(
     values: NDArray[np.float64], index: EraIndex, output: str
 ) -> NDArray[np.float64]:
-    """Return `rank_by_era` of checked predictions and eras."""
-    out = np.empty(values.shape)
+    """Return `rank_by_era` of checked predictions and eras.
+
+    Quantiles of ranks that lie equally far from the middle differ in their sign alone,
+    to the bit: then sums of them tie wherever they should.
+    """
+    out, upper = np.empty(values.shape), np.zeros(values.shape, bool)
+    gauss = output == "gauss"
     for _, rows in index.rows_by_era():
         block = values[rows]
-        out[rows] = (rankdata(block, axis=0) - 0.5) / len(block)
-    return ndtri(out) if output == "gauss" else out
+        n, place = len(block), 2 * rankdata(block, axis=0) - 1
+        if gauss:
+            upper[rows] = place > n
+            place = np.minimum(place, 2 * n - place)
+        out[rows] = place / (2 * n)
+    if gauss:
+        out = ndtri(out)
+        np.negative(out, out=out, where=upper)
+    return out
+
+
+def weighted_sum(
+    columns: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the weighted sum of columns, added in their order.
+
+    A product of matrices may add in another order from row to row, which breaks ties.
+    """
+    total: NDArray[np.float64] = columns[:, 0] * weights[0]
+    for column, weight in zip(columns.T[1:], weights[1:], strict=True):
+        total += column * weight
+    return total
 
 
 class EraRanker(EraRegressor):
@@ -80,7 +105,7 @@ class EraRanker(EraRegressor):
     keep_era : bool, default=False
         Whether to pass the column ``era`` of a frame on to a regressor that removes it,
         such as a pipeline of `LatentFeatures` and a tree. Any other regressor would use
-        it as a feature.
+        it as a feature. Labels that are passed as ``eras=`` become this column.
 
     Attributes
     ----------

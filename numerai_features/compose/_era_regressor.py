@@ -20,18 +20,22 @@ from numerai_features._arguments import MODEL
 from numerai_features._residual import read_benchmark
 from numerai_features._rows import Rows
 from numerai_features._validation import (
+    as_frame,
     check_known,
     known_numbers,
     named_rows,
     require_eras,
     require_target,
     take_rows,
+    with_eras,
 )
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import (
     check_takes_weights,
     eras_for,
     extras_of,
+    has_eras,
+    keep_eras,
     out_of_reach,
     request_as_wanted,
     wants,
@@ -51,15 +55,15 @@ class Given:
         y for the wrapped estimators.
     benchmark : ndarray of shape (n_rows,) or None
         Predictions of the benchmark, NaN if missing.
-    has_era : bool
-        Whether the table has the column ``era``.
+    keep_era : bool
+        Whether a table that is passed on may have the column ``era``.
     """
 
     rows: Rows
     table: Any
     y: Any = None
     benchmark: NDArray[np.float64] | None = None
-    has_era: bool = False
+    keep_era: bool = False
 
     @classmethod
     def read(
@@ -78,10 +82,12 @@ class Given:
         rows = Rows.read(owner, X, y, eras, sample_weight, reset=reset)
         owners = {"X": X, "eras": eras} if y is None else {"X": X, "y": y, "eras": eras}
         known = read_benchmark(benchmark, rows.n_rows, **owners)
+        X = as_frame(X)
         table = named_rows(rows.X, rows.feature_names, X)
-        if keep_era and rows.eras is not None and eras is None:
-            return cls(rows, X, y, known, has_era=True)
-        return cls(rows, table, y, known)
+        if keep_era and has_eras(X):
+            # Around a regressor that passes eras on, both come: the labels count.
+            table = X if eras is None else with_eras(X, rows.era_labels)
+        return cls(rows, table, y, known, keep_era)
 
     def take(self, which: NDArray[np.bool_]) -> Given:
         """Return the rows that a mask selects."""
@@ -93,8 +99,14 @@ class Given:
             take_rows(self.table, places),
             None if self.y is None else take_rows(self.y, places),
             None if self.benchmark is None else self.benchmark[places],
-            self.has_era,
+            self.keep_era,
         )
+
+    def table_for(self, regressor: Any) -> Any:
+        """Return the table for a regressor, with the column ``era`` if it is kept."""
+        if not self.keep_era or has_eras(self.table):
+            return self.table
+        return keep_eras(self.table, self.rows.era_labels, regressor)
 
 
 class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
@@ -221,15 +233,16 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
 
         Eras, weights and benchmark are passed on if its ``fit`` accepts them.
         """
-        rows = given.rows
-        labels, in_table = rows.era_labels, given.has_era
-        options = eras_for(regressor, labels, name=name, in_table=in_table)
+        rows, table = given.rows, given.table_for(regressor)
+        options = eras_for(
+            regressor, rows.era_labels, name=name, in_table=has_eras(table)
+        )
         if rows.weights is not None:
             check_takes_weights(regressor, rows.weights)
             options["sample_weight"] = rows.weights
         if given.benchmark is not None and wants(regressor, "benchmark"):
             options["benchmark"] = given.benchmark
-        return clone(regressor).fit(given.table, given.y, **options)
+        return clone(regressor).fit(table, given.y, **options)
 
     def _ask(self, regressor: Any, given: Given) -> NDArray[np.float64]:
         """Return the predictions of a fitted regressor; check their shape."""
@@ -239,7 +252,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
             options["eras"] = given.rows.era_labels
         if given.benchmark is not None and wants(regressor, "benchmark", "predict"):
             options["benchmark"] = given.benchmark
-        returned = regressor.predict(given.table, **options)
+        returned = regressor.predict(given.table_for(regressor), **options)
         prediction = np.asarray(returned, np.float64)
         if prediction.ndim not in (1, 2) or len(prediction) != given.rows.n_rows:
             raise ValueError(

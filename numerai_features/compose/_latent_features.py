@@ -38,6 +38,7 @@ from numerai_features._validation import (
     named_rows,
     require_target,
     take_eras,
+    with_eras,
 )
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import extras_of, request_as_wanted, wants
@@ -478,10 +479,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             )
         names = self.get_feature_names_out()[1:]
         out = pd.DataFrame(table, columns=names, index=index_of(frame))
-        out.insert(
-            0, ERA_COLUMN, eras.to_numpy() if hasattr(eras, "to_numpy") else eras
-        )
-        return out
+        return with_eras(out, eras)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

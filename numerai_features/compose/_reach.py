@@ -9,6 +9,14 @@ from typing import Any
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import has_fit_parameter
 
+from numerai_features._frozen import unfrozen
+from numerai_features._validation import (
+    ERA_COLUMN,
+    column_names,
+    is_frame,
+    with_eras,
+)
+
 EXTRAS = {"eras", "sample_weight", "benchmark"}
 
 
@@ -113,11 +121,49 @@ def eras_for(
     if part is not None:
         raise ValueError(
             f"{name}: {part!r} inside the {type(estimator).__name__} takes "
-            "eras, which would not reach it. Pass X as a frame with the column "
-            "'era', and keep_era=True: this part removes the column. Or pass no eras "
-            "at all: then all rows are one era."
+            "eras, which would not reach it. Pass X as a frame with names, and "
+            "keep_era=True: then it has the column 'era', which this part removes. Or "
+            "pass no eras at all: then all rows are one era."
         )
     return {}
+
+
+def has_eras(table: Any) -> bool:
+    """Whether a table is a frame with the column ``era``."""
+    return is_frame(table) and ERA_COLUMN in column_names(table)
+
+
+def keep_eras(table: Any, eras: Any, estimator: Any) -> Any:
+    """Return a table as ``keep_era=True`` passes it on to an estimator.
+
+    Parameters
+    ----------
+    table : array or frame
+    eras : array-like or None
+        Era labels that were passed beside the table. They replace its column ``era``.
+        If a frame has none, it is added for an estimator with a part that takes eras,
+        which would not reach it otherwise; others would use the column as a feature.
+    estimator : estimator
+        The estimator that gets the table.
+    """
+    if eras is None or not is_frame(table):
+        return table
+    if has_eras(table) or _reads_the_column(estimator):
+        return with_eras(table, eras)
+    return table
+
+
+def _reads_the_column(estimator: Any) -> bool:
+    """Whether a part takes eras, which it gets from no argument of ``fit``."""
+    estimator = unfrozen(estimator)  # what is frozen reads them to predict
+    if "eras" in extras_of(estimator.fit) or not hasattr(estimator, "get_params"):
+        return False
+    for part in estimator.get_params().values():
+        if isinstance(part, type) or not callable(_fit_of(part)):
+            continue
+        if "eras" in extras_of(unfrozen(part).fit) or _reads_the_column(part):
+            return True
+    return False
 
 
 def _parts_to_fit(estimator: Any) -> Iterator[tuple[str, Any]]:

@@ -39,7 +39,7 @@ class ResidualTargetRegressor(EraRegressor):
     keep_era : bool, default=False
         Whether to pass the column ``era`` of a frame on to a regressor that removes it,
         such as a pipeline of `LatentFeatures` and a tree. Any other regressor would use
-        it as a feature.
+        it as a feature. Labels that are passed as ``eras=`` become this column.
 
     Attributes
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ from numerai_features.datasets._metadata import NumeraiMetadata, check_known
 _ID, _UNNAMED = "id", "__index_level_0__"
 _NOT_NUMBERS = (ERA_COLUMN, "data_type")  # the other columns of Numerai's files
 _OF_TABLES = ("columns", "column_names", "collect_schema")
+_NUMERAIS = re.compile(
+    r"((train|validation|live)(_benchmark_models)?|meta_model)\.parquet"
+)
 
 
 def check_files(files: Any) -> list[Path]:
@@ -59,6 +63,8 @@ def check_file(path: Path) -> None:
         )
     if not path.is_file():
         near = near_names(path.name, [p.name for p in path.parent.glob("*")])
+        if not near and _NUMERAIS.fullmatch(path.name):
+            near = " `numerai-features download` gets Numerai's files."
         raise FileNotFoundError(f"There is no file {path}.{near}")
 
 

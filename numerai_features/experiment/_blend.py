@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import encode_eras
-from numerai_features.compose._era_ranker import rank_rows
+from numerai_features.compose._era_ranker import rank_rows, weighted_sum
 
 
 def add_blends(
@@ -38,7 +38,7 @@ def add_blends(
             parts = np.column_stack([of(name) for name in blend]).astype(np.float64)
             weights = np.array(list(blend.values()), float)
             ranked = rank_rows(parts, index, "gauss")
-            mean = ranked @ (weights / np.abs(weights).sum())
+            mean = weighted_sum(ranked, weights / np.abs(weights).sum())
             found[arm] = mean.astype(np.float32)
         return found[arm]
 

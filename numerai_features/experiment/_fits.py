@@ -14,7 +14,7 @@ from numerai_features._eras import encode_eras
 from numerai_features._names import unlike
 from numerai_features._residual import residual_targets
 from numerai_features.augmenters._base import resample_beside
-from numerai_features.compose._era_ranker import rank_rows
+from numerai_features.compose._era_ranker import rank_rows, weighted_sum
 from numerai_features.compose._neutral import neutral_rows
 from numerai_features.experiment._fit_model import (
     ModelFit,
@@ -190,7 +190,8 @@ class FoldFits:
         if predicted.ndim == 1 or predicted.shape[1] == 1:
             return self._after(fitted, predicted.reshape(-1))
         eras = encode_eras(self.panel.eras[self.fold.test])
-        return self._after(fitted, rank_rows(predicted, eras, "gauss").mean(axis=1))
+        ranked, n = rank_rows(predicted, eras, "gauss"), predicted.shape[1]
+        return self._after(fitted, weighted_sum(ranked, np.full(n, 1 / n)))
 
     def _latents_of_arm(
         self, recipe: Recipe, width: int, tell: Tell

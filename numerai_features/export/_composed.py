@@ -28,8 +28,8 @@ def _plain(estimator: Any, place: Place) -> dict[str, Any]:
 
 
 def _augmented(estimator: Any, place: Place) -> dict[str, Any]:
-    kept = bool(estimator._fitted_with.keep_era)
-    return place.inside("estimator", eras=kept).model(estimator.estimator_)
+    found: dict[str, Any] = _inner(estimator, estimator.estimator_, place, "estimator")
+    return found
 
 
 def _ranker(estimator: Any, place: Place) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def export_predict(
         What evaluates the trees of LightGBM and XGBoost. "library": the library itself,
         of the image's version. "numpy": code in the file, to the last bit, so that no
         library is needed; it refuses trees that it cannot evaluate exactly, such as
-        those of categories.
+        those of XGBoost's categories.
 
     Returns
     -------
@@ -117,6 +117,7 @@ def export_predict(
     [0.375, 0.625, 0.875, 0.125]
     """
     _check_name(name)
+    file = _file_to_write(path)
     model = model_data(
         pipeline,
         IMAGES[image],
@@ -128,7 +129,6 @@ def export_predict(
         feature_names=feature_names,
         trees=trees,
     )
-    file = Path(path)
     write_function(model, file)
     return file
 
@@ -157,11 +157,24 @@ def write_predictor(
     given = {"path": path, "image": image, "trees": trees, **options}
     validate_parameter_constraints(_OPTIONS, given, caller_name=told_as)
     _check_name(options["name"])
-    fit_for_image(predictor, IMAGES[image])
+    file = _file_to_write(path)
     if trees == "numpy":
         predictor = by_numpy(predictor)
-    file = Path(path)
+    else:
+        fit_for_image(predictor, IMAGES[image])
     write_function(assembled(predictor, names, **options), file)
+    return file
+
+
+def _file_to_write(path: str | os.PathLike[str]) -> Path:
+    """Return a path at which a file can be written."""
+    file = Path(path)
+    if file.is_dir():
+        raise IsADirectoryError(
+            f"path: {file} is a folder; expected a file, such as {file / 'model.pkl'}."
+        )
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {file.parent}. Make it.")
     return file
 
 

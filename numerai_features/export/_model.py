@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sklearn.utils.validation import check_is_fitted
+
 from numerai_features._names import some_names
 from numerai_features._validation import spells_era
 from numerai_features.export import _composed, _own, _scikit_learn, _trees
 from numerai_features.export._images import Image
-from numerai_features.export._place import Place, Tables, nodes_of
+from numerai_features.export._place import Place, Tables, is_left_out, nodes_of
 
 TABLES = Tables(
     transformers={**_own.TRANSFORMERS, **_scikit_learn.TRANSFORMERS},
@@ -45,6 +47,8 @@ def model_data(
     ValueError
         If a part is set so that it cannot be exported, or arguments contradict.
     """
+    if hasattr(pipeline, "fit"):
+        check_is_fitted(pipeline)
     names = _feature_names(pipeline, feature_names)
     for era in filter(spells_era, names):
         raise ValueError(
@@ -94,10 +98,17 @@ def assembled(
             "prediction a row. Fit it to one target, or blend the targets."
         )
     after = _neutralize_data(neutralize, proportion)
+    others = {"benchmark": [benchmark or ""]}
+    others["neutralize"] = [] if after is None else after["features"] or []
+    for argument, labels in others.items():
+        for era in filter(spells_era, labels):
+            raise ValueError(
+                f"{argument} names the column {era!r}, which is text in live files. "
+                "Name a column of numbers."
+            )
     needed = uses_benchmark(predictor)
     if after is not None:
-        others = after["features"]
-        needed |= others is None or benchmark in others
+        needed |= after["features"] is None or benchmark in after["features"]
     needed |= benchmark in names
     if needed and benchmark is None:
         raise ValueError(
@@ -150,7 +161,7 @@ def _neutralize_data(neutralize: Any, proportion: float) -> dict[str, Any] | Non
 
 def _feature_names(pipeline: Any, given: Any) -> list[str]:
     """Return the names of the features in the order of fit."""
-    known = _known_names(pipeline)
+    known = known_names(pipeline)
     if given is None:
         if known is None:
             raise ValueError(
@@ -169,9 +180,12 @@ def _feature_names(pipeline: Any, given: Any) -> list[str]:
     return names
 
 
-def _known_names(pipeline: Any) -> list[str] | None:
+def known_names(pipeline: Any) -> list[str] | None:
     """Return the names of the columns that a pipeline was fitted to, if it has any."""
     found = getattr(pipeline, "feature_names_in_", None)
+    if found is None and hasattr(pipeline, "steps"):
+        steps = [step for _, step in pipeline.steps if not is_left_out(step)]
+        found = getattr(steps[0], "feature_names_in_", None)
     if found is None and hasattr(pipeline, "feature_name"):  # LightGBM's Booster
         found = pipeline.feature_name()
     if found is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._names import some_names
@@ -28,7 +29,17 @@ _INSTEAD = {
     "UMAP": "UMAPEmbedder",
 }
 _TREES = ("Boosting", "Forest", "DecisionTree", "ExtraTree", "Bagging")
-_METHODS = ("predict", "transform")
+_OF_FITTING = {
+    *vars(type("Empty", (), {})), "__annotations__", "__firstlineno__", "__init__",
+    "__repr__", "__sklearn_tags__", "__static_attributes__", "_abc_impl",
+    "__abstractmethods__", "_parameter_constraints",
+    "_sklearn_auto_wrap_output_keys", "__slots__", "_get_doc_link",
+    "_repr_html_", "_repr_mimebundle_", "fit", "fit_transform", "fit_predict",
+    "get_params", "partial_fit", "score", "set_params", "set_fit_request",
+    "set_predict_request", "set_score_request", "set_transform_request",
+    "set_partial_fit_request",
+}  # fmt: skip
+"""What a subclass may define without predicting otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +81,17 @@ class Place:
         """Return the place of a part, which gets the same columns."""
         return replace(self, path=(*self.path, part), eras=self.eras and eras)
 
+    def given(self, eras: bool) -> Place:
+        """Return the same place; eras reach it only if they reach its parts, too."""
+        return replace(self, eras=self.eras and eras)
+
     def behind(self, transformer: Any, width: int) -> Place:
         """Return the place behind a transformer, which gets the columns it returns."""
         try:
             names = [str(n) for n in transformer.get_feature_names_out(self.names)]
-        except AttributeError:  # a part of it gives no names
-            names = [f"x{j}" for j in range(width)]
+        except AttributeError:  # a part of it gives no names, or hands them on
+            hands_on = type(transformer).__name__ == "FunctionTransformer"
+            names = self.names if hands_on else [f"x{j}" for j in range(width)]
         known = getattr(transformer, "_fitted_with", transformer)
         keeps = bool(getattr(known, "keep_era", False))
         names = names[1:] if keeps else names
@@ -119,15 +135,13 @@ class Place:
             translator = table.get(key_of(parent))
             if translator is None:
                 continue
-            for method in _METHODS:
-                if getattr_static(kind, method, None) is not getattr_static(
-                    parent, method, None
-                ):
-                    raise self.refuse(
-                        f"{kind.__name__} is a {parent.__name__} with a {method} of "
-                        f"its own, which cannot be exported. Use a {parent.__name__}.",
-                        kind=TypeError,
-                    )
+            method = next(_methods_of_its_own(estimator, kind, parent), None)
+            if method is not None:
+                raise self.refuse(
+                    f"{kind.__name__} is a {parent.__name__} with a {method} of "
+                    f"its own, which cannot be exported. Use a {parent.__name__}.",
+                    kind=TypeError,
+                )
             return translator
         known = sorted({name.partition(".")[2] for name in table})
         raise self.refuse(
@@ -157,6 +171,40 @@ class Place:
                 f"another order, than reach it here: {some_names(odd)}. Fit it to the "
                 "features alone, without the column era."
             )
+
+
+def _methods_of_its_own(estimator: Any, kind: type, parent: type) -> Iterator[str]:
+    """Yield the methods that an estimator has in the place of its parent's."""
+    for name in vars(estimator):
+        if callable(getattr_static(parent, name, None)):
+            yield name
+    for between in kind.__mro__[: kind.__mro__.index(parent)]:
+        for name in vars(between):
+            if name not in _OF_FITTING and hasattr(parent, name):
+                yield name
+
+
+def is_left_out(step: Any) -> bool:
+    """Whether a step of a pipeline hands its columns on."""
+    return step is None or (isinstance(step, str) and step == "passthrough")
+
+
+def takes_era_out(estimator: Any) -> bool:
+    """Whether an estimator takes a column "era" for eras, and not for a feature."""
+    if isinstance(estimator, FrozenEstimator):
+        return takes_era_out(estimator.estimator)
+    if hasattr(estimator, "best_estimator_"):
+        return takes_era_out(estimator.best_estimator_)
+    if hasattr(estimator, "steps"):
+        steps = [step for _, step in estimator.steps if not is_left_out(step)]
+        return takes_era_out(steps[0])
+    parts = getattr(estimator, "estimators_", None)
+    if hasattr(estimator, "transformer_list"):
+        parts = [part for _, part in estimator.transformer_list if part != "drop"]
+    library = type(estimator).__module__.partition(".")[0]
+    if library == "sklearn" and isinstance(parts, list):
+        return all(not is_left_out(part) and takes_era_out(part) for part in parts)
+    return library == "numerai_features"
 
 
 def key_of(kind: type) -> str:

@@ -139,7 +139,10 @@ def _cells(frame: Any, names: list[str]) -> Any:
         table = part.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
         wide = [getattr(t, "numpy_dtype", t) for t in numeric]
-        table = part.to_numpy(dtype=np.result_type(*wide))
+        dtype = np.result_type(*wide)
+        if dtype == np.float16 and len(set(wide)) > 1:
+            dtype = np.dtype(np.float32)  # as where they are combined one by one
+        table = part.to_numpy(dtype=dtype)
     if table.dtype.kind == "f" and np.isinf(table).any():
         row, column = np.argwhere(np.isinf(table))[0]
         raise ValueError(
@@ -460,8 +463,8 @@ def _network(node: Node, rows: Rows) -> Any:
 
 
 def _tree_blocks(table: Any) -> Any:
-    """Yield blocks of rows as the tree libraries read them."""
-    dtype = table.dtype if table.dtype in (np.float32, np.float64) else np.float32
+    """Yield blocks of rows as the tree libraries read frames of these cells."""
+    dtype = np.result_type(table.dtype, np.float32)
     for start in range(0, len(table), _TREE_ROWS):
         yield np.ascontiguousarray(table[start : start + _TREE_ROWS], dtype)
 
@@ -512,7 +515,12 @@ def _era_ranker(node: Node, rows: Rows) -> Any:
 
 def _era_blend(node: Node, rows: Rows) -> Any:
     each = np.column_stack([_predict(part, rows) for part in node["parts"]])
-    return _rank_by_era(each, rows.by_era(node), gauss=True) @ _array(node["weights"])
+    ranked = _rank_by_era(each, rows.by_era(node), gauss=True)
+    weights = _array(node["weights"])
+    total = ranked[:, 0] * weights[0]
+    for column, weight in zip(ranked.T[1:], weights[1:], strict=True):
+        total += column * weight  # in this order, as EraBlend adds
+    return total
 
 
 def _era_neutralizer(node: Node, rows: Rows) -> Any:
@@ -589,9 +597,11 @@ def _rank_by_era(value: Any, eras: Eras, *, gauss: bool) -> Any:
 def _ranks(value: Any, gauss: bool) -> Any:
     _, where, counts = np.unique(value, return_inverse=True, return_counts=True)
     mean_rank = np.cumsum(counts) - (counts - 1) / 2
-    ranks = (mean_rank - 0.5) / len(value)
-    if gauss:
-        ranks = np.array([NormalDist().inv_cdf(r) for r in ranks.tolist()])
+    place, n = 2 * mean_rank - 1, len(value)
+    ranks = np.minimum(place, 2 * n - place) / (2 * n) if gauss else place / (2 * n)
+    if gauss:  # equally far from the middle: equal but for the sign, to the bit
+        lower = np.array([NormalDist().inv_cdf(r) for r in ranks.tolist()])
+        ranks = np.where(place > n, -lower, lower)
     return ranks[where.reshape(-1)]
 
 

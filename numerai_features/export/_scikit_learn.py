@@ -6,8 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
-from numerai_features.export._place import Place, array_data, plain_ints
+from numerai_features.export._place import (
+    Place,
+    array_data,
+    is_left_out,
+    plain_ints,
+    takes_era_out,
+)
 
 _LINEAR = """
     ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso
@@ -19,10 +26,6 @@ _LINEAR = """
 _SEARCHES = """
     GridSearchCV HalvingGridSearchCV HalvingRandomSearchCV RandomizedSearchCV
 """.split()
-
-
-def _is_left_out(step: Any) -> bool:
-    return step is None or (isinstance(step, str) and step == "passthrough")
 
 
 def _frozen_transformer(estimator: Any, place: Place) -> dict[str, Any]:
@@ -57,7 +60,7 @@ def _steps(pairs: Any, place: Place) -> tuple[list[dict[str, Any]], Place]:
     """Return the transformers of a pipeline, and the place behind them."""
     found = []
     for name, step in pairs:
-        if _is_left_out(step):
+        if is_left_out(step):
             continue
         node = place.inside(f"step {name!r}").transformer(step)
         found.append(node)
@@ -67,6 +70,7 @@ def _steps(pairs: Any, place: Place) -> tuple[list[dict[str, Any]], Place]:
 
 def _feature_union(estimator: Any, place: Place) -> dict[str, Any]:
     weights, parts = estimator.transformer_weights or {}, []
+    place = place.given(takes_era_out(estimator))
     for name, part in estimator.transformer_list:
         if isinstance(part, str) and part == "drop":
             continue
@@ -78,13 +82,13 @@ def _feature_union(estimator: Any, place: Place) -> dict[str, Any]:
                 "weight": None if weight is None else float(weight),
             }
         )
-    return _union(parts)
+    return _union(parts, place)
 
 
 def _column_transformer(estimator: Any, place: Place) -> dict[str, Any]:
     weights, parts = estimator.transformer_weights or {}, []
     for name, part, chosen in estimator.transformers_:
-        own = place.inside(f"part {name!r}")
+        own = place.inside(f"part {name!r}", eras=False)
         if isinstance(part, str) and part == "drop":
             continue
         columns = _positions(chosen, own)
@@ -98,16 +102,18 @@ def _column_transformer(estimator: Any, place: Place) -> dict[str, Any]:
                 "weight": None if weight is None else float(weight),
             }
         )
-    return _union(parts)
+    return _union(parts, place)
 
 
-def _union(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def _union(parts: list[dict[str, Any]], place: Place) -> dict[str, Any]:
+    if not parts:
+        raise place.refuse("all its parts are dropped. Keep one at least.")
     n_out = sum(part["node"]["n_out"] for part in parts)
     return {"kind": "union", "parts": parts, "n_out": n_out}
 
 
 def _part(part: Any, place: Place) -> dict[str, Any]:
-    return _nothing(place) if _is_left_out(part) else place.transformer(part)
+    return _nothing(place) if is_left_out(part) else place.transformer(part)
 
 
 def _nothing(place: Place) -> dict[str, Any]:
@@ -143,12 +149,11 @@ def _function_transformer(estimator: Any, place: Place) -> dict[str, Any]:
 
 
 def _standard_scaler(estimator: Any, place: Place) -> dict[str, Any]:
-    mean, scale = estimator.mean_, estimator.scale_
     return {
         "kind": "scale",
         "n_out": len(place.names),
-        "mean": array_data(mean) if estimator.with_mean else None,
-        "scale": None if scale is None else array_data(scale),
+        "mean": array_data(estimator.mean_) if estimator.with_mean else None,
+        "scale": array_data(estimator.scale_) if estimator.with_std else None,
     }
 
 
@@ -166,7 +171,8 @@ def _pca(estimator: Any, place: Place) -> dict[str, Any]:
 
 
 def _linear(estimator: Any, place: Place) -> dict[str, Any]:
-    weight = np.atleast_2d(estimator.coef_).T
+    coef = estimator.coef_
+    weight = np.atleast_2d(coef.toarray() if issparse(coef) else coef).T
     n_outputs = int(weight.shape[1])
     bias = np.broadcast_to(np.ravel(estimator.intercept_), n_outputs)
     return {
@@ -182,6 +188,12 @@ def _linear(estimator: Any, place: Place) -> dict[str, Any]:
 
 def _fitted_parts(estimator: Any, place: Place) -> list[dict[str, Any]]:
     kept = [n for n, e in estimator.estimators if not isinstance(e, str)]
+    if len(kept) != len(estimator.estimators_):
+        raise place.refuse(
+            f"{len(estimator.estimators_)} estimators were fitted, and {len(kept)} are "
+            "set now. Fit it again."
+        )
+    place = place.given(takes_era_out(estimator))
     fitted = zip(kept, estimator.estimators_, strict=True)
     return [place.inside(f"estimator {name!r}").model(part) for name, part in fitted]
 

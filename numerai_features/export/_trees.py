@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,26 @@ import numpy as np
 from numerai_features.export._images import Image
 from numerai_features.export._place import Place, Translator, nodes_of
 from numerai_features.export._tree_tables import tree_tables
+
+_OF_PREDICT = (
+    "pred_early_stop", "predict_raw_score", "is_predict_raw_score", "predict_rawscore",
+    "raw_score", "predict_leaf_index", "leaf_index", "is_predict_leaf_index",
+    "predict_contrib", "contrib", "is_predict_contrib", "start_iteration_predict",
+    "num_iteration_predict",
+)  # fmt: skip
+"""LightGBM's parameters that change its predictions, and are not in its text."""
+
+_OBJECTIVES = {
+    (1, 7): """
+        binary:hinge binary:logistic binary:logitraw count:poisson reg:absoluteerror
+        reg:gamma reg:linear reg:logistic reg:pseudohubererror reg:squarederror
+        reg:tweedie survival:aft survival:cox
+    """.split(),
+    (3, 0): """
+        rank:map rank:ndcg rank:pairwise reg:quantileerror reg:squaredlogerror
+    """.split(),
+}
+"""XGBoost's objectives by the first version that reads them as newer ones write."""
 
 
 def _lightgbm_estimator(estimator: Any, place: Place) -> dict[str, Any]:
@@ -40,7 +61,8 @@ def _lightgbm(booster: Any, place: Place) -> dict[str, Any]:
 def _xgboost_estimator(estimator: Any, place: Place) -> dict[str, Any]:
     """Return the trees up to the best iteration, if there is one."""
     booster, missing = estimator.get_booster(), estimator.missing
-    if booster.attr("best_iteration") is not None:
+    linear = estimator.get_params().get("booster") == "gblinear"  # has no iterations
+    if booster.attr("best_iteration") is not None and not linear:
         booster = booster[: int(booster.attr("best_iteration")) + 1]
     return _xgboost(booster, place, math.nan if missing is None else float(missing))
 
@@ -58,16 +80,30 @@ def _xgboost(booster: Any, place: Place, missing: float = math.nan) -> dict[str,
     _check_width(int(known["num_feature"]), place)
     known["base_score"] = _one_number(known["base_score"], place)
     outputs = max(int(known.get("num_target", 1)), int(known["num_class"]), 1)
-    _check_outputs(outputs, place.image, place.refuse)
+    objective = learner["objective"]["name"]
+    _check_readable(outputs, objective, place.image, place.refuse)
     return {
         "kind": "xgboost",
         "json": json.dumps(model),
+        "objective": objective,
         "missing": missing,
         "n_outputs": outputs,
     }
 
 
-def _check_outputs(outputs: int, image: Image, refuse: Callable[[str], Any]) -> None:
+def _check_readable(
+    outputs: int, objective: str, image: Image, refuse: Callable[[str], Any]
+) -> None:
+    """Raise if the XGBoost of an image cannot read a model."""
+    own = image.version("xgboost")
+    readable = (some for since, some in _OBJECTIVES.items() if own >= since)
+    if objective not in chain(*readable):
+        newer = "Choose a newer image" if own < (3,) else "Choose another objective"
+        raise refuse(
+            f"XGBoost was fitted with the objective {objective!r}, which the version "
+            f"{image.xgboost} of image={image.python!r} does not read. {newer}, or "
+            "pass trees='numpy'."
+        )
     if outputs > 1 and image.version("xgboost") < (2,):
         raise refuse(
             f"XGBoost was fitted to {outputs} targets, which the version "
@@ -80,7 +116,7 @@ def fit_for_image(node: Any, image: Image) -> None:
     """Raise if the trees of a node cannot be read in an image."""
     for part in nodes_of(node):
         if part.get("kind") == "xgboost":
-            _check_outputs(part["n_outputs"], image, ValueError)
+            _check_readable(part["n_outputs"], part["objective"], image, ValueError)
 
 
 def by_numpy(node: Any) -> Any:
@@ -141,6 +177,12 @@ def _by_numpy(by_library: Translator) -> Translator:
     """Return a translator that makes tables instead if the place wants them."""
 
     def translate(model: Any, place: Place) -> dict[str, Any]:
+        known = model.get_params() if hasattr(model, "get_params") else {}
+        for name in filter(known.get, _OF_PREDICT):
+            raise place.refuse(
+                f"LightGBM has {name}={known[name]!r}, which changes its predictions. "
+                "Leave it out."
+            )
         if place.trees == "library":
             return by_library(model, place)
         try:
@@ -158,6 +200,7 @@ MODELS = {
     "lightgbm.LGBMRanker": _by_numpy(_lightgbm_estimator),
     "lightgbm.LGBMRegressor": _by_numpy(_lightgbm_estimator),
     "xgboost.Booster": _by_numpy(_xgboost),
+    "xgboost.XGBRanker": _by_numpy(_xgboost_estimator),
     "xgboost.XGBRFRegressor": _by_numpy(_xgboost_estimator),
     "xgboost.XGBRegressor": _by_numpy(_xgboost_estimator),
 }

@@ -69,7 +69,9 @@ def test_it_prints_what_there_is_to_do_and_the_result(tmp_path, capsys):
     assert second.startswith("EraPanel(n_rows=1200, ")
     assert third == "4 arms, 2 folds."
     assert f"\n\n{result}\n\nEverything is in {tmp_path / 'out'}\n" in told.out
-    assert told.out.endswith(" seconds.\n")
+    last = told.out.splitlines()[-2:]
+    assert re.fullmatch(r"\d+ seconds\.", last[0])
+    assert last[1] == f"Next: numerai-features fit {tmp_path}/tiny.toml --arm ARM"
     words = [
         "making synthetic rows [", "fold 2 of 2, + random: 100%", "judging: CORR [",
         "judging: FNC [", "judging: largest exposure [", "writing [", "drawing [",

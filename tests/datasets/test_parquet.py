@@ -514,6 +514,8 @@ def test_info_is_kept_besides(folder):
 
 
 def test_no_such_file(folder):
+    with pytest.raises(FileNotFoundError, match=r"none/live\.parquet\. `numerai-fea"):
+        read(folder / "none" / "live.parquet")
     with pytest.raises(FileNotFoundError, match=r"no file .*trian.*mean 'train\.parq"):
         read(folder / "trian.parquet")
 

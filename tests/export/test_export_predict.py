@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from numerai_features import EraNeutralizer, EraRanker, export_predict
 from numerai_features.compose import neutralize_by_era, rank_by_era
 from numerai_features.export._images import IMAGES
 
+LIBRARIES = ("scipy", "joblib", "narwhals", "lightgbm", "xgboost")
 NO_TREES = "every_embedder aemlp mlp union columns ranked search".split()
 
 
@@ -35,7 +38,8 @@ def export_all(pipelines, folder, **options):
 
 
 def assert_same(pipelines, found, live, benchmark):
-    """Compare absolute values, and ranks."""
+    """Compare absolute values, and ranks; return the largest differences."""
+    largest = {}
     for name, pipeline in pipelines.items():
         assert not isinstance(found[name], str), f"{name}: {found[name]}"
         own = {"benchmark": benchmark} if needs_benchmark(pipeline) else {}
@@ -47,6 +51,8 @@ def assert_same(pipelines, found, live, benchmark):
         same = rank_by_era(raw.round(9), live["era"])
         np.testing.assert_array_equal(same, ranks, err_msg=name)
         np.testing.assert_allclose(answer, ranks, atol=1e-6, err_msg=name)
+        largest[name] = np.abs(raw - expected).max()
+    return largest
 
 
 @pytest.mark.parametrize("eras", ["X", ["0001", "0002", "X"] * 24])
@@ -63,8 +69,7 @@ def test_without_trees_it_needs_numpy_and_pandas_alone(fitted, tmp_path):
     chosen = {name: fitted[name] for name in NO_TREES}
     export_all(chosen, tmp_path)
     live = live_frame()
-    nothing = (*NOT_THERE, "scipy", "joblib", "narwhals", "lightgbm", "xgboost")
-    found, benchmark = on_the_server(tmp_path, live, forbidden=nothing)
+    found, benchmark = on_the_server(tmp_path, live, forbidden=(*NOT_THERE, *LIBRARIES))
     assert_same(chosen, found, live, benchmark)
 
 
@@ -76,8 +81,7 @@ def test_trees_by_numpy_need_no_library(fitted, tmp_path):
         file = tmp_path / f"{name}.pkl"
         export_predict(pipeline, file, trees="numpy", **own)
         exported[name] = pipeline
-    nothing = (*NOT_THERE, "scipy", "joblib", "narwhals", "lightgbm", "xgboost")
-    found, benchmark = on_the_server(tmp_path, live, forbidden=nothing)
+    found, benchmark = on_the_server(tmp_path, live, forbidden=(*NOT_THERE, *LIBRARIES))
     assert_same(exported, found, live, benchmark)
     assert any(b"tree_predict" in file.read_bytes() for file in tmp_path.glob("*.pkl"))
 
@@ -190,28 +194,58 @@ def test_missing_cells_are_filled_as_the_pipeline_fills_them(fitted, tmp_path, n
 
 # --- other versions ------------------------------------------------------------------
 
+ALL_IMAGES_HAVE = "scikit-learn==1.6.1; python_version < '3.14'"  # later: no wheel
+
 
 def packages(image):
-    found = [f"numpy=={image.numpy}", f"pandas=={image.pandas}"]
+    found = [f"numpy=={image.numpy}", f"pandas=={image.pandas}", ALL_IMAGES_HAVE]
     new = image.version("xgboost") >= (2, 1)  # since then there is one without CUDA
     xgboost = f"xgboost-cpu=={image.xgboost}" if new else f"xgboost=={image.xgboost}"
     return [*found, "scipy", f"lightgbm=={image.lightgbm}", xgboost]
+
+
+def python_for(name):
+    """Return the Python of an image; for the newest image, the newest that is here."""
+    newest_first = list(IMAGES)[::-1]
+    for version in newest_first if name == newest_first[0] else [name]:
+        beside = Path(sys.base_prefix).parent.glob(f"{version}*/bin/python{version}")
+        for python in filter(None, [shutil.which(f"python{version}"), *beside]):
+            if not subprocess.run([python, "-c", ""], capture_output=True).returncode:
+                return python
+    return None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_in_the_versions_of_the_images(fitted, tmp_path, name):
     """Needs the network, and the Python of the image."""
-    python = shutil.which(f"python{name}")
+    python = python_for(name)
     if python is None:
         pytest.skip(f"no Python {name} on this machine")
     subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
     own = tmp_path / "venv" / "bin" / "python"
-    install = [own, "-m", "pip", "install", "-q", *packages(IMAGES[name])]
-    subprocess.run(install, check=True)
-    folder = tmp_path / "files"
-    folder.mkdir()
-    export_all(fitted, folder, image=name)
-    live = live_frame()
-    found, benchmark = on_the_server(folder, live, python=own)
-    assert_same(fitted, found, live, benchmark)
+    install = [own, "-m", "pip", "install", "-q", "--only-binary=:all:"]
+    subprocess.run([*install, *packages(IMAGES[name])], check=True)
+    compare_in(own, fitted, tmp_path, name)
+
+
+def compare_in(python, fitted, tmp_path, name):
+    """Compare all pipelines, with and without a tree library, in another Python."""
+    live = live_frame(72, ["0001", "0002", "X"] * 24)
+    absent = {"library": NOT_THERE[:2], "numpy": (*NOT_THERE, *LIBRARIES)}
+    for trees_by, forbidden in absent.items():
+        folder = tmp_path / trees_by
+        folder.mkdir()
+        export_all(fitted, folder, image=name, trees=trees_by)
+        beside = {"neutralize": "benchmark", "benchmark": "v1", "trees": trees_by}
+        export_predict(fitted["blend"], folder / "beside.pkl", image=name, **beside)
+        found, benchmark = on_the_server(
+            folder, live, python=python, forbidden=forbidden
+        )
+        largest = assert_same(fitted, found, live, benchmark)
+        ranked = fitted["blend"].predict(live)
+        ranked = rank_by_era(ranked, live["era"], output="gauss")
+        expected = neutralize_by_era(ranked, benchmark[:, None], live["era"])
+        np.testing.assert_allclose(found["beside"]["raw"], expected, rtol=0, atol=1e-6)
+        told = ", ".join(f"{name} {value:.1g}" for name, value in largest.items())
+        print(f"image {name}, trees by {trees_by}, largest differences: {told}")

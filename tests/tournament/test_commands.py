@@ -9,7 +9,7 @@ import sys
 
 import pandas as pd
 import pytest
-from conftest import offer
+from offers import offer
 from server import KEYS, SIGNATURE, cut, drop, refusal, status
 
 from numerai_features.cli import main
@@ -82,7 +82,10 @@ def test_from_download_to_weekly_in_one_script(server, here):
     assert server.uploads == []
     told = done.stdout
     assert "data/v5.3/train.parquet: new, " in told
-    assert "Round 1343, model my_model: a dry run, nothing was sent." in told
+    assert (
+        "Round 1343, model my_model: a dry run, nothing was sent; without --dry-run it"
+        in told
+    )
     assert "A dry run, nothing was sent. It would upload model.pkl" in told
     assert "takes no submissions of yours any more" in told
     first, second = (

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from conftest import contents, offer, offered
+from offers import contents, offer, offered
 from server import cut, drop, hang, refusal, status
 
 from numerai_features.tournament import ServerError, _fetch, _http, download

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import contents, offer, offered
 from numerai_tools import submissions as rules
+from offers import contents, offer, offered
 from server import done_then_status, refusal, status
 
 from numerai_features.experiment import Experiment, FittedModel
