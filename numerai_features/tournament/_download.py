@@ -242,7 +242,7 @@ def _is_here(file: Path, remote: Remote, known: dict[str, Any]) -> bool:
     try:
         rows = _count_rows(file, file.name)
         if is_known:
-            return rows == known["rows"]
+            return bool(rows == known["rows"])
         # Of another program's downloads, the contents tell.
         return is_dated or has_etag(file, remote.etag)
     except ValueError:

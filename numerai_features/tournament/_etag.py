@@ -1,7 +1,7 @@
 """Whether a file has the contents that a tag of the server's stands for.
 
-The file store's tag of a file is the MD5 of its contents. If it was uploaded in parts, it
-is the MD5 of the parts' MD5s, and the number of parts.
+The file store's tag of a file is the MD5 of its contents. If it was uploaded in parts,
+it is the MD5 of the parts' MD5s, and the number of parts.
 """
 
 from __future__ import annotations
