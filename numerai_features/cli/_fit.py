@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,12 @@ def export(arguments: argparse.Namespace) -> dict[str, Any]:
     file = model.export(arguments.output, image=arguments.image, trees=arguments.trees)
     size = file.stat().st_size / 1e6
     say(arguments, f"{file}, {size:.1f} MB, for Python {arguments.image}")
+    checked = None
     if arguments.live is not None:
-        _check(file, arguments.live, arguments.benchmark)
-        say(arguments, f"It was checked on the rows of {arguments.live}.")
+        from numerai_features.export import check_export
+
+        checked = check_export(file, arguments.live, benchmark=arguments.benchmark)
+        say(arguments, f"Checked as Numerai's server runs it: {checked}")
     version = model.record["version"] or "VERSION"
     more = ("--image", arguments.image, "--data-version", version, "--dry-run")
     say_next(arguments, "submit", file, "--model", "NAME", *more)
@@ -210,18 +214,8 @@ def export(arguments: argparse.Namespace) -> dict[str, Any]:
         "megabytes": size,
         "image": arguments.image,
         "benchmark": model.benchmark,
-        "checked": arguments.live is not None,
+        "checked": None if checked is None else asdict(checked),
     }
-
-
-def _check(file: Path, live: str, benchmark: str | None) -> None:
-    """Run an exported file on live rows, as Numerai's server does."""
-    from numerai_features import export
-
-    check: Any = getattr(export, "check_export", None)
-    if check is None:
-        raise NotImplementedError("--live needs numerai_features.export.check_export.")
-    check(file, live, benchmark=benchmark)
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:

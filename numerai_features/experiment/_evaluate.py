@@ -62,16 +62,16 @@ def evaluate(
     notes: list[str] = []
     eras = _eras(model, paths, target, from_era, notes)
     folder = model.folder / _PANEL
+    panel = read_numerai(
+        paths,
+        folder,
+        features=model.feature_names,
+        targets=[target],
+        eras=eras,
+        overwrite=True,  # only a panel, which a stopped evaluation has left
+        verbose=verbose,
+    )
     try:
-        panel = read_numerai(
-            paths,
-            folder,
-            features=model.feature_names,
-            targets=[target],
-            eras=eras,
-            overwrite=True,
-            verbose=verbose,
-        )
         with progress(hidden=not verbose, total=len(eras), unit=" eras") as bar:
             rows, raw = _predicted(model, panel, read, notes, bar)
             scores, table = _scored(model, panel, rows, raw, read, paths, notes, bar)

@@ -139,6 +139,8 @@ class FitStore:
         file = self.folder / ABOUT
         try:
             before = read_sealed(file, kind="fit", same_version=False)[0]
+            if not isinstance(before, dict) or set(before) != set(self.about):
+                raise SealError(f"{file} has another version's format.")
         except FileNotFoundError:
             self._check_unused(f"{file} is missing")
             return None

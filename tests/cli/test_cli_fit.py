@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from numerai_tools.submissions import validate_submission_numerai
+from numerai_tools.submissions import (
+    validate_headers_numerai,
+    validate_ids_numerai,
+    validate_values,
+)
 
-from numerai_features import export
 from numerai_features.cli import main
 from numerai_features.datasets import EraPanel
 from numerai_features.experiment import Experiment, FittedModel
@@ -129,7 +132,9 @@ class TestPredict:
         assert text.startswith("id,prediction\n")
         table = pd.read_csv("predictions.csv")
         live = pd.read_parquet(folder / "live.parquet")
-        validate_submission_numerai(live.index.to_series(), table)
+        assert validate_headers_numerai(table) == ("id", "prediction")
+        validate_ids_numerai(live.index.to_series(), table, "id")
+        validate_values(table, "prediction")
         assert table["id"].tolist() == live.index.tolist()
         expected = FittedModel.open(model).predict(live, folder / "benchmark.parquet")
         assert table["prediction"].tolist() == expected["prediction"].tolist()
@@ -157,7 +162,7 @@ class TestPredict:
             (lambda live: live.reset_index(drop=True), "has no ids"),
             (lambda live: live.iloc[:0], "live has no rows"),
             (lambda live: live[[*live.columns[::2]]], "features of the model"),
-            (lambda live: pd.concat([live, live]), "invalid_submission_ids"),
+            (lambda live: pd.concat([live, live]), "would refuse"),
             (lambda live: live.assign(**dict.fromkeys(NAMES, np.int8(2))), "would ref"),
         ],
     )
@@ -187,7 +192,7 @@ class TestExport:
     def test_it_is_the_file_of_python(self, run, plain, tmp_path):
         told = told_as_json(run, "export", plain)
         assert told["file"] == "model.pkl"
-        assert not told["checked"]
+        assert told["checked"] is None
         FittedModel.open(plain).export(tmp_path / "same.pkl")
         same = (tmp_path / "same.pkl").read_bytes()
         assert (tmp_path / "model.pkl").read_bytes() == same
@@ -197,16 +202,19 @@ class TestExport:
         assert "'3.13'" in told.err
         assert not Path("model.pkl").exists()
 
-    def test_it_is_checked_on_live_rows(self, run, model, folder, monkeypatch):
-        asked = []
-        check = lambda *args, **more: asked.append((args, more))  # noqa: E731
-        monkeypatch.setattr(export, "check_export", check, raising=False)
+    def test_it_is_checked_on_live_rows(self, run, model, folder):
         live, benchmark = folder / "live.parquet", folder / "benchmark.parquet"
         more = ["--live", live, "--benchmark", benchmark]
-        assert told_as_json(run, "export", model, *more)["checked"]
-        [(args, more)] = asked
-        assert args == (Path("model.pkl"), str(live))
-        assert more == {"benchmark": str(benchmark)}
+        found = told_as_json(run, "export", model, *more)
+        assert found["checked"]["n_rows"] == 40
+        assert found["checked"]["n_parameters"] == 2
+        told = run("export", model, *more, "--trees", "numpy").out
+        assert "Checked as Numerai's server runs it: 40 rows in " in told
+
+    def test_a_check_that_fails_is_told(self, run, model, folder):
+        told = run("export", model, "--live", folder / "live.parquet", status=1)
+        assert told.err.startswith("Error: ")
+        assert "benchmark" in told.err
 
 
 class TestEvaluate:

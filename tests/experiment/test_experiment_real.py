@@ -12,7 +12,9 @@ from numerai_tools import scoring
 from sklearn.linear_model import Ridge
 
 from numerai_features.cli import main
+from numerai_features.datasets import EraPanel
 from numerai_features.experiment import Experiment
+from numerai_features.experiment._eras import make_folds
 
 TARGET = "target_bernie"
 EXPERIMENT = """
@@ -126,6 +128,31 @@ def test_every_figure_is_that_of_numerai_tools(done, file):
             assert summary.loc[arm, "payout"] == pytest.approx(payout, abs=1e-9)
     assert (done.summary["bmc_n_eras"] == 40).all()
     assert done.differences["seed_error"].notna().all()
+
+
+def test_a_fitted_model_predicts_as_the_fold_of_a_run(done, file, tmp_path, real_data):
+    """Fitted to the fold's training rows alone."""
+    panel = EraPanel.open(done.experiment["data"]["panel"])
+    fold = make_folds(done.experiment.tables, panel)[0]
+    there = [real_data / f"{name}.parquet" for name in ("train", "validation")]
+    rows = pd.concat(map(pd.read_parquet, there))
+    trained = rows["era"].astype(int).isin(panel.eras[fold.train])
+    rows[trained].to_parquet(tmp_path / "fold.parquet")
+    text = EXPERIMENT.format(files=f'"{tmp_path / "fold.parquet"}"')
+    metadata = f'[data]\nmetadata = "{real_data / "features.json"}"\n'
+    (file.parent / "fold.toml").write_text(text.replace("[data]\n", metadata))
+    experiment = Experiment.from_file(file.parent / "fold.toml", tmp_path / "out")
+    expected = done.predictions[done.predictions["fold"] == fold.number]
+    for arm in experiment.arms:
+        model = experiment.fit(arm, seeds=1, verbose=False)
+        found = model.predict(rows.loc[expected.index], rank=None)["prediction"]
+        own = expected[f"{arm}, seed 0"]
+        # a run ranks what is rounded to float32, so that two rows may change places
+        atol = 0.01 if arm == "mix" else 1e-6
+        np.testing.assert_allclose(found, own, rtol=1e-5, atol=atol, err_msg=arm)
+        live = model.predict(real_data / "live.parquet")
+        assert live["prediction"].between(0, 1).all()
+        assert live["prediction"].std() > 0.25
 
 
 @pytest.mark.slow

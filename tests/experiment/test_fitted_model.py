@@ -170,7 +170,12 @@ def test_the_version_is_that_of_the_folder(tmp_path):
     folder.mkdir()
     write_files(folder)
     experiment = Experiment.from_file(folder / "arms.toml", tmp_path / "out")
-    assert experiment.fit("shrunk", verbose=False).record["version"] == "v5.3"
+    model = experiment.fit("shrunk", verbose=False)
+    assert model.record["version"] == "v5.3"
+    later = pd.read_parquet(folder / "live.parquet").drop(columns=NAMES[0])
+    message = "It was fitted on data of version v5.3 .*: download the rows of v5.3, or"
+    with pytest.raises(ValueError, match=message):
+        model.predict(later)
 
 
 def test_a_run_after_a_fit_is_as_without(experiment, models, folder):
@@ -344,6 +349,16 @@ class TestEvaluation:
         files = folder / given.pop("files")
         with pytest.raises(ValueError, match=message):
             models[given.pop("arm")].evaluate(files, verbose=False, **given)
+
+    def test_files_of_the_user_are_not_touched(self, models, folder):
+        own = models["ridge"].folder / "evaluation"
+        own.mkdir()
+        (own / "mine.txt").touch()
+        with pytest.raises(FileExistsError, match="evaluation"):
+            models["ridge"].evaluate(folder / "validation.parquet", verbose=False)
+        assert (own / "mine.txt").exists()
+        (own / "mine.txt").unlink()
+        own.rmdir()
 
     def test_eras_without_the_benchmark_that_is_needed_are_left_out(
         self, models, folder, tmp_path
