@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -20,29 +18,12 @@ from numerai_features._arguments import Methods, Whole, checked
 from numerai_features._eras import encode_eras
 from numerai_features._validation import ERA_COLUMN, as_frame, is_frame
 from numerai_features._warn import warn
-from numerai_features.export import _server
 from numerai_features.export._model import known_names
 from numerai_features.export._place import takes_era_out
+from numerai_features.export._process import BYTES, SECONDS, serve
 
-SECONDS = 600
-"""Numerai's limit of time."""
-
-BYTES = 4 << 30
-"""Numerai's limit of memory."""
-
-_FORBIDDEN = [
-    "numerai_features", "torch", "umap", "pynndescent", "numba", "llvmlite", "jax",
-    "numerai_tools", "array_api_compat", "lightgbm", "xgboost",
-    *_server._OF_TREES,
-]  # fmt: skip
-_THREADS = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
-)  # fmt: skip
-_GRACE = 60  # seconds more, to start, and to predict again without ranks
 _TOLERANCE = 1e-6
 _FEW = 0.05  # share of rows
-_SMALLER = "Export fewer trees or smaller networks."
 _MOST_TIED = 0.5  # share of rows, if nothing is known of training
 _MORE_TIED = 0.1  # share of rows beyond that in training
 _SPREAD = 2.0  # times as large or as small as in training
@@ -199,7 +180,7 @@ def check_export(
         for name, table in tables.items():
             if table is not None:
                 _write(table, name, place / f"{name}.parquet")
-        told = _serve(place, file, interpreter, seconds)
+        told = serve(place, file, interpreter, seconds)
         raw = np.load(place / "raw.npy")
         before = place / "raw_train.npy"
         known = np.load(before) if before.exists() else None
@@ -273,79 +254,6 @@ def _write(table: Any, name: str, file: Path) -> None:
             f"{name} cannot be written as a parquet file: {error}. Each column must "
             "hold numbers, or text."
         ) from error
-
-
-def _serve(place: Path, file: Path, interpreter: str, seconds: int) -> dict[str, Any]:
-    """Run the server's program on a folder; return what it told."""
-    (place / "forbidden.json").write_text(json.dumps(_FORBIDDEN))
-    # As text: the folder of the program has modules named as some of the library's.
-    command = [interpreter, "-c", inspect.getsource(_server), str(place)]
-    errors = place / "errors.txt"
-    with errors.open("wb") as stream:
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=place,
-                env=os.environ | dict.fromkeys(_THREADS, "1"),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stream,
-            )
-        except OSError as error:
-            told_as = f"python={interpreter!r}"
-            raise ValueError(f"{told_as} cannot be run: {error}.") from error
-        try:
-            _wait(process, place / "told.json", file, seconds)
-        finally:
-            process.kill()
-            process.wait()
-    if not (place / "told.json").exists():
-        last = errors.read_text(errors="replace").strip().splitlines()[-1:]
-        raise ValueError(
-            f"{file} ended the process with status {process.returncode}: "
-            f"{''.join(last) or 'no message'}"
-        )
-    told: dict[str, Any] = json.loads((place / "told.json").read_text("utf-8"))
-    if "error" in told:
-        failed = ValueError(_what_failed(told, file, interpreter))
-        failed.add_note(told["traceback"])
-        raise failed
-    if told["step"] != "done":
-        raise ValueError(
-            f"{file} ended the process with status {process.returncode}, after its "
-            "predictions were made."
-        )
-    for name, limit, unit in (("seconds", seconds, "s"), ("resident", BYTES, "bytes")):
-        if told[name] > limit:
-            raise ValueError(
-                f"{file} needs {told[name]:,.0f} {unit}; the limit is {limit:,} {unit}."
-                f" {_SMALLER}"
-            )
-    return told
-
-
-def _wait(process: Any, told: Path, file: Path, seconds: int) -> None:
-    """Wait for a process; only until its predictions are made is there a limit."""
-    try:
-        process.wait(seconds + _GRACE)
-    except subprocess.TimeoutExpired:
-        if not told.exists():
-            raise ValueError(
-                f"{file} has not ended after {seconds} s, the limit. {_SMALLER}"
-            ) from None
-        process.wait()
-
-
-def _what_failed(told: dict[str, Any], file: Path, interpreter: str) -> str:
-    """Return what to say of an error of the process."""
-    step, error = told["step"], told["error"].rstrip(".")
-    if step == "starting":
-        return f"python={interpreter!r} lacks what the file needs: {error}."
-    if step == "reading":
-        return f"{file} is damaged, or export_predict has not written it: {error}."
-    if step == "predicting train":
-        return f"train cannot be predicted: {error}."
-    return f"{file} would fail on Numerai's server, while {step}: {error}."
 
 
 def _check_submission(file: Path, answer: Path, live: Any) -> None:

@@ -20,7 +20,9 @@ _ADDRESS = "NUMERAI_API_URL"  # of another server: a proxy, or one for tests
 _NUMERAI = "https://api-tournament.numer.ai"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OF_KEYS = re.compile(
-    r"authenticat|authori[sz]|\btoken|api.?key|permission|\bscope|expired|forbidden",
+    r"authenticat|authori[sz]|permission|\bscope|forbidden|api.?(key|token)"
+    r"|\b(token|key|session)\b.*\b(expired|invalid|wrong)"
+    r"|\b(expired|invalid|wrong)\b.*\b(token|key|session)\b",
     re.IGNORECASE,
 )
 _OF_ROUNDS = re.compile(

@@ -13,6 +13,7 @@ from numerai_features._names import near_names, some_names
 from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
 from numerai_features.tournament._client import Client
 from numerai_features.tournament._errors import ServerError
+from numerai_features.tournament._etag import has_etag
 from numerai_features.tournament._fetch import Remote, fetch
 
 if TYPE_CHECKING:
@@ -237,10 +238,13 @@ def _is_here(file: Path, remote: Remote, known: dict[str, Any]) -> bool:
         and about.st_mtime == remote.date
         and known.get("modified") != remote.modified
     )
-    if known.get("remote") != remote.identity and not is_dated:
-        return False
+    is_known = known.get("remote") == remote.identity
     try:
-        return _count_rows(file, file.name) == known.get("rows") or is_dated
+        rows = _count_rows(file, file.name)
+        if is_known:
+            return bool(rows == known["rows"])
+        # Of another program's downloads, the contents tell.
+        return is_dated or has_etag(file, remote.etag)
     except ValueError:
         return False
 

@@ -73,6 +73,7 @@ def send(
             continue
         if answer.status_code not in BUSY:
             return answer
+        answer.close()
         reason = ""
     # Outside of `except`: no error of requests, which has the headers, is chained.
     if reason:

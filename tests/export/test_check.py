@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import subprocess
 import sys
+import time
+from pathlib import Path
 from types import FunctionType
 
 import numpy as np
@@ -23,7 +26,7 @@ from sklearn.linear_model import Ridge
 
 from numerai_features import check_export, export_predict
 from numerai_features.compose import rank_by_era
-from numerai_features.export import _check, _server
+from numerai_features.export import _check, _process, _server
 
 RIDGE = Ridge().fit(FRAME[NAMES], Y)
 LIVE = live_frame()
@@ -188,15 +191,44 @@ def test_what_export_predict_did_not_write(tmp_path):
 
 def test_limits(file, tmp_path, monkeypatch):
     slow = returning(tmp_path / "slow.pkl", "import time; time.sleep(99)")
-    monkeypatch.setattr(_check, "_GRACE", 1)
+    monkeypatch.setattr(_process, "_GRACE", 1)
     with pytest.raises(ValueError, match=r"has not ended after 1 s, the limit"):
         check_export(slow, LIVE, seconds=1)
-    monkeypatch.setattr(_check, "BYTES", 1 << 20)
+    monkeypatch.setattr(_process, "BYTES", 1 << 20)
     with pytest.raises(ValueError, match=r"needs .* bytes; the limit is 1,048,5"):
         check_export(file, LIVE)
+    monkeypatch.setattr(_process, "BYTES", 4 << 30)
     monkeypatch.setattr(_check, "BYTES", 150 << 20)
     with pytest.warns(UserWarning, match="MiB; Numerai allows 150 MiB"):
         check_export(file, LIVE)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the process in /proc")
+def test_the_process_ends_with_the_one_that_started_it(tmp_path):
+    mark = tmp_path / "started"
+    body = (
+        f"open({str(mark)!r}, 'w').write(str(os.getpid())); import time; time.sleep(99)"
+    )
+    file = returning(tmp_path / "slow.pkl", body)
+    LIVE.to_parquet(tmp_path / "live.parquet")
+    program = (
+        "from numerai_features import check_export\n"
+        f"check_export({str(file)!r}, {str(tmp_path / 'live.parquet')!r})\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        wait_until(lambda: mark.exists() and mark.read_text())
+        process.kill()
+    inside = Path("/proc") / mark.read_text()
+    wait_until(
+        lambda: not inside.exists() or "zombie" in (inside / "status").read_text()
+    )
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_ties_are_told(tmp_path):

@@ -44,6 +44,7 @@ class TestKeys:
         [
             refusal("You must be authenticated to do that!"),
             refusal("Invalid API token", 401),
+            refusal("Your session is invalid or has expired."),
             refusal("Your token is missing the scope upload_submission"),
             status(403),
         ],
@@ -127,6 +128,11 @@ class TestAnswers:
     def test_what_the_server_says_is_told(self, server, keys):
         server.fail("submissions", refusal("Model not found"))
         with pytest.raises(ServerError, match="refused 'submissions': Model not found"):
+            Client().submissions("x")
+
+    def test_not_every_token_is_a_key(self, server, keys):
+        server.fail("submissions", refusal("syntax error before: token"))
+        with pytest.raises(ServerError, match="refused 'submissions': syntax error"):
             Client().submissions("x")
 
     def test_a_closed_round_is_one_whatever_asks(self, server, keys):

@@ -1,6 +1,7 @@
 """Downloads: whole or not at all, resumed, verified, and only what has changed."""
 
 import errno
+import hashlib
 import os
 import shutil
 from collections import namedtuple
@@ -88,6 +89,25 @@ def test_a_file_that_was_damaged_here_comes_again(server, tmp_path):
     assert file.path.read_bytes() == good
 
 
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_what_another_program_has_downloaded(server, tmp_path, in_parts):
+    """It is known by its contents, which the server's tag tells, if one knows how."""
+    folder = tmp_path / "v5.3"
+    folder.mkdir()
+    content = b'"' + b"a" * (11 << 20) + b'"'
+    parts = [content[: 8 << 20], content[8 << 20 :]]
+    digests = [hashlib.md5(part, usedforsecurity=False).digest() for part in parts]
+    digest = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
+    etag = f'"{digest}-2"' if in_parts else None
+    server.add("v5.3/features.json", content, etag=etag)
+    (folder / "features.json").write_bytes(content)
+    assert not get(tmp_path, "features")[0].is_new
+    (folder / "downloads.sealed").unlink()
+    (folder / "features.json").write_bytes(content.replace(b"a", b"b"))
+    assert get(tmp_path, "features")[0].is_new
+    assert contents(folder) == {"features.json": content}
+
+
 def test_a_damaged_record_loses_nothing(server, tmp_path):
     get(tmp_path, "live")
     record = tmp_path / "v5.3" / "downloads.sealed"
@@ -139,6 +159,20 @@ class TestNames:
     def test_an_unknown_one_is_told(self, server, tmp_path):
         with pytest.raises(ValueError, match=r"no 'trian'. Did you mean 'train'\?"):
             get(tmp_path, "trian")
+
+    @pytest.mark.parametrize(
+        ("name", "value", "told"),
+        [
+            ("folder", 3, "folder must be a path"),
+            ("folder", "", "folder must be the name"),
+            ("force", "no", "force must be True or False"),
+            ("verbose", 1, "verbose must be True or False"),
+        ],
+    )
+    def test_nonsense_is_told(self, server, tmp_path, name, value, told):
+        with pytest.raises((TypeError, ValueError), match=told):
+            download(**{"folder": tmp_path, name: value})
+        assert server.asked == []
 
     @pytest.mark.parametrize("files", ["live", [3], []])
     def test_files_are_a_list_of_names(self, server, tmp_path, files):

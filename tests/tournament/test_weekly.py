@@ -108,6 +108,15 @@ def test_the_second_time_nothing_is_done(server, go, tmp_path):
     assert go(force=True).is_new
 
 
+def test_a_damaged_log_loses_nothing(server, go, tmp_path):
+    go()
+    log = tmp_path / "sent" / MODEL / "submissions.sealed"
+    log.write_bytes(log.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match=r"kept as submissions\.sealed\.unusable"):
+        assert go().state == "already there"
+    assert len(server.submissions) == 1
+
+
 def test_the_next_round(server, go, rows, tmp_path):
     go()
     server.round += 1
