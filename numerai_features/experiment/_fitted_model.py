@@ -262,10 +262,13 @@ class FittedModel:
         """
         from numerai_features.experiment._evaluate import evaluate
 
-        columns = {
-            "benchmark": benchmark_column or (benchmark and self.benchmark),
-            "meta_model": meta_model_column,
-        }
+        column = self.benchmark if benchmark_column is None else benchmark_column
+        if self.benchmark not in (None, column):
+            raise ValueError(
+                f"benchmark_column must be {self.benchmark!r}, which the model "
+                f"{self.record['arm']!r} needs; got {column!r}. Leave it out."
+            )
+        columns = {"benchmark": column, "meta_model": meta_model_column}
         given = {"benchmark": benchmark, "meta_model": meta_model}
         return evaluate(self, files, given, columns, from_era, verbose=verbose)
 
@@ -344,6 +347,7 @@ class FittedModel:
             self.check_features(map(str, live.columns))
             has_ids = "id" in live.columns and live.index.name != "id"
             return live.set_index("id") if has_ids else live
+        _check_kind(live, "live")
         file = as_path(live, "live")
         self.check_features(columns_of_file(file))
         return read_rows(file, ["era", *self.feature_names], "live")
@@ -363,9 +367,19 @@ class FittedModel:
                 "(--benchmark on the command line)."
             )
         if not isinstance(benchmark, pd.DataFrame):
+            _check_kind(benchmark, "benchmark")
             return read_rows(as_path(benchmark, "benchmark"), [column], "benchmark")
         has_ids = "id" in benchmark.columns and benchmark.index.name != "id"
         return benchmark.set_index("id") if has_ids else benchmark
+
+
+def _check_kind(rows: Any, name: str) -> None:
+    if not isinstance(rows, str | os.PathLike):
+        raise TypeError(
+            f"{name} must be the path of a parquet file or a pandas DataFrame; got "
+            f"{type(rows).__module__.partition('.')[0]}'s {type(rows).__name__}. Pass "
+            "the path, or convert it (to_pandas of polars)."
+        )
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,5 +1,8 @@
 """A fitted arm predicts what a plain loop over the same classes predicts."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -278,6 +281,33 @@ class TestUnfamiliar:
         )
 
 
+@pytest.mark.parametrize("rows", [3, None, np.zeros((2, 20)), [1], "polars"])
+def test_rows_of_another_kind_are_refused(models, live, rows):
+    if isinstance(rows, str):
+        rows = pytest.importorskip(rows).from_pandas(live)
+    message = "must be the path of a parquet file or a pandas DataFrame; got"
+    with pytest.raises(TypeError, match=f"live {message}"):
+        models["trees"].predict(rows)
+    with pytest.raises(TypeError, match=f"live {message}"):
+        models["trees"].unfamiliar(rows)
+    if rows is not None:
+        with pytest.raises(TypeError, match=f"benchmark {message}"):
+            models["told"].predict(live, rows)
+
+
+def test_predicting_needs_no_torch(models, folder):
+    program = (
+        "import sys\n"
+        "from numerai_features import FittedModel\n"
+        f"model = FittedModel.open({str(models['net'].folder)!r})\n"
+        f"rows = {str(folder / 'live.parquet')!r}\n"
+        "model.predict(rows), model.unfamiliar(rows), model.export(sys.argv[1])\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    file = folder / "no_torch.pkl"
+    subprocess.run([sys.executable, "-c", program, str(file)], check=True)
+
+
 # --- evaluation --------------------------------------------------------------------
 
 
@@ -343,6 +373,10 @@ class TestEvaluation:
             ({"from_era": "soon"}, "from_era must be an era"),
             ({"from_era": 71}, "first that counts is 0071"),
             ({"arm": "told"}, "'told' needs the predictions of 'own'"),
+            (
+                {"arm": "told", "benchmark_column": "other"},
+                "benchmark_column must be 'own', which the model 'told' needs",
+            ),
             ({"files": "live.parquet"}, "target_alpha_20 is known for no era"),
         ],
     )
