@@ -1382,6 +1382,47 @@ def test_names_of_columns_are_checked_at_every_door(estimator, kind, toy):
         method(right, *labels)
 
 
+class Careless(BaseEstimator):
+    """Knows the names of its columns, and looks at none, as LightGBM does."""
+
+    def fit(self, X, y):
+        self.feature_names_in_ = np.asarray(X.columns, object)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def predict(self, X):
+        return np.asarray(X)[:, 0] % 2
+
+
+@pytest.mark.parametrize("estimator", AUGMENTED + ERA_REGRESSORS, ids=repr)
+def test_a_frozen_model_inside_knows_the_same_columns(estimator, toy):
+    """Its fit does nothing, so that nobody else would tell."""
+    frame, y = toy.to_frame(targets=[]), (toy.y() > 0.5).astype(int)
+    table = frame.drop(columns="era")
+    wrong = {
+        "the same columns in another order": table.iloc[:, ::-1],
+        "fewer columns: it does not know 1": table.iloc[:, :-1],
+        "other columns: X lacks 12": table.add_prefix("my_"),
+    }
+
+    def around(X):
+        inner = FrozenEstimator(Careless().fit(X, y))
+        if isinstance(estimator, EraBlend):
+            return EraBlend([("regressor", inner)])
+        name = {"estimator", "regressor"} & set(estimator.get_params())
+        return clone(estimator).set_params(**{name.pop(): inner})
+
+    if isinstance(estimator, EraBoostedRegressor):
+        with pytest.raises(TypeError, match="FrozenEstimator cannot add trees"):
+            around(table).fit(frame, y)
+        return
+    for told, X in wrong.items():
+        told = f"(regressor|estimator) was fitted on {told}"
+        with pytest.raises(ValueError, match=told):
+            around(X).fit(frame, y)
+    around(table).fit(frame, y).predict(frame)
+
+
 @pytest.mark.parametrize("estimator", TRANSFORMERS, ids=repr)
 def test_names_of_columns_that_come_out_are_unique(estimator, toy):
     inner = clone(estimator)

@@ -31,6 +31,7 @@ from numerai_features._validation import (
 )
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import (
+    check_knows_columns,
     check_takes_weights,
     eras_for,
     extras_of,
@@ -233,6 +234,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
 
         Eras, weights and benchmark are passed on if its ``fit`` accepts them.
         """
+        check_knows_columns(regressor, self, name)
         rows, table = given.rows, given.table_for(regressor)
         options = eras_for(
             regressor, rows.era_labels, name=name, in_table=has_eras(table)
