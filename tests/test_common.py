@@ -63,6 +63,9 @@ from numerai_features.compose import (
     FamiliarityShrinker,
     LatentFeatures,
     ResidualTargetRegressor,
+    fit_blend_weights,
+    neutralize_by_era,
+    rank_by_era,
 )
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
@@ -927,6 +930,13 @@ def functions_of_rows(toy):
     both = {"prediction": scored["prediction"], "eras": eras}
     yield expected, both | {"benchmark": y}
     yield partial(era_scores, metric="fnc"), scored | {"features": X}
+    predicted = {"predictions": scored["prediction"], "eras": eras}
+    yield rank_by_era, predicted
+    yield neutralize_by_era, predicted | {"X": X}
+    blended = scored | {"prediction": X.iloc[:, :2]}
+    yield partial(fit_blend_weights, positive=False), blended
+    by_benchmark = {"metric": "bmc", "positive": False}
+    yield partial(fit_blend_weights, **by_benchmark), blended | {"benchmark": y}
     yield summarize, scored | {"meta_model": y}
     yield partial(EraMoments.from_rows, toy.X), {"eras": eras, "sample_weight": y + 1}
 
@@ -938,8 +948,8 @@ def test_functions_do_not_take_rows_in_another_order_by_position(toy):
             mixed = tables[name].sample(frac=1, random_state=0)
             if name in ("benchmark", "meta_model"):  # are matched by id
                 pd.testing.assert_series_equal(
-                    np.squeeze(function(**tables)),
-                    np.squeeze(function(**tables | {name: mixed})),
+                    pd.Series(np.squeeze(function(**tables))),
+                    pd.Series(np.squeeze(function(**tables | {name: mixed}))),
                 )
                 continue
             with pytest.raises(ValueError, match="have different pandas indexes"):
