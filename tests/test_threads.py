@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from numerai_features import moments
 from numerai_features._threads import blas_threads, usable_threads
 from numerai_features.augmenters import RidgeMixtureTargets
 from numerai_features.compose import fit_blend_weights
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
 from numerai_features.experiment._latents import _PrincipalComponents
 from numerai_features.model_selection import EraKFold
-from numerai_features.moments import EraMoments
 
 
 @pytest.fixture(autouse=True)
@@ -85,11 +85,11 @@ class TestBlasThreads:
         assert seen == {2}
         assert threads_of_blas() == {4}
 
-    def test_new_targets_ask_for_one_but_for_the_moments(self, monkeypatch):
+    def test_new_targets_ask_for_one_but_for_large_moments(self, monkeypatch):
         """Threads of BLAS in the products of an era made them ten times slower."""
         seen = {}
         for owner, name in (
-            (EraMoments, "from_rows"),
+            (moments, "_syrk"),
             (RidgeMixtureTargets, "_factors"),
             (RidgeMixtureTargets, "_draw_targets"),
         ):
@@ -104,7 +104,11 @@ class TestBlasThreads:
         X, eras = rng.integers(0, 5, (240, 5)), np.repeat([1, 2, 3, 4], 60)
         new = RidgeMixtureTargets(n_factors=2, random_state=0, n_jobs=2)
         new.fit_resample(X, X[:, 0] / 4, eras=eras)
-        assert seen == {"from_rows": {2}, "_factors": {1}, "_draw_targets": {1}}
+        assert seen == {"_syrk": {1}, "_factors": {1}, "_draw_targets": {1}}
+        seen.clear()
+        monkeypatch.setattr(moments, "_LEAST_SHARED", 0)
+        new.fit_resample(X, X[:, 0] / 4, eras=eras)
+        assert seen == {"_syrk": {2}, "_factors": {1}, "_draw_targets": {1}}
         assert threads_of_blas() == {4}
 
 
