@@ -36,6 +36,8 @@ def rows(n, n_features):
     z += rng.normal(size=z.shape)
     return np.clip(np.round(z + 2), 0, 4).astype(np.int8)
 def fit(embedder, X):
+    if isinstance(embedder, EraMLP):  # trains on correlations within eras
+        return embedder.fit(X, X[:, 0] / 4, eras=np.arange(len(X)) // 500)
     return embedder.fit(X, X[:, 0] / 4)
 {small}
 fit(small, rows(2000, 50))
@@ -74,6 +76,7 @@ print(time.perf_counter() - start)
 SIZES = {
     "DAE": ("DAEEmbedder", "max_epochs=3", 40_000, 1000),
     "SupervisedAEMLP": ("SupervisedAEMLP", "max_epochs=2", 20_000, 500),
+    "EraMLP": ("EraMLP", "max_epochs=2", 20_000, 500),
     "UMAP": ("UMAPEmbedder", "max_epochs=6", 20_000, 300),
     "FA": ("FactorAnalysisEmbedder", "", 60_000, 1500),
     "run": None,
@@ -86,7 +89,8 @@ def script(arm):
         return RUN
     name, parameters, n, n_features = SIZES[arm]
     few = parameters.partition("=")[0]
-    small = f"small = {name}(8{f', {few}=1' if few else ''})"
+    width = "(8,)" if name == "EraMLP" else "8"
+    small = f"small = {name}({width}{f', {few}=1' if few else ''})"
     return FIT.format(
         small=small, large=f"large = {name}({parameters})", n=n, n_features=n_features
     )

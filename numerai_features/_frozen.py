@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sklearn.frozen import FrozenEstimator
+
+_NAMELESS = re.compile(r"Column_\d+")  # LightGBM 4.6 so names the columns of arrays
 
 
 def unfrozen(estimator: Any) -> Any:
@@ -13,18 +16,36 @@ def unfrozen(estimator: Any) -> Any:
     return estimator.estimator if frozen else estimator
 
 
-def check_same_columns(frozen: Any, owner: Any) -> None:
-    """Raise if a frozen autoencoder was fitted on other columns than its owner.
+def selects_columns(estimator: Any) -> bool:
+    """Whether an estimator begins by selecting columns, and so finds them itself."""
+    from sklearn.compose import ColumnTransformer
+
+    first = [step for _, step in getattr(estimator, "steps", [])[:1]]
+    beside = first or [part for _, part in getattr(estimator, "transformer_list", [])]
+    if beside:
+        return all(selects_columns(part) for part in beside)
+    return isinstance(estimator, ColumnTransformer)
+
+
+def check_same_columns(frozen: Any, owner: Any, name: str = "autoencoder") -> None:
+    """Raise if a frozen estimator was fitted on other columns than its owner.
+
+    Some estimators do not check this themselves: LightGBM predicts from columns in any
+    order.
 
     Parameters
     ----------
     frozen : FrozenEstimator
-        The owner's parameter ``autoencoder``.
+        A parameter of the owner.
     owner : estimator
         It has read the columns that it is fitted to.
+    name : str, default="autoencoder"
+        Name of the parameter in the message.
     """
-    theirs = getattr(frozen, "feature_names_in_", None)
+    theirs = _names_of(frozen)
     ours = getattr(owner, "feature_names_in_", None)
+    if ours is not None and _is_lightgbm(frozen):
+        ours = [str(name).replace(" ", "_") for name in ours]  # as it renames them
     if theirs is None or ours is None:
         count = getattr(frozen, "n_features_in_", owner.n_features_in_)
         if count == owner.n_features_in_:
@@ -35,13 +56,25 @@ def check_same_columns(frozen: Any, owner: Any) -> None:
     elif set(theirs) == set(ours):
         told = "the same columns in another order"
     else:
-        lacking = [name for name in theirs if name not in set(ours)]
-        more = [name for name in ours if name not in set(theirs)]
+        lacking = [column for column in theirs if column not in set(ours)]
+        more = [column for column in ours if column not in set(theirs)]
         if lacking:
             told = f"other columns: X lacks {len(lacking)}, such as {lacking[0]!r}"
         else:
             told = f"fewer columns: it does not know {len(more)}, such as {more[0]!r}"
     raise ValueError(
-        f"autoencoder was fitted on {told}. Pass X with its columns, in its order, or "
-        "an autoencoder that is not frozen: it is fitted here."
+        f"{name} was fitted on {told}. Pass X with its columns, in its order, or one "
+        "that is not in a FrozenEstimator: it is fitted here."
     )
+
+
+def _is_lightgbm(frozen: Any) -> bool:
+    return type(unfrozen(frozen)).__module__.startswith("lightgbm")
+
+
+def _names_of(frozen: Any) -> Any:
+    """Return the names of the columns that an estimator was fitted on, if any."""
+    names = getattr(frozen, "feature_names_in_", None)
+    if names is None or all(_NAMELESS.fullmatch(str(name)) for name in names):
+        return None
+    return names

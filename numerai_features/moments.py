@@ -8,6 +8,7 @@ whole numbers and exact: the order of merging does not change a bit.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from numerai_features._arguments import COUNT, NOT_NEGATIVE, checked
 from numerai_features._blocks import row_blocks
 from numerai_features._eras import encode_eras
+from numerai_features._threads import blas_threads
 from numerai_features._validation import (
     as_floats,
     check_same_rows,
@@ -32,6 +34,7 @@ __all__ = ["EraMoments", "Moments"]
 _EXACT_FLOAT32 = 1 << 24  # integers up to this are exact in float32
 _WIDEST_BIN = 64  # larger bins leave too few rows between two flushes to float64
 _BLOCK_BYTES = 8 << 20
+_LEAST_SHARED = 10**10  # multiplications, of which one thread does some 5e10 a second
 
 
 class Moments:
@@ -113,8 +116,9 @@ class Moments:
         _check_table(X)
         sums = _Sums(X, fill)
         weights = check_weights(sample_weight, len(X))
-        for rows in row_blocks(len(X), X.shape[1], sums.block_rows):
-            sums.add(X[rows], None if weights is None else weights[rows])
+        with _threads_for(X):
+            for rows in row_blocks(len(X), X.shape[1], sums.block_rows):
+                sums.add(X[rows], None if weights is None else weights[rows])
         return sums.moments()
 
     @property
@@ -295,11 +299,12 @@ class EraMoments:
         era_weights = np.zeros(index.n_eras)
         blocks: list[Moments] = []
         sums = _Sums(X, fill)
-        for code, rows in index.rows_by_era():
-            if block_of[code] > len(blocks):
-                blocks.append(sums.moments())
-                sums = _Sums(X, fill, like=sums)
-            era_weights[code], totals[code] = sums.add_era(X, rows, weights)
+        with _threads_for(X):
+            for code, rows in index.rows_by_era():
+                if block_of[code] > len(blocks):
+                    blocks.append(sums.moments())
+                    sums = _Sums(X, fill, like=sums)
+                era_weights[code], totals[code] = sums.add_era(X, rows, weights)
         blocks.append(sums.moments())
         return cls(
             index.numbers, era_weights, totals, block_of, blocks, named=index.named
@@ -499,6 +504,17 @@ class _Sums:
         scatter = np.triu(self.scatter)
         scatter += np.triu(scatter, 1).T
         return Moments(self.weight, self.total, scatter, self.shift)
+
+
+def _threads_for(X: NDArray[Any]) -> AbstractContextManager[None]:
+    """Return a context with one thread of BLAS, unless several save much time.
+
+    Where cores are busy, each product of several threads waits for the one that gets no
+    core: a second becomes ten.
+    """
+    if len(X) * X.shape[1] ** 2 >= _LEAST_SHARED:
+        return nullcontext()
+    return blas_threads(1)
 
 
 def _check_sizes(X: NDArray[Any]) -> None:

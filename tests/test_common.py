@@ -63,6 +63,9 @@ from numerai_features.compose import (
     FamiliarityShrinker,
     LatentFeatures,
     ResidualTargetRegressor,
+    fit_blend_weights,
+    neutralize_by_era,
+    rank_by_era,
 )
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
@@ -927,6 +930,13 @@ def functions_of_rows(toy):
     both = {"prediction": scored["prediction"], "eras": eras}
     yield expected, both | {"benchmark": y}
     yield partial(era_scores, metric="fnc"), scored | {"features": X}
+    predicted = {"predictions": scored["prediction"], "eras": eras}
+    yield rank_by_era, predicted
+    yield neutralize_by_era, predicted | {"X": X}
+    blended = scored | {"prediction": X.iloc[:, :2]}
+    yield partial(fit_blend_weights, positive=False), blended
+    by_benchmark = {"metric": "bmc", "positive": False}
+    yield partial(fit_blend_weights, **by_benchmark), blended | {"benchmark": y}
     yield summarize, scored | {"meta_model": y}
     yield partial(EraMoments.from_rows, toy.X), {"eras": eras, "sample_weight": y + 1}
 
@@ -938,8 +948,8 @@ def test_functions_do_not_take_rows_in_another_order_by_position(toy):
             mixed = tables[name].sample(frac=1, random_state=0)
             if name in ("benchmark", "meta_model"):  # are matched by id
                 pd.testing.assert_series_equal(
-                    np.squeeze(function(**tables)),
-                    np.squeeze(function(**tables | {name: mixed})),
+                    pd.Series(np.squeeze(function(**tables))),
+                    pd.Series(np.squeeze(function(**tables | {name: mixed}))),
                 )
                 continue
             with pytest.raises(ValueError, match="have different pandas indexes"):
@@ -1380,6 +1390,47 @@ def test_names_of_columns_are_checked_at_every_door(estimator, kind, toy):
             with pytest.raises(ValueError, match="feature names should match"):
                 method(table, *labels)
         method(right, *labels)
+
+
+class Careless(BaseEstimator):
+    """Knows the names of its columns, and looks at none, as LightGBM does."""
+
+    def fit(self, X, y):
+        self.feature_names_in_ = np.asarray(X.columns, object)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def predict(self, X):
+        return np.asarray(X)[:, 0] % 2
+
+
+@pytest.mark.parametrize("estimator", AUGMENTED + ERA_REGRESSORS, ids=repr)
+def test_a_frozen_model_inside_knows_the_same_columns(estimator, toy):
+    """Its fit does nothing, so that nobody else would tell."""
+    frame, y = toy.to_frame(targets=[]), (toy.y() > 0.5).astype(int)
+    table = frame.drop(columns="era")
+    wrong = {
+        "the same columns in another order": table.iloc[:, ::-1],
+        "fewer columns: it does not know 1": table.iloc[:, :-1],
+        "other columns: X lacks 12": table.add_prefix("my_"),
+    }
+
+    def around(X):
+        inner = FrozenEstimator(Careless().fit(X, y))
+        if isinstance(estimator, EraBlend):
+            return EraBlend([("regressor", inner)])
+        name = {"estimator", "regressor"} & set(estimator.get_params())
+        return clone(estimator).set_params(**{name.pop(): inner})
+
+    if isinstance(estimator, EraBoostedRegressor):
+        with pytest.raises(TypeError, match="FrozenEstimator cannot add trees"):
+            around(table).fit(frame, y)
+        return
+    for told, X in wrong.items():
+        told = f"(regressor|estimator) was fitted on {told}"
+        with pytest.raises(ValueError, match=told):
+            around(X).fit(frame, y)
+    around(table).fit(frame, y).predict(frame)
 
 
 @pytest.mark.parametrize("estimator", TRANSFORMERS, ids=repr)

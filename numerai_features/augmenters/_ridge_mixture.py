@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from numerai_features._arguments import COUNT, NOT_NEGATIVE, SEED, Whole
+from numerai_features._arguments import COUNT, N_JOBS, NOT_NEGATIVE, SEED, Whole
 from numerai_features._blocks import as_slice, row_blocks
+from numerai_features._threads import blas_threads
 from numerai_features._validation import (
     check_known,
     fill_missing,
@@ -64,6 +65,9 @@ class RidgeMixtureTargets(BaseAugmenter):
         Components of the mixture, at most: one for each regime.
     random_state : int, RandomState or None, default=None
         Seed.
+    n_jobs : int, default=None
+        Number of BLAS threads for the features' covariance, counted as in
+        `DAEEmbedder`. The smaller products of each era use one.
 
     Attributes
     ----------
@@ -121,6 +125,7 @@ class RidgeMixtureTargets(BaseAugmenter):
         "n_factors": [Whole(1), None],
         "n_regimes": [COUNT],
         "random_state": SEED,
+        "n_jobs": N_JOBS,
     }
 
     def __init__(
@@ -131,12 +136,14 @@ class RidgeMixtureTargets(BaseAugmenter):
         n_factors=None,
         n_regimes=3,
         random_state=None,
+        n_jobs=None,
     ):
         self.copies = copies
         self.synthetic_eras = synthetic_eras
         self.n_factors = n_factors
         self.n_regimes = n_regimes
         self.random_state = random_state
+        self.n_jobs = n_jobs
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -145,7 +152,17 @@ class RidgeMixtureTargets(BaseAugmenter):
 
     def _make_rows(self, rows, rng):
         self._check(rows)
-        self._fit_axes(rows)
+        fill = missing_values(rows.X, "middle")
+        with blas_threads(self.n_jobs):
+            moments = EraMoments.from_rows(rows.X, rows.eras, fill=fill)
+        return self._new_targets(rows, moments, fill, rng)
+
+    # More threads would wait for each other longer than they work, by far where cores
+    # are busy. Nor do any bits depend on their number.
+    @blas_threads(1)
+    def _new_targets(self, rows, moments, fill, rng):
+        """Fit the mixture, and return the new rows."""
+        self._fit_axes(rows, moments, fill)
         fitted = self._fit_coefficients(rows, rng)
         self._fit_mixture(rows.eras.counts[fitted], int(rng.integers(1 << 31)))
         n, copied = len(rows.X), draw_copies(rows, self.copies, rng)
@@ -191,10 +208,8 @@ class RidgeMixtureTargets(BaseAugmenter):
         if self.synthetic_eras:
             rows.eras.labels_of(np.array([-1]))
 
-    def _fit_axes(self, rows):
+    def _fit_axes(self, rows, moments, fill):
         """Find principal axes of the features' correlations within eras."""
-        fill = missing_values(rows.X, "middle")
-        moments = EraMoments.from_rows(rows.X, rows.eras, fill=fill)
         self._center = moments.total().mean
         self._fill = fill - self._center
         covariance = moments.within().covariance()

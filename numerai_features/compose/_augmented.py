@@ -30,6 +30,7 @@ from numerai_features._validation import (
 )
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import (
+    check_knows_columns,
     check_takes_weights,
     eras_for,
     extras_of,
@@ -73,6 +74,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         if rows.sample_weight is not None:
             options["sample_weight"] = rows.sample_weight
         check_columns(self, take_eras(X)[0], reset=True)
+        check_knows_columns(self.estimator, self, "estimator")
         self._check_targets(rows.y)
         self.estimator_ = clone(self.estimator).fit(table, rows.y, **options)
 

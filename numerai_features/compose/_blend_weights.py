@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from numerai_features._arguments import checked
 from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._ids import match_ids
+from numerai_features._threads import blas_threads
 from numerai_features._validation import check_same_rows, validate_target
 from numerai_features.metrics._corr import corr_target, normal_scores
 from numerai_features.metrics._era_scores import (
@@ -125,6 +126,7 @@ class BlendProblem:
         self.moment = np.zeros(n_predictions)
         self.n_eras = 0
 
+    @blas_threads(1)  # as for the scores of an era
     def add(
         self,
         values: NDArray[Any],
@@ -153,6 +155,7 @@ class BlendProblem:
             self.moment += z.T @ t / len(y)
             self.n_eras += 1
 
+    @blas_threads(1)
     def solve(self, positive: bool) -> _Array:
         """Return the weights, scaled so that their absolute values sum to 1."""
         from scipy.optimize import nnls

@@ -34,7 +34,8 @@ class EraBlend(EraRegressor, BaseComposition):
         Weights of the mean, one for each regressor, including dropped ones. They are
         divided by the sum of their absolute values. None: equal weights. "fit": the
         weights are fitted to `metric` on out-of-fold predictions (see
-        `fit_blend_weights`); then the regressors are fitted to all rows.
+        `fit_blend_weights`) of rows whose sample weight is not 0; then the regressors
+        are fitted to all rows.
     metric : {"corr", "bmc"}, default="corr"
         The score that ``weights="fit"`` fits to. "bmc" needs ``fit(benchmark=)``.
     positive : bool, default=True
@@ -192,26 +193,28 @@ class EraBlend(EraRegressor, BaseComposition):
 
     def _fitted_weights(self, given):
         """Return weights fitted to the score of out-of-fold predictions."""
-        rows, y, benchmark = given.rows, given.y, None
         self._check_score(given)
-        if self.metric == "bmc":
-            benchmark = given.benchmark
-        given = one_target(given, self)
+        given = one_target(given.whole, self)
+        rows, parts = given.rows, self._parts()
         target = rows.y[:, 0]
-        parts = self._parts()
-        cv = EraKFold() if self.cv is None else read_cv(self.cv, y)
+        # Rows of weight zero are neither trained on nor scored.
+        counts = rows.labelled & rows.counted
+        cv = EraKFold() if self.cv is None else read_cv(self.cv, given.y)
         problem = BlendProblem(len(parts))
         n_folds = 0
-        for fold in folds_to_run(cv, rows.era_index, target, y=y):
-            train, test = (_mask(part, rows.n_rows) for part in fold[1:])
+        for fold in folds_to_run(cv, rows.era_index, target, y=given.y):
+            n_folds += 1
+            train, test = (_mask(part, rows.n_rows) & counts for part in fold[1:])
+            if not test.any():
+                continue
+            _check_trains(train, fold.number)
             tested = given.take(test)
             _warn_of_prefitted(parts, tested.rows.eras)
             learned = given.take(train)
             fitted = [self._train(part, learned, name) for name, part in parts]
-            beside = None if benchmark is None else benchmark[test]
+            beside = tested.benchmark if self.metric == "bmc" else None
             columns = self._columns(fitted, tested)
             problem.add(columns, target[test], tested.rows.eras, beside)
-            n_folds += 1
         if not n_folds:
             raise no_folds(self.cv)
         return problem.solve(self.positive)
@@ -284,6 +287,15 @@ def _mask(rows, n_rows):
     mask = np.zeros(n_rows, bool)
     mask[rows] = True
     return mask
+
+
+def _check_trains(train, number):
+    """Raise if all training rows of a fold have weight zero."""
+    if not train.any():
+        raise ValueError(
+            f"sample_weight is zero in all training rows of fold {number}. Leave the "
+            "rows out, or choose fewer and longer folds."
+        )
 
 
 def _warn_of_prefitted(parts, eras):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._arguments import ROWS, Finite, checked
+from numerai_features._arguments import ROWS, TABLE, Finite, checked
 from numerai_features._compat import StrOptions
 from numerai_features._eras import encode_eras
 from numerai_features._validation import (
@@ -29,9 +29,9 @@ SHARE = Finite(0, 1)
 
 
 @checked(
-    predictions=[ROWS],
-    X=[ROWS],
-    eras=[ROWS, None],
+    predictions=[TABLE],
+    X=[TABLE],
+    eras=[TABLE, None],
     proportion=[SHARE],
     features=[ROWS, None],
 )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from numerai_features._arguments import ROWS, checked
+from numerai_features._arguments import TABLE, checked
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._validation import check_same_rows
@@ -19,7 +19,7 @@ from numerai_features.compose._predictions import as_they_came, read_predictions
 OUTPUTS = {"rank", "gauss"}
 
 
-@checked(predictions=[ROWS], eras=[ROWS], output=[StrOptions(OUTPUTS)])
+@checked(predictions=[TABLE], eras=[TABLE], output=[StrOptions(OUTPUTS)])
 def rank_by_era(predictions: Any, eras: Any, *, output: str = "rank") -> Any:
     """Rank predictions within their era.
 

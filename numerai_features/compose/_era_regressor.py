@@ -7,7 +7,7 @@ on, or the predictions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from numerai_features._validation import (
 )
 from numerai_features._whole_fit import whole_fit
 from numerai_features.compose._reach import (
+    check_knows_columns,
     check_takes_weights,
     eras_for,
     extras_of,
@@ -57,6 +58,9 @@ class Given:
         Predictions of the benchmark, NaN if missing.
     keep_era : bool
         Whether a table that is passed on may have the column ``era``.
+    whole : Given or None
+        In `fit`, the same rows together with those without any target, which are left
+        out here. Folds are of all rows.
     """
 
     rows: Rows
@@ -64,6 +68,7 @@ class Given:
     y: Any = None
     benchmark: NDArray[np.float64] | None = None
     keep_era: bool = False
+    whole: Given | None = None
 
     @classmethod
     def read(
@@ -233,6 +238,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
 
         Eras, weights and benchmark are passed on if its ``fit`` accepts them.
         """
+        check_knows_columns(regressor, self, name)
         rows, table = given.rows, given.table_for(regressor)
         options = eras_for(
             regressor, rows.era_labels, name=name, in_table=has_eras(table)
@@ -276,7 +282,7 @@ class EraRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         labelled = given.rows.labelled
         if not labelled.any():
             check_known(np.full(given.rows.n_rows, np.nan))
-        return given.take(labelled)
+        return replace(given.take(labelled), whole=given)
 
     def _rows_to_predict(self, X, eras=None, benchmark=None):
         """Return the rows to predict."""

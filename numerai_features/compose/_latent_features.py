@@ -24,6 +24,7 @@ from numerai_features._compat import (
     StrOptions,
     check_feature_names_in,
 )
+from numerai_features._frozen import selects_columns
 from numerai_features._latents import as_latents
 from numerai_features._names import unlike
 from numerai_features._residual import read_benchmark
@@ -591,21 +592,10 @@ def _check_frozen(embedder, X):
 
     Embedders that select columns by name find them, and report missing ones.
     """
-    if _selects(embedder.estimator):
+    if selects_columns(embedder.estimator):
         return
     if any(hasattr(embedder, known) for known in _OF_COLUMNS):
         check_columns(embedder.estimator, X, reset=False)
-
-
-def _selects(embedder):
-    """Whether an embedder begins by selecting columns."""
-    from sklearn.compose import ColumnTransformer
-
-    first = [step for _, step in getattr(embedder, "steps", [])[:1]]
-    beside = first or [part for _, part in getattr(embedder, "transformer_list", [])]
-    if beside:
-        return all(_selects(part) for part in beside)
-    return isinstance(embedder, ColumnTransformer)
 
 
 def _call(method, *args, **extras):

@@ -9,7 +9,7 @@ from typing import Any
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import has_fit_parameter
 
-from numerai_features._frozen import unfrozen
+from numerai_features._frozen import check_same_columns, selects_columns, unfrozen
 from numerai_features._validation import (
     ERA_COLUMN,
     column_names,
@@ -80,6 +80,25 @@ def out_of_reach(estimator: Any, extra: str) -> str | None:
         if wants(part, extra):
             return name
     return None
+
+
+def check_knows_columns(estimator: Any, owner: Any, name: str) -> None:
+    """Raise if a frozen estimator was fitted on other columns than its owner.
+
+    Estimators that select columns by name find them, and report missing ones.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Frozen or not.
+    owner : estimator
+        It has read the columns that it is fitted to.
+    name : str
+        Name of the parameter that holds the estimator, for the message.
+    """
+    if isinstance(estimator, FrozenEstimator):
+        if not selects_columns(estimator.estimator):
+            check_same_columns(estimator, owner, name)
 
 
 def check_takes_weights(estimator: Any, sample_weight: Any) -> None:

@@ -12,6 +12,7 @@ from numerai_features._arguments import Finite
 from numerai_features._residual import residual_targets
 from numerai_features._validation import (
     as_frame,
+    index_of,
     is_frame,
     known_numbers,
     target_names,
@@ -134,7 +135,8 @@ class ResidualTargetRegressor(EraRegressor):
             rows.y, given.benchmark, rows.eras, rows.weights, self.proportion
         )
         rows = replace(rows, y=rest)
-        given = replace(given, rows=rows, y=_like(rest, given.y), benchmark=None)
+        y = _like(rest, given.y, given.table)
+        given = replace(given, rows=rows, y=y, benchmark=None)
         return given.take(rows.labelled)
 
     def _wants(self, extra, method="fit"):
@@ -143,13 +145,15 @@ class ResidualTargetRegressor(EraRegressor):
         return super()._wants(extra, method)
 
 
-def _like(values: NDArray[np.float64], y: Any) -> Any:
-    """Return targets with the names and the dimensions of y."""
+def _like(values: NDArray[np.float64], y: Any, X: Any) -> Any:
+    """Return targets with the names and the dimensions of y, and its index or X's."""
     import pandas as pd
 
     names, table = target_names(y), as_frame(y, "y")
+    index = index_of(table)
+    index = index_of(as_frame(X)) if index is None else index
     if is_frame(table):
-        return pd.DataFrame(values, columns=names)
+        return pd.DataFrame(values, index=index, columns=names)
     if np.ndim(table) == 1:
         values = values[:, 0]
-    return values if names is None else pd.Series(values, name=names[0])
+    return values if names is None else pd.Series(values, index, name=names[0])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from numerai_features._horizon import purge_of_targets
 from numerai_features._rows import Rows
+from numerai_features._threads import blas_threads
 from numerai_features.embedders._columns import blocks_of
 from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._holdout import hold_out, split_groups
@@ -137,10 +138,11 @@ def cross_fit_latents(
         theirs, ours = other.encoder.transform(rows.X[both]), latents[both]
         for block, mine in blocks_of(rows.X, test):
             out[mine] = other.encoder.transform(block)
-        for first in range(0, latents.shape[1], width):
-            own = slice(first, first + width)
-            turn, shift = _procrustes(theirs[:, own], ours[:, own])
-            out[test, own] = out[test, own] @ turn + shift
+        with blas_threads(1):  # the bits do not depend on the number of threads
+            for first in range(0, latents.shape[1], width):
+                own = slice(first, first + width)
+                turn, shift = _procrustes(theirs[:, own], ours[:, own])
+                out[test, own] = out[test, own] @ turn + shift
     return out
 
 

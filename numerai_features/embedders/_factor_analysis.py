@@ -319,6 +319,7 @@ class FactorAnalysisEmbedder(
                 return EraMoments.from_rows(rows.X, rows.era_index, **options)
             return Moments.from_rows(rows.X, **options)
 
+    @blas_threads(1)  # no bits depend on n_jobs, or on how many threads BLAS has
     def _solve(self, gathered, fitted_eras):
         """Fit the factors to moments and keep the moments."""
         moments = gathered

@@ -12,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from numerai_features import compose
 from numerai_features._blocks import row_blocks
+from numerai_features._threads import blas_threads
 from numerai_features.experiment._benchmark import benchmark_key
 from numerai_features.experiment._columns import columns_of
 from numerai_features.experiment._parts import (
@@ -196,7 +197,8 @@ class _PrincipalComponents(TransformerMixin, BaseEstimator):
 
     def fit(self, X: NDArray[Any], y: Any = None) -> _PrincipalComponents:
         moments = Moments.from_rows(X)
-        vectors = np.linalg.eigh(moments.covariance())[1]
+        with blas_threads(1):  # the bits do not depend on the number of threads
+            vectors = np.linalg.eigh(moments.covariance())[1]
         self.mean_ = moments.mean
         self.components_ = vectors[:, : -self.n_components - 1 : -1]
         return self

@@ -154,6 +154,13 @@ def _cells(frame: Any, names: list[str]) -> Any:
 def _eras(frame: Any) -> Eras:
     """Return the positions of each era's rows; all rows if there is no era."""
     if _ERA not in frame.columns:
+        for column in map(str, frame.columns):
+            if column.casefold().strip(" _") in ("era", "eras"):
+                raise ValueError(
+                    f"live_features has a column {column!r}, but the column of eras is "
+                    f"called {_ERA!r}. Rename it, or drop it: without eras all rows "
+                    "are one era."
+                )
         return [np.arange(len(frame))]
     _check_columns(frame, [_ERA], "live_features")
     codes, _ = pd.factorize(frame[_ERA])

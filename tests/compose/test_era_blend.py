@@ -10,7 +10,7 @@ from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import VotingRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeRegressor
@@ -282,6 +282,38 @@ class TestEraBlend:
         known = panel.eras <= 27
         fresh = blend(weights="fit", cv=CV)
         fresh.fit(panel.X[known], y[known], eras=panel.eras[known])
+        np.testing.assert_array_equal(model.weights_, fresh.weights_)
+
+    def test_rows_of_weight_zero_are_left_out(self, panel):
+        counted = np.random.default_rng(0).random(panel.n_rows) > 0.4
+        y, eras = panel.y(), panel.eras
+        model = blend(weights="fit", positive=False, cv=CV)
+        model.fit(panel.X, y, eras=eras, sample_weight=counted)
+        fresh = blend(weights="fit", positive=False, cv=CV)
+        fresh.fit(panel.X[counted], y[counted], eras=eras[counted])
+        np.testing.assert_allclose(model.weights_, fresh.weights_, rtol=1e-9)
+        one = model.set_params(cv=PredefinedSplit(np.where(eras > 20, 0, -1)))
+        with pytest.raises(ValueError, match="zero in all training rows of fold 0"):
+            one.fit(panel.X, y, eras=eras, sample_weight=eras > 20)
+        with pytest.raises(ValueError, match="weights cannot be fitted"):
+            one.fit(panel.X, y, eras=eras, sample_weight=eras <= 20)
+
+    def test_folds_are_of_all_rows(self, panel):
+        """Also of those without a target, which nothing is fitted to."""
+        y, eras = panel.y().copy(), panel.eras
+        y[eras <= 3] = np.nan
+        y[5::7] = np.nan
+        fitted = []
+        for cv in (CV, [*CV.split(panel.X, y, eras)]):
+            model = blend(weights="fit", positive=False, cv=cv)
+            fitted.append(model.fit(panel.X, y, eras=eras).weights_)
+        np.testing.assert_array_equal(*fitted)
+        model.set_params(cv=PredefinedSplit(np.where(eras > 20, 0, -1)))
+        model.fit(panel.X, y, eras=eras)
+        known = ~np.isnan(y)
+        some = PredefinedSplit(np.where(eras > 20, 0, -1)[known])
+        fresh = blend(weights="fit", positive=False, cv=some)
+        fresh.fit(panel.X[known], y[known], eras=eras[known])
         np.testing.assert_array_equal(model.weights_, fresh.weights_)
 
     def test_what_was_fitted_before_the_folds_is_told(self, panel):

@@ -18,7 +18,13 @@ from numerai_features.augmenters import (
     DreamAugmenter,
     EraMixupAugmenter,
 )
-from numerai_features.compose import AugmentedRegressor, LatentFeatures
+from numerai_features.compose import (
+    AugmentedRegressor,
+    EraNeutralizer,
+    EraRanker,
+    LatentFeatures,
+    rank_by_era,
+)
 from numerai_features.embedders import FactorAnalysisEmbedder
 from numerai_features.trees import make_lightgbm
 
@@ -81,6 +87,23 @@ class TestLightGBM:
         model = AugmentedRegressor(tree, CUTOUT).fit(frame, panel.y())
         assert model.estimator_.feature_name_ == features_of(frame)
 
+    @pytest.mark.parametrize("make", [EraRanker, EraNeutralizer])
+    def test_a_frozen_one_knows_the_same_columns(self, panel, frame, tree, make):
+        table = frame.drop(columns="era")
+        for wrong in (reordered(table), renamed(table), table.iloc[:, :-1]):
+            model = make(FrozenEstimator(tree.fit(wrong, panel.y())))
+            with pytest.raises(ValueError, match="regressor was fitted on"):
+                model.fit(frame, panel.y())
+        spaced = frame.rename(columns={"feature_0003": "feature 0003"})
+        for X, rows in (
+            (table, frame),
+            (panel.X, frame),
+            (spaced[spaced.columns[1:]], spaced),
+        ):
+            expected = make(tree).fit(rows, panel.y()).predict(rows)
+            model = make(FrozenEstimator(tree.fit(X, panel.y()))).fit(rows, panel.y())
+            np.testing.assert_array_equal(model.predict(rows), expected)
+
     def test_latents_of_latents(self, panel, frame, tree):
         steps = LatentFeatures(FA), LatentFeatures(FA), tree
         model = make_pipeline(*steps).set_output(transform="pandas")
@@ -142,6 +165,18 @@ class TestFrozen:
         latents = LatentFeatures(frozen, passthrough=False).fit(frame)
         out = latents.transform(frame)
         np.testing.assert_allclose(out, inner.transform(table), rtol=1e-6)
+
+    def test_models_that_select_columns_by_name(self, panel, frame):
+        table = reordered(frame.drop(columns="era"))
+        columns = ColumnTransformer([("a", "passthrough", list(table.columns[:2]))])
+        inner = make_pipeline(columns, Ridge()).fit(table, panel.y())
+        model = EraRanker(FrozenEstimator(inner)).fit(frame, panel.y())
+        expected = rank_by_era(inner.predict(table), panel.eras)
+        np.testing.assert_array_equal(model.predict(frame), expected)
+        with pytest.raises(ValueError, match="columns are missing"):
+            EraRanker(FrozenEstimator(inner)).fit(renamed(frame), panel.y()).predict(
+                renamed(frame)
+            )
 
     @pytest.mark.parametrize("remainder", ["drop", "passthrough"])
     @pytest.mark.parametrize("by", ["name", "place"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import sklearn
 from sklearn.base import clone
@@ -12,7 +13,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeRegressor
 
 from numerai_features import make_era_panel
-from numerai_features.compose import LatentFeatures, ResidualTargetRegressor
+from numerai_features.compose import (
+    EraRanker,
+    LatentFeatures,
+    ResidualTargetRegressor,
+)
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
 from numerai_features.metrics import era_scores, expected_scores, make_era_scorer
 from numerai_features.model_selection import EraKFold
@@ -62,6 +67,31 @@ def test_it_is_trained_on_residuals(panel, target, benchmark, proportion):
         np.testing.assert_allclose(
             model.predict(panel.X), by_hand.predict(panel.X), atol=1e-9
         )
+
+
+@pytest.mark.parametrize("kind", ["Series", "DataFrame", "polars", "array"])
+@pytest.mark.parametrize("index", ["ids", "counted"])
+def test_rows_in_any_order_with_regressors_that_look_at_the_index(
+    panel, frame, target, benchmark, kind, index
+):
+    """A residual belongs to the row of its target."""
+    places = np.random.default_rng(2).permutation(panel.n_rows)
+    y = pd.Series(target, frame.index, name=TARGET)
+    if index == "counted":
+        frame, y = frame.reset_index(drop=True), y.reset_index(drop=True)
+    X, y, b = frame.iloc[places], y.iloc[places], benchmark[places]
+    model = ResidualTargetRegressor(EraRanker(Ridge()))
+    expected = model.fit(X.reset_index(drop=True), y.to_numpy(), benchmark=b).predict(
+        X.reset_index(drop=True)
+    )
+    y = {
+        "Series": y,
+        "DataFrame": y.to_frame(),
+        "polars": pl.Series(TARGET, y.to_numpy()),
+        "array": y.to_numpy(),
+    }[kind]
+    found = model.fit(X, y, benchmark=b).predict(X)
+    np.testing.assert_array_equal(found.reshape(-1), expected)
 
 
 def test_several_targets_keep_their_names(panel, frame, benchmark):

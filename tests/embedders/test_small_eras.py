@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from numerai_features import make_era_panel
-from numerai_features.embedders import DAEEmbedder, SupervisedAEMLP
+from numerai_features.embedders import DAEEmbedder, EraMLP, SupervisedAEMLP
 from numerai_features.model_selection import EraKFold
 
 DAE = DAEEmbedder(
@@ -14,6 +14,7 @@ NET = SupervisedAEMLP(
     4, hidden=(8,), decoder_units=8, dropout=(0.1,) * 4, batching="era",
     max_epochs=4, validation=4, random_state=0,
 )  # fmt: skip
+MLP = EraMLP((16, 4), loss="mse", max_epochs=4, validation=4, random_state=0)
 LIKE_LOSS = 1.2
 LIKE_SPREAD = 1.15
 
@@ -32,7 +33,7 @@ def with_small_eras(panel, n_rows):
     return X[rows], y[rows], labels
 
 
-@pytest.mark.parametrize("net", [DAE, NET], ids=lambda net: type(net).__name__)
+@pytest.mark.parametrize("net", [DAE, NET, MLP], ids=lambda net: type(net).__name__)
 def test_change_a_network_little(panel, net):
     net.fit(panel.X, panel.y(), eras=2 * panel.eras)
     losses = np.array([record["valid_loss"][0] for record in net.history_])

@@ -118,6 +118,9 @@ ODD = {
     "an era missing": (
         LIVE.assign(era=["X"] * 69 + [None]), "has no era in row 69"
     ),
+    "another spelling": (
+        LIVE.rename(columns={"era": "Era"}), "a column 'Era', but .* is called 'era'"
+    ),
     "not bins": (LIVE.assign(feature_0003=0.5), "must be integers from 0 to 255"),
 }  # fmt: skip
 

@@ -133,6 +133,14 @@ class TestFolds:
         with pytest.raises(EraLeakageError, match="whose targets overlap"):
             check_splits(cv, eras, 4)
 
+    def test_eras_that_are_dates_in_any_form_leak_alike(self, eras):
+        days = (np.datetime64("2020-01-03") + 7 * eras).astype(str)
+        digits = np.char.replace(days, "-", "")
+        for dates in (days, digits, digits.astype(int)):
+            with pytest.raises(EraLeakageError, match="Fold 0 trains on 3 eras"):
+                check_splits(KFold(4), dates, 4)
+            assert len(check_splits(EraKFold(4, purge=4), dates, 4)) == 4
+
     def test_rows_of_one_era_on_both_sides_leak_without_any_overlap(self, eras):
         rows = np.arange(len(eras))
         with pytest.raises(EraLeakageError) as found:
