@@ -64,6 +64,10 @@ def fit_experiment(
     check_resolved(folder, text)
     store = FitStore(folder, identity, arm)
     write_resolved(folder, text, store.key)
+    if store.is_renewed and verbose:
+        tqdm.write(
+            f"The files have changed since {arm} was fitted: it is fitted again."
+        )
     if store.has_model(n_seeds):
         if verbose:
             tqdm.write(f"{arm} is fitted already.")

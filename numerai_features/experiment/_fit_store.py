@@ -29,6 +29,9 @@ from numerai_features.experiment._tree_file import (
 
 _PARTS = "parts"
 _PART_KIND = "fitted part"
+_OF_FILES = ("signature.files:", "references.")
+"""How changes begin that only tell of newer files under the same names."""
+
 _WAY_OUT = (
     "Choose another folder (folder=, or --output on the command line), or delete this "
     "one."
@@ -54,6 +57,12 @@ class FitStore:
     ExperimentError
         If the folder holds the model of another experiment or arm, or the results of a
         run. Nothing is changed then.
+
+    Attributes
+    ----------
+    is_renewed : bool
+        Whether the files of the data have changed since the folder's model was fitted.
+        Then all is fitted again, and the model is replaced when that is done.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any], arm: str) -> None:
@@ -64,6 +73,7 @@ class FitStore:
             "versions": versions_of_arm(identity, arm),
         }
         self.key = key_of(self.about)
+        self.is_renewed = False
         before = self._read_about()
         (folder / _PARTS).mkdir(parents=True, exist_ok=True)
         sweep_all(folder / _PARTS)
@@ -154,12 +164,18 @@ class FitStore:
                 f"{self.folder} holds a model of the arm {then['arm']!r}, not of "
                 f"{self.arm!r}. {_WAY_OUT}"
             )
-        changes = "\n".join(f"  {change}" for change in differences(then, now))
-        if changes:
+        found = list(differences(then, now))
+        others = [change for change in found if not change.startswith(_OF_FILES)]
+        if others:
+            changes = "\n".join(f"  {change}" for change in found)
             raise ExperimentError(
                 f"{self.folder} holds the model of another experiment:\n{changes}\n"
                 f"{_WAY_OUT}"
             )
+        self.is_renewed = bool(found)
+        if self.is_renewed:
+            for part in (self.folder / _PARTS).glob("*.part"):
+                part.unlink(missing_ok=True)
         return before
 
     def _check_unused(self, problem: str) -> None:

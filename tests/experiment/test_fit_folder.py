@@ -172,6 +172,35 @@ def test_a_damaged_file_is_made_again(fit, tmp_path, name, damage):
     assert found == expected
 
 
+def test_newer_files_of_the_same_names_are_fitted_again(fit, files, tmp_path, capsys):
+    live = files / "live.parquet"
+    first = fit("trees").predict(live, rank=None)
+    before = contents(tmp_path / "model")
+    train = files / "train.parquet"
+    rows, old = pd.read_parquet(train), train.read_bytes()
+    try:
+        rows[rows["era"] < "0030"].to_parquet(train)
+        with pytest.raises(ExperimentError, match=r"holds a model of the arm 'trees'"):
+            fit("ridge")
+        assert contents(tmp_path / "model") == before
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("numerai_features.experiment._fit_all._fit_part", stop)
+            with pytest.raises(KeyboardInterrupt):
+                fit("trees", verbose=True)
+        assert "changed since trees was fitted" in capsys.readouterr().out
+        old_model = FittedModel.open(tmp_path / "model")  # until the new one is there
+        pd.testing.assert_frame_equal(old_model.predict(live, rank=None), first)
+        again = fit("trees")
+    finally:
+        train.write_bytes(old)
+    assert again.record["last_era"] < "0030"
+    assert not again.predict(live, rank=None).equals(first)
+
+
+def stop(*args, **options):
+    raise KeyboardInterrupt
+
+
 def test_a_lost_record_of_the_folder(fit, tmp_path):
     fit("trees")
     (tmp_path / "model" / "fit.json").unlink()
