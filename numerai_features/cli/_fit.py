@@ -11,6 +11,8 @@ from typing import Any
 from numerai_features.cli._say import say, say_next, shown
 from numerai_features.experiment import Experiment, FittedModel
 
+IMAGES = ("3.10", "3.11", "3.12", "3.13", "3.14")  # export imports libraries
+
 _MODEL_HELP = "the folder of a fitted model, such as runs/NAME/models/ARM"
 
 
@@ -58,7 +60,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{name}", nargs="+", metavar="FILE", help=f"its predictions, for {what}"
         )
         parser.add_argument(f"--{name}-column", metavar="NAME", help="its column")
-    parser.add_argument("--from-era", metavar="ERA", help="the first era to score")
+    parser.add_argument(
+        "--from-era", type=_era, metavar="ERA", help="the first era to score"
+    )
 
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +78,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
+        type=_csv,
         default="predictions.csv",
         help="the csv to write (default: predictions.csv)",
     )
@@ -85,8 +90,8 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=_MODEL_HELP)
     parser.add_argument(
         "--image",
+        choices=IMAGES,
         default="3.13",
-        metavar="PYTHON",
         help="Python's version of the image that will run it (default: 3.13)",
     )
     parser.add_argument(
@@ -204,7 +209,12 @@ def export(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.live is not None:
         from numerai_features.export import check_export
 
-        checked = check_export(file, arguments.live, benchmark=arguments.benchmark)
+        try:
+            checked = check_export(file, arguments.live, benchmark=arguments.benchmark)
+        except ValueError as error:
+            aside = file.with_name(f"{file.name}.failed")
+            file.replace(aside)
+            raise ValueError(f"{error} The file is kept as {aside}.") from error
         say(arguments, f"Checked as Numerai's server runs it: {checked}")
     version = model.record["version"] or "VERSION"
     more = ("--image", arguments.image, "--data-version", version, "--dry-run")
@@ -248,7 +258,20 @@ def _open(arguments: argparse.Namespace) -> FittedModel:
 
 
 def _whole(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number >= 1")
-    return number
+    return int(text)
+
+
+def _csv(text: str) -> str:
+    if Path(text).suffix != ".csv" or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text} is no name of a csv file, such as predictions.csv"
+        )
+    return text
+
+
+def _era(text: str) -> str:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is no era, such as 1000")
+    return text

@@ -44,9 +44,15 @@ def evaluate(
     verbose: bool,
 ) -> Evaluation:
     """Score a model; see `FittedModel.evaluate`."""
-    paths = check_files(files)
-    for file in paths:
-        model.check_features(read_columns(file))
+    paths, target = check_files(files), model.record["targets"][0]
+    columns_there = [read_columns(file) for file in paths]
+    for own in columns_there:
+        model.check_features(own)
+    if not any(target in own for own in columns_there):
+        raise ValueError(
+            f"files have no column {target!r}, which the model is scored on. Pass "
+            "files with targets, such as validation.parquet."
+        )
     read = {
         name: _reference(given, columns[name], name)
         for name, given in references.items()
@@ -58,7 +64,6 @@ def evaluate(
             f"predictions of {model.benchmark!r}. Pass "
             "validation_benchmark_models.parquet (--benchmark on the command line)."
         )
-    target = model.record["targets"][0]
     notes: list[str] = []
     eras = _eras(model, paths, target, from_era, notes)
     folder = model.folder / _PANEL
@@ -82,7 +87,9 @@ def evaluate(
 
 def _reference(files: Any, column: str | None, name: str) -> Predictions:
     paths = check_files(files)
-    column = choose_column(paths, column, f"{name}_column")
+    option = f"--{name.replace('_', '-')}-column"
+    key = f"{name}_column ({option} on the command line)"
+    column = choose_column(paths, column, key)
     return read_predictions(paths, column, name)
 
 
@@ -101,6 +108,11 @@ def _eras(
         f"the model was fitted on eras to {era_label(last)}, and its purge has {purge} "
         "eras"
     )
+    if not len(kept) and len(resolved) and resolved[-1] > after:
+        raise ValueError(
+            f"from_era={first!r} leaves no era to score: {target} is known for eras to "
+            f"{era_label(int(resolved[-1]))}. Choose an earlier one."
+        )
     if not len(kept):
         there = "no era"
         if len(resolved):

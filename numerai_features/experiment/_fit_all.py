@@ -57,6 +57,8 @@ def fit_experiment(
     arm = choose_arm(experiment, arm)
     n_seeds = experiment["seeds"] if seeds is None else seeds
     folder = experiment.folder / "models" / arm if folder is None else folder
+    if folder.exists() and not folder.is_dir():
+        raise ExperimentError(f"folder: {folder} is a file; expected a folder.")
     check_devices(experiment.tables)
     text = experiment.to_toml()
     references = reference_signature(experiment["data"])

@@ -88,6 +88,9 @@ class ModelFit:
             return model.fit(self._train, y, eras=rows.eras, **options)
         if not single and self._library is not None:
             model.set_params(multi_strategy="multi_output_tree")
+            if model.get_params().get("base_score") is None:
+                # One for all targets: older versions read no list of them.
+                model.set_params(base_score=float(y[use].to_numpy().mean()))
         options = {name: value[use] for name, value in options.items()}
         X = self._train
         if not use.all():

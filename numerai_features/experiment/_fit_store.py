@@ -185,6 +185,15 @@ class FitStore:
                 f"{problem}, so that the model in {self.folder} cannot be attributed "
                 f"to this experiment. {_WAY_OUT}"
             )
+        ours = {MODEL, _PARTS, RESOLVED, ABOUT}
+        names = {p.name for p in self.folder.iterdir()} if self.folder.is_dir() else ()
+        others = sorted(name for name in names if not name.startswith((".", *ours)))
+        if others and not (self.folder / RESOLVED).exists():
+            raise ExperimentError(
+                f"{self.folder} holds other files, such as {others[0]}. A model needs "
+                "a folder of its own: choose another one (folder=, or --output on the "
+                "command line)."
+            )
         there = (self.folder / MODEL).exists() or (self.folder / _PARTS).exists()
         if (self.folder / RESOLVED).exists() and not there:
             raise ExperimentError(

@@ -14,8 +14,10 @@ from numerai_tools.submissions import (
 )
 
 from numerai_features.cli import main
+from numerai_features.cli._fit import IMAGES
 from numerai_features.datasets import EraPanel
 from numerai_features.experiment import Experiment, FittedModel
+from numerai_features.export import _images
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiment"))
 from fit_parts import ALPHA, EXPERIMENT, NAMES, write_files
@@ -198,9 +200,37 @@ class TestExport:
         assert (tmp_path / "model.pkl").read_bytes() == same
 
     def test_an_image_that_does_not_exist(self, run, plain):
-        told = run("export", plain, "--image", "2.7", status=1)
-        assert "'3.13'" in told.err
+        with pytest.raises(SystemExit, match="2"):
+            run("export", plain, "--image", "2.7")
+        assert IMAGES == tuple(_images.IMAGES)
         assert not Path("model.pkl").exists()
+
+    def test_a_file_that_fails_its_check_is_set_aside(self, run, plain, folder):
+        live = pd.read_parquet(folder / "live.parquet").drop(columns=NAMES[0])
+        live.to_parquet("live.parquet")
+        told = run("export", plain, "--live", "live.parquet", status=1)
+        assert "The file is kept as model.pkl.failed." in told.err
+        assert not Path("model.pkl").exists()
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            ["predict", "--live", "live.parquet", "--output", "live.parquet"],
+            ["predict", "--live", "live.parquet", "--output", "."],
+            ["evaluate", "--data", "a.parquet", "--from-era", "abc"],
+            ["fit", "--seeds", "x"],
+        ],
+    )
+    def test_arguments_that_make_no_sense_end_with_2(self, run, plain, wrong, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            run(wrong[0], plain, *wrong[1:])
+        assert wrong[-1] in capsys.readouterr().err
+
+    def test_evaluating_without_targets(self, run, plain, folder):
+        rows = pd.read_parquet(folder / "train.parquet").drop(columns=ALPHA)
+        rows.to_parquet("rows.parquet")
+        told = run("evaluate", plain, "--data", "rows.parquet", status=1)
+        assert f"files have no column '{ALPHA}'" in told.err
 
     def test_it_is_checked_on_live_rows(self, run, model, folder):
         live, benchmark = folder / "live.parquet", folder / "benchmark.parquet"

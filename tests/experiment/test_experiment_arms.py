@@ -419,7 +419,7 @@ class TestTargets:
             keep = ~np.isnan(y).any(axis=1)
             model = make_xgboost(
                 "small", device="cpu", n_jobs=1, random_state=own, n_estimators=5,
-                multi_strategy="multi_output_tree",
+                multi_strategy="multi_output_tree", base_score=float(y[keep].mean()),
             )  # fmt: skip
             model.fit(plain.panel.X[train][keep], y[keep])
             predicted = model.predict(plain.panel.X[test])

@@ -172,6 +172,18 @@ def test_a_damaged_file_is_made_again(fit, tmp_path, name, damage):
     assert found == expected
 
 
+def test_a_folder_with_other_files_is_refused(fit, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "train.parquet").write_text("mine")
+    with pytest.raises(
+        ExperimentError, match=r"holds other files, such as train\.parq"
+    ):
+        fit("ridge")
+    assert [p.name for p in (tmp_path / "model").iterdir()] == ["train.parquet"]
+    with pytest.raises(ExperimentError, match=r"train.parquet is a file; expected a f"):
+        fit("ridge", folder=tmp_path / "model" / "train.parquet")
+
+
 def test_newer_files_of_the_same_names_are_fitted_again(fit, files, tmp_path, capsys):
     live = files / "live.parquet"
     first = fit("trees").predict(live, rank=None)
