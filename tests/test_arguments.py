@@ -403,6 +403,7 @@ NO_ARGUMENTS = {
     "Softmax": "has none",
     "MeanInterval": "a result, which nobody makes by hand",
     "LeakageEstimate": "a result, which nobody makes by hand",
+    "ExportCheck": "a result, which nobody makes by hand",
     "EraLeakageError": "an error",
     "EraLeakageWarning": "a warning",
     "SetAsideWarning": "a warning",
