@@ -49,6 +49,7 @@ _PUBLIC = {
     "GaussianNoiseAugmenter": "augmenters",
     "LatentFeatures": "compose",
     "LatentMapDisplay": "embedders",
+    "MaskedAutoencoder": "embedders",
     "RepeatedEraKFold": "model_selection",
     "ResidualTargetRegressor": "compose",
     "RidgeMixtureTargets": "augmenters",

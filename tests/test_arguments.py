@@ -42,6 +42,7 @@ from numerai_features import (
     GaussianNoiseAugmenter,
     LatentFeatures,
     LatentMapDisplay,
+    MaskedAutoencoder,
     RepeatedEraKFold,
     ResidualTargetRegressor,
     RidgeMixtureTargets,
@@ -213,6 +214,7 @@ CALLS = {
     "LatentFeatures": made(LatentFeatures, "fit", {}),
     "FactorAnalysisEmbedder": made(FactorAnalysisEmbedder, "fit", {}),
     "DAEEmbedder": made(DAEEmbedder, "fit", NET),
+    "MaskedAutoencoder": made(MaskedAutoencoder, "fit", {**NET, "target_aware": True}),
     "SupervisedAEMLP": made(SupervisedAEMLP, "fit", {**NARROW, **NET}),
     "EraMLP": made(EraMLP, "fit", NET),
     "EraStatistics": made(EraStatistics, "fit", {}),
@@ -292,6 +294,7 @@ CALLS = {
     "DAEEmbedder.era_familiarity": called(DAE.era_familiarity),
     "DAEEmbedder.reconstruct": called(DAE.reconstruct),
     "DAEEmbedder.inverse_transform": called(DAE.inverse_transform, X=DAE.transform(X)),
+    "MaskedAutoencoder.fit": called(MaskedAutoencoder(2, **FAST).fit),
     "SupervisedAEMLP.fit": called(
         SupervisedAEMLP(**NARROW, **NET).fit, benchmark=np.asarray(X[:, 0], float)
     ),
@@ -486,6 +489,7 @@ IGNORES_Y = (
     "FactorAnalysisEmbedder.partial_fit",
     "DAEEmbedder.fit",
     "DAEEmbedder.partial_fit",
+    "MaskedAutoencoder.fit",
     "UMAPEmbedder.fit",
 )
 # What scikit-learn says of a table that is none; its own checks ask for these words.

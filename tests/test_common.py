@@ -72,6 +72,7 @@ from numerai_features.embedders import (
     EraStatistics,
     FactorAnalysisEmbedder,
     LatentMapDisplay,
+    MaskedAutoencoder,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -107,14 +108,14 @@ pytestmark = [
 
 def own_embedder():
     """Return the embedder that the guide shows how to write."""
-    file = Path(__file__).parents[1] / "examples" / "masked_autoencoder.py"
+    file = Path(__file__).parents[1] / "examples" / "own_embedder.py"
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.MaskedAutoencoder
+    return module.CellRestorer
 
 
-MaskedAutoencoder = own_embedder()
+CellRestorer = own_embedder()
 FAST = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
 SMALL = {"hidden": (4,), "max_epochs": 1, "random_state": 0}
 DAES = [
@@ -143,14 +144,19 @@ UMAPS = [
     ),
 ]  # fmt: skip
 OWN = [
-    MaskedAutoencoder(3, max_epochs=2, random_state=0),
-    MaskedAutoencoder(2, n_models=2, batching="era", max_epochs=2, random_state=0),
+    CellRestorer(3, max_epochs=2, random_state=0),
+    CellRestorer(2, n_models=2, batching="era", max_epochs=2, random_state=0),
+]
+MASKED = [
+    MaskedAutoencoder(**FAST),
+    MaskedAutoencoder(target_aware=True, n_models=2, **FAST),
 ]
 TRANSFORMERS = [
     *DAES,
     *SUPERVISED,
     *PERCEPTRONS,
     *UMAPS,
+    *MASKED,
     *OWN,
     FactorAnalysisEmbedder(),
     FactorAnalysisEmbedder(rotation="varimax"),
@@ -257,6 +263,10 @@ FURTHER = [
         validation=0.3, reconstruction_weight=0.5, batch_size=64, clip_norm=None,
         **SMALL,
     ),
+    MaskedAutoencoder(
+        2, loss="mse", mask_share=0.5, dropout=0.1, batching="era", missing="raise",
+        activation="tanh", **SMALL,
+    ),
     FactorAnalysisEmbedder(1, rotation="varimax", center="era", tol=1e-4),
     FactorAnalysisEmbedder(2, missing="raise", max_iter=20),
     EraStatistics(missing="raise"),
@@ -294,6 +304,7 @@ FURTHER = [
     RESIDUAL_PIPELINE,
 ]  # fmt: skip
 
+RESTORING = DAEEmbedder | EraMLP | SupervisedAEMLP | MaskedAutoencoder | CellRestorer
 AUGMENTS = (
     "fit_transform changes the rows that a model is trained on, and transform must "
     "leave those that it predicts for alone"
@@ -336,7 +347,7 @@ EXCUSED = {
             ),
         }
         for net in [*TRANSFORMERS, *ERA_REGRESSORS, *FURTHER]
-        if isinstance(net, DAEEmbedder | EraMLP | SupervisedAEMLP | MaskedAutoencoder)
+        if isinstance(net, RESTORING)
         or net is BESIDE_A_NETWORK
         or isinstance(getattr(net, "autoencoder", None), DAEEmbedder)
     },
@@ -389,7 +400,7 @@ def public_classes():
 def test_every_public_estimator_is_in_the_lists():
     lists = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED + ERA_REGRESSORS
     listed = {type(e).__name__ for e in lists} | {"EraScorer"}
-    assert set(public_classes()) == listed - {"MaskedAutoencoder"}
+    assert set(public_classes()) == listed - {"CellRestorer"}
 
 
 @pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
@@ -571,10 +582,10 @@ def test_every_class_is_checked_with_further_parameters():
     for checked in (CHECKED, WITHOUT_FIT):
         kinds = [type(estimator) for estimator in checked]
         assert {kind.__name__ for kind in kinds if kinds.count(kind) < 3} <= {
-            "MaskedAutoencoder"
+            "CellRestorer"
         }
     every = {type(estimator).__name__ for estimator in CHECKED + WITHOUT_FIT}
-    assert every - {"MaskedAutoencoder"} == set(public_classes())
+    assert every - {"CellRestorer"} == set(public_classes())
 
 
 @pytest.fixture(scope="module")
@@ -1716,7 +1727,7 @@ def test_an_annotation_that_nobody_meant_is_refused(body):
 
 
 def test_a_leaf_may_change_a_default_and_leave_a_parameter_out():
-    class Own(MaskedAutoencoder):
+    class Own(CellRestorer):
         """An embedder."""
 
         batching = "era"

@@ -96,7 +96,7 @@ class TestEraMLP:
 
 def test_an_embedder_of_ones_own_is_one_short_file(monkeypatch):
     """What the guide promises; that it passes the common checks is in test_common."""
-    file = FOLDER / "masked_autoencoder.py"
+    file = FOLDER / "own_embedder.py"
     assert len(file.read_text().splitlines()) < 100
     module = imported(file, monkeypatch)
     told = doctest.testmod(module)

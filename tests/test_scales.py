@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
-from test_common import FAST, NARROW, MaskedAutoencoder, public_classes
+from test_common import FAST, NARROW, CellRestorer, public_classes
 
 from numerai_features.augmenters import (
     BalanceAugmenter,
@@ -32,6 +32,7 @@ from numerai_features.embedders import (
     EraMLP,
     EraStatistics,
     FactorAnalysisEmbedder,
+    MaskedAutoencoder,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -60,7 +61,9 @@ NETWORKS = [
     SupervisedAEMLP(3, **NARROW, **FAST),
     EraMLP(validation=0.1, **FAST),
     EraMLP(loss="mse", feature_dropout=0.2, validation=0.1, **FAST),
-    MaskedAutoencoder(3, max_epochs=2, random_state=0),
+    MaskedAutoencoder(3, **FAST),
+    MaskedAutoencoder(3, loss="mse", target_aware=True, **FAST),
+    CellRestorer(3, max_epochs=2, random_state=0),
 ]
 UMAPS = [
     UMAPEmbedder(2, **UMAP),
@@ -110,9 +113,7 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 def test_every_class_that_reads_rows_is_here():
     read = {n for n, cls in public_classes().items() if not hasattr(cls, "split")}
-    assert read - {"EraScorer"} == {type(e).__name__ for e in EVERY} - {
-        "MaskedAutoencoder"
-    }
+    assert read - {"EraScorer"} == {type(e).__name__ for e in EVERY} - {"CellRestorer"}
 
 
 def fit(estimator, X, y=Y, eras=ERAS):
@@ -208,7 +209,7 @@ class TestEmbedders:
         near = fitted.transform(ROWS.astype(dtype), eras=ERAS)
         assert np.isfinite(near).all()
         X = (ROWS * 1e30).astype(dtype)
-        if isinstance(estimator, MaskedAutoencoder):
+        if isinstance(estimator, CellRestorer):
             assert np.isfinite(fitted.transform(X, eras=ERAS)).all()
         else:
             with pytest.raises(ValueError, match=r"X.* in row 0, .*"):

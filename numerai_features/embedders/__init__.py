@@ -6,6 +6,7 @@ from numerai_features.embedders._era_mlp import EraMLP
 from numerai_features.embedders._era_statistics import EraStatistics
 from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
 from numerai_features.embedders._latent_map import LatentMapDisplay
+from numerai_features.embedders._masked import MaskedAutoencoder
 from numerai_features.embedders._umap import UMAPEmbedder
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "EraStatistics",
     "FactorAnalysisEmbedder",
     "LatentMapDisplay",
+    "MaskedAutoencoder",
     "SupervisedAEMLP",
     "UMAPEmbedder",
 ]

@@ -184,6 +184,7 @@ TRANSFORMERS = {
     key_of(embedders.EraStatistics): _era_statistics,
     key_of(embedders.FactorAnalysisEmbedder): _factors,
     key_of(LatentFeatures): _latent_features,
+    key_of(embedders.MaskedAutoencoder): _encoded,
     key_of(embedders.SupervisedAEMLP): _encoded,
     key_of(embedders.UMAPEmbedder): _encoded,
 }
