@@ -29,6 +29,7 @@ _PUBLIC = {
     "CutoutAugmenter": "augmenters",
     "DAEEmbedder": "embedders",
     "DreamAugmenter": "augmenters",
+    "EraAutoencoder": "embedders",
     "EraBlend": "compose",
     "EraBoostedRegressor": "compose",
     "EraHoldout": "model_selection",

@@ -26,6 +26,7 @@ from numerai_features import (
     CutoutAugmenter,
     DAEEmbedder,
     DreamAugmenter,
+    EraAutoencoder,
     EraBlend,
     EraBoostedRegressor,
     EraHoldout,
@@ -216,6 +217,9 @@ CALLS = {
     "DAEEmbedder": made(DAEEmbedder, "fit", NET),
     "MaskedAutoencoder": made(MaskedAutoencoder, "fit", {**NET, "target_aware": True}),
     "SupervisedAEMLP": made(SupervisedAEMLP, "fit", {**NARROW, **NET}),
+    "EraAutoencoder": made(
+        EraAutoencoder, "fit", {"n_components": 2, "random_units": (2, 2), **NET}
+    ),
     "EraMLP": made(EraMLP, "fit", NET),
     "EraStatistics": made(EraStatistics, "fit", {}),
     "UMAPEmbedder": made(UMAPEmbedder, "fit", {**KNN, **NET}),
@@ -300,6 +304,7 @@ CALLS = {
     ),
     "SupervisedAEMLP.predict": called(AEMLP.predict),
     "SupervisedAEMLP.score": called(AEMLP.score),
+    "EraAutoencoder.fit": called(EraAutoencoder(2, random_units=(2, 2), **FAST).fit),
     "EraMLP.fit": called(
         EraMLP(**NET, benchmark_penalty=0.1).fit, benchmark=np.asarray(X[:, 0], float)
     ),
@@ -489,6 +494,7 @@ IGNORES_Y = (
     "FactorAnalysisEmbedder.partial_fit",
     "DAEEmbedder.fit",
     "DAEEmbedder.partial_fit",
+    "EraAutoencoder.fit",
     "MaskedAutoencoder.fit",
     "UMAPEmbedder.fit",
 )

@@ -68,6 +68,7 @@ from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
     DAEEmbedder,
+    EraAutoencoder,
     EraMLP,
     EraStatistics,
     FactorAnalysisEmbedder,
@@ -151,12 +152,19 @@ MASKED = [
     MaskedAutoencoder(**FAST),
     MaskedAutoencoder(target_aware=True, n_models=2, **FAST),
 ]
+FEW_UNITS = {"random_units": (4, 6), **FAST}
+PLACED = [  # which cannot be fitted without eras
+    EraAutoencoder(3, output="both", **FEW_UNITS),
+    EraAutoencoder(2, output="argmax", n_models=2, batching="era", **FEW_UNITS),
+]
 TRANSFORMERS = [
     *DAES,
     *SUPERVISED,
     *PERCEPTRONS,
     *UMAPS,
     *MASKED,
+    EraAutoencoder(n_positions=None, **FEW_UNITS),
+    *PLACED,
     *OWN,
     FactorAnalysisEmbedder(),
     FactorAnalysisEmbedder(rotation="varimax"),
@@ -267,6 +275,14 @@ FURTHER = [
         2, loss="mse", mask_share=0.5, dropout=0.1, batching="era", missing="raise",
         activation="tanh", **SMALL,
     ),
+    EraAutoencoder(
+        2, n_positions=None, output="both", activation="silu", feature_dropout=0,
+        random_units=(3, 2), missing="raise", **SMALL,
+    ),
+    EraAutoencoder(
+        1, n_positions=None, output="argmax", n_models=2, random_scale=1,
+        validation=None, random_units=(3, 2), **SMALL,
+    ),
     FactorAnalysisEmbedder(1, rotation="varimax", center="era", tol=1e-4),
     FactorAnalysisEmbedder(2, missing="raise", max_iter=20),
     EraStatistics(missing="raise"),
@@ -304,7 +320,10 @@ FURTHER = [
     RESIDUAL_PIPELINE,
 ]  # fmt: skip
 
-RESTORING = DAEEmbedder | EraMLP | SupervisedAEMLP | MaskedAutoencoder | CellRestorer
+RESTORING = (
+    DAEEmbedder, EraAutoencoder, EraMLP, SupervisedAEMLP, MaskedAutoencoder,
+    CellRestorer,
+)  # fmt: skip
 AUGMENTS = (
     "fit_transform changes the rows that a model is trained on, and transform must "
     "leave those that it predicts for alone"
@@ -510,7 +529,8 @@ def test_augmenters_do_as_much_on_any_scale(augmenter, kind, scale):
     assert np.quantile(off, 0.99) < 0.01 * X.std()
 
 
-CHECKED = TRANSFORMERS + AUGMENTED + ERA_REGRESSORS + FURTHER
+CHECKED = [e for e in TRANSFORMERS if e not in PLACED]
+CHECKED += AUGMENTED + ERA_REGRESSORS + FURTHER
 CHECKED += [a for a in AUGMENTERS if hasattr(a, "transform")]
 
 
@@ -680,6 +700,10 @@ class TestTransformers:
     def test_fitted_eras_are_kept(self, estimator, toy):
         fitted = clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)
         np.testing.assert_array_equal(fitted.fitted_eras_, toy.era_numbers)
+        if estimator in PLACED:
+            with pytest.raises(ValueError, match="needs eras"):
+                clone(estimator).fit(toy.X, toy.y())
+            return
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No eras were passed", UserWarning)
             assert clone(estimator).fit(toy.X, toy.y()).fitted_eras_ is None
@@ -720,7 +744,7 @@ class TestTransformers:
         X = toy.X.astype(np.float64)
         X[3, 2] = np.inf
         with pytest.raises(ValueError, match="infinity"):
-            clone(estimator).fit(X, toy.y())
+            clone(estimator).fit(X, toy.y(), eras=toy.eras)
 
     def test_one_era_is_enough(self, estimator, toy):
         rows = slice(0, 40)
@@ -747,7 +771,8 @@ def test_ten_rows_are_enough_for_default_parameters(cls):
     with warnings.catch_warnings():
         told = "No eras were passed|n_neighbors=15"
         warnings.filterwarnings("ignore", told, UserWarning)
-        latents = model.fit_transform(X, y)
+        eras = {"eras": np.repeat([1, 2], 5)} if cls is EraAutoencoder else {}
+        latents = model.fit_transform(X, y, **eras)
     assert len(latents) == 10
     assert np.isfinite(latents).all()
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
-from test_common import FAST, NARROW, CellRestorer, public_classes
+from test_common import FAST, FEW_UNITS, NARROW, CellRestorer, public_classes
 
 from numerai_features.augmenters import (
     BalanceAugmenter,
@@ -29,6 +29,7 @@ from numerai_features.compose import (
 )
 from numerai_features.embedders import (
     DAEEmbedder,
+    EraAutoencoder,
     EraMLP,
     EraStatistics,
     FactorAnalysisEmbedder,
@@ -61,6 +62,7 @@ NETWORKS = [
     SupervisedAEMLP(3, **NARROW, **FAST),
     EraMLP(validation=0.1, **FAST),
     EraMLP(loss="mse", feature_dropout=0.2, validation=0.1, **FAST),
+    EraAutoencoder(3, **FEW_UNITS),
     MaskedAutoencoder(3, **FAST),
     MaskedAutoencoder(3, loss="mse", target_aware=True, **FAST),
     CellRestorer(3, max_epochs=2, random_state=0),
@@ -209,7 +211,7 @@ class TestEmbedders:
         near = fitted.transform(ROWS.astype(dtype), eras=ERAS)
         assert np.isfinite(near).all()
         X = (ROWS * 1e30).astype(dtype)
-        if isinstance(estimator, CellRestorer):
+        if isinstance(estimator, CellRestorer | EraAutoencoder):  # between bounds
             assert np.isfinite(fitted.transform(X, eras=ERAS)).all()
         else:
             with pytest.raises(ValueError, match=r"X.* in row 0, .*"):

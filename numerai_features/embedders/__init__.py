@@ -2,6 +2,7 @@
 
 from numerai_features.embedders._aemlp import SupervisedAEMLP
 from numerai_features.embedders._dae import DAEEmbedder
+from numerai_features.embedders._era_autoencoder import EraAutoencoder
 from numerai_features.embedders._era_mlp import EraMLP
 from numerai_features.embedders._era_statistics import EraStatistics
 from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
@@ -11,6 +12,7 @@ from numerai_features.embedders._umap import UMAPEmbedder
 
 __all__ = [
     "DAEEmbedder",
+    "EraAutoencoder",
     "EraMLP",
     "EraStatistics",
     "FactorAnalysisEmbedder",

@@ -17,7 +17,13 @@ from numerai_features.augmenters._base import resample_beside
 from numerai_features.compose._era_ranker import rank_rows
 from numerai_features.compose._neutral import neutral_rows
 from numerai_features.experiment._benchmark import benchmark_key
-from numerai_features.experiment._inputs import Block, as_array, as_input, as_table
+from numerai_features.experiment._inputs import (
+    Block,
+    as_array,
+    as_input,
+    as_table,
+    categories_of,
+)
 from numerai_features.experiment._latents import FoldLatents, places_of
 from numerai_features.experiment._parts import library_of, make_model, make_part
 from numerai_features.experiment._store import ArmResult
@@ -257,7 +263,9 @@ class FoldFits:
 
     def _named(self, part: FoldLatents, values: NDArray[Any]) -> Block:
         taken, own = self.panel.feature_names, map(str, range(values.shape[1]))
-        return Block(unlike(taken, own, part.name, always=True), values)
+        counts = getattr(part.embedder, "n_categories_", ())
+        categories = tuple(np.flatnonzero(counts).tolist())
+        return Block(unlike(taken, own, part.name, always=True), values, categories)
 
     def _extra(
         self, recipe: Recipe, eras: NDArray[Any], benchmark: NDArray[np.float64] | None
@@ -356,7 +364,7 @@ class _Model:
         test: list[Block],
     ) -> None:
         self._fits, self._name, self._library = fits, name, library
-        self._model = self._made()
+        self._model, self._categories = self._made(), categories_of(train)
         form: Any = as_table
         if library is None:
             form = partial(as_array, floats=not self._is_ours)
@@ -398,6 +406,8 @@ class _Model:
             X = X[use] if self._library is None else X.filter(pa.array(use))
         if self._library is not None:
             X, shown = (as_input(table, self._library) for table in (X, shown))
+        if self._library == "lightgbm" and self._categories:
+            options["categorical_feature"] = self._categories
         _fit(model, X, y.to_numpy()[use], options)
         return np.asarray(model.predict(shown), np.float64)
 

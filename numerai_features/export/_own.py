@@ -180,6 +180,7 @@ def network_model(estimator: Any, place: Place) -> dict[str, Any]:
 
 TRANSFORMERS = {
     key_of(embedders.DAEEmbedder): _encoded,
+    key_of(embedders.EraAutoencoder): _encoded,
     key_of(embedders.EraMLP): _encoded,
     key_of(embedders.EraStatistics): _era_statistics,
     key_of(embedders.FactorAnalysisEmbedder): _factors,

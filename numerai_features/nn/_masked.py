@@ -58,9 +58,10 @@ class MaskedNetwork(Autoencoder):
 
     def with_targets(self, x: Tensor, shown: Tensor, draws: Draws | None) -> Tensor:
         """Map rows, (B, F), and targets, (B, T), to the last hidden layer, (B, n)."""
-        first, *rest = (*self.encoder, *self.decoder)
-        h: Tensor = first.after(first.linear(x) + self.target_input(shown), draws)
-        for block in rest:
+        blocks = [*self.encoder, *self.decoder]
+        product = blocks[0].linear(x) + self.target_input(shown)
+        h: Tensor = blocks[0].after(product, draws)
+        for block in blocks[1:]:
             h = block(h, draws)
         return h
 
