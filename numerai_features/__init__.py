@@ -26,6 +26,7 @@ _PUBLIC = {
     "BalanceAugmenter": "augmenters",
     "CombinatorialPurgedEraCV": "model_selection",
     "ComposeAugmenters": "augmenters",
+    "ContrastiveEmbedder": "embedders",
     "CutoutAugmenter": "augmenters",
     "DAEEmbedder": "embedders",
     "DreamAugmenter": "augmenters",

@@ -23,6 +23,7 @@ from numerai_features import (
     BalanceAugmenter,
     CombinatorialPurgedEraCV,
     ComposeAugmenters,
+    ContrastiveEmbedder,
     CutoutAugmenter,
     DAEEmbedder,
     DreamAugmenter,
@@ -217,6 +218,7 @@ CALLS = {
     "DAEEmbedder": made(DAEEmbedder, "fit", NET),
     "MaskedAutoencoder": made(MaskedAutoencoder, "fit", {**NET, "target_aware": True}),
     "SupervisedAEMLP": made(SupervisedAEMLP, "fit", {**NARROW, **NET}),
+    "ContrastiveEmbedder": made(ContrastiveEmbedder, "fit", NET),
     "EraAutoencoder": made(
         EraAutoencoder, "fit", {"n_components": 2, "random_units": (2, 2), **NET}
     ),
@@ -304,6 +306,7 @@ CALLS = {
     ),
     "SupervisedAEMLP.predict": called(AEMLP.predict),
     "SupervisedAEMLP.score": called(AEMLP.score),
+    "ContrastiveEmbedder.fit": called(ContrastiveEmbedder(2, **FAST).fit),
     "EraAutoencoder.fit": called(EraAutoencoder(2, random_units=(2, 2), **FAST).fit),
     "EraMLP.fit": called(
         EraMLP(**NET, benchmark_penalty=0.1).fit, benchmark=np.asarray(X[:, 0], float)
@@ -470,6 +473,10 @@ ALLOWED = {
     ("GaussianNoiseAugmenter", "sd", "0 1.5"): "a deviation",
     ("RidgeMixtureTargets", "synthetic_eras", "0"): "the default",
     ("FactorAnalysisEmbedder", "tol", "0 1.5"): "goes to the last digit; stops at once",
+    ("ContrastiveEmbedder", "temperature", "1.5"): "a temperature",
+    ("ContrastiveEmbedder", "vime_weight", "0 1.5"): "none, and much",
+    ("EraAutoencoder", "n_positions", "None"): "the era is no input",
+    ("EraAutoencoder", "random_scale", "1.5"): "a deviation",
     ("UMAPEmbedder", "min_dist", "0"): "the default",
     ("UMAPEmbedder", "spread", "1.5"): "a scale",
     ("UMAPEmbedder", "negative_sample_rate", "1.5"): "a rate",
@@ -494,6 +501,7 @@ IGNORES_Y = (
     "FactorAnalysisEmbedder.partial_fit",
     "DAEEmbedder.fit",
     "DAEEmbedder.partial_fit",
+    "ContrastiveEmbedder.fit",
     "EraAutoencoder.fit",
     "MaskedAutoencoder.fit",
     "UMAPEmbedder.fit",

@@ -67,6 +67,7 @@ from numerai_features.compose import (
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
+    ContrastiveEmbedder,
     DAEEmbedder,
     EraAutoencoder,
     EraMLP,
@@ -156,6 +157,7 @@ FEW_UNITS = {"random_units": (4, 6), **FAST}
 PLACED = [  # which cannot be fitted without eras
     EraAutoencoder(3, output="both", **FEW_UNITS),
     EraAutoencoder(2, output="argmax", n_models=2, batching="era", **FEW_UNITS),
+    ContrastiveEmbedder(3, negatives="era", vime_weight=0.5, n_models=2, **FAST),
 ]
 TRANSFORMERS = [
     *DAES,
@@ -164,6 +166,7 @@ TRANSFORMERS = [
     *UMAPS,
     *MASKED,
     EraAutoencoder(n_positions=None, **FEW_UNITS),
+    ContrastiveEmbedder(**FAST),
     *PLACED,
     *OWN,
     FactorAnalysisEmbedder(),
@@ -275,12 +278,17 @@ FURTHER = [
         2, loss="mse", mask_share=0.5, dropout=0.1, batching="era", missing="raise",
         activation="tanh", **SMALL,
     ),
+    ContrastiveEmbedder(
+        2, activation="silu", head_units=5, noise_level=0.3, temperature=1,
+        vime_weight=1, missing="raise", **SMALL,
+    ),
+    ContrastiveEmbedder(1, validation=None, n_models=2, batch_size=32, **SMALL),
     EraAutoencoder(
         2, n_positions=None, output="both", activation="silu", feature_dropout=0,
         random_units=(3, 2), missing="raise", **SMALL,
     ),
     EraAutoencoder(
-        1, n_positions=None, output="argmax", n_models=2, random_scale=1,
+        1, n_positions=None, n_models=2, random_scale=1,
         validation=None, random_units=(3, 2), **SMALL,
     ),
     FactorAnalysisEmbedder(1, rotation="varimax", center="era", tol=1e-4),
@@ -320,9 +328,9 @@ FURTHER = [
     RESIDUAL_PIPELINE,
 ]  # fmt: skip
 
-RESTORING = (
-    DAEEmbedder, EraAutoencoder, EraMLP, SupervisedAEMLP, MaskedAutoencoder,
-    CellRestorer,
+TRAINED_ON_BATCHES = (
+    CellRestorer, ContrastiveEmbedder, DAEEmbedder, EraAutoencoder, EraMLP,
+    MaskedAutoencoder, SupervisedAEMLP,
 )  # fmt: skip
 AUGMENTS = (
     "fit_transform changes the rows that a model is trained on, and transform must "
@@ -366,7 +374,7 @@ EXCUSED = {
             ),
         }
         for net in [*TRANSFORMERS, *ERA_REGRESSORS, *FURTHER]
-        if isinstance(net, RESTORING)
+        if isinstance(net, TRAINED_ON_BATCHES)
         or net is BESIDE_A_NETWORK
         or isinstance(getattr(net, "autoencoder", None), DAEEmbedder)
     },
@@ -1448,6 +1456,8 @@ def test_eras_that_are_names_are_never_numbers(estimator, toy):
     own |= dict.fromkeys(deep)  # else the last eras are held out, and names have none
     if isinstance(estimator, UMAPEmbedder):
         own |= {"target_weight": 0.5}
+    if isinstance(estimator, EraAutoencoder):  # positions need numbers
+        own |= {"n_positions": None}
     if getattr(estimator, "synthetic_eras", 0):  # which need numbers
         own |= {"synthetic_eras": 0, "copies": 1}
     for X, eras in ((toy.X, names), (frame, None), (pl.from_pandas(frame), None)):

@@ -5,13 +5,14 @@ import importlib.util
 import json
 import runpy
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from numerai_features.embedders import EraMLP
+from numerai_features.embedders import EraAutoencoder, EraMLP
 from numerai_features.experiment import Experiment
 from numerai_features.experiment._parts import make_part
 
@@ -92,6 +93,29 @@ class TestEraMLP:
         assert result.experiment.recipes["mlp"]["target"] == names
         followed = result.summary["benchmark_corr"].abs()
         assert followed["mlp_residual"] < followed["mlp"]
+
+
+class TestEraAutoencoder:
+    def test_the_arms_are_the_forums_and_run(self, monkeypatch, tmp_path):
+        imported(FOLDER / "era_mlp.py", monkeypatch).write_files(
+            tmp_path, rows_per_era=40
+        )
+        file = tmp_path / "era_autoencoder.toml"
+        file.write_text((FOLDER / file.name).read_text(encoding="utf-8"))
+        experiment = Experiment.from_file(file)
+        assert list(experiment.recipes) == ["raw", "era", "argmax", "argmax_era"]
+        made = make_part(experiment["latents"]["argmax"], experiment.tables)
+        defaults = EraAutoencoder(output="argmax", random_state=0).get_params()
+        assert made.get_params() == defaults
+        tables = tomllib.loads(file.read_text())
+        small = {"hidden": [8], "random_units": [4, 6], "max_epochs": 1}
+        tables["latents"]["argmax"] |= small
+        tables["model"] |= {"n_jobs": 1, "params": {"n_estimators": 3}}
+        tables["cv"] = {"n_splits": 1}
+        tables["data"]["files"] = [str(tmp_path / n) for n in tables["data"]["files"]]
+        tables["data"]["every"] = 1
+        result = Experiment.from_dict(tables, tmp_path / "out").run(verbose=False)
+        assert list(result.summary.index) == list(experiment.recipes)
 
 
 def test_an_embedder_of_ones_own_is_one_short_file(monkeypatch):

@@ -28,6 +28,7 @@ from numerai_features.compose import (
     ResidualTargetRegressor,
 )
 from numerai_features.embedders import (
+    ContrastiveEmbedder,
     DAEEmbedder,
     EraAutoencoder,
     EraMLP,
@@ -62,6 +63,7 @@ NETWORKS = [
     SupervisedAEMLP(3, **NARROW, **FAST),
     EraMLP(validation=0.1, **FAST),
     EraMLP(loss="mse", feature_dropout=0.2, validation=0.1, **FAST),
+    ContrastiveEmbedder(3, vime_weight=1, **FAST),
     EraAutoencoder(3, **FEW_UNITS),
     MaskedAutoencoder(3, **FAST),
     MaskedAutoencoder(3, loss="mse", target_aware=True, **FAST),

@@ -1,6 +1,7 @@
 """Embedders: rows to latent features."""
 
 from numerai_features.embedders._aemlp import SupervisedAEMLP
+from numerai_features.embedders._contrastive import ContrastiveEmbedder
 from numerai_features.embedders._dae import DAEEmbedder
 from numerai_features.embedders._era_autoencoder import EraAutoencoder
 from numerai_features.embedders._era_mlp import EraMLP
@@ -11,6 +12,7 @@ from numerai_features.embedders._masked import MaskedAutoencoder
 from numerai_features.embedders._umap import UMAPEmbedder
 
 __all__ = [
+    "ContrastiveEmbedder",
     "DAEEmbedder",
     "EraAutoencoder",
     "EraMLP",

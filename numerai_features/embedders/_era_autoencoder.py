@@ -137,9 +137,8 @@ class EraAutoencoder(NetworkEmbedder):
             )
 
     def _check_eras(self, eras):
-        super()._check_eras(eras)
         if self.n_positions is None:
-            return
+            return super()._check_eras(eras)
         if eras is None:
             raise needs_eras("n_positions", self.n_positions)
         if eras.named:

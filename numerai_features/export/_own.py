@@ -179,6 +179,7 @@ def network_model(estimator: Any, place: Place) -> dict[str, Any]:
 
 
 TRANSFORMERS = {
+    key_of(embedders.ContrastiveEmbedder): _encoded,
     key_of(embedders.DAEEmbedder): _encoded,
     key_of(embedders.EraAutoencoder): _encoded,
     key_of(embedders.EraMLP): _encoded,

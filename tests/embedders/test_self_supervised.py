@@ -12,13 +12,19 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 
 from numerai_features.datasets import make_era_panel
-from numerai_features.embedders import EraAutoencoder, MaskedAutoencoder
+from numerai_features.embedders import (
+    ContrastiveEmbedder,
+    EraAutoencoder,
+    MaskedAutoencoder,
+)
 
 SMALL = {"hidden": (24,), "max_epochs": 3, "random_state": 0}
 NETS = [
     MaskedAutoencoder(4, **SMALL),
     MaskedAutoencoder(4, target_aware=True, **SMALL),
     EraAutoencoder(4, random_units=(6, 10), output="both", **SMALL),
+    ContrastiveEmbedder(4, **SMALL),
+    ContrastiveEmbedder(4, negatives="era", vime_weight=0.5, **SMALL),
 ]
 each_net = pytest.mark.parametrize(
     "net", NETS, ids=lambda net: f"{type(net).__name__}{NETS.index(net)}"

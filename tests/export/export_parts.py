@@ -18,6 +18,7 @@ from xgboost import XGBRegressor
 
 from numerai_features import (
     AugmentedRegressor,
+    ContrastiveEmbedder,
     CutoutAugmenter,
     DAEEmbedder,
     EraAutoencoder,
@@ -92,6 +93,7 @@ def unfitted():
         ("deep", dae),
         ("aemlp", SupervisedAEMLP(3, hidden=(6,), **WIDE)),
         ("mlp", EraMLP(activation="hardswish", **FAST)),
+        ("contrastive", ContrastiveEmbedder(3, **FAST)),
         ("masked", MaskedAutoencoder(3, target_aware=True, n_models=2, **FAST)),
         ("era", EraAutoencoder(3, random_units=(4, 5), n_models=2, **FAST)),
         ("pca", make_pipeline(StandardScaler(), PCA(2, whiten=True))),
