@@ -103,7 +103,9 @@ class TestEraAutoencoder:
         file = tmp_path / "era_autoencoder.toml"
         file.write_text((FOLDER / file.name).read_text(encoding="utf-8"))
         experiment = Experiment.from_file(file)
-        assert list(experiment.recipes) == ["raw", "era", "argmax", "argmax_era"]
+        assert list(experiment.recipes) == [
+            "raw", "with_era", "argmax", "argmax_with_era"
+        ]  # fmt: skip
         made = make_part(experiment["latents"]["argmax"], experiment.tables)
         defaults = EraAutoencoder(output="argmax", random_state=0).get_params()
         assert made.get_params() == defaults
@@ -114,7 +116,9 @@ class TestEraAutoencoder:
         tables["cv"] = {"n_splits": 1}
         tables["data"]["files"] = [str(tmp_path / n) for n in tables["data"]["files"]]
         tables["data"]["every"] = 1
-        result = Experiment.from_dict(tables, tmp_path / "out").run(verbose=False)
+        result = Experiment.from_dict(tables, output=tmp_path / "out").run(
+            verbose=False
+        )
         assert list(result.summary.index) == list(experiment.recipes)
 
 

@@ -727,9 +727,9 @@ def _learn_bins(latents, n_bins, weights, n_categories=None):
     if n_categories is not None:
         counts = np.where(n_categories > 0, n_categories, n_bins)
         edges = np.full((len(counts), counts.max() - 1), np.inf, latents.dtype)
-        quantities = np.flatnonzero(n_categories == 0)
-        learned = _learn_bins(latents[:, quantities], n_bins, weights)
-        edges[quantities, : n_bins - 1] = learned.edges
+        if len(quantities := np.flatnonzero(n_categories == 0)):
+            learned = _learn_bins(latents[:, quantities], n_bins, weights)
+            edges[quantities, : n_bins - 1] = learned.edges
         for j in np.flatnonzero(n_categories).tolist():
             edges[j, : counts[j] - 1] = np.arange(counts[j] - 1) + 0.5
         return Quantize(edges)

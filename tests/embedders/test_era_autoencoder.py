@@ -150,6 +150,9 @@ class TestInLatentFeatures:
         np.testing.assert_array_equal(found[:, -1], plain[:, -1])
         assert found.dtype == (quantize or np.float32)
         assert table.categorical_columns_ == ["eraautoencoder7"]
+        alone = LatentFeatures(net(7, output="argmax"), quantize=quantize)
+        alone = alone.fit_transform(rows.X, eras=rows.eras)
+        np.testing.assert_array_equal(alone[:, -1], plain[:, -1])
         if quantize:  # the others are ranked as ever
             latents = LatentFeatures(net(7), quantize=quantize, n_bins=n_bins)
             ranked = latents.fit_transform(rows.X, eras=rows.eras)

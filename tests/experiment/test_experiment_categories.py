@@ -29,15 +29,15 @@ TABLES = {
     },
     "arms": {
         "raw": {},
-        "era": {"era_feature": True},
+        "with_era": {"era_feature": True},
         "argmax": {"latents": ["argmax"]},
-        "argmax_era": {"latents": ["argmax"], "era_feature": True},
+        "argmax_with_era": {"latents": ["argmax"], "era_feature": True},
     },
 }  # fmt: skip
 
 
 def test_the_four_arms_are_those_of_plain_loops(tmp_path):
-    experiment = Experiment.from_dict(TABLES, tmp_path)
+    experiment = Experiment.from_dict(TABLES, output=tmp_path)
     done = experiment.run(verbose=False)
     panel = EraPanel.open(done.experiment["data"]["panel"])
     [fold] = make_folds(done.experiment.tables, panel)

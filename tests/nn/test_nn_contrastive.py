@@ -32,11 +32,14 @@ def forward(task, t):
     code = normalized(h @ state["encoder.1.linear.weight"].T, state, "encoder.1")
     h = np.maximum(normalized(code @ state["head.linear.weight"].T, state, "head"), 0)
     z = h @ state["projection.weight"].T + state["projection.bias"]
-    return code, z / np.sqrt((z**2).sum(1, keepdims=True)), state
+    length = np.sqrt((z**2).sum(1, keepdims=True))
+    return code, z / np.maximum(length, 1e-12), state  # 0 if all units of the head are
 
 
-def contrasting(table, quantiles, *, vime=0.0, by_era=False, has_missing=False):
-    network = ContrastiveNetwork(table, (8,), 4, "relu", 6, vime > 0)
+def contrasting(
+    table, quantiles, *, vime=0.0, by_era=False, has_missing=False, head_units=6
+):
+    network = ContrastiveNetwork(table, (8,), 4, "relu", head_units, vime > 0)
     middle = table.as_taken(np.full(F, 2.0))
     task = Contrasting(
         network, SHARE, quantiles, TEMPERATURE, middle, table.varies, vime, by_era,
@@ -114,12 +117,12 @@ def test_the_loss_is_that_of_numpy(missing, weighted, by_era, vime):
 def test_accuracy_is_the_share_of_nearest_views():
     X = bins(N_ROWS)
     table = table_of(X)
-    task = contrasting(table, quantiles_of(table, X))
+    task = contrasting(table, quantiles_of(table, X), head_units=40)
     task.share = 0.0  # a view is the row itself
     [batch] = RowBatches(table, 1, np.arange(N_ROWS), N_ROWS).epoch(0)
     unique = len(np.unique(X, axis=0)) == N_ROWS
     assert unique
-    found = task.eval().metrics(task.evaluate(batch))
+    found = task.train().metrics(task.evaluate(batch))
     assert found["accuracy"].item() == 1
     task.share = 0.999
     assert task.metrics(task.evaluate(batch))["accuracy"].item() < 0.5
