@@ -181,7 +181,7 @@ class Contrasting(Task):
         view = resample(x, self.share, self.quantiles, batch.draws)
         # Both at once: the moments of normalisations are of rows and views.
         codes, projections = self.network(torch.cat([x, view]))
-        a, b = projections.split(len(x))
+        a, b = projections[: len(x)], projections[len(x) :]
         w = torch.ones_like(a[:, 0]) if batch.weight is None else batch.weight
         losses, hits = self._contrast(batch, a, b)
         sums = {"rows": batch.total, "contrast": (losses * w).sum()}
@@ -199,7 +199,9 @@ class Contrasting(Task):
 
     def _contrast(self, batch: Batch, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Return each row's loss, and whether its own view is the nearest."""
-        every = gathered(b, batch.n_rows, batch.draws.own)
+        every = b
+        if self.training:  # each process evaluates whole batches
+            every = gathered(b, batch.n_rows, batch.draws.own)
         with in_float32(a):
             near = product(a, every.T) / self.temperature
         same = batch.same_era if self.judges_eras else None
