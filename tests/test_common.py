@@ -1691,7 +1691,7 @@ class TestWholeFits:
             assert_same_outputs(outputs_of(fitted, toy), expected)
 
 
-NETS = [DAES[0], SUPERVISED[0], UMAPS[0], OWN[0]]
+NETS = [DAES[0], SUPERVISED[0], UMAPS[0], MASKED[0], PLACED[0], PLACED[2], OWN[0]]
 
 
 @pytest.mark.parametrize("net", NETS, ids=lambda e: type(e).__name__)
