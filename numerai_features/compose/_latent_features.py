@@ -46,6 +46,7 @@ from numerai_features.encoders import Quantize
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_")
 _NO_BENCHMARK = {"benchmark": None}
+_MOST_CATEGORIES = 128
 _LEAST_SHARE = 1e-5  # range / size of a column that has < 100 distinct float32 values
 
 
@@ -716,7 +717,15 @@ def _categories(embedder):
     They are the whole numbers from 0 on.
     """
     counts = getattr(embedder, "n_categories_", None)
-    return None if counts is None or not np.any(counts) else np.asarray(counts)
+    if counts is None or not np.any(counts):
+        return None
+    if np.max(counts) > _MOST_CATEGORIES:
+        raise ValueError(
+            f"embedders: n_categories_ of {type(embedder).__name__} is up to "
+            f"{np.max(counts)}, but a column of categories is int8, which holds "
+            f"{_MOST_CATEGORIES}. Merge some."
+        )
+    return np.asarray(counts)
 
 
 def _learn_bins(latents, n_bins, weights, n_categories=None):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from numerai_features.nn._draws import BLOCK, Draws
-from numerai_features.nn._threads import cut, each
+from numerai_features.nn._threads import cut, each, shares_out
 
 _CELLS = 1 << 17  # of a block that stays in the cache
 
@@ -135,7 +135,7 @@ def resample(x: Tensor, share: float, quantiles: Tensor, draws: Draws) -> Tensor
     draws : Draws
     """
     chosen, drawn = draws.chosen(share, x.shape[1]), draws.bytes(x.shape[1])
-    if x.device.type != "cpu":
+    if not shares_out(x):
         return torch.where(chosen, quantiles.gather(0, drawn.long()), x)
     out = torch.empty_like(x)
 

@@ -7,7 +7,7 @@ from sklearn.model_selection import PredefinedSplit
 from numerai_features import LatentFeatures
 from numerai_features._eras import encode_eras
 from numerai_features.datasets import make_era_panel
-from numerai_features.embedders import EraAutoencoder
+from numerai_features.embedders import EraAutoencoder, EraStatistics
 from numerai_features.embedders._era_autoencoder import era_positions
 
 SMALL = {"hidden": (16,), "random_units": (6, 10), "max_epochs": 4, "random_state": 0}
@@ -169,6 +169,14 @@ class TestInLatentFeatures:
             kinds = found.dtypes
             assert (kinds[names] == np.int8).all()
             assert (kinds.drop(["era", *names]) == np.float32).all()
+
+    def test_more_categories_than_int8_holds_are_refused(self, rows):
+        class Many(EraStatistics):
+            n_categories_ = np.array([0, 129])
+
+        table = LatentFeatures(Many(statistics=["mean"]), quantize="uint8")
+        with pytest.raises(ValueError, match="n_categories_ of Many is up to 129, but"):
+            table.fit(rows.X[:, :2], eras=rows.eras)
 
     def test_lightgbm_splits_it_as_a_category(self, rows):
         lightgbm = pytest.importorskip("lightgbm")

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from numerai_features.embedders import (
     EraAutoencoder,
     MaskedAutoencoder,
 )
+from numerai_features.nn import _ensemble, _threads
 
 SMALL = {"hidden": (24,), "max_epochs": 3, "random_state": 0}
 NETS = [
@@ -97,6 +99,25 @@ class TestEach:
         assert one[0] != one[1]
         assert [bits(0, 2), bits(1, 2)] == one
         assert Parallel(2)(delayed(bits)(seed, 1) for seed in (0, 1)) == one
+
+    def test_networks_can_be_trained_together(self, net, rows, monkeypatch):
+        """As on a GPU, by vmap; all have the first network's draws."""
+        X, y = rows.X.astype(np.float32), rows.y()
+        X[::7, 3] = np.nan
+        made = clone(net).set_params(n_models=2, precision="float32")
+        if getattr(net, "negatives", "") == "era":
+            pytest.skip("networks of whole eras are trained in turn")
+        losses = []
+        for together in (False, True):
+            if together:
+                train = _ensemble.train_at_once
+                monkeypatch.setattr(_ensemble, "train_in_a_row", train)
+                monkeypatch.setattr(_threads, "own_threads", lambda _: nullcontext())
+            made.fit(X, y, eras=rows.eras)
+            losses.append([record["train_loss"] for record in made.history_])
+        alone, both = np.array(losses)
+        np.testing.assert_allclose(both[:, 0], alone[:, 0], rtol=1e-4)
+        np.testing.assert_allclose(both[:, 1], alone[:, 1], rtol=0.15)
 
     @pytest.mark.parametrize("kind", ["bytes", "floats"])
     def test_the_held_out_loss_falls(self, net, rows, kind):
