@@ -59,7 +59,7 @@ def compare(structure, size, seed, settings, arms):
         "FA": FactorAnalysisEmbedder(k),
         "PCA": PCA(k, svd_solver="covariance_eigh"),
         "masked": MaskedAutoencoder(k, random_state=seed),
-        "masked mse": MaskedAutoencoder(k, loss="mse", random_state=seed),
+        "bins": MaskedAutoencoder(k, loss="bins", random_state=seed),
         "contrast": ContrastiveEmbedder(k, random_state=seed),
         "by era": ContrastiveEmbedder(k, negatives="era", random_state=seed),
         "era": EraAutoencoder(k, hidden=(256, 128), random_state=seed),
@@ -95,7 +95,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     structures, arms = ["linear", "curved", "none"], ["DAE", "FA", "PCA"]
-    more = ["masked", "masked mse", "contrast", "by era", "era"]
+    more = ["masked", "bins", "contrast", "by era", "era"]
     parser.add_argument(
         "--structures", nargs="+", choices=structures, default=structures
     )

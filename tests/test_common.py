@@ -150,7 +150,7 @@ OWN = [
     CellRestorer(2, n_models=2, batching="era", max_epochs=2, random_state=0),
 ]
 MASKED = [
-    MaskedAutoencoder(**FAST),
+    MaskedAutoencoder(loss="bins", **FAST),
     MaskedAutoencoder(target_aware=True, n_models=2, **FAST),
 ]
 FEW_UNITS = {"random_units": (4, 6), **FAST}
@@ -275,7 +275,7 @@ FURTHER = [
         **SMALL,
     ),
     MaskedAutoencoder(
-        2, loss="mse", mask_share=0.5, dropout=0.1, batching="era", missing="raise",
+        2, loss="bins", mask_share=0.5, dropout=0.1, batching="era", missing="raise",
         activation="tanh", **SMALL,
     ),
     ContrastiveEmbedder(

@@ -65,8 +65,8 @@ NETWORKS = [
     EraMLP(loss="mse", feature_dropout=0.2, validation=0.1, **FAST),
     ContrastiveEmbedder(3, vime_weight=1, **FAST),
     EraAutoencoder(3, **FEW_UNITS),
-    MaskedAutoencoder(3, **FAST),
-    MaskedAutoencoder(3, loss="mse", target_aware=True, **FAST),
+    MaskedAutoencoder(3, loss="bins", **FAST),
+    MaskedAutoencoder(3, target_aware=True, **FAST),
     CellRestorer(3, max_epochs=2, random_state=0),
 ]
 UMAPS = [

@@ -30,11 +30,12 @@ class MaskedAutoencoder(NetworkEmbedder):
 
     In each step a share of the cells of every row is masked: set to the middle bin (for
     floats, to the column's median). A network tells what they hold from the other cells
-    of the row [1]_; its narrowest layer, the code, gives the latents. With
-    ``loss="bins"``, AdamW minimises the mean over masked cells of
-    :math:`-\log p_j(b)`, where :math:`b` is the cell's bin, of five, and
-    :math:`p_j` is a softmax over the bins of column :math:`j`. In contrast to
-    `DAEEmbedder`, intact cells are not in the loss.
+    of the row [1]_; its narrowest layer, the code, gives the latents. AdamW minimises
+    the mean squared error of the masked cells, in standardised columns; in contrast to
+    `DAEEmbedder`, intact cells are not in the loss. With ``loss="bins"`` ("autoencoding
+    classifier") it minimises the mean over masked cells of :math:`-\log p_j(b)`, where
+    :math:`b` is the cell's bin, of five, and :math:`p_j` is a softmax over the bins of
+    column :math:`j`.
 
     With ``target_aware=True`` the targets are inputs beside the features, and masked
     like them: in half of the rows of a step, and always in `transform`. The network
@@ -56,10 +57,11 @@ class MaskedAutoencoder(NetworkEmbedder):
         or "identity".
     mask_share : float, default=0.3
         Probability that a cell is masked.
-    loss : {"bins", "mse"}, default="bins"
-        "bins": cross-entropy of the cell's bin. The values of a column are its bins if
-        there are at most five; else its bins are five, of equally many rows. "mse":
-        squared error of the standardised cell.
+    loss : {"mse", "bins"}, default="mse"
+        "mse": squared error of the standardised cell. "bins": cross-entropy of the
+        cell's bin. The values of a column are its bins if there are at most five; else
+        its bins are five, of equally many rows. With few rows, the held-out
+        cross-entropy may rise at first, and training stops too early.
     target_aware : bool, default=False
         Whether the targets are masked inputs, too. Then the latents depend on the
         labels: see Notes.
@@ -109,7 +111,7 @@ class MaskedAutoencoder(NetworkEmbedder):
     hidden: Sequence[int] = (256, 128)
     activation: str = "silu"
     mask_share: float = 0.3
-    loss: str = "bins"
+    loss: str = "mse"
     target_aware: bool = False
     dropout: float = 0.0
     cross_fit: Any = None

@@ -88,13 +88,13 @@ class TestLearning:
             X = X.astype(np.float64) * 3e5 - 7
             X[::7, 3] = np.nan
         longer = {**SMALL, "max_epochs": 15, "learning_rate": 0.01}
-        net = MaskedAutoencoder(4, **longer).fit(X, eras=rows.eras)
+        net = MaskedAutoencoder(4, loss="bins", **longer).fit(X, eras=rows.eras)
         assert net.history_[-1]["valid_loss"][0] < np.log(5) - 0.05
         assert net.n_components_ == 4
 
     def test_squared_error_is_below_the_variance(self, rows):
         longer = {**SMALL, "max_epochs": 15, "learning_rate": 0.01}
-        net = MaskedAutoencoder(4, loss="mse", **longer).fit(rows.X, eras=rows.eras)
+        net = MaskedAutoencoder(4, **longer).fit(rows.X, eras=rows.eras)
         assert net.history_[-1]["valid_loss"][0] < 0.9
 
     def test_wide_codes_are_refused(self, rows):

@@ -23,7 +23,7 @@ from numerai_features.nn import _ensemble, _threads
 SMALL = {"hidden": (24,), "max_epochs": 3, "random_state": 0}
 NETS = [
     MaskedAutoencoder(4, **SMALL),
-    MaskedAutoencoder(4, target_aware=True, **SMALL),
+    MaskedAutoencoder(4, loss="bins", target_aware=True, **SMALL),
     EraAutoencoder(4, random_units=(6, 10), output="both", **SMALL),
     ContrastiveEmbedder(4, **SMALL),
     ContrastiveEmbedder(4, negatives="era", vime_weight=0.5, **SMALL),

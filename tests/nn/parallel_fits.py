@@ -36,8 +36,8 @@ CASES = {
         "learning_rate": 0.003,
     },
     "masked": {
-        "embedder": "MaskedAutoencoder", "target_aware": True, "weighted": True,
-        "holes": True, "batch_size": 1400,
+        "embedder": "MaskedAutoencoder", "loss": "bins", "target_aware": True,
+        "weighted": True, "holes": True, "batch_size": 1400,
     },
     "contrastive": {"embedder": "ContrastiveEmbedder", "batch_size": 1400},
     "contrastive, eras": {
