@@ -1,13 +1,15 @@
-"""How much of the true factors do latents hold? DAE, FA and PCA at equal width.
+"""How much of the true factors do latents hold? Embedders at equal width.
 
-    python benchmarks/recovery.py [--seeds 5 6 7 8 9] [--set NAME=VALUE ...]
+    python benchmarks/recovery.py [--seeds 5 6 7 8 9] [--arms DAE FA PCA ...]
+        [--set NAME=VALUE ...]
 
 On synthetic panels whose factors are known: the embedders are fitted to the first 70 %
 of the eras, a linear map from latents to factors by least squares
 on the same rows; reported is the share of the factors' variance that it explains on the
 last 30 % of the eras. Panels: linear factors, curved ones (features bend them), none
 (factors that load on all features, a thousandth each). The settings of DAEEmbedder were
-chosen on seeds 0 to 4; seeds 5 to 9 are the report.
+chosen on seeds 0 to 4; seeds 5 to 9 are the report. "era" is an `EraAutoencoder` whose
+layers are 256 and 128 wide, as those of the DAE.
 """
 
 import argparse
@@ -18,7 +20,14 @@ import time
 import numpy as np
 from sklearn.decomposition import PCA
 
-from numerai_features import DAEEmbedder, FactorAnalysisEmbedder, make_era_panel
+from numerai_features import (
+    ContrastiveEmbedder,
+    DAEEmbedder,
+    EraAutoencoder,
+    FactorAnalysisEmbedder,
+    MaskedAutoencoder,
+    make_era_panel,
+)
 
 SIZES = {
     "default": {},
@@ -49,6 +58,11 @@ def compare(structure, size, seed, settings, arms):
         "DAE": DAEEmbedder(k, random_state=seed, **settings),
         "FA": FactorAnalysisEmbedder(k),
         "PCA": PCA(k, svd_solver="covariance_eigh"),
+        "masked": MaskedAutoencoder(k, random_state=seed),
+        "bins": MaskedAutoencoder(k, loss="bins", random_state=seed),
+        "contrast": ContrastiveEmbedder(k, random_state=seed),
+        "by era": ContrastiveEmbedder(k, negatives="era", random_state=seed),
+        "era": EraAutoencoder(k, hidden=(256, 128), random_state=seed),
     }
     out = {}
     for name in arms:
@@ -81,10 +95,11 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     structures, arms = ["linear", "curved", "none"], ["DAE", "FA", "PCA"]
+    more = ["masked", "bins", "contrast", "by era", "era"]
     parser.add_argument(
         "--structures", nargs="+", choices=structures, default=structures
     )
-    parser.add_argument("--arms", nargs="+", choices=arms, default=arms)
+    parser.add_argument("--arms", nargs="+", choices=[*arms, *more], default=arms)
     parser.add_argument("--set", nargs="*", default=[], help="settings of DAEEmbedder")
     args = parser.parse_args()
     settings = settings_of(args.set)

@@ -1,7 +1,8 @@
 """What latents and new rows are worth: differences to a few ten-thousandths of CORR.
 
     python benchmarks/worth.py [--hours 6] [--jobs 2] [--panels 10] [--seeds 2]
-        [--arms core dae umap codes rows] [--structures linear curved none]
+        [--arms core dae umap codes rows masked contrastive era]
+        [--structures linear curved none]
     python benchmarks/worth.py --report [--picture docs/worth.png]
 
 Synthetic panels of 240 eras x 1,000 rows x 300 features with 16 factors. Eras 1 to 184
@@ -17,6 +18,10 @@ ones (48 signals):
   beat: the ceilings; "+ fa", "+ pca"; "+ random".
 - dae: "+ dae". umap: "+ umap". codes: "+ codes", the code (32 wide) of a small
   `SupervisedAEMLP` that is cross-fitted and sees all targets.
+- masked: "+ masked", and "+ aware", which is cross-fitted and has the targets as masked
+  inputs. contrastive: "+ contrastive". era: "+ era", 12 latents of an `EraAutoencoder`
+  (layers 256 and 128 wide), and "+ argmax", the number of the largest one, which
+  the models take for a quantity.
 - "fa alone" and so on, without the originals.
 - rows: "copies", "cutout", "noise", "averages", "targets", as in `augmenters.py`.
 
@@ -46,11 +51,14 @@ from scipy.stats import t as student
 from sklearn.decomposition import PCA
 
 from numerai_features import (
+    ContrastiveEmbedder,
     CutoutAugmenter,
     DAEEmbedder,
+    EraAutoencoder,
     EraMixupAugmenter,
     FactorAnalysisEmbedder,
     GaussianNoiseAugmenter,
+    MaskedAutoencoder,
     RidgeMixtureTargets,
     SupervisedAEMLP,
     UMAPEmbedder,
@@ -76,6 +84,9 @@ GROUPS = {
     "umap": ("umap",),
     "codes": ("codes",),
     "rows": ("copies", "cutout", "noise", "averages", "targets"),
+    "masked": ("masked", "aware"),
+    "contrastive": ("contrastive",),
+    "era": ("era", "argmax"),
 }
 ROWS = {
     "copies": lambda seed: GaussianNoiseAugmenter(0, random_state=seed),
@@ -130,16 +141,24 @@ def latents(panel, kind, seed):
     if kind == "random":
         noise = np.random.default_rng([seed, 7]).normal(size=(len(panel.X), WIDTH))
         return noise[train], noise[test]
+    seeded = {"random_state": seed, "n_jobs": 1}
     embedder = {
         "fa": lambda: FactorAnalysisEmbedder(WIDTH),
         "pca": lambda: PCA(WIDTH, svd_solver="covariance_eigh"),
-        "dae": lambda: DAEEmbedder(WIDTH, random_state=seed, n_jobs=1),
-        "umap": lambda: UMAPEmbedder(WIDTH, random_state=seed, n_jobs=1),
+        "dae": lambda: DAEEmbedder(WIDTH, **seeded),
+        "umap": lambda: UMAPEmbedder(WIDTH, **seeded),
         "codes": lambda: network(seed),
+        "masked": lambda: MaskedAutoencoder(WIDTH, **seeded),
+        "aware": lambda: MaskedAutoencoder(
+            WIDTH, target_aware=True, cross_fit=3, **seeded
+        ),
+        "contrastive": lambda: ContrastiveEmbedder(WIDTH, **seeded),
+        "era": lambda: EraAutoencoder(hidden=(256, 128), **seeded),
+        "argmax": lambda: EraAutoencoder(hidden=(256, 128), output="argmax", **seeded),
     }[kind]()
     options = {} if kind == "pca" else {"eras": panel.eras[train]}
     X = panel.X.astype(np.float32) if kind == "pca" else panel.X
-    y = panel.targets.iloc[train] if kind == "codes" else None
+    y = panel.targets.iloc[train] if kind in ("codes", "aware") else None
     learned = embedder.fit_transform(X[train], y, **options)
     return learned, embedder.transform(X[test])
 
@@ -381,7 +400,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=float, default=6)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--arms", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        choices=GROUPS,
+        default=["core", "dae", "umap", "codes", "rows"],
+    )
     parser.add_argument("--structures", nargs="+", default=STRUCTURES)
     parser.add_argument("--panels", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=2)

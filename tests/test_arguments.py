@@ -23,9 +23,11 @@ from numerai_features import (
     BalanceAugmenter,
     CombinatorialPurgedEraCV,
     ComposeAugmenters,
+    ContrastiveEmbedder,
     CutoutAugmenter,
     DAEEmbedder,
     DreamAugmenter,
+    EraAutoencoder,
     EraBlend,
     EraBoostedRegressor,
     EraHoldout,
@@ -42,6 +44,7 @@ from numerai_features import (
     GaussianNoiseAugmenter,
     LatentFeatures,
     LatentMapDisplay,
+    MaskedAutoencoder,
     RepeatedEraKFold,
     ResidualTargetRegressor,
     RidgeMixtureTargets,
@@ -213,7 +216,12 @@ CALLS = {
     "LatentFeatures": made(LatentFeatures, "fit", {}),
     "FactorAnalysisEmbedder": made(FactorAnalysisEmbedder, "fit", {}),
     "DAEEmbedder": made(DAEEmbedder, "fit", NET),
+    "MaskedAutoencoder": made(MaskedAutoencoder, "fit", {**NET, "target_aware": True}),
     "SupervisedAEMLP": made(SupervisedAEMLP, "fit", {**NARROW, **NET}),
+    "ContrastiveEmbedder": made(ContrastiveEmbedder, "fit", NET),
+    "EraAutoencoder": made(
+        EraAutoencoder, "fit", {"n_components": 2, "random_units": (2, 2), **NET}
+    ),
     "EraMLP": made(EraMLP, "fit", NET),
     "EraStatistics": made(EraStatistics, "fit", {}),
     "UMAPEmbedder": made(UMAPEmbedder, "fit", {**KNN, **NET}),
@@ -292,11 +300,14 @@ CALLS = {
     "DAEEmbedder.era_familiarity": called(DAE.era_familiarity),
     "DAEEmbedder.reconstruct": called(DAE.reconstruct),
     "DAEEmbedder.inverse_transform": called(DAE.inverse_transform, X=DAE.transform(X)),
+    "MaskedAutoencoder.fit": called(MaskedAutoencoder(2, **FAST).fit),
     "SupervisedAEMLP.fit": called(
         SupervisedAEMLP(**NARROW, **NET).fit, benchmark=np.asarray(X[:, 0], float)
     ),
     "SupervisedAEMLP.predict": called(AEMLP.predict),
     "SupervisedAEMLP.score": called(AEMLP.score),
+    "ContrastiveEmbedder.fit": called(ContrastiveEmbedder(2, **FAST).fit),
+    "EraAutoencoder.fit": called(EraAutoencoder(2, random_units=(2, 2), **FAST).fit),
     "EraMLP.fit": called(
         EraMLP(**NET, benchmark_penalty=0.1).fit, benchmark=np.asarray(X[:, 0], float)
     ),
@@ -463,6 +474,10 @@ ALLOWED = {
     ("GaussianNoiseAugmenter", "sd", "0 1.5"): "a deviation",
     ("RidgeMixtureTargets", "synthetic_eras", "0"): "the default",
     ("FactorAnalysisEmbedder", "tol", "0 1.5"): "goes to the last digit; stops at once",
+    ("ContrastiveEmbedder", "temperature", "1.5"): "a temperature",
+    ("ContrastiveEmbedder", "vime_weight", "0 1.5"): "none, and much",
+    ("EraAutoencoder", "n_positions", "None"): "the era is no input",
+    ("EraAutoencoder", "random_scale", "1.5"): "a deviation",
     ("UMAPEmbedder", "min_dist", "0"): "the default",
     ("UMAPEmbedder", "spread", "1.5"): "a scale",
     ("UMAPEmbedder", "negative_sample_rate", "1.5"): "a rate",
@@ -487,6 +502,9 @@ IGNORES_Y = (
     "FactorAnalysisEmbedder.partial_fit",
     "DAEEmbedder.fit",
     "DAEEmbedder.partial_fit",
+    "ContrastiveEmbedder.fit",
+    "EraAutoencoder.fit",
+    "MaskedAutoencoder.fit",
     "UMAPEmbedder.fit",
 )
 # What scikit-learn says of a table that is none; its own checks ask for these words.

@@ -70,11 +70,14 @@ from numerai_features.compose import (
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.datasets import make_era_panel
 from numerai_features.embedders import (
+    ContrastiveEmbedder,
     DAEEmbedder,
+    EraAutoencoder,
     EraMLP,
     EraStatistics,
     FactorAnalysisEmbedder,
     LatentMapDisplay,
+    MaskedAutoencoder,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -110,14 +113,14 @@ pytestmark = [
 
 def own_embedder():
     """Return the embedder that the guide shows how to write."""
-    file = Path(__file__).parents[1] / "examples" / "masked_autoencoder.py"
+    file = Path(__file__).parents[1] / "examples" / "own_embedder.py"
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.MaskedAutoencoder
+    return module.CellRestorer
 
 
-MaskedAutoencoder = own_embedder()
+CellRestorer = own_embedder()
 FAST = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
 SMALL = {"hidden": (4,), "max_epochs": 1, "random_state": 0}
 DAES = [
@@ -146,14 +149,28 @@ UMAPS = [
     ),
 ]  # fmt: skip
 OWN = [
-    MaskedAutoencoder(3, max_epochs=2, random_state=0),
-    MaskedAutoencoder(2, n_models=2, batching="era", max_epochs=2, random_state=0),
+    CellRestorer(3, max_epochs=2, random_state=0),
+    CellRestorer(2, n_models=2, batching="era", max_epochs=2, random_state=0),
+]
+MASKED = [
+    MaskedAutoencoder(loss="bins", **FAST),
+    MaskedAutoencoder(target_aware=True, n_models=2, **FAST),
+]
+FEW_UNITS = {"random_units": (4, 6), **FAST}
+PLACED = [  # which cannot be fitted without eras
+    EraAutoencoder(3, output="both", **FEW_UNITS),
+    EraAutoencoder(2, output="argmax", n_models=2, batching="era", **FEW_UNITS),
+    ContrastiveEmbedder(3, negatives="era", vime_weight=0.5, n_models=2, **FAST),
 ]
 TRANSFORMERS = [
     *DAES,
     *SUPERVISED,
     *PERCEPTRONS,
     *UMAPS,
+    *MASKED,
+    EraAutoencoder(n_positions=None, **FEW_UNITS),
+    ContrastiveEmbedder(**FAST),
+    *PLACED,
     *OWN,
     FactorAnalysisEmbedder(),
     FactorAnalysisEmbedder(rotation="varimax"),
@@ -260,6 +277,23 @@ FURTHER = [
         validation=0.3, reconstruction_weight=0.5, batch_size=64, clip_norm=None,
         **SMALL,
     ),
+    MaskedAutoencoder(
+        2, loss="bins", mask_share=0.5, dropout=0.1, batching="era", missing="raise",
+        activation="tanh", **SMALL,
+    ),
+    ContrastiveEmbedder(
+        2, activation="silu", head_units=5, noise_level=0.3, temperature=1,
+        vime_weight=1, missing="raise", **SMALL,
+    ),
+    ContrastiveEmbedder(1, validation=None, n_models=2, batch_size=32, **SMALL),
+    EraAutoencoder(
+        2, n_positions=None, output="both", activation="silu", feature_dropout=0,
+        random_units=(3, 2), missing="raise", **SMALL,
+    ),
+    EraAutoencoder(
+        1, n_positions=None, n_models=2, random_scale=1,
+        validation=None, random_units=(3, 2), **SMALL,
+    ),
     FactorAnalysisEmbedder(1, rotation="varimax", center="era", tol=1e-4),
     FactorAnalysisEmbedder(2, missing="raise", max_iter=20),
     EraStatistics(missing="raise"),
@@ -297,6 +331,10 @@ FURTHER = [
     RESIDUAL_PIPELINE,
 ]  # fmt: skip
 
+TRAINED_ON_BATCHES = (
+    CellRestorer, ContrastiveEmbedder, DAEEmbedder, EraAutoencoder, EraMLP,
+    MaskedAutoencoder, SupervisedAEMLP,
+)  # fmt: skip
 AUGMENTS = (
     "fit_transform changes the rows that a model is trained on, and transform must "
     "leave those that it predicts for alone"
@@ -339,7 +377,7 @@ EXCUSED = {
             ),
         }
         for net in [*TRANSFORMERS, *ERA_REGRESSORS, *FURTHER]
-        if isinstance(net, DAEEmbedder | EraMLP | SupervisedAEMLP | MaskedAutoencoder)
+        if isinstance(net, TRAINED_ON_BATCHES)
         or net is BESIDE_A_NETWORK
         or isinstance(getattr(net, "autoencoder", None), DAEEmbedder)
     },
@@ -392,7 +430,7 @@ def public_classes():
 def test_every_public_estimator_is_in_the_lists():
     lists = TRANSFORMERS + SPLITTERS + AUGMENTERS + AUGMENTED + ERA_REGRESSORS
     listed = {type(e).__name__ for e in lists} | {"EraScorer"}
-    assert set(public_classes()) == listed - {"MaskedAutoencoder"}
+    assert set(public_classes()) == listed - {"CellRestorer"}
 
 
 @pytest.mark.parametrize("augmenter", AUGMENTERS, ids=repr)
@@ -502,7 +540,8 @@ def test_augmenters_do_as_much_on_any_scale(augmenter, kind, scale):
     assert np.quantile(off, 0.99) < 0.01 * X.std()
 
 
-CHECKED = TRANSFORMERS + AUGMENTED + ERA_REGRESSORS + FURTHER
+CHECKED = [e for e in TRANSFORMERS if e not in PLACED]
+CHECKED += AUGMENTED + ERA_REGRESSORS + FURTHER
 CHECKED += [a for a in AUGMENTERS if hasattr(a, "transform")]
 
 
@@ -574,10 +613,10 @@ def test_every_class_is_checked_with_further_parameters():
     for checked in (CHECKED, WITHOUT_FIT):
         kinds = [type(estimator) for estimator in checked]
         assert {kind.__name__ for kind in kinds if kinds.count(kind) < 3} <= {
-            "MaskedAutoencoder"
+            "CellRestorer"
         }
     every = {type(estimator).__name__ for estimator in CHECKED + WITHOUT_FIT}
-    assert every - {"MaskedAutoencoder"} == set(public_classes())
+    assert every - {"CellRestorer"} == set(public_classes())
 
 
 @pytest.fixture(scope="module")
@@ -672,6 +711,10 @@ class TestTransformers:
     def test_fitted_eras_are_kept(self, estimator, toy):
         fitted = clone(estimator).fit(toy.X, toy.y(), eras=toy.eras)
         np.testing.assert_array_equal(fitted.fitted_eras_, toy.era_numbers)
+        if estimator in PLACED:
+            with pytest.raises(ValueError, match="needs eras"):
+                clone(estimator).fit(toy.X, toy.y())
+            return
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No eras were passed", UserWarning)
             assert clone(estimator).fit(toy.X, toy.y()).fitted_eras_ is None
@@ -712,7 +755,7 @@ class TestTransformers:
         X = toy.X.astype(np.float64)
         X[3, 2] = np.inf
         with pytest.raises(ValueError, match="infinity"):
-            clone(estimator).fit(X, toy.y())
+            clone(estimator).fit(X, toy.y(), eras=toy.eras)
 
     def test_one_era_is_enough(self, estimator, toy):
         rows = slice(0, 40)
@@ -739,7 +782,8 @@ def test_ten_rows_are_enough_for_default_parameters(cls):
     with warnings.catch_warnings():
         told = "No eras were passed|n_neighbors=15"
         warnings.filterwarnings("ignore", told, UserWarning)
-        latents = model.fit_transform(X, y)
+        eras = {"eras": np.repeat([1, 2], 5)} if cls is EraAutoencoder else {}
+        latents = model.fit_transform(X, y, **eras)
     assert len(latents) == 10
     assert np.isfinite(latents).all()
 
@@ -1463,6 +1507,8 @@ def test_eras_that_are_names_are_never_numbers(estimator, toy):
     own |= dict.fromkeys(deep)  # else the last eras are held out, and names have none
     if isinstance(estimator, UMAPEmbedder):
         own |= {"target_weight": 0.5}
+    if isinstance(estimator, EraAutoencoder):  # positions need numbers
+        own |= {"n_positions": None}
     if getattr(estimator, "synthetic_eras", 0):  # which need numbers
         own |= {"synthetic_eras": 0, "copies": 1}
     for X, eras in ((toy.X, names), (frame, None), (pl.from_pandas(frame), None)):
@@ -1696,7 +1742,7 @@ class TestWholeFits:
             assert_same_outputs(outputs_of(fitted, toy), expected)
 
 
-NETS = [DAES[0], SUPERVISED[0], UMAPS[0], OWN[0]]
+NETS = [DAES[0], SUPERVISED[0], UMAPS[0], MASKED[0], PLACED[0], PLACED[2], OWN[0]]
 
 
 @pytest.mark.parametrize("net", NETS, ids=lambda e: type(e).__name__)
@@ -1767,7 +1813,7 @@ def test_an_annotation_that_nobody_meant_is_refused(body):
 
 
 def test_a_leaf_may_change_a_default_and_leave_a_parameter_out():
-    class Own(MaskedAutoencoder):
+    class Own(CellRestorer):
         """An embedder."""
 
         batching = "era"

@@ -5,13 +5,14 @@ import importlib.util
 import json
 import runpy
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from numerai_features.embedders import EraMLP
+from numerai_features.embedders import EraAutoencoder, EraMLP
 from numerai_features.experiment import Experiment
 from numerai_features.experiment._parts import make_part
 
@@ -94,9 +95,36 @@ class TestEraMLP:
         assert followed["mlp_residual"] < followed["mlp"]
 
 
+class TestEraAutoencoder:
+    def test_the_arms_are_the_forums_and_run(self, monkeypatch, tmp_path):
+        imported(FOLDER / "era_mlp.py", monkeypatch).write_files(
+            tmp_path, rows_per_era=40
+        )
+        file = tmp_path / "era_autoencoder.toml"
+        file.write_text((FOLDER / file.name).read_text(encoding="utf-8"))
+        experiment = Experiment.from_file(file)
+        assert list(experiment.recipes) == [
+            "raw", "with_era", "argmax", "argmax_with_era"
+        ]  # fmt: skip
+        made = make_part(experiment["latents"]["argmax"], experiment.tables)
+        defaults = EraAutoencoder(output="argmax", random_state=0).get_params()
+        assert made.get_params() == defaults
+        tables = tomllib.loads(file.read_text())
+        small = {"hidden": [8], "random_units": [4, 6], "max_epochs": 1}
+        tables["latents"]["argmax"] |= small
+        tables["model"] |= {"n_jobs": 1, "params": {"n_estimators": 3}}
+        tables["cv"] = {"n_splits": 1}
+        tables["data"]["files"] = [str(tmp_path / n) for n in tables["data"]["files"]]
+        tables["data"]["every"] = 1
+        result = Experiment.from_dict(tables, output=tmp_path / "out").run(
+            verbose=False
+        )
+        assert list(result.summary.index) == list(experiment.recipes)
+
+
 def test_an_embedder_of_ones_own_is_one_short_file(monkeypatch):
     """What the guide promises; that it passes the common checks is in test_common."""
-    file = FOLDER / "masked_autoencoder.py"
+    file = FOLDER / "own_embedder.py"
     assert len(file.read_text().splitlines()) < 100
     module = imported(file, monkeypatch)
     told = doctest.testmod(module)

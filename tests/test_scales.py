@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
-from test_common import FAST, NARROW, MaskedAutoencoder, public_classes
+from test_common import FAST, FEW_UNITS, NARROW, CellRestorer, public_classes
 
 from numerai_features.augmenters import (
     BalanceAugmenter,
@@ -28,10 +28,13 @@ from numerai_features.compose import (
     ResidualTargetRegressor,
 )
 from numerai_features.embedders import (
+    ContrastiveEmbedder,
     DAEEmbedder,
+    EraAutoencoder,
     EraMLP,
     EraStatistics,
     FactorAnalysisEmbedder,
+    MaskedAutoencoder,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -60,7 +63,11 @@ NETWORKS = [
     SupervisedAEMLP(3, **NARROW, **FAST),
     EraMLP(validation=0.1, **FAST),
     EraMLP(loss="mse", feature_dropout=0.2, validation=0.1, **FAST),
-    MaskedAutoencoder(3, max_epochs=2, random_state=0),
+    ContrastiveEmbedder(3, vime_weight=1, **FAST),
+    EraAutoencoder(3, **FEW_UNITS),
+    MaskedAutoencoder(3, loss="bins", **FAST),
+    MaskedAutoencoder(3, target_aware=True, **FAST),
+    CellRestorer(3, max_epochs=2, random_state=0),
 ]
 UMAPS = [
     UMAPEmbedder(2, **UMAP),
@@ -110,9 +117,7 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 def test_every_class_that_reads_rows_is_here():
     read = {n for n, cls in public_classes().items() if not hasattr(cls, "split")}
-    assert read - {"EraScorer"} == {type(e).__name__ for e in EVERY} - {
-        "MaskedAutoencoder"
-    }
+    assert read - {"EraScorer"} == {type(e).__name__ for e in EVERY} - {"CellRestorer"}
 
 
 def fit(estimator, X, y=Y, eras=ERAS):
@@ -208,7 +213,7 @@ class TestEmbedders:
         near = fitted.transform(ROWS.astype(dtype), eras=ERAS)
         assert np.isfinite(near).all()
         X = (ROWS * 1e30).astype(dtype)
-        if isinstance(estimator, MaskedAutoencoder):
+        if isinstance(estimator, CellRestorer | EraAutoencoder):  # between bounds
             assert np.isfinite(fitted.transform(X, eras=ERAS)).all()
         else:
             with pytest.raises(ValueError, match=r"X.* in row 0, .*"):

@@ -157,6 +157,11 @@ class DreamAugmenter(BaseAugmenter):
             for _ in range(self.n_steps):
                 x.requires_grad_()
                 latents = encoder.apply(x, xp)
+                if not latents.requires_grad:
+                    raise ValueError(
+                        "embedder returns categories alone, which have no gradient. "
+                        "Let it return latents, too."
+                    )
                 [gradient] = torch.autograd.grad(latents.square().sum() / 2, x)
                 gradient *= width  # by bins
                 size = gradient.abs().mean(1, keepdim=True)

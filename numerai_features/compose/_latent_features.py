@@ -48,6 +48,7 @@ from numerai_features.encoders import Quantize
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_")
 _NO_BENCHMARK = {"benchmark": None}
+_MOST_CATEGORIES = 128
 _LEAST_SHARE = 1e-5  # range / size of a column that has < 100 distinct float32 values
 
 
@@ -72,7 +73,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
     quantize : {None, "int8", "uint8"}, default=None
         None: latents, and so the whole table, are float32. "int8": latents are ranked
         into 5 bins, 0 to 4. "uint8": into `n_bins` bins, 0 to ``n_bins - 1``. For both,
-        the originals must be integers of this range.
+        the originals must be integers of this range. Categories, such as the number
+        that `EraAutoencoder` returns with ``output="argmax"``, are not ranked: they
+        keep their number.
     n_bins : int, default=255
         Number of bins for ``quantize="uint8"``, 2 to 255. A tree with as many bins
         loses nothing.
@@ -94,6 +97,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         The fitted embedders.
     quantizers_ : list of (Quantize or None)
         The learned edges of each embedder's latents; None without `quantize`.
+    categorical_columns_ : list of str
+        Names of the columns that are categories, not quantities: of embedders with
+        ``n_categories_``, such as `EraAutoencoder`. LightGBM takes them as
+        ``categorical_feature`` for a frame with these names.
     fitted_eras_ : ndarray of shape (n_eras,) or None
         Era numbers seen in fit; None if there were no eras.
     n_features_in_ : int
@@ -258,17 +265,31 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         check_is_fitted(self)
         if input_features is not None:  # a ColumnTransformer names the era too
             input_features = [n for n in input_features if n != ERA_COLUMN]
+        return np.asarray(self._columns(input_features)[0], dtype=object)
+
+    @property
+    def categorical_columns_(self):
+        """Names of the columns that are categories."""
+        check_is_fitted(self)
+        names, counts = self._columns(None)
+        return [name for name, count in zip(names, counts, strict=True) if count]
+
+    def _columns(self, input_features):
+        """Return the columns' names and numbers of categories; 0 of a quantity."""
         originals = check_feature_names_in(self, input_features)
         _check_unique(originals)
         known = self._fitted_with
         names = [ERA_COLUMN] if known.keep_era else []
         names += list(originals) if known.passthrough else []
+        counts = [0] * len(names)
         for name, embedder in self.embedders_:
             with _telling_whose(name):
                 own = embedder.get_feature_names_out(originals)
             always = isinstance(known.embedders, list)
             names += unlike([ERA_COLUMN, *names], own, name, always=always)
-        return np.asarray(names, dtype=object)
+            found = _categories(embedder)
+            counts += [0] * len(own) if found is None else list(found)
+        return names, counts
 
     def get_params(self, deep=True):
         """Return the parameters, including those of the embedders.
@@ -361,7 +382,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                     embedder, latents = cache.recall_object("latents", parts, make)
                 latents = self._checked(name, latents, rows.n_rows)
                 if self.quantize is not None:
-                    bins = _learn_bins(latents, self._n_bins, rows.weights)
+                    bins = _learn_bins(
+                        latents, self._n_bins, rows.weights, _categories(embedder)
+                    )
                 if keep:
                     blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
                 del latents
@@ -480,6 +503,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             )
         names = self.get_feature_names_out()[1:]
         out = pd.DataFrame(table, columns=names, index=index_of(frame))
+        if table.dtype.kind == "f":
+            out = out.astype(dict.fromkeys(self.categorical_columns_, np.int8))
         return with_eras(out, eras)
 
     def __sklearn_tags__(self):
@@ -674,8 +699,37 @@ def _check_unique(names):
         )
 
 
-def _learn_bins(latents, n_bins, weights):
-    """Return edges that divide each latent into bins of equal weight."""
+def _categories(embedder):
+    """Return the number of categories of each latent, 0 if a quantity; None if all are.
+
+    They are the whole numbers from 0 on.
+    """
+    counts = getattr(embedder, "n_categories_", None)
+    if counts is None or not np.any(counts):
+        return None
+    if np.max(counts) > _MOST_CATEGORIES:
+        raise ValueError(
+            f"embedders: n_categories_ of {type(embedder).__name__} is up to "
+            f"{np.max(counts)}, but a column of categories is int8, which holds "
+            f"{_MOST_CATEGORIES}. Merge some."
+        )
+    return np.asarray(counts)
+
+
+def _learn_bins(latents, n_bins, weights, n_categories=None):
+    """Return edges that divide each latent into bins of equal weight.
+
+    Of a category the edges are those between its numbers, which it so keeps.
+    """
+    if n_categories is not None:
+        counts = np.where(n_categories > 0, n_categories, n_bins)
+        edges = np.full((len(counts), counts.max() - 1), np.inf, latents.dtype)
+        if len(quantities := np.flatnonzero(n_categories == 0)):
+            learned = _learn_bins(latents[:, quantities], n_bins, weights)
+            edges[quantities, : n_bins - 1] = learned.edges
+        for j in np.flatnonzero(n_categories).tolist():
+            edges[j, : counts[j] - 1] = np.arange(counts[j] - 1) + 0.5
+        return Quantize(edges)
     if latents.dtype.kind != "f":
         latents = latents.astype(np.float64)
     weights = np.ones(len(latents)) if weights is None else weights

@@ -9,7 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from numerai_features.experiment._benchmark import benchmark_key
-from numerai_features.experiment._inputs import Block, as_array, as_input, as_table
+from numerai_features.experiment._inputs import (
+    Block,
+    as_array,
+    as_input,
+    as_table,
+    categories_of,
+)
 from numerai_features.experiment._parts import library_of, make_model
 
 if TYPE_CHECKING:
@@ -47,7 +53,7 @@ class ModelFit:
     ) -> None:
         self._tables, self._name, self._seed = tables, name, seed
         self._library = library_of(tables, name)
-        self._model = self._made()
+        self._model, self._categories = self._made(), categories_of(train)
         self._train: Any
         if self._library is not None:
             self._train = as_table(train)
@@ -97,6 +103,8 @@ class ModelFit:
             X = X[use] if self._library is None else X.filter(pa.array(use))
         if self._library is not None:
             X = as_input(X, self._library)
+        if self._library == "lightgbm" and self._categories:
+            options["categorical_feature"] = self._categories
         _fit(model, X, y.to_numpy()[use], options)
         return model
 

@@ -312,7 +312,9 @@ class FoldFits:
 
     def _named(self, part: FoldLatents, values: NDArray[Any]) -> Block:
         taken, own = self.panel.feature_names, map(str, range(values.shape[1]))
-        return Block(unlike(taken, own, part.name, always=True), values)
+        counts = getattr(part.embedder, "n_categories_", ())
+        categories = tuple(np.flatnonzero(counts).tolist())
+        return Block(unlike(taken, own, part.name, always=True), values, categories)
 
     def _extra(
         self, recipe: Recipe, eras: NDArray[Any], benchmark: NDArray[np.float64] | None

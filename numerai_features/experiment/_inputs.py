@@ -20,20 +20,36 @@ WIDE_SCALE = (N_BINS - 1) / (_MOST_BINS - 1)
 
 
 class Block(NamedTuple):
-    """Columns of one type, and their names; a table has them already."""
+    """Columns of one type, and their names; a table has them already.
+
+    `categories` are the positions of columns that are no quantities.
+    """
 
     names: list[str]
     values: NDArray[Any] | pa.Table
+    categories: tuple[int, ...] = ()
 
 
 def as_table(blocks: list[Block]) -> pa.Table:
     """Return blocks side by side as a table; each column keeps its type."""
     tables = [
-        values if isinstance(values, pa.Table) else tree_table(values, names)
-        for names, values in blocks
+        block.values
+        if isinstance(block.values, pa.Table)
+        else tree_table(block.values, block.names)
+        for block in blocks
     ]
     columns = [column for table in tables for column in table.columns]
-    return pa.Table.from_arrays(columns, [n for names, _ in blocks for n in names])
+    return pa.Table.from_arrays(columns, [n for b in blocks for n in b.names])
+
+
+def categories_of(blocks: list[Block]) -> list[int]:
+    """Return the positions of columns that are no quantities."""
+    starts = np.cumsum([0, *(len(block.names) for block in blocks)])
+    return [
+        int(start) + j
+        for start, block in zip(starts, blocks, strict=False)
+        for j in block.categories
+    ]
 
 
 def as_array(blocks: list[Block], *, floats: bool = False) -> NDArray[Any]:
@@ -42,7 +58,7 @@ def as_array(blocks: list[Block], *, floats: bool = False) -> NDArray[Any]:
     A single block is not copied. In an array of floats, latents of 255 bins have the
     range of the originals, 0 to 4, because ridge and networks depend on scales.
     """
-    arrays: Any = [values for _, values in blocks if values.shape[1]]
+    arrays: Any = [block.values for block in blocks if block.values.shape[1]]
     kinds = {array.dtype for array in arrays}
     dtype: Any = np.float32 if floats or len(kinds) > 1 else kinds.pop()
     if len(arrays) == 1 and arrays[0].dtype == dtype:

@@ -109,7 +109,8 @@ def check_devices(tables: dict[str, Any]) -> None:
 
 def takes_several(part: Part) -> bool:
     """Whether an embedder learns from several targets."""
-    return "target_weights" in _defaults(_classes("embedder")[part["embedder"]])
+    known = _defaults(_classes("embedder")[part["embedder"]])
+    return "target_weights" in known or bool(part.get("target_aware"))
 
 
 def fitted_on_all(tables: dict[str, Any], named: set[str]) -> list[str]:

@@ -179,11 +179,14 @@ def network_model(estimator: Any, place: Place) -> dict[str, Any]:
 
 
 TRANSFORMERS = {
+    key_of(embedders.ContrastiveEmbedder): _encoded,
     key_of(embedders.DAEEmbedder): _encoded,
+    key_of(embedders.EraAutoencoder): _encoded,
     key_of(embedders.EraMLP): _encoded,
     key_of(embedders.EraStatistics): _era_statistics,
     key_of(embedders.FactorAnalysisEmbedder): _factors,
     key_of(LatentFeatures): _latent_features,
+    key_of(embedders.MaskedAutoencoder): _encoded,
     key_of(embedders.SupervisedAEMLP): _encoded,
     key_of(embedders.UMAPEmbedder): _encoded,
 }

@@ -136,7 +136,7 @@ class Corruption:
 
     Attributes
     ----------
-    kind : {"swap", "masking", "cutout", "gaussian"}
+    kind : {"swap", "masking", "cutout", "gaussian", "none"}
     level : float
         The share of cells (of columns, for "cutout"), or the standard deviation of the
         noise, in standard deviations of the columns.
@@ -155,6 +155,8 @@ class Corruption:
         self, x: Tensor, draws: Draws, center: Tensor, scale: Tensor
     ) -> Tensor:
         """Return corrupted rows of the table."""
+        if self.kind == "none":
+            return x
         middle = self.middle.to(x)
         if self.kind == "swap":
             return _noise.swap(x, self.level, draws)
@@ -212,16 +214,16 @@ class Denoising(Task):
     def forward(self, batch: Batch) -> Tensor:
         """Return the loss of this process's rows, divided by the weight of all rows."""
         x, corrupted = self._rows(batch)
-        h = self.network.below_output(corrupted, batch.draws)
+        h = self._hidden(batch, corrupted, batch.draws)
         return self._loss(batch, x, corrupted, h) / (batch.total * self.n_varying)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Return sums over rows; `metrics` takes their totals over batches."""
         x, corrupted = self._rows(batch)
-        h = self.network.below_output(corrupted)
+        h = self._hidden(batch, corrupted)
         loss = self._loss(batch, x, corrupted, h)
-        h = self.network.below_output(x)
+        h = self._hidden(batch, x)
         if self.has_missing:
             t, known = self._target(batch)
             error = squared_error(self.network.output(h), t, known)
@@ -237,6 +239,10 @@ class Denoising(Task):
             "loss": sums["loss"] / sums["cells"],
             "r2": 1 - sums["error"] / sums["variance"],
         }
+
+    def _hidden(self, batch: Batch, x: Tensor, draws: Draws | None = None) -> Tensor:
+        """Return the last hidden layer of rows of a batch."""
+        return self.network.below_output(x, draws)
 
     def _rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the rows with NaN replaced, and their corrupted copies."""

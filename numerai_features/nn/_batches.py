@@ -232,6 +232,17 @@ class Batch:
         members = (codes[self.draws.own] == every).astype(np.float64)
         return torch.from_numpy(members).to(self.x.device)
 
+    @cached_property
+    def same_era(self) -> Tensor | None:
+        """Whether own rows and rows of the step share an era, (n_own, n_rows).
+
+        None if the step has no eras, or one.
+        """
+        if self._eras is None or (self._eras == self._eras[0]).all():
+            return None
+        own = self._eras[self.draws.own]
+        return torch.from_numpy(own[:, None] == self._eras).to(self.x.device)
+
     def tensors(self, *, squares: bool) -> dict[str, Tensor]:
         """Return the batch's tensors by name, with or without the sums of squares."""
         names = ["x", "total", "weight", "y", *(["squares"] if squares else [])]

@@ -120,6 +120,23 @@ class Standardized(nn.Module):
         matrix = self.linear.weight.T / self.scale[:, None]
         return centered_parts(x, matrix, self.center)
 
+    def of_some_cells(
+        self, weight: Tensor, share: float, middle: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the matrix and the center for rows in which cells are dropped.
+
+        The mean of the product over what is dropped is that of the whole row.
+
+        Parameters
+        ----------
+        weight : Tensor of shape (F, n)
+        share : float
+            Probability that a cell is set to its middle value.
+        middle : Tensor of shape (F,)
+        """
+        center = (1 - share) * self.center + share * middle.float()
+        return weight / ((1 - share) * self.scale[:, None]), center
+
     def standardize(self, x: Tensor) -> Tensor:
         """Return standardised rows of the table, (B, F)."""
         return (x.float() - self.center) / self.scale

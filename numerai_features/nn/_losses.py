@@ -313,6 +313,17 @@ class _Everywhere(torch.autograd.Function):
         return sum_over_processes(grad.clone())
 
 
+def gathered(x: Tensor, n_rows: int, own: slice) -> Tensor:
+    """Return the rows of all processes, (n_rows, n), of which x are this one's.
+
+    Gradients reach the rows of all of them.
+    """
+    if n_processes() == 1:
+        return x
+    above, below = x.new_zeros(own.start, x.shape[1]), n_rows - own.stop
+    return _everywhere(torch.cat([above, x, x.new_zeros(below, x.shape[1])]))
+
+
 def _everywhere(x: Tensor) -> Tensor:
     if n_processes() == 1:
         return x

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from numerai_features.nn._draws import BLOCK, Draws
-from numerai_features.nn._threads import each
+from numerai_features.nn._threads import cut, each, shares_out
+
+_CELLS = 1 << 17  # of a block that stays in the cache
 
 
 def swap(x: Tensor, share: float, draws: Draws) -> Tensor:
@@ -118,6 +120,31 @@ def cut_out(x: Tensor, share: float, middle: Tensor, draws: Draws) -> Tensor:
     cut = torch.zeros(n_features, dtype=torch.bool)
     cut[draws.rng.permutation(n_features)[:n_cut]] = True
     return torch.where(cut.to(x.device), middle, x)
+
+
+def resample(x: Tensor, share: float, quantiles: Tensor, draws: Draws) -> Tensor:
+    """Replace cells by draws from the marginal distribution of their column.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_own, n_features)
+    share : float
+        Probability that a cell is replaced.
+    quantiles : Tensor of shape (256, n_features)
+        Of each column, evenly spaced, in the type of x: one is drawn.
+    draws : Draws
+    """
+    chosen, drawn = draws.chosen(share, x.shape[1]), draws.bytes(x.shape[1])
+    if not shares_out(x):
+        return torch.where(chosen, quantiles.gather(0, drawn.long()), x)
+    out = torch.empty_like(x)
+
+    def fill(rows: slice) -> None:
+        cells = quantiles.gather(0, drawn[rows].long())
+        torch.where(chosen[rows], cells, x[rows], out=out[rows])
+
+    each(fill, cut(len(x), x.numel() // _CELLS, 1))
+    return out
 
 
 def add_gaussian(

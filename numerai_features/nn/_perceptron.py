@@ -117,10 +117,8 @@ class Perceptron(nn.Module):
     def _of_some_cells(self, x: Tensor, draws: Draws) -> Tensor | Parts:
         """Return the first layer's output of rows in which some cells are dropped."""
         layer, share = self.blocks[0].linear, self.feature_dropout
-        middle = self.middle.to(x)
-        x = mask(x, share, middle, draws)
-        center = (1 - share) * layer.center + share * middle.float()
-        matrix = layer.linear.weight.T / ((1 - share) * layer.scale[:, None])
+        x = mask(x, share, self.middle.to(x), draws)
+        matrix, center = layer.of_some_cells(layer.linear.weight.T, share, self.middle)
         multiply = centered_parts if self.blocks[0].is_lean(x) else table_product
         return multiply(x, matrix, center)
 

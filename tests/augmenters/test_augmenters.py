@@ -19,7 +19,11 @@ from numerai_features.augmenters import (
 )
 from numerai_features.augmenters._base import resample_beside
 from numerai_features.augmenters._containers import append_targets
-from numerai_features.embedders import DAEEmbedder, FactorAnalysisEmbedder
+from numerai_features.embedders import (
+    DAEEmbedder,
+    EraAutoencoder,
+    FactorAnalysisEmbedder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +302,20 @@ class TestDream:
             assert dream.embedder_ is embedder
         assert (grown[0] > 0).mean() > 0.99
         assert (grown[1] > grown[0]).mean() > 0.95
+
+    @pytest.mark.parametrize("output", ["argmax", "both"])
+    def test_categories_have_no_gradient(self, rows, output):
+        X, y, eras = rows
+        net = EraAutoencoder(
+            3, hidden=(8,), random_units=(4, 5), output=output, max_epochs=1,
+            random_state=0,
+        )  # fmt: skip
+        dream = DreamAugmenter(net, random_state=0)
+        if output == "both":
+            assert len(dream.fit_resample(X, y, eras=eras).X) > len(X)
+        else:
+            with pytest.raises(ValueError, match="embedder returns categories alone"):
+                dream.fit_resample(X, y, eras=eras)
 
     def test_one_step_is_the_gradient(self, rows, embedder):
         """By differences, in float64."""

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from numerai_features.embedders import (
+    ContrastiveEmbedder,
     DAEEmbedder,
+    EraAutoencoder,
     EraMLP,
+    MaskedAutoencoder,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -21,6 +24,9 @@ FITS = [
     EraMLP(
         (128, 64), feature_dropout=0.1, eras_per_batch=12, max_epochs=1, random_state=0
     ),
+    MaskedAutoencoder(8, hidden=(128,), loss="bins", target_aware=True, **OPTIONS),
+    ContrastiveEmbedder(8, hidden=(128,), vime_weight=1, **OPTIONS),
+    EraAutoencoder(8, hidden=(128,), random_units=(100, 200), **OPTIONS),
     UMAPEmbedder(2, hidden=(128, 128), n_neighbors=5, max_epochs=1, random_state=0),
 ]
 

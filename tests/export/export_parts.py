@@ -18,8 +18,10 @@ from xgboost import XGBRegressor
 
 from numerai_features import (
     AugmentedRegressor,
+    ContrastiveEmbedder,
     CutoutAugmenter,
     DAEEmbedder,
+    EraAutoencoder,
     EraBlend,
     EraBoostedRegressor,
     EraMLP,
@@ -29,6 +31,7 @@ from numerai_features import (
     FactorAnalysisEmbedder,
     FamiliarityShrinker,
     LatentFeatures,
+    MaskedAutoencoder,
     ResidualTargetRegressor,
     SupervisedAEMLP,
     UMAPEmbedder,
@@ -90,9 +93,13 @@ def unfitted():
         ("deep", dae),
         ("aemlp", SupervisedAEMLP(3, hidden=(6,), **WIDE)),
         ("mlp", EraMLP(activation="hardswish", **FAST)),
+        ("contrastive", ContrastiveEmbedder(3, **FAST)),
+        ("masked", MaskedAutoencoder(3, target_aware=True, n_models=2, **FAST)),
+        ("era", EraAutoencoder(3, random_units=(4, 5), n_models=2, **FAST)),
         ("pca", make_pipeline(StandardScaler(), PCA(2, whiten=True))),
         ("frozen", FrozenEstimator(FactorAnalysisEmbedder(1).fit(FRAME[NAMES]))),
     ]
+    argmax = EraAutoencoder(7, output="both", random_units=(4, 5), **FAST)
     union = FeatureUnion(
         [("a", PCA(2)), ("b", "passthrough"), ("c", "drop")],
         transformer_weights={"a": 0.5},
@@ -113,6 +120,7 @@ def unfitted():
     return {
         "originals": make_pipeline(LatentFeatures(), trees()),
         "latents": beside(trees(), latents(), quantize="uint8"),
+        "argmax": beside(trees(), argmax, quantize="int8"),
         "latents_xgboost": beside(boosted(base_score=0.2), latents(), quantize="int8"),
         "xgboost_own_base": beside(boosted(), passthrough=False),
         "every_embedder": beside(ElasticNet(0.01), every),

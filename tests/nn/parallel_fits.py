@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from nn_parts import bins
 
-from numerai_features.embedders import DAEEmbedder, EraMLP
+from numerai_features import embedders
+from numerai_features.embedders import EraMLP
 
 COMMON = {
     "n_components": 3, "hidden": (16,), "precision": "float32", "max_epochs": 3,
@@ -34,6 +35,16 @@ CASES = {
         "feature_dropout": 0.2, "loss": "numerai_corr", "validation": 0.2,
         "learning_rate": 0.003,
     },
+    "masked": {
+        "embedder": "MaskedAutoencoder", "loss": "bins", "target_aware": True,
+        "weighted": True, "holes": True, "batch_size": 1400,
+    },
+    "contrastive": {"embedder": "ContrastiveEmbedder", "batch_size": 1400},
+    "contrastive, eras": {
+        "embedder": "ContrastiveEmbedder", "negatives": "era", "vime_weight": 0.5,
+        "weighted": True,
+    },
+    "extreme": {"embedder": "EraAutoencoder", "random_units": (8, 12)},
 }  # fmt: skip
 
 
@@ -52,8 +63,10 @@ def fit(options):
         net = EraMLP(**{**own, **options})
         net.fit(X, y, eras=eras, sample_weight=weights, benchmark=side)
     else:
-        net = DAEEmbedder(**{**COMMON, **options})
-        net.fit(X, eras=eras, sample_weight=weights)
+        make = getattr(embedders, options.pop("embedder", "DAEEmbedder"))
+        y = np.random.default_rng(2).normal(size=len(X)) + X[:, 0]
+        net = make(**{**COMMON, **options})
+        net.fit(X, y, eras=eras, sample_weight=weights)
     for record in net.history_:
         del record["seconds"]
     return net.history_, net.transform(X[:200])

@@ -41,7 +41,7 @@ class MaskedRestoring(Task):
         return weighted.sum() / (self.share * batch.total)
 
 
-class MaskedAutoencoder(NetworkEmbedder):
+class CellRestorer(NetworkEmbedder):
     """Latent features of a network that reconstructs masked cells.
 
     Parameters
@@ -54,7 +54,7 @@ class MaskedAutoencoder(NetworkEmbedder):
     Examples
     --------
     >>> panel = make_era_panel(n_eras=8, rows_per_era=100, random_state=0)
-    >>> embedder = MaskedAutoencoder(4, max_epochs=2, random_state=0)
+    >>> embedder = CellRestorer(4, max_epochs=2, random_state=0)
     >>> embedder.fit_transform(panel.X, eras=panel.eras).shape
     (800, 4)
     """
@@ -79,7 +79,7 @@ class MaskedAutoencoder(NetworkEmbedder):
 
 if __name__ == "__main__":
     panel = make_era_panel(n_eras=60, rows_per_era=200, random_state=0)
-    embedder = MaskedAutoencoder(8, random_state=0)
+    embedder = CellRestorer(8, random_state=0)
     embedder.fit(panel.X, eras=panel.eras)
     print(embedder)
     print(f"best epoch {embedder.best_epoch_[0]} of {embedder.n_iter_}")
