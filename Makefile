@@ -5,12 +5,13 @@ WHEELS ?=
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 
-.PHONY: demo test lint unit test-oldest test-slow gpu docs bench clean
+.PHONY: demo test lint unit test-oldest beside test-slow gpu docs bench clean
 
 demo: .venv/ready
 	$(BIN)/numerai-features demo
 
-test: lint unit test-oldest
+test: lint .venv-oldest/ready
+	$(MAKE) --jobs=2 unit beside
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -24,6 +25,11 @@ unit: .venv/ready
 # scikit-learn 1.6.1, the version on Numerai's servers.
 test-oldest: .venv-oldest/ready
 	$(OLDEST)/python -m pytest tests/test_common.py tests/compose tests/metrics tests/model_selection tests/embedders tests/trees
+
+# Runs beside the other tests, and prints only how it ended, or all if it failed.
+beside: .venv-oldest/ready
+	@$(MAKE) test-oldest > .venv-oldest/log 2>&1 || { cat .venv-oldest/log; exit 1; }
+	@tail -n 2 .venv-oldest/log
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m "slow or gpu"
