@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from numerai_features.tournament._errors import (
+    WHEN,
     NoAnswerError,
     NoOpenRound,
     ServerError,
@@ -113,8 +114,8 @@ def _refused(
     message = scrub(message, keys)[:_LONGEST] or f"HTTP status {status}"
     if _OF_ROUNDS.search(message):
         return NoOpenRound(
-            f"No round is open for submissions ({message}). Rounds open from Tuesday "
-            "to Saturday; `weekly` waits for one."
+            f"No round is open for submissions ({message}). {WHEN}; "
+            "`weekly` waits for one."
         )
     if status in (401, 403) or _OF_KEYS.search(message):
         return ServerError(

@@ -28,6 +28,7 @@ class Round(NamedTuple):
     """A round that takes submissions."""
 
     number: int
+    opens: datetime
     closes: datetime
 
 
@@ -68,7 +69,7 @@ class Client:
             is_open = opens <= datetime.now(UTC) < closes
         except (KeyError, TypeError, ValueError):
             raise strange("rounds") from None
-        return Round(number, closes) if is_open else None
+        return Round(number, opens, closes) if is_open else None
 
     def models(self) -> dict[str, str]:
         """Return the names and ids of the user's models."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ROOM = "numerai_features.tournament"  # what needs numerapi
+WHEN = "Rounds open from Tuesday to Saturday"
 
 
 class ServerError(ConnectionError):

@@ -17,11 +17,11 @@ from numerai_features.tournament._check import (
     checksum_of,
     correlations,
     hash_ids,
-    read_ids,
     read_predictions,
 )
 from numerai_features.tournament._client import Client, Round
 from numerai_features.tournament._errors import (
+    WHEN,
     NoAnswerError,
     NoOpenRound,
     ServerError,
@@ -34,8 +34,6 @@ from numerai_features.tournament._log import (
     Submission,
     SubmissionLog,
 )
-
-WHEN = "Rounds open from Tuesday to Saturday"
 
 if TYPE_CHECKING:
     from numerai_features.datasets._arguments import PathLike
@@ -125,7 +123,7 @@ def describe(
         file=str(file),
         checksum=checksum_of(file),
         rows=len(table),
-        ids="" if live is None else hash_ids(read_ids(live)),
+        ids=hash_ids(list(table["id"])),
         benchmark=None if benchmark is None else correlations(table, benchmark),
     )
 

@@ -13,7 +13,7 @@ from offers import offer
 from server import KEYS, SIGNATURE, cut, drop, refusal, status
 
 from numerai_features.cli import main
-from numerai_features.tournament import _http, _weekly
+from numerai_features.tournament import _http, _patience
 
 MODEL = "my_model"
 EXPERIMENT = """
@@ -138,7 +138,7 @@ def test_no_key_is_in_a_file_a_log_or_an_error(
 ):
     """Whatever goes wrong, wherever: nothing that a run leaves has the keys."""
     monkeypatch.setattr(_http, "DELAYS", (0.0,))
-    monkeypatch.setattr(_weekly, "POLL", 0.0)
+    monkeypatch.setattr(_patience, "POLL", 0.0)
     caplog.set_level(logging.DEBUG)
     assert main(["download", "--quiet"]) == 0
     assert main(["fit", "ridge.toml", "--arm", "ridge", "--quiet"]) == 0

@@ -85,6 +85,8 @@ class TestPredictions:
         assert len(logged()) == 1
         submit_predictions(csv, "other")
         server.round += 1
+        table["id"] = "next" + table["id"]
+        table.to_csv(csv, index=False)
         assert submit_predictions(csv, MODEL).is_new
         assert [each.round for each in logged()] == [1343, 1344]
         assert [each.round for each in logged("other")] == [1343]
@@ -104,8 +106,9 @@ class TestPredictions:
     def test_the_rows_of_an_earlier_round(self, server, keys, csv, live):
         submit_predictions(csv, MODEL, live=live)
         server.round += 1
-        with pytest.raises(ValueError, match="rows of round 1343; the open"):
-            submit_predictions(csv, MODEL, live=live)
+        for given in (live, None):
+            with pytest.raises(ValueError, match="rows of round 1343; the open"):
+                submit_predictions(csv, MODEL, live=given)
 
     def test_no_key(self, server, csv):
         with pytest.raises(ServerError, match="NUMERAI_PUBLIC_ID"):

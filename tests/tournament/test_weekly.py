@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from numerai_features.experiment import Experiment, FittedModel
 from numerai_features.tournament import (
     NoOpenRound,
     ServerError,
+    _patience,
     _submit,
     _weekly,
     download,
@@ -58,7 +60,7 @@ def fitted(data, tmp_path):
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Ask again at once."""
-    monkeypatch.setattr(_weekly, "POLL", 0.05)
+    monkeypatch.setattr(_patience, "POLL", 0.05)
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_the_second_time_nothing_is_done(server, go, tmp_path):
     again = go()
     assert not again.is_new
     assert (again.id, again.checksum) == (first.id, first.checksum)
-    assert server.asked == ["account", "rounds"]  # the log knows
+    assert "submission_upload_auth" not in server.asked  # the log knows
     (tmp_path / "sent" / MODEL / "submissions.sealed").unlink()
     again = go()  # the server knows
     assert (again.state, again.is_new) == ("already there", False)
@@ -153,6 +155,56 @@ def test_it_waits_for_the_rows_of_the_round(server, go, rows):
     live = pd.read_parquet(io.BytesIO(server.files["v5.3/live.parquet"].content))
     csv = pd.read_csv(io.BytesIO(server.put[sent.filename]))
     assert list(csv["id"]) == list(live.index)
+
+
+def days_old(server, n_days):
+    """Let the live rows be those of an earlier round."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    server.files["v5.3/live.parquet"].modified = now - timedelta(days=n_days)
+
+
+def test_the_first_time_it_waits_for_the_rows_too(server, go, rows, tmp_path):
+    """No log tells that the rows are old: their date does."""
+    days_old(server, 5)
+    with pytest.raises(NoOpenRound, match=r"rows of an earlier round \(written 20"):
+        go()
+    assert server.submissions == []
+    offer(server, rows, live=1)
+    assert go().is_new
+    offer(server, rows, live=2)
+    server.files["v5.3/live.parquet"].modified = None  # the server does not tell
+    server.round += 1
+    assert go().is_new
+
+
+def test_rows_that_were_written_just_before_the_round_opened(server, go):
+    opened = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+    minutes = timedelta(minutes=20)
+    server.files["v5.3/live.parquet"].modified = opened - minutes
+    assert go().is_new
+
+
+def test_a_csv_without_live_rows_tells_which_it_predicts(server, go, tmp_path):
+    sent = submit_predictions(
+        go(dry_run=True).file, MODEL, submissions=tmp_path / "sent"
+    )
+    assert sent.is_new
+    server.round += 1
+    with pytest.raises(NoOpenRound, match="rows of an earlier round"):
+        go()
+    assert len(server.submissions) == 1
+
+
+def test_a_submission_of_other_rows_is_replaced(server, go, rows, tmp_path):
+    csv = go(dry_run=True).file
+    submit_predictions(csv, MODEL, submissions=tmp_path / "sent")
+    offer(server, rows, live=1)  # the rows of the round, at last
+    with pytest.warns(UserWarning, match=r"1343 does not predict the rows of .*live"):
+        sent = go()
+    assert sent.is_new
+    assert "live1_0" in server.put[sent.filename].decode()
+    assert not go().is_new
+    assert len(server.submissions) == 2
 
 
 def test_it_does_not_wait_for_ever(server, go):
