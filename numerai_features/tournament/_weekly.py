@@ -136,8 +136,13 @@ def weekly(
         )
         if dry_run:
             return about
-        _check_same_round(client, now)
-        return send(client, log, about, model_id, force=force)
+        patience.ask(_check_same_round, client, now)
+        if not force and before is None:
+            # Another machine may have submitted while this one waited and predicted.
+            other = patience.ask(_find_other, client, model, model_id, now)
+            if other is not None:
+                return other
+        return send(client, log, about, model_id, patience, force=force)
 
 
 def _check_wait(wait: Any) -> float:
@@ -155,6 +160,13 @@ def _find_before(
         settled = settle(client, log, known, model_id)
         if settled is not None:
             return settled
+    return _find_other(client, model, model_id, now)
+
+
+def _find_other(
+    client: Client, model: str, model_id: str, now: Round
+) -> Submission | None:
+    """Return what was submitted for a round, from wherever; None: nothing."""
     listed = client.submitted(model_id, now.number)
     if listed:
         return Submission(model, now.number, THERE, filename=listed[-1])

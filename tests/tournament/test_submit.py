@@ -163,6 +163,18 @@ class TestFaults:
         assert server.submissions == []
         assert logged() == []
 
+    def test_a_refused_one_leaves_the_log_of_the_first(self, server, keys, csv):
+        first = submit_predictions(csv, MODEL)
+        table = pd.read_csv(csv)
+        table["prediction"] = table["prediction"][::-1].to_numpy()
+        other = csv.with_name("other.csv")
+        table.to_csv(other, index=False)
+        server.fail("create_submission", refusal("no"))
+        with pytest.raises(ServerError, match="no"):
+            submit_predictions(other, MODEL)
+        assert [each.checksum for each in logged()] == [first.checksum]
+        assert not submit_predictions(csv, MODEL).is_new
+
     def test_a_key_that_may_not_submit(self, server, keys, csv):
         server.fail("create_submission", refusal("missing scope upload_submission"))
         with pytest.raises(ServerError, match=r"refused your key .* upload_sub"):
@@ -189,7 +201,7 @@ class TestFaults:
     ):
         """The log knows that it was about to be sent; the server knows whether."""
 
-        def stop(client, log, about, model_id):
+        def stop(client, about, model_id, patience):
             if taken:
                 client.create_submission(about.filename, model_id)
             raise KeyboardInterrupt

@@ -271,6 +271,42 @@ def test_a_lost_answer(server, go):
     assert len(server.submissions) == 1
 
 
+@pytest.mark.parametrize("why", [status(503), refusal("permission denied")])
+def test_a_lost_answer_that_cannot_be_asked_for(server, go, why):
+    """It is not sent again before the server has said that it is not there."""
+    server.fail("create_submission", done_then_status(504))
+    server.fail("submissions", *[why] * 40)
+    with pytest.raises(ServerError, match=r"nobody knows whether .* Run this again"):
+        go(wait=0)
+    with pytest.raises(ServerError):
+        go(wait=0)
+    assert len(server.submissions) == 1
+    server.faults.clear()
+    assert go().state == "accepted"
+    assert len(server.submissions) == 1
+
+
+def test_a_lost_answer_while_the_server_is_away(server, go):
+    server.fail("create_submission", done_then_status(504))
+    server.fail("submissions", *[status(503)] * 9)
+    sent = go(wait=20)
+    assert (sent.state, sent.is_new) == ("accepted", True)
+    assert len(server.submissions) == 1
+
+
+def test_another_machine_submits_meanwhile(server, go, monkeypatch, tmp_path):
+    predict = _weekly._predict
+
+    def late(*args):
+        predict(*args)
+        monkeypatch.setattr(_weekly, "_predict", predict)
+        assert go(submissions=tmp_path / "other").is_new
+
+    monkeypatch.setattr(_weekly, "_predict", late)
+    assert go().state == "already there"
+    assert len(server.submissions) == 1
+
+
 def test_an_expired_key_is_told_and_the_next_run_goes_on(server, go, tmp_path):
     server.fail("create_submission", refusal("Token has expired"))
     with pytest.raises(ServerError, match=r"refused your key .* has expired"):
@@ -473,7 +509,7 @@ class TestKilled:
         """Killed while sending; the round tells that it has a submission."""
         server.renames = "other-"
 
-        def stop(client, log, about, model_id):
+        def stop(client, about, model_id, patience):
             if taken:
                 client.create_submission(about.filename, model_id)
             raise KeyboardInterrupt
