@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 
 from numerai_features.tournament._errors import (
     WHEN,
-    NoAnswerError,
     NoOpenRound,
     ServerError,
 )
-from numerai_features.tournament._http import BUSY, send
+from numerai_features.tournament._http import error_of, send
 from numerai_features.tournament._keys import PUBLIC, SECRET, WHERE, Keys, scrub
 
 SERVER = "Numerai's server"
@@ -76,8 +75,7 @@ def ask(
     if errors or answer.status_code in (401, 403):
         raise _refused(_field(query), _message(errors), answer.status_code, keys)
     if answer.status_code != 200:
-        kind = NoAnswerError if answer.status_code in BUSY else ServerError
-        raise kind(
+        raise error_of(answer)(
             f"{SERVER} answered {_field(query)!r} with HTTP status "
             f"{answer.status_code}. Try again later."
         )

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numerai_tools import submissions as rules
 from offers import contents, offer, offered
 from server import done_then_status, refusal, status
 
+from numerai_features._whole import locked
 from numerai_features.experiment import Experiment, FittedModel
 from numerai_features.tournament import (
     NoOpenRound,
@@ -30,6 +32,8 @@ from numerai_features.tournament import (
     submit_predictions,
     weekly,
 )
+from numerai_features.tournament._client import Round
+from numerai_features.tournament._fetch import Remote
 from numerai_features.tournament._log import SubmissionLog
 
 MODEL = "my_model"
@@ -225,6 +229,57 @@ def test_a_server_that_is_away_while_it_waits(server, go):
     assert go(wait=20).is_new
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["account", "listDatasets", "dataset", "GET v5.3/live.parquet", "model",
+     "GET v5.3/live_benchmark_models.parquet", "submission_upload_auth",
+     "PUT predictions", "create_submission"],
+)  # fmt: skip
+def test_brief_trouble_of_the_server_is_waited_for(server, go, asked):
+    server.fail(asked, *[status(503)] * 8)
+    assert go(wait=20).state in ("accepted", "sent")
+    assert len(server.submissions) == 1
+    server.fail("account", *[status(503)] * 8)
+    with pytest.raises(ServerError, match="503"):
+        go(wait=0)
+
+
+def test_trouble_is_not_waited_for_longer_than_the_round(server, go, monkeypatch):
+    client = _weekly.Client
+    now = datetime.now(UTC)
+    soon = Round(1343, now - timedelta(hours=1), now + timedelta(seconds=1))
+    monkeypatch.setattr(client, "open_round", lambda self: soon)
+    server.fail("listDatasets", *[status(503)] * 10_000)
+    start = time.monotonic()
+    with pytest.raises(ServerError, match="503"):
+        go(wait=60)
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("name", ["live", "live_benchmark_models"])
+def test_another_process_that_downloads_is_waited_for(server, go, data, name):
+    """Two models at the same minute, with one folder of files."""
+    file = data / "v5.3" / f"{name}.parquet"
+    file.unlink()
+    remote = server.files[f"v5.3/{file.name}"]
+    told = format_datetime(remote.modified, usegmt=True)
+    identity = Remote(len(remote.content), remote.etag, told).identity
+    part = file.resolve().with_name(f".{file.name}.{identity}.part")
+    part.touch()
+    done = threading.Event()
+
+    def hold():
+        with locked(part) as is_ours:
+            assert is_ours
+            done.wait(0.5)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    time.sleep(0.1)
+    assert go(wait=20).is_new
+    other.join()
+
+
 def test_a_round_that_closes_meanwhile(server, go, monkeypatch):
     predict = _weekly._predict
 
@@ -405,7 +460,8 @@ def test_nonsense_is_told(server, go, name, value, told):
     assert server.put == {}
 
 
-def test_a_model_that_is_none(server, data, keys, tmp_path):
+def test_a_model_that_is_none_is_told_before_it_waits(server, data, keys, tmp_path):
+    server.is_open = None
     with pytest.raises(FileNotFoundError, match="There is no"):
         weekly(
             tmp_path / "nothing", MODEL, folder=data, verbose=False, wait=0,
