@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,8 @@ from numerai_features.tournament._log import (
     SubmissionLog,
 )
 from numerai_features.tournament._patience import Patience
+
+LISTED_WITHIN = timedelta(minutes=10)  # what Numerai has taken, it lists by then
 
 if TYPE_CHECKING:
     from numerai_features.datasets._arguments import PathLike
@@ -182,7 +184,19 @@ def settle(
         log.put(before)
     if before.state == SENT:
         before = _confirm(client, log, before, model_id)
+    if before.state == SENT and _age(before) > LISTED_WITHIN:
+        raise ServerError(
+            f"Numerai took the submission for round {before.round} at {before.sent_at}"
+            f" UTC, but does not list it: it may have refused {before.file}, or your "
+            "key may not see submissions. Look at https://numer.ai/models, and use "
+            "--force (force=True) to send it again."
+        )
     return before
+
+
+def _age(sent: Submission) -> timedelta:
+    """Return the time since a submission was sent."""
+    return datetime.now(UTC) - datetime.fromisoformat(sent.sent_at or "")
 
 
 def _upload(client: Client, file: Path, model_id: str) -> str:

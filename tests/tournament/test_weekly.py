@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -323,6 +324,25 @@ def test_a_lost_answer(server, go):
     server.fail("create_submission", done_then_status(504))
     assert go().state == "accepted"
     assert not go().is_new
+    assert len(server.submissions) == 1
+
+
+def test_what_is_never_listed_is_told(server, go, tmp_path):
+    nothing = status(200, b'{"data": {"model": {"submissions": []}}}')
+    server.fail("model", *[nothing] * 99)
+    assert go().state == "sent"
+    assert go().state == "sent"  # it may take a moment
+    log = SubmissionLog(tmp_path / "sent" / MODEL)
+    [sent] = log
+    earlier = datetime.now(UTC) - timedelta(minutes=11)
+    log.put(replace(sent, sent_at=earlier.isoformat(timespec="seconds")))
+    with pytest.raises(ServerError, match=r"1343 at .* does not list it: .*--force"):
+        go()
+    csv = tmp_path / "sent" / MODEL / "round_1343.csv"
+    with pytest.raises(ServerError, match="does not list it"):
+        submit_predictions(csv, MODEL, submissions=tmp_path / "sent")
+    server.faults.clear()
+    assert go().state == "accepted"
     assert len(server.submissions) == 1
 
 
