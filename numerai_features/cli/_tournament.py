@@ -7,7 +7,7 @@ import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from numerai_features.cli._say import say
+from numerai_features.cli._say import note, say, shows_bars
 from numerai_features.experiment import ExperimentError
 from numerai_features.tournament import (
     DownloadedFile,
@@ -44,7 +44,7 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
         "Download Numerai's files, as far as they are not here or have changed. A "
         "download that was cut off is resumed. Each file is verified. No key is needed."
     )
-    _add_data(parser)
+    _add_data(parser, "the newest")
     parser.add_argument(
         "--files",
         nargs="+",
@@ -121,7 +121,7 @@ def add_weekly_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("fitted", metavar="FOLDER", help="folder of a fitted model")
     _add_model(parser)
-    _add_data(parser)
+    _add_data(parser, "that of the model's fit")
     _add_submissions(parser)
     parser.add_argument(
         "--wait",
@@ -143,7 +143,7 @@ def run_download(arguments: argparse.Namespace) -> dict[str, Any]:
         version=arguments.version,
         files=arguments.files,
         force=arguments.force,
-        verbose=not arguments.quiet,
+        verbose=shows_bars(arguments),
     )
     for file in files:
         say(arguments, _tell_file(file))
@@ -202,12 +202,15 @@ def run_scores(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_weekly(arguments: argparse.Namespace) -> dict[str, Any]:
     """Predict the open round, and submit."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        sent = _weekly(arguments)
-    notes = [str(each.message) for each in caught]
-    for note in notes:
-        say(arguments, f"Note: {note}")
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            sent = _weekly(arguments)
+    finally:  # also where an error ends it
+        notes = [str(each.message) for each in caught]
+        for text in notes:
+            note(text)
     say(arguments, _tell(sent))
     _tell_keys(arguments)
     return {**asdict(sent), "warnings": notes}
@@ -223,11 +226,11 @@ def _weekly(arguments: argparse.Namespace) -> Submission:
         wait=60 * arguments.wait,
         dry_run=arguments.dry_run,
         force=arguments.force,
-        verbose=not arguments.quiet,
+        verbose=shows_bars(arguments),
     )
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser, version: str) -> None:
     parser.add_argument(
         "--data",
         default="data",
@@ -235,7 +238,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         help="the files are in FOLDER/VERSION (default: data)",
     )
     parser.add_argument(
-        "--version", metavar="VERSION", help="such as v5.3 (default: the newest)"
+        "--version", metavar="VERSION", help=f"such as v5.3 (default: {version})"
     )
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -261,6 +262,40 @@ def test_what_download_tells(server, here, rows, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("option", ["--quiet", "--json", ""])
+def test_warnings_reach_the_standard_error_and_bars_do_not(
+    server, here, rows, capsys, option
+):
+    """Of a line for cron, which mails what a command prints."""
+    assert main(["download", "--quiet"]) == 0
+    assert main(["fit", "ridge.toml", "--arm", "ridge", "--quiet"]) == 0
+    features = [name for name in rows if name.startswith("feature")]
+    live = pd.read_parquet("data/v5.3/live.parquet")
+    live[features] = 4
+    live[features[0]] = [i % 5 for i in range(len(live))]
+    server.add("v5.3/live.parquet", live.astype(dict.fromkeys(features, "int8")))
+    capsys.readouterr()
+    command = ["weekly", "runs/ridge/models/ridge", "--model", MODEL, "--wait", "0"]
+    assert main([*command, *filter(None, [option])]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("Note: Era X")
+    assert "B/s" not in err
+    assert "Era X" not in out or option == "--json"
+    assert (out == "") == (option == "--quiet")
+
+
+def test_the_line_for_cron_is_the_same_on_both_pages():
+    docs = Path(__file__).parents[2] / "docs"
+    lines = {
+        line.strip()
+        for page in ("commands", "tournament")
+        for line in (docs / f"{page}.rst").read_text().splitlines()
+        if "* * 2-6" in line
+    }
+    assert len(lines) == 1
+    assert all(" . ./keys.sh && " in line and "--quiet" in line for line in lines)
+
+
 def test_what_scores_tell(server, here, capsys):
     assert main(["scores"]) == 0
     assert capsys.readouterr().out.startswith("No scores yet")
@@ -282,3 +317,14 @@ def test_help_tells_where_keys_come_from(capsys, command):
     told = " ".join(capsys.readouterr().out.split())
     expected = "No key" if command == "download" else "NUMERAI_PUBLIC_ID"
     assert expected in told
+
+
+@pytest.mark.parametrize(
+    ("command", "version"),
+    [("download", "the newest"), ("weekly", "that of the model's fit")],
+)
+def test_help_tells_the_default_version(capsys, command, version):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"such as v5.3 (default: {version})" in told
