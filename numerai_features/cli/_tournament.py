@@ -92,6 +92,11 @@ def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="I know that the model will take no submissions by hand any more",
     )
+    pkl.add_argument(
+        "--any-pickle",
+        action="store_true",
+        help="upload a pickle that the command export has not written",
+    )
 
 
 def add_scores_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +158,7 @@ def run_download(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_submit(arguments: argparse.Namespace) -> dict[str, Any]:
     """Submit predictions, or upload a model."""
     if arguments.file.lower().endswith(".csv"):
-        _refuse(arguments, ("image", "data_version", "yes"), "a .pkl")
+        _refuse(arguments, ("image", "data_version", "yes", "any_pickle"), "a .pkl")
         sent = submit_predictions(
             arguments.file,
             arguments.model,
@@ -185,6 +190,7 @@ def run_submit(arguments: argparse.Namespace) -> dict[str, Any]:
         data_version=arguments.data_version,
         dry_run=arguments.dry_run,
         confirmed=arguments.yes,
+        any_pickle=arguments.any_pickle,
     )
     say(arguments, _tell_upload(uploaded))
     _tell_keys(arguments)

@@ -223,6 +223,7 @@ class TestStatuses:
             (["a.csv", "--image", "3.12"], "--image is for a .pkl"),
             (["a.csv", "--data-version", "v5.3"], "--data-version is for a .pkl"),
             (["a.csv", "--yes"], "--yes is for a .pkl"),
+            (["a.csv", "--any-pickle"], "--any-pickle is for a .pkl"),
             (["a.pkl", "--live", "b"], "--live is for a .csv"),
             (["a.pkl", "--force"], "--force is for a .csv"),
             (["a.pkl"], "--data-version is needed"),
@@ -235,6 +236,7 @@ class TestStatuses:
         (here / "model.pkl").write_bytes(b"a")
         command = [
             "submit", "model.pkl", "--model", MODEL, "--data-version", "v5.3",
+            "--any-pickle",
         ]  # fmt: skip
         self.check(capsys, 1, "any more", *command)
         self.check(capsys, 1, "--yes", *command)

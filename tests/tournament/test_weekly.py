@@ -30,6 +30,7 @@ from numerai_features.tournament import (
     _weekly,
     download,
     scores,
+    submit_model,
     submit_predictions,
     weekly,
 )
@@ -411,6 +412,14 @@ def test_rows_of_another_version(server, go, rows):
     with pytest.raises(ValueError, match="feature_0003"):
         go(version="v5.4")
     assert go().is_new  # by default it is the version of its fit
+
+
+def test_an_exported_model_is_not_uploaded_for_other_data(server, keys, fitted):
+    file = FittedModel.open(fitted).export(fitted.parent / "model.pkl", image="3.12")
+    given = {"image": "3.12", "confirmed": True}
+    with pytest.raises(ValueError, match=r"was exported for 'v5\.3'"):
+        submit_model(file, MODEL, data_version="v5.2", **given)
+    assert submit_model(file, MODEL, data_version="v5.3", **given).state == "sent"
 
 
 class TestBenchmark:
