@@ -1,5 +1,7 @@
 """The client: keys, answers that are errors, and numerapi's faults."""
 
+import contextlib
+import json
 import logging
 import os
 import re
@@ -118,6 +120,29 @@ class TestAnswers:
         server.fail("account", status(200, body))
         with pytest.raises(ServerError, match="form that this version does not know"):
             Client().models()
+
+    @pytest.mark.parametrize("found", [None, "x", 3, [None], ["x"], [[]], [{}]])
+    @pytest.mark.parametrize(
+        ("field", "ask"),
+        [
+            ("account", lambda client: client.models()),
+            ("listDatasets", lambda client: client.datasets()),
+            ("dataset", lambda client: client.dataset_url("a")),
+            ("rounds", lambda client: client.open_round()),
+            ("submissions", lambda client: client.submissions("a")),
+            ("model", lambda client: client.submitted("a", 1)),
+            ("submission_upload_auth", lambda client: client.upload_place("a", "b")),
+            ("create_submission", lambda client: client.create_submission("a", "b")),
+            ("computePickleDockerImages", lambda client: client.images()),
+            ("computePickleDataVersions", lambda client: client.data_versions()),
+            ("submissionScores", lambda client: client.scores("a", 1)),
+        ],
+    )
+    def test_fields_of_another_form(self, server, keys, field, ask, found):
+        body = json.dumps({"data": {field: found}}).encode()
+        server.fail(field, status(200, body))
+        with contextlib.suppress(ServerError):  # and no other error
+            assert ask(Client()) in (None, [], ["x"], "x")
 
     @pytest.mark.parametrize("code", [301, 404])
     def test_other_statuses(self, server, keys, code):

@@ -1,5 +1,6 @@
 """Submissions: checked before, sent once, asked for after."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,11 @@ import pandas as pd
 import pytest
 from numerai_tools import submissions as rules
 from server import done_then_status, drop, refusal, status
+from sklearn.linear_model import Ridge
 
+from numerai_features.export._images import IMAGES
+from numerai_features.export._model import model_data
+from numerai_features.export._pickle import write_function
 from numerai_features.tournament import (
     NoOpenRound,
     ServerError,
@@ -125,6 +130,20 @@ class TestPredictions:
         with pytest.raises(NoOpenRound, match="Current round not open"):
             submit_predictions(csv, MODEL)
         assert logged() == []
+
+    def test_the_other_name_of_the_column(self, server, keys, csv):
+        [file] = download(
+            csv.parent / "data", files=["live_benchmark_models"], verbose=False
+        )
+        expected = submit_predictions(csv, MODEL, benchmark=file.path).benchmark
+        table = pd.read_csv(csv).rename(columns={"prediction": "probability"})
+        table.to_csv(csv, index=False)
+        sent = submit_predictions(csv, MODEL, benchmark=file.path)
+        assert sent.benchmark == expected
+        table.loc[3, "probability"] = np.nan
+        table.to_csv(csv, index=False)
+        with pytest.raises(ValueError, match="Numerai would refuse"):
+            submit_predictions(csv, MODEL, benchmark=file.path)
 
     def test_correlations_with_the_benchmark_are_noted(self, server, keys, csv):
         [file] = download(
@@ -311,12 +330,24 @@ def test_flags(csv, name):
 class TestModels:
     @pytest.fixture
     def pkl(self, tmp_path):
+        """What another program has written; not all of these tests need a model."""
         file = tmp_path / "model.pkl"
         file.write_bytes(b"a model")
         return file
 
+    @pytest.fixture
+    def exported(self, tmp_path):
+        """A model that was exported for Python 3.12 and data v5.2."""
+        rows = np.arange(20, dtype=float).reshape(10, 2)
+        ridge = Ridge().fit(rows, rows[:, 0])
+        file = tmp_path / "exported.pkl"
+        model = model_data(ridge, IMAGES["3.12"], feature_names=["a", "b"])
+        write_function(model, file, image="3.12", version="v5.2")
+        return file
+
     def upload(self, pkl, model=MODEL, **options):
-        options = {"data_version": "v5.3", "confirmed": True} | options
+        given = {"data_version": "v5.3", "confirmed": True, "any_pickle": True}
+        options = given | options
         return submit_model(pkl, model, **options)
 
     def test_it_arrives_with_its_image_and_its_data(self, server, keys, pkl):
@@ -363,6 +394,32 @@ class TestModels:
         with pytest.raises(ValueError, match=told):
             self.upload(pkl, **options)
         assert server.put == {}
+
+    def test_what_it_was_exported_for(self, server, keys, exported):
+        good = {"image": "3.12", "data_version": "v5.2", "any_pickle": False}
+        for wrong, told in (
+            ({"image": "3.13"}, r"image='3\.13', but .* was exported for '3\.12'"),
+            ({"data_version": "v5.3"}, r"data_version='v5\.3', but .* for 'v5\.2'"),
+        ):
+            with pytest.raises(ValueError, match=told):
+                self.upload(exported, **good | wrong)
+        assert server.put == {}
+        assert self.upload(exported, **good).state == "sent"
+
+    def test_what_export_has_not_written(self, server, keys, pkl):
+        files = {
+            "junk": b"x",
+            "a table": pickle.dumps({"__name__": "numerai_export"})[:-3],
+            "a number": pickle.dumps(3),
+            "what runs": b"cos\nsystem\n(S'false'\ntR.",
+            "another function": b"cbuiltins\neval\n(S'1'\nS'2'\ntR.",
+        }
+        for content in files.values():
+            pkl.write_bytes(content)
+            with pytest.raises(ValueError, match=r"no file that export.*--any-pickle"):
+                self.upload(pkl, any_pickle=False)
+        assert server.asked == []
+        assert self.upload(pkl).state == "sent"
 
     def test_files_that_are_none(self, server, keys, pkl, tmp_path):
         pkl.write_bytes(b"")
