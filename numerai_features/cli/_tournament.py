@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from numerai_features.cli._say import note, say, shows_bars
+from numerai_features.cli._values import minutes, model, positive, version
 from numerai_features.experiment import ExperimentError
 from numerai_features.tournament import (
     DownloadedFile,
@@ -19,6 +20,7 @@ from numerai_features.tournament import (
     submit_predictions,
     weekly,
 )
+from numerai_features.tournament._errors import WHEN, NoSuchFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +36,10 @@ _STATES = {
     "https://numer.ai/models",
     "sending": "Numerai's answer was lost: run this again",
     "already there": "the round has a submission that was not sent from here",
-    "not sent": "a dry run, nothing was sent; without --dry-run it is",
+    "not sent": "a dry run, nothing was sent; without --dry-run it is sent",
 }
+
+_NO_ROUND = f"No round is open now, so it could not be sent. {WHEN}."
 
 
 def add_download_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +89,10 @@ def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
         help="version of Python that it was exported for (default: 3.13)",
     )
     pkl.add_argument(
-        "--data-version", metavar="VERSION", help="of its data, such as v5.3 (needed)"
+        "--data-version",
+        type=version,
+        metavar="VERSION",
+        help="of its data, such as v5.3 (needed)",
     )
     pkl.add_argument(
         "--yes",
@@ -107,12 +114,13 @@ def add_scores_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
+        type=model,
         action="append",
         metavar="NAME",
         help="one of your models; may be repeated (default: all)",
     )
     parser.add_argument(
-        "--rounds", type=int, default=20, help="how many of the last (default: 20)"
+        "--rounds", type=positive, default=20, help="how many of the last (default: 20)"
     )
     _add_submissions(parser)
 
@@ -130,7 +138,7 @@ def add_weekly_arguments(parser: argparse.ArgumentParser) -> None:
     _add_submissions(parser)
     parser.add_argument(
         "--wait",
-        type=float,
+        type=minutes,
         default=60.0,
         metavar="MINUTES",
         help="how long to wait for a round and its data (default: 60)",
@@ -143,13 +151,16 @@ def add_weekly_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_download(arguments: argparse.Namespace) -> dict[str, Any]:
     """Download Numerai's files."""
-    files = download(
-        arguments.data,
-        version=arguments.version,
-        files=arguments.files,
-        force=arguments.force,
-        verbose=shows_bars(arguments),
-    )
+    try:
+        files = download(
+            arguments.data,
+            version=arguments.version,
+            files=arguments.files,
+            force=arguments.force,
+            verbose=shows_bars(arguments),
+        )
+    except NoSuchFile as error:
+        raise ExperimentError(f"--{error}") from error
     for file in files:
         say(arguments, _tell_file(file))
     return {"files": [asdict(file) for file in files]}
@@ -236,7 +247,7 @@ def _weekly(arguments: argparse.Namespace) -> Submission:
     )
 
 
-def _add_data(parser: argparse.ArgumentParser, version: str) -> None:
+def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--data",
         default="data",
@@ -244,13 +255,20 @@ def _add_data(parser: argparse.ArgumentParser, version: str) -> None:
         help="the files are in FOLDER/VERSION (default: data)",
     )
     parser.add_argument(
-        "--version", metavar="VERSION", help=f"such as v5.3 (default: {version})"
+        "--version",
+        type=version,
+        metavar="VERSION",
+        help=f"such as v5.3 (default: {default})",
     )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", required=True, metavar="NAME", help="one of your models at Numerai"
+        "--model",
+        type=model,
+        required=True,
+        metavar="NAME",
+        help="one of your models at Numerai",
     )
 
 
@@ -290,6 +308,8 @@ def _tell(sent: Submission) -> str:
     """Tell what was sent, to which model, and what became of it."""
     number = "no round is open" if sent.round is None else f"round {sent.round}"
     head = f"{number}, model {sent.model}: {_STATES[sent.state]}."
+    if sent.round is None:  # only a dry run gets here
+        head = f"a dry run, nothing was sent to model {sent.model}. {_NO_ROUND}"
     if sent.state == "accepted" and not sent.is_new:
         head = f"{number}, model {sent.model}: nothing to do; sent at {sent.sent_at}."
     lines = [head[0].upper() + head[1:]]

@@ -177,7 +177,7 @@ class Client:
         """
         try:
             return read(method(*arguments))
-        except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+        except (KeyError, TypeError, IndexError, AttributeError):
             raise strange(method.__name__) from None
 
 

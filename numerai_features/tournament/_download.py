@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from numerai_features._names import near_names, some_names
 from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
 from numerai_features.tournament._client import Client
-from numerai_features.tournament._errors import ServerError
+from numerai_features.tournament._errors import NoSuchFile, ServerError
 from numerai_features.tournament._etag import has_etag
 from numerai_features.tournament._fetch import Remote, fetch
 
@@ -190,7 +190,7 @@ def _choose(
     for name in wanted:
         if name not in stems:
             known = sorted(set(stems) - set(there))
-            raise ValueError(
+            raise NoSuchFile(
                 f"files: {version} has no {name!r}.{near_names(name, known)} It has "
                 f"{', '.join(known)}."
             )

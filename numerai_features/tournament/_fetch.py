@@ -250,7 +250,13 @@ def _get(
     told = f"{STORE} answered HTTP status {answer.status_code} for {name}."
     if answer.status_code in (401, 403, 410):  # the address has expired
         raise _CutOffError(told)
-    raise error_of(answer)(f"{told} Try again later.")
+    kind = error_of(answer)
+    if kind is NoAnswerError:
+        raise kind(f"{told} Try again later.")
+    raise kind(
+        f"{told} It may have been moved, or a proxy may have answered instead: run "
+        "this again, from another network if that does not help."
+    )
 
 
 def _goes_on(answer: Response, have: int, remote: Remote) -> bool:

@@ -35,7 +35,7 @@ class Place:
 
     client: Client
     folder: Path
-    version: str | None
+    version: str
     verbose: bool
 
     def download(self, name: str) -> DownloadedFile:

@@ -24,6 +24,7 @@ from numerai_features.tournament._errors import (
     WHEN,
     NoAnswerError,
     NoOpenRound,
+    RefusedError,
     ServerError,
 )
 from numerai_features.tournament._log import (
@@ -162,9 +163,9 @@ def send(
     log.put(about)
     try:
         made = _create(client, about, model_id, patience)
-    except NoAnswerError:
-        raise  # it may have arrived: the log says "sending", and the next run asks
-    except (ServerError, NoOpenRound):
+    except (RefusedError, NoOpenRound):
+        # After any other error it may have arrived: the log says "sending", and the
+        # next run asks.
         log.restore(about, before)
         raise
     about = replace(about, state=SENT, id=made)

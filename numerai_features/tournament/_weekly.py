@@ -11,7 +11,7 @@ from numerai_features._warn import warn
 from numerai_features.experiment import FittedModel
 from numerai_features.tournament._check import hash_ids, read_ids
 from numerai_features.tournament._client import Client, Round
-from numerai_features.tournament._download import check_version
+from numerai_features.tournament._download import check_version, choose_version
 from numerai_features.tournament._errors import NoOpenRound
 from numerai_features.tournament._log import DRY_RUN, THERE, Submission, SubmissionLog
 from numerai_features.tournament._patience import Patience
@@ -105,6 +105,7 @@ def weekly(
     patience = Patience(_check_wait(wait))
     arm = FittedModel.open(path)
     client = Client()
+    version = _choose_version(version, arm, patience.ask(client.datasets))
     model_id = ""
     if client.has_keys or not dry_run:
         model_id = patience.ask(client.model_id, model)
@@ -117,7 +118,7 @@ def weekly(
             before = patience.ask(_find_before, client, log, model, model_id, now)
         if before is not None and not before.ids:  # nobody knows of which rows it is
             return before
-        place = Place(client, data, version or arm.record["version"], verbose)
+        place = Place(client, data, version, verbose)
         live, ids = wait_for_live(place, log, now, patience)
         if before is not None:
             if before.ids == hash_ids(ids):
@@ -149,6 +150,20 @@ def _check_wait(wait: Any) -> float:
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0:
         raise ValueError(f"wait must be a number of seconds; got {wait!r}.")
     return float(wait)
+
+
+def _choose_version(version: str | None, arm: FittedModel, offered: list[str]) -> str:
+    """Return the version of the live rows; None is that of the model's fit."""
+    if version is not None or arm.record["version"] is None:
+        return choose_version(version, offered)
+    own: str = arm.record["version"]
+    try:
+        return choose_version(own, offered)
+    except ValueError as error:
+        raise ValueError(
+            f"The model was fitted on the data {own}, which Numerai does not offer "
+            f"any more ({error}) Download a newer version, and fit the model again."
+        ) from error
 
 
 def _find_before(

@@ -264,6 +264,19 @@ def test_what_download_tells(server, here, rows, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_what_a_dry_run_tells_of_a_closed_round(server, here, capsys):
+    assert main(["download", "--files", "live", "--quiet"]) == 0
+    ids = pd.read_parquet("data/v5.3/live.parquet").index
+    table = pd.DataFrame({"id": ids, "prediction": 0.5})
+    table["prediction"] = [(i + 0.5) / len(ids) for i in range(len(ids))]
+    table.to_csv("predictions.csv", index=False)
+    server.is_open = None
+    assert main(["submit", "predictions.csv", "--model", MODEL, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "nothing was sent to model my_model. No round is open now, so it" in told
+    assert "without --dry-run" not in told
+
+
 @pytest.mark.parametrize("option", ["--quiet", "--json", ""])
 def test_warnings_reach_the_standard_error_and_bars_do_not(
     server, here, rows, capsys, option
@@ -330,3 +343,34 @@ def test_help_tells_the_default_version(capsys, command, version):
         main([command, "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert f"such as v5.3 (default: {version})" in told
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("scores --rounds 0", "--rounds: expected a positive whole number; got '0'"),
+        ("scores --rounds x", "--rounds: expected a positive whole number; got 'x'"),
+        ("scores --model ../x", "--model: expected the name of one of your models"),
+        ("weekly m --model a --wait -1", "--wait: expected a number of minutes, 0 or"),
+        ("weekly m --model a --wait nan", "--wait: expected a number of minutes"),
+        ("weekly m --model a --wait soon", "of minutes, 0 or more; got 'soon'"),
+        ("weekly m --model ../x", "--model: expected the name of one of your models"),
+        ("weekly m --model a --version 5.3", "--version: expected a version of the da"),
+        ("download --version 5.3", "of the data, such as v5.3; got '5.3'"),
+        ("download --files nope", "--files: v5.3 has no 'nope'"),
+        ("submit a.csv --model a/b", "--model: expected the name of one of your mod"),
+        (
+            "submit a.pkl --model a --data-version 5.3",
+            "--data-version: expected a v",
+        ),
+    ],
+)
+def test_wrong_arguments_have_their_status_and_the_names_of_options(
+    server, here, capsys, command, told
+):
+    try:
+        status = main(command.split())
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert told in capsys.readouterr().err

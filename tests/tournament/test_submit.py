@@ -194,6 +194,16 @@ class TestFaults:
         assert [each.checksum for each in logged()] == [first.checksum]
         assert not submit_predictions(csv, MODEL).is_new
 
+    @pytest.mark.parametrize("code", [200, 302, 404, 520])
+    def test_an_answer_that_is_no_refusal_leaves_it_open(self, server, keys, csv, code):
+        """It may have arrived: the next run asks, and sends nothing twice."""
+        server.fail("create_submission", done_then_status(code))
+        with pytest.raises(ServerError, match="create_submission"):
+            submit_predictions(csv, MODEL)
+        assert [each.state for each in logged()] == ["sending"]
+        assert submit_predictions(csv, MODEL).state == "accepted"
+        assert len(server.submissions) == 1
+
     def test_a_key_that_may_not_submit(self, server, keys, csv):
         server.fail("create_submission", refusal("missing scope upload_submission"))
         with pytest.raises(ServerError, match=r"refused your key .* upload_sub"):

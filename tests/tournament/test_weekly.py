@@ -251,7 +251,7 @@ def test_trouble_is_not_waited_for_longer_than_the_round(server, go, monkeypatch
     now = datetime.now(UTC)
     soon = Round(1343, now - timedelta(hours=1), now + timedelta(seconds=1))
     monkeypatch.setattr(client, "open_round", lambda self: soon)
-    server.fail("listDatasets", *[status(503)] * 10_000)
+    server.fail("dataset", *[status(503)] * 10_000)
     start = time.monotonic()
     with pytest.raises(ServerError, match="503"):
         go(wait=60)
@@ -420,6 +420,19 @@ def test_an_exported_model_is_not_uploaded_for_other_data(server, keys, fitted):
     with pytest.raises(ValueError, match=r"was exported for 'v5\.3'"):
         submit_model(file, MODEL, data_version="v5.2", **given)
     assert submit_model(file, MODEL, data_version="v5.3", **given).state == "sent"
+
+
+def test_data_that_are_not_offered_any_more(server, go, rows):
+    server.is_open = None  # it is told before it waits
+    server.files.clear()
+    offer(server, rows, version="v5.4")
+    told = (
+        r"fitted on the data v5\.3, which .* any more .* 'v5\.4'.* fit the model again"
+    )
+    with pytest.raises(ValueError, match=told):
+        go()
+    with pytest.raises(ValueError, match=r"^version='v5\.9' is not on the server"):
+        go(version="v5.9")
 
 
 class TestBenchmark:
