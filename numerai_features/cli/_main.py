@@ -192,7 +192,7 @@ def _make_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
         command.add_arguments(own)
-        quiet = "print nothing but errors"
+        quiet = "print nothing but errors and warnings"
         own.add_argument("--quiet", action="store_true", help=quiet)
         own.add_argument(
             "--json",

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ def say(arguments: argparse.Namespace, text: str) -> None:
     """Print a text, unless the user wants nothing, or JSON alone."""
     if not (arguments.quiet or arguments.json):
         print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Print a warning on the standard error, also if the user wants no output.
+
+    Cron mails what a command prints there.
+    """
+    print(f"Note: {text}", file=sys.stderr, flush=True)
+
+
+def shows_bars(arguments: argparse.Namespace) -> bool:
+    """Whether to show progress bars: only a person at a terminal can read them."""
+    return not arguments.quiet and sys.stderr.isatty()
 
 
 def say_next(arguments: argparse.Namespace, *words: str | os.PathLike[str]) -> None:

@@ -7,7 +7,8 @@ import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from numerai_features.cli._say import say
+from numerai_features.cli._say import note, say, shows_bars
+from numerai_features.cli._values import minutes, model, positive, version
 from numerai_features.experiment import ExperimentError
 from numerai_features.tournament import (
     DownloadedFile,
@@ -19,6 +20,7 @@ from numerai_features.tournament import (
     submit_predictions,
     weekly,
 )
+from numerai_features.tournament._errors import WHEN, NoSuchFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +36,10 @@ _STATES = {
     "https://numer.ai/models",
     "sending": "Numerai's answer was lost: run this again",
     "already there": "the round has a submission that was not sent from here",
-    "not sent": "a dry run, nothing was sent; without --dry-run it is",
+    "not sent": "a dry run, nothing was sent; without --dry-run it is sent",
 }
+
+_NO_ROUND = f"No round is open now, so it could not be sent. {WHEN}."
 
 
 def add_download_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +48,7 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
         "Download Numerai's files, as far as they are not here or have changed. A "
         "download that was cut off is resumed. Each file is verified. No key is needed."
     )
-    _add_data(parser)
+    _add_data(parser, "the newest")
     parser.add_argument(
         "--files",
         nargs="+",
@@ -85,12 +89,20 @@ def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
         help="version of Python that it was exported for (default: 3.13)",
     )
     pkl.add_argument(
-        "--data-version", metavar="VERSION", help="of its data, such as v5.3 (needed)"
+        "--data-version",
+        type=version,
+        metavar="VERSION",
+        help="of its data, such as v5.3 (needed)",
     )
     pkl.add_argument(
         "--yes",
         action="store_true",
         help="I know that the model will take no submissions by hand any more",
+    )
+    pkl.add_argument(
+        "--any-pickle",
+        action="store_true",
+        help="upload a pickle that the command export has not written",
     )
 
 
@@ -102,12 +114,13 @@ def add_scores_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
+        type=model,
         action="append",
         metavar="NAME",
         help="one of your models; may be repeated (default: all)",
     )
     parser.add_argument(
-        "--rounds", type=int, default=20, help="how many of the last (default: 20)"
+        "--rounds", type=positive, default=20, help="how many of the last (default: 20)"
     )
     _add_submissions(parser)
 
@@ -121,11 +134,11 @@ def add_weekly_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("fitted", metavar="FOLDER", help="folder of a fitted model")
     _add_model(parser)
-    _add_data(parser)
+    _add_data(parser, "that of the model's fit")
     _add_submissions(parser)
     parser.add_argument(
         "--wait",
-        type=float,
+        type=minutes,
         default=60.0,
         metavar="MINUTES",
         help="how long to wait for a round and its data (default: 60)",
@@ -138,13 +151,16 @@ def add_weekly_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_download(arguments: argparse.Namespace) -> dict[str, Any]:
     """Download Numerai's files."""
-    files = download(
-        arguments.data,
-        version=arguments.version,
-        files=arguments.files,
-        force=arguments.force,
-        verbose=not arguments.quiet,
-    )
+    try:
+        files = download(
+            arguments.data,
+            version=arguments.version,
+            files=arguments.files,
+            force=arguments.force,
+            verbose=shows_bars(arguments),
+        )
+    except NoSuchFile as error:
+        raise ExperimentError(f"--{error}") from error
     for file in files:
         say(arguments, _tell_file(file))
     return {"files": [asdict(file) for file in files]}
@@ -153,7 +169,7 @@ def run_download(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_submit(arguments: argparse.Namespace) -> dict[str, Any]:
     """Submit predictions, or upload a model."""
     if arguments.file.lower().endswith(".csv"):
-        _refuse(arguments, ("image", "data_version", "yes"), "a .pkl")
+        _refuse(arguments, ("image", "data_version", "yes", "any_pickle"), "a .pkl")
         sent = submit_predictions(
             arguments.file,
             arguments.model,
@@ -185,6 +201,7 @@ def run_submit(arguments: argparse.Namespace) -> dict[str, Any]:
         data_version=arguments.data_version,
         dry_run=arguments.dry_run,
         confirmed=arguments.yes,
+        any_pickle=arguments.any_pickle,
     )
     say(arguments, _tell_upload(uploaded))
     _tell_keys(arguments)
@@ -202,12 +219,15 @@ def run_scores(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_weekly(arguments: argparse.Namespace) -> dict[str, Any]:
     """Predict the open round, and submit."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        sent = _weekly(arguments)
-    notes = [str(each.message) for each in caught]
-    for note in notes:
-        say(arguments, f"Note: {note}")
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            sent = _weekly(arguments)
+    finally:  # also where an error ends it
+        notes = [str(each.message) for each in caught]
+        for text in notes:
+            note(text)
     say(arguments, _tell(sent))
     _tell_keys(arguments)
     return {**asdict(sent), "warnings": notes}
@@ -223,11 +243,11 @@ def _weekly(arguments: argparse.Namespace) -> Submission:
         wait=60 * arguments.wait,
         dry_run=arguments.dry_run,
         force=arguments.force,
-        verbose=not arguments.quiet,
+        verbose=shows_bars(arguments),
     )
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--data",
         default="data",
@@ -235,13 +255,20 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         help="the files are in FOLDER/VERSION (default: data)",
     )
     parser.add_argument(
-        "--version", metavar="VERSION", help="such as v5.3 (default: the newest)"
+        "--version",
+        type=version,
+        metavar="VERSION",
+        help=f"such as v5.3 (default: {default})",
     )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", required=True, metavar="NAME", help="one of your models at Numerai"
+        "--model",
+        type=model,
+        required=True,
+        metavar="NAME",
+        help="one of your models at Numerai",
     )
 
 
@@ -281,6 +308,8 @@ def _tell(sent: Submission) -> str:
     """Tell what was sent, to which model, and what became of it."""
     number = "no round is open" if sent.round is None else f"round {sent.round}"
     head = f"{number}, model {sent.model}: {_STATES[sent.state]}."
+    if sent.round is None:  # only a dry run gets here
+        head = f"a dry run, nothing was sent to model {sent.model}. {_NO_ROUND}"
     if sent.state == "accepted" and not sent.is_new:
         head = f"{number}, model {sent.model}: nothing to do; sent at {sent.sent_at}."
     lines = [head[0].upper() + head[1:]]

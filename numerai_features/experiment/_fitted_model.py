@@ -214,6 +214,7 @@ class FittedModel:
             path,
             image=image,
             trees=trees,
+            version=self.record["version"],
             told_as="FittedModel.export",
             neutralize=neutralize,
             proportion=proportion,

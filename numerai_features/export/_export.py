@@ -129,7 +129,7 @@ def export_predict(
         feature_names=feature_names,
         trees=trees,
     )
-    write_function(model, file)
+    write_function(model, file, image=image)
     return file
 
 
@@ -140,6 +140,7 @@ def write_predictor(
     *,
     image: str,
     trees: str,
+    version: str | None,
     told_as: str,
     **options: Any,
 ) -> Path:
@@ -151,6 +152,8 @@ def write_predictor(
         The node of a model, whose trees are those of a library.
     names : list of str
         Names of its columns.
+    version : str or None
+        Version of the data that it was fitted on.
     told_as : str
         The function that is called, for messages.
     """
@@ -162,7 +165,8 @@ def write_predictor(
         predictor = by_numpy(predictor)
     else:
         fit_for_image(predictor, IMAGES[image])
-    write_function(assembled(predictor, names, **options), file)
+    model = assembled(predictor, names, **options)
+    write_function(model, file, image=image, version=version)
     return file
 
 

@@ -17,6 +17,7 @@ from numerai_features._whole import whole_file
 from numerai_features.export import _runtime, _tree_runtime
 from numerai_features.export._place import nodes_of
 
+_NAME, _ABOUT = "numerai_export", "ABOUT"
 _PROTOCOL = 4  # all versions of Python that are images read it
 
 
@@ -43,7 +44,9 @@ class _PlainPickler(pickle.Pickler):
         )
 
 
-def write_function(model: dict[str, Any], path: Path) -> None:
+def write_function(
+    model: dict[str, Any], path: Path, *, image: str, version: str | None = None
+) -> None:
     """Write a model as a pickle; the file appears whole, or not at all.
 
     Parameters
@@ -51,23 +54,69 @@ def write_function(model: dict[str, Any], path: Path) -> None:
     model : dict
         The result of `model_data`.
     path : Path
+    image : str
+        Version of Python of the image that it is for.
+    version : str, default=None
+        Version of the data that it was fitted on; None: unknown.
     """
-    content = pickled(model)
+    content = pickled(model, {"image": image, "version": version})
     with whole_file(path) as new:
         new.write_bytes(content)
 
 
-def pickled(model: dict[str, Any]) -> bytes:
-    """Return the pickle of a model's function."""
+def pickled(model: dict[str, Any], about: dict[str, Any]) -> bytes:
+    """Return the pickle of a model's function; `about` tells what it is for."""
     name = "predict" if model["benchmark"] is None else "predict_beside_benchmark"
     namespace = {
-        "__name__": "numerai_export",
+        "__name__": _NAME,
         "SOURCE": runtime_source(model),
         "MODEL": model,
+        _ABOUT: about,
     }
     stream = io.BytesIO()
     _PlainPickler(stream, _PROTOCOL).dump(_Function(name, namespace))
     return stream.getvalue()
+
+
+class _Reader(pickle.Unpickler):
+    """An unpickler of what `pickled` writes, which runs nothing of it."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return, instead of `eval`, a function that returns the namespace."""
+        if (module, name) != ("builtins", "eval"):
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
+        return lambda _, namespace: namespace
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Return what an exported file tells of what it is for, without running it.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict
+        Its image and its version of the data, as far as they are known.
+
+    Raises
+    ------
+    ValueError
+        If it is no file of `export_predict`.
+    """
+    try:
+        with path.open("rb") as stream:
+            namespace = _Reader(stream).load()
+        if namespace["__name__"] != _NAME:
+            raise ValueError("it has another name")
+        return dict(namespace.get(_ABOUT, {}))
+    except OSError:
+        raise
+    except Exception as error:  # damaged pickles raise errors of all kinds
+        raise ValueError(
+            f"{path} is no file that export_predict has written ({error})."
+        ) from error
 
 
 def runtime_source(model: dict[str, Any]) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from numerai_features.tournament._errors import (
+    WHEN,
     NoAnswerError,
     NoOpenRound,
+    RefusedError,
     ServerError,
 )
-from numerai_features.tournament._http import BUSY, send
+from numerai_features.tournament._http import error_of, send
 from numerai_features.tournament._keys import PUBLIC, SECRET, WHERE, Keys, scrub
 
 SERVER = "Numerai's server"
@@ -28,6 +30,7 @@ _OF_KEYS = re.compile(
 _OF_ROUNDS = re.compile(
     r"round.*\b(not (currently )?open|closed)|no (open|active) round", re.IGNORECASE
 )
+_HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?|[\da-f]*:[\da-f:.]+")
 _LONGEST = 500  # of what the server writes, in our errors
 
 
@@ -75,14 +78,30 @@ def ask(
     if errors or answer.status_code in (401, 403):
         raise _refused(_field(query), _message(errors), answer.status_code, keys)
     if answer.status_code != 200:
-        kind = NoAnswerError if answer.status_code in BUSY else ServerError
+        kind = error_of(answer)
+        is_busy = kind is NoAnswerError
         raise kind(
             f"{SERVER} answered {_field(query)!r} with HTTP status "
-            f"{answer.status_code}. Try again later."
+            f"{answer.status_code}. {'Try again later.' if is_busy else _between()}"
+        )
+    if content is None:
+        raise ServerError(
+            f"What answered {_field(query)!r} is not {SERVER}: it sent no JSON. "
+            f"{_between()}"
         )
     if not isinstance(content, dict):
         raise strange(_field(query))
     return content
+
+
+def _between() -> str:
+    """Return what to do if something else answers instead of the server."""
+    if os.environ.get(_ADDRESS, "").strip():
+        return f"Check {_ADDRESS}, or unset it to use {_NUMERAI}."
+    return (
+        "A proxy or a network that wants you to sign in may have answered: open "
+        "https://numer.ai in a browser, then try again."
+    )
 
 
 def strange(field: str) -> ServerError:
@@ -96,9 +115,7 @@ def strange(field: str) -> ServerError:
 def _address() -> str:
     """Return the server's address; keys must not cross a network in clear."""
     address = os.environ.get(_ADDRESS, "").strip() or _NUMERAI
-    parts = urlsplit(address)
-    is_near = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    if not (parts.scheme == "https" and parts.hostname) and not is_near:
+    if not _is_usable(address):
         raise ServerError(
             f"{_ADDRESS} must be an address that begins with https://, or one of this "
             f"machine; got {scrub(address)!r}. Unset it to use {_NUMERAI}."
@@ -106,22 +123,34 @@ def _address() -> str:
     return address
 
 
+def _is_usable(address: str) -> bool:
+    """Whether keys can be sent to an address."""
+    try:
+        parts = urlsplit(address)
+        host, is_whole = parts.hostname or "", parts.port != 0
+    except ValueError:  # the port, or brackets
+        return False
+    if parts.scheme == "http":
+        return host in _LOOPBACK and is_whole
+    return parts.scheme == "https" and bool(_HOST.fullmatch(host)) and is_whole
+
+
 def _refused(
     field: str, message: str, status: int, keys: Keys | None
-) -> ServerError | NoOpenRound:
+) -> RefusedError | NoOpenRound:
     """Return the error about what the server has refused."""
     message = scrub(message, keys)[:_LONGEST] or f"HTTP status {status}"
     if _OF_ROUNDS.search(message):
         return NoOpenRound(
-            f"No round is open for submissions ({message}). Rounds open from Tuesday "
-            "to Saturday; `weekly` waits for one."
+            f"No round is open for submissions ({message}). {WHEN}; "
+            "`weekly` waits for one."
         )
     if status in (401, 403) or _OF_KEYS.search(message):
-        return ServerError(
+        return RefusedError(
             f"{SERVER} refused your key for {field!r} ({message}). It may have been "
             f"deleted or have expired, or lack a permission. {WHERE}"
         )
-    return ServerError(f"{SERVER} refused {field!r}: {message}")
+    return RefusedError(f"{SERVER} refused {field!r}: {message}")
 
 
 def _message(errors: Any) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BLOCK = 8 << 20
+_COLUMNS = ("prediction", "probability")  # names that Numerai takes
 
 
 def read_predictions(file: Path, live: Path | None) -> pd.DataFrame:
@@ -33,7 +34,7 @@ def read_predictions(file: Path, live: Path | None) -> pd.DataFrame:
             file,
             dtype={"id": str},
             keep_default_na=False,
-            na_values={"prediction": ["", "nan", "NaN"]},
+            na_values={name: ["", "nan", "NaN"] for name in _COLUMNS},
         )
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(
@@ -83,7 +84,7 @@ def correlations(table: pd.DataFrame, benchmark: Path) -> dict[str, float]:
     Parameters
     ----------
     table : DataFrame
-        With the columns id and prediction.
+        With the columns id and prediction, or another name that Numerai takes.
     benchmark : Path
         Numerai's ``live_benchmark_models.parquet``.
     """
@@ -93,7 +94,7 @@ def correlations(table: pd.DataFrame, benchmark: Path) -> dict[str, float]:
     if "id" in others:
         others = others.set_index("id")
     others = others.select_dtypes("number")
-    own = table.set_index("id")["prediction"].rank()
+    own = table.set_index("id").iloc[:, 0].rank()
     found = {
         str(name): float(own.corr(values.reindex(own.index).rank()))
         for name, values in others.items()

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from numerai_features._names import near_names, some_names
 from numerai_features._optional import import_optional
@@ -21,6 +21,8 @@ from numerai_features.tournament._errors import ROOM, NoOpenRound
 from numerai_features.tournament._keys import Keys, read_keys
 
 _TOURNAMENT = 8  # Numerai Classic
+_OF_SCORES = ("roundNumber", "displayName", "value", "day", "resolved")
+_T = TypeVar("_T")
 _OPEN_TO_ALL = ("dataset", "rounds", "submissionScores")  # without keys
 
 
@@ -28,6 +30,7 @@ class Round(NamedTuple):
     """A round that takes submissions."""
 
     number: int
+    opens: datetime
     closes: datetime
 
 
@@ -45,11 +48,14 @@ class Client:
 
     def datasets(self) -> list[str]:
         """Return the names of all files, such as ``"v5.3/train.parquet"``."""
-        return [str(name) for name in self._call(self._api.list_datasets)]
+        return self._call(_names, self._api.list_datasets)
 
     def dataset_url(self, name: str) -> str:
         """Return an address from which a file can be downloaded for a while."""
-        return str(self._ask(queries.DATASET, "dataset", filename=name))
+        found = self._ask(queries.DATASET, "dataset", filename=name)
+        if not isinstance(found, str):
+            raise strange("dataset")
+        return found
 
     def open_round(self) -> Round | None:
         """Return the round that takes submissions now; None if there is none."""
@@ -57,9 +63,9 @@ class Client:
             rounds = self._ask(queries.ROUND, "rounds")
         except NoOpenRound:  # between two rounds
             return None
-        if not rounds or rounds[0] is None:
-            return None
         try:
+            if not rounds or rounds[0] is None:
+                return None
             number = int(rounds[0]["number"])
             opens, closes = (
                 datetime.fromisoformat(rounds[0][name])
@@ -68,11 +74,11 @@ class Client:
             is_open = opens <= datetime.now(UTC) < closes
         except (KeyError, TypeError, ValueError):
             raise strange("rounds") from None
-        return Round(number, closes) if is_open else None
+        return Round(number, opens, closes) if is_open else None
 
     def models(self) -> dict[str, str]:
         """Return the names and ids of the user's models."""
-        return dict(self._call(self._api.get_models))
+        return self._call(_texts, self._api.get_models)
 
     def model_id(self, name: str) -> str:
         """Return the id of a model of the user's; raise if it is none."""
@@ -87,18 +93,21 @@ class Client:
 
     def submissions(self, model_id: str) -> dict[str, str]:
         """Return the files of a model's submissions by their ids."""
-        found = self._call(self._api.submission_ids, model_id)
-        try:
-            return {str(each["id"]): str(each["filename"]) for each in found}
-        except (KeyError, TypeError):
-            raise strange("submissions") from None
+        return self._call(
+            lambda found: {str(each["id"]): str(each["filename"]) for each in found},
+            self._api.submission_ids,
+            model_id,
+        )
 
     def submitted(self, model_id: str, number: int) -> list[str]:
         """Return the files that count as a model's submissions for a round."""
-        found = self._call(
-            self._api.get_submission_filenames, _TOURNAMENT, number, model_id
+        return self._call(
+            lambda found: [str(each["filename"]) for each in found],
+            self._api.get_submission_filenames,
+            _TOURNAMENT,
+            number,
+            model_id,
         )
-        return [str(each["filename"]) for each in found]
 
     def upload_place(self, filename: str, model_id: str) -> tuple[str, str]:
         """Return the server's name for predictions, and where to put them."""
@@ -116,11 +125,11 @@ class Client:
 
     def images(self) -> dict[str, str]:
         """Return the names and ids of the images that run uploaded models."""
-        return dict(self._call(self._api.model_upload_docker_images))
+        return self._call(_texts, self._api.model_upload_docker_images)
 
     def data_versions(self) -> dict[str, str]:
         """Return the names and ids of the data that uploaded models can get."""
-        return dict(self._call(self._api.model_upload_data_versions))
+        return self._call(_texts, self._api.model_upload_data_versions)
 
     def model_place(self, filename: str, model_id: str) -> tuple[str, str]:
         """Return the server's name for a model's file, and where to put it."""
@@ -145,7 +154,10 @@ class Client:
         found = self._ask(
             queries.SCORES, "submissionScores", modelId=model_id, lastNRounds=n_rounds
         )
-        return list(found or [])
+        try:
+            return [{name: each[name] for name in _OF_SCORES} for each in found or []]
+        except (KeyError, TypeError):
+            raise strange("submissionScores") from None
 
     def _ask(self, query: str, field: str, **variables: Any) -> Any:
         """Return one field of the answer to a query that numerapi does not have."""
@@ -156,12 +168,27 @@ class Client:
             raise strange(field)
         return answer["data"][field]
 
-    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a method of numerapi; an answer that it cannot read is told as such."""
+    def _call(
+        self, read: Callable[[Any], _T], method: Callable[..., Any], *arguments: Any
+    ) -> _T:
+        """Call a method of numerapi, and read what it returns.
+
+        What numerapi, or `read`, cannot read is told as a strange answer.
+        """
         try:
-            return method(*arguments)
+            return read(method(*arguments))
         except (KeyError, TypeError, IndexError, AttributeError):
             raise strange(method.__name__) from None
+
+
+def _names(found: Any) -> list[str]:
+    if not isinstance(found, list) or not all(isinstance(n, str) for n in found):
+        raise TypeError
+    return found
+
+
+def _texts(found: Any) -> dict[str, str]:
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _guarded(keys: Keys | None) -> Any:

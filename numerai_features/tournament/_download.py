@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numerai_features._names import near_names, some_names
 from numerai_features._sealed import SealError, read_sealed, set_aside, write_sealed
 from numerai_features.tournament._client import Client
-from numerai_features.tournament._errors import ServerError
+from numerai_features.tournament._errors import NoSuchFile, ServerError
 from numerai_features.tournament._etag import has_etag
 from numerai_features.tournament._fetch import Remote, fetch
 
@@ -49,6 +50,8 @@ class DownloadedFile:
         Rows of a parquet file.
     is_new : bool
         Whether it was downloaded now: it was not here, or it has changed.
+    modified : str or None
+        Date and time, UTC, at which it was written, as far as the server tells.
     """
 
     name: str
@@ -56,6 +59,7 @@ class DownloadedFile:
     size: int
     rows: int | None
     is_new: bool
+    modified: str | None
 
 
 def download(
@@ -186,7 +190,7 @@ def _choose(
     for name in wanted:
         if name not in stems:
             known = sorted(set(stems) - set(there))
-            raise ValueError(
+            raise NoSuchFile(
                 f"files: {version} has no {name!r}.{near_names(name, known)} It has "
                 f"{', '.join(known)}."
             )
@@ -220,7 +224,10 @@ def _download(
     if record.get(name) != entry:
         record = _read_record(into)  # another process may have added files to it
         write_sealed(into / _RECORD, {**record, name: entry}, kind=_KIND)
-    return DownloadedFile(full, file, remote.size, rows, is_new)
+    modified = None
+    if remote.date is not None:
+        modified = datetime.fromtimestamp(remote.date, UTC).isoformat()
+    return DownloadedFile(full, file, remote.size, rows, is_new, modified)
 
 
 def _is_here(file: Path, remote: Remote, known: dict[str, Any]) -> bool:

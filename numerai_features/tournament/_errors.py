@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ROOM = "numerai_features.tournament"  # what needs numerapi
+WHEN = "Rounds open from Tuesday to Saturday"
 
 
 class ServerError(ConnectionError):
@@ -13,5 +14,13 @@ class NoAnswerError(ServerError):
     """The server did not answer, or was busy: nobody knows what it has done."""
 
 
+class RefusedError(ServerError):
+    """The server refused, so that it has not done what was asked."""
+
+
 class NoOpenRound(RuntimeError):
     """There is no open round, or not yet."""
+
+
+class NoSuchFile(ValueError):
+    """A version of the data has no file of that name."""

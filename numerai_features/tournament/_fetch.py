@@ -25,8 +25,8 @@ from numerai_features._optional import import_optional
 from numerai_features._progress import progress
 from numerai_features._whole import locked, sync
 from numerai_features.tournament import _http
-from numerai_features.tournament._errors import ROOM, ServerError
-from numerai_features.tournament._http import STORE, reason_of, send
+from numerai_features.tournament._errors import ROOM, NoAnswerError, ServerError
+from numerai_features.tournament._http import STORE, error_of, reason_of, send
 
 if TYPE_CHECKING:
     from requests import Response
@@ -108,17 +108,18 @@ def fetch(
         Whether it was downloaded.
     """
     delays = iter(_http.DELAYS)
+    most = _n_bytes(file)
     while True:
-        before = _n_bytes(file)
         try:
             return _fetch_once(file, address(), is_here, check, verbose=verbose)
         except _CutOffError as cut:
             told = str(cut)
-        if _n_bytes(file) > before:
+        if _n_bytes(file) > most:  # than ever: it may have begun again
+            most = _n_bytes(file)
             delays = iter(_http.DELAYS)
         delay = next(delays, None)
         if delay is None:
-            raise ServerError(
+            raise NoAnswerError(
                 f"{told} What has come is kept: the same command resumes from there."
             )
         time.sleep(delay)
@@ -249,7 +250,13 @@ def _get(
     told = f"{STORE} answered HTTP status {answer.status_code} for {name}."
     if answer.status_code in (401, 403, 410):  # the address has expired
         raise _CutOffError(told)
-    raise ServerError(f"{told} Try again later.")
+    kind = error_of(answer)
+    if kind is NoAnswerError:
+        raise kind(f"{told} Try again later.")
+    raise kind(
+        f"{told} It may have been moved, or a proxy may have answered instead: run "
+        "this again, from another network if that does not help."
+    )
 
 
 def _goes_on(answer: Response, have: int, remote: Remote) -> bool:

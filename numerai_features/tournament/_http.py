@@ -95,10 +95,15 @@ def put(url: str, file: Path) -> None:
     with file.open("rb") as stream:
         answer = send("PUT", url, to=STORE, data=stream, timeout=_UPLOAD_TIMEOUT)
     if not 200 <= answer.status_code < 300:
-        raise ServerError(
+        raise error_of(answer)(
             f"{STORE} refused {file.name}: HTTP status {answer.status_code}. Nothing "
             "was submitted. Try again."
         )
+
+
+def error_of(answer: Response) -> type[ServerError]:
+    """Return the kind of error of an answer's status: whether it may be asked again."""
+    return NoAnswerError if answer.status_code in BUSY else ServerError
 
 
 def reason_of(error: BaseException) -> str:

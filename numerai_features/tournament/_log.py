@@ -92,9 +92,10 @@ class SubmissionLog:
         """Add a submission; it replaces that of the same model and round."""
         self._write([*self._without(submission), submission])
 
-    def drop(self, submission: Submission) -> None:
-        """Remove the submission of the same model and round."""
-        self._write(self._without(submission))
+    def restore(self, submission: Submission, before: Submission | None) -> None:
+        """Undo `put`: `before` is what the log had for the model and round."""
+        kept = [] if before is None else [before]
+        self._write([*self._without(submission), *kept])
 
     def _without(self, submission: Submission) -> list[Submission]:
         own = (submission.model, submission.round)

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,14 @@ from numerai_features.tournament._check import (
     checksum_of,
     correlations,
     hash_ids,
-    read_ids,
     read_predictions,
 )
 from numerai_features.tournament._client import Client, Round
 from numerai_features.tournament._errors import (
+    WHEN,
     NoAnswerError,
     NoOpenRound,
+    RefusedError,
     ServerError,
 )
 from numerai_features.tournament._log import (
@@ -34,8 +35,9 @@ from numerai_features.tournament._log import (
     Submission,
     SubmissionLog,
 )
+from numerai_features.tournament._patience import Patience
 
-WHEN = "Rounds open from Tuesday to Saturday"
+LISTED_WITHIN = timedelta(minutes=10)  # what Numerai has taken, it lists by then
 
 if TYPE_CHECKING:
     from numerai_features.datasets._arguments import PathLike
@@ -110,7 +112,7 @@ def submit_predictions(
         log = SubmissionLog(into)
         about = replace(about, round=now.number)
         _check_new(log, about)
-        return send(client, log, about, model_id, force=force)
+        return send(client, log, about, model_id, Patience(0.0), force=force)
 
 
 def describe(
@@ -125,7 +127,7 @@ def describe(
         file=str(file),
         checksum=checksum_of(file),
         rows=len(table),
-        ids="" if live is None else hash_ids(read_ids(live)),
+        ids=hash_ids(list(table["id"])),
         benchmark=None if benchmark is None else correlations(table, benchmark),
     )
 
@@ -141,21 +143,32 @@ def _check_new(log: SubmissionLog, about: Submission) -> None:
 
 
 def send(
-    client: Client, log: SubmissionLog, about: Submission, model_id: str, *, force: bool
+    client: Client,
+    log: SubmissionLog,
+    about: Submission,
+    model_id: str,
+    patience: Patience,
+    *,
+    force: bool,
 ) -> Submission:
     """Send predictions for their round, unless they were sent."""
     before = log.find(about.model, about.round or 0)
     if before is not None and before.checksum == about.checksum and not force:
-        settled = settle(client, log, before, model_id)
+        settled = patience.ask(settle, client, log, before, model_id)
         if settled is not None:
             return settled
-    file = Path(about.file or "")
-    filename, url = client.upload_place(file.name, model_id)
-    _http.put(url, file)
+    filename = patience.ask(_upload, client, Path(about.file or ""), model_id)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     about = replace(about, state=SENDING, filename=filename, sent_at=now)
     log.put(about)
-    about = replace(about, state=SENT, id=_create(client, log, about, model_id))
+    try:
+        made = _create(client, about, model_id, patience)
+    except (RefusedError, NoOpenRound):
+        # After any other error it may have arrived: the log says "sending", and the
+        # next run asks.
+        log.restore(about, before)
+        raise
+    about = replace(about, state=SENT, id=made)
     log.put(about)
     return replace(_confirm(client, log, about, model_id), is_new=True)
 
@@ -172,29 +185,61 @@ def settle(
         log.put(before)
     if before.state == SENT:
         before = _confirm(client, log, before, model_id)
+    if before.state == SENT and _age(before) > LISTED_WITHIN:
+        raise ServerError(
+            f"Numerai took the submission for round {before.round} at {before.sent_at}"
+            f" UTC, but does not list it: it may have refused {before.file}, or your "
+            "key may not see submissions. Look at https://numer.ai/models, and use "
+            "--force (force=True) to send it again."
+        )
     return before
 
 
+def _age(sent: Submission) -> timedelta:
+    """Return the time since a submission was sent."""
+    return datetime.now(UTC) - datetime.fromisoformat(sent.sent_at or "")
+
+
+def _upload(client: Client, file: Path, model_id: str) -> str:
+    """Upload a file that is not submitted yet; return the server's name for it."""
+    filename, url = client.upload_place(file.name, model_id)
+    _http.put(url, file)
+    return filename
+
+
 def _create(
-    client: Client, log: SubmissionLog, about: Submission, model_id: str
+    client: Client, about: Submission, model_id: str, patience: Patience
 ) -> str:
     """Have the server take what was uploaded, once; return the submission's id."""
-    filename = about.filename or ""
-    for delay in (0.0, *_http.DELAYS):
-        time.sleep(delay)
+    delays = iter(_http.DELAYS)
+    while True:
         try:
-            return client.create_submission(filename, model_id)
-        except NoAnswerError as error:
-            last = error
-            # It may have been taken although the answer was lost.
-            with contextlib.suppress(ServerError):
-                found = _find(client, about, model_id)
-                if found is not None:
-                    return found
-        except (ServerError, NoOpenRound):
-            log.drop(about)
-            raise
-    raise last
+            return client.create_submission(about.filename or "", model_id)
+        except NoAnswerError:
+            # It may have been taken although the answer was lost. It is only repeated
+            # after the server has said that it was not.
+            found = _find_lost(client, about, model_id, patience)
+            if found is not None:
+                return found
+            delay = next(delays, None)
+            if delay is None and not patience.sleep():
+                raise
+            time.sleep(delay or 0.0)
+
+
+def _find_lost(
+    client: Client, about: Submission, model_id: str, patience: Patience
+) -> str | None:
+    """Return the id of a submission whose answer was lost; None: it is not there."""
+    try:
+        return patience.ask(_find, client, about, model_id)
+    except ServerError as error:
+        raise NoAnswerError(
+            "Numerai's answer was lost, and nobody knows whether the submission has "
+            f"arrived: {error} Run this again: it asks first, and sends nothing twice. "
+            "Or look at https://numer.ai/models, and use --force (force=True) if it is "
+            "not there."
+        ) from None
 
 
 def _find(client: Client, about: Submission, model_id: str) -> str | None:

@@ -65,6 +65,7 @@ def submit_model(
     data_version: str,
     dry_run: bool = False,
     confirmed: bool = False,
+    any_pickle: bool = False,
 ) -> ModelUpload:
     """Upload a model's file, such as `export_predict` writes.
 
@@ -82,6 +83,9 @@ def submit_model(
         Whether to only check everything. Without keys, only the file is checked.
     confirmed : bool, default=False
         Whether you know that the model will take no submissions by hand.
+    any_pickle : bool, default=False
+        Whether to upload a pickle that `export_predict` has not written. It is not
+        opened, so you must know that it runs in the image.
 
     Returns
     -------
@@ -90,8 +94,8 @@ def submit_model(
     Raises
     ------
     ValueError
-        If it is not confirmed, the model is none of yours, or the server has no such
-        image or version of the data.
+        If it is not confirmed, the model is none of yours, the server has no such image
+        or version of the data, or the file was not exported for them.
     ServerError
         If the server cannot be reached, or refuses.
     """
@@ -107,6 +111,8 @@ def submit_model(
             f"{NO_WAY_BACK} Pass confirmed=True (--yes) to upload to {model!r}."
         )
     _check_file(path)
+    if not check_flag(any_pickle, "any_pickle"):
+        _check_export(path, image, data_version)
     about = ModelUpload(
         model, str(path), checksum_of(path), path.stat().st_size, image, data_version,
         DRY_RUN,
@@ -142,6 +148,29 @@ def _check_file(file: Path) -> None:
         )
     if not file.stat().st_size:
         raise ValueError(f"{file} is empty. Export the model again.")
+
+
+def _check_export(file: Path, image: str, data_version: str) -> None:
+    """Raise if a file was not exported for an image and a version of the data."""
+    from numerai_features.export._pickle import read_about
+
+    try:
+        about = read_about(file)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Numerai could not run it. Write the file with the command export "
+            "or, if another program has written a pickle that runs there, pass "
+            "any_pickle=True (--any-pickle)."
+        ) from error
+    for name, given, told in (
+        ("image", image, about.get("image")),
+        ("data_version", data_version, about.get("version")),
+    ):
+        if told is not None and told.lstrip("v") != given.lstrip("v"):
+            raise ValueError(
+                f"{name}={given!r}, but {file} was exported for {told!r}. Pass that, "
+                "or export a model for the other one."
+            )
 
 
 def _choose_image(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,17 @@ from numerai_features._warn import warn
 from numerai_features.experiment import FittedModel
 from numerai_features.tournament._check import hash_ids, read_ids
 from numerai_features.tournament._client import Client, Round
-from numerai_features.tournament._download import check_version, download_files
-from numerai_features.tournament._errors import (
-    NoAnswerError,
-    NoOpenRound,
-    ServerError,
-)
+from numerai_features.tournament._download import check_version, choose_version
+from numerai_features.tournament._errors import NoOpenRound
 from numerai_features.tournament._log import DRY_RUN, THERE, Submission, SubmissionLog
+from numerai_features.tournament._patience import Patience
+from numerai_features.tournament._rows import (
+    Place,
+    wait_for_benchmark,
+    wait_for_live,
+    wait_for_round,
+)
 from numerai_features.tournament._submit import (
-    WHEN,
     check_model,
     describe,
     only_one,
@@ -30,9 +31,6 @@ from numerai_features.tournament._submit import (
 
 if TYPE_CHECKING:
     from numerai_features.datasets._arguments import PathLike
-
-POLL = 60.0  # seconds between two questions
-LIVE, BENCHMARK = "live", "live_benchmark_models"
 
 
 def weekly(
@@ -104,22 +102,34 @@ def weekly(
     check_flag(dry_run, "dry_run")
     check_flag(force, "force")
     check_flag(verbose, "verbose")
-    end = time.monotonic() + _check_wait(wait)
+    patience = Patience(_check_wait(wait))
+    arm = FittedModel.open(path)
     client = Client()
-    model_id = "" if dry_run and not client.has_keys else client.model_id(model)
+    version = _choose_version(version, arm, patience.ask(client.datasets))
+    model_id = ""
+    if client.has_keys or not dry_run:
+        model_id = patience.ask(client.model_id, model)
     with only_one(into):
         log = SubmissionLog(into)
-        now = _wait_for_round(client, end, wait)
-        if not force and model_id:
-            before = _find_before(client, log, model, model_id, now.number)
-            if before is not None:
+        now = wait_for_round(client, patience)
+        patience.end_by(now.closes)
+        before = None
+        if model_id and not force:
+            before = patience.ask(_find_before, client, log, model, model_id, now)
+        if before is not None and not before.ids:  # nobody knows of which rows it is
+            return before
+        place = Place(client, data, version, verbose)
+        live, ids = wait_for_live(place, log, now, patience)
+        if before is not None:
+            if before.ids == hash_ids(ids):
                 return before
-        arm = FittedModel.open(path)
-        version = version or arm.record["version"]
-        live, benchmark = _wait_for_rows(
-            client, log, data, version, now, end, model=model,
-            is_needed=arm.benchmark is not None, verbose=verbose,
-        )  # fmt: skip
+            warn(
+                f"The submission for round {now.number} does not predict the rows of "
+                f"{live}: they were not there when it was sent. It is replaced."
+            )
+        benchmark = wait_for_benchmark(
+            place, live, ids, now, patience, is_needed=arm.benchmark is not None
+        )
         file = into / f"round_{now.number}.csv"
         _predict(arm, live, benchmark, file)
         about = replace(
@@ -127,8 +137,13 @@ def weekly(
         )
         if dry_run:
             return about
-        _check_same_round(client, now)
-        return send(client, log, about, model_id, force=force)
+        patience.ask(_check_same_round, client, now)
+        if not force and before is None:
+            # Another machine may have submitted while this one waited and predicted.
+            other = patience.ask(_find_other, client, model, model_id, now)
+            if other is not None:
+                return other
+        return send(client, log, about, model_id, patience, force=force)
 
 
 def _check_wait(wait: Any) -> float:
@@ -137,80 +152,40 @@ def _check_wait(wait: Any) -> float:
     return float(wait)
 
 
-def _wait_for_round(client: Client, end: float, wait: float) -> Round:
-    """Return the open round; wait for it, also while the server does not answer."""
-    while True:
-        try:
-            now = client.open_round()
-        except NoAnswerError:
-            if not _sleep(end):
-                raise
-            continue
-        if now is not None:
-            return now
-        if not _sleep(end):
-            raise NoOpenRound(
-                f"No round has opened within {wait / 60:g} minutes. {WHEN}. Run this "
-                "again then, or wait longer."
-            )
+def _choose_version(version: str | None, arm: FittedModel, offered: list[str]) -> str:
+    """Return the version of the live rows; None is that of the model's fit."""
+    if version is not None or arm.record["version"] is None:
+        return choose_version(version, offered)
+    own: str = arm.record["version"]
+    try:
+        return choose_version(own, offered)
+    except ValueError as error:
+        raise ValueError(
+            f"The model was fitted on the data {own}, which Numerai does not offer "
+            f"any more ({error}) Download a newer version, and fit the model again."
+        ) from error
 
 
 def _find_before(
-    client: Client, log: SubmissionLog, model: str, model_id: str, number: int
+    client: Client, log: SubmissionLog, model: str, model_id: str, now: Round
 ) -> Submission | None:
     """Return what was submitted for a round; None: nothing, as far as anyone knows."""
-    known = log.find(model, number)
+    known = log.find(model, now.number)
     if known is not None:
         settled = settle(client, log, known, model_id)
         if settled is not None:
             return settled
-    listed = client.submitted(model_id, number)
+    return _find_other(client, model, model_id, now)
+
+
+def _find_other(
+    client: Client, model: str, model_id: str, now: Round
+) -> Submission | None:
+    """Return what was submitted for a round, from wherever; None: nothing."""
+    listed = client.submitted(model_id, now.number)
     if listed:
-        return Submission(model, number, THERE, filename=listed[-1])
+        return Submission(model, now.number, THERE, filename=listed[-1])
     return None
-
-
-def _wait_for_rows(
-    client: Client,
-    log: SubmissionLog,
-    data: Path,
-    version: str | None,
-    now: Round,
-    end: float,
-    *,
-    model: str,
-    is_needed: bool,
-    verbose: bool,
-) -> tuple[Path, Path | None]:
-    """Download the live rows of a round, and the benchmark models' predictions.
-
-    If the model does not need these, they are left out where they are not there.
-    """
-    old = {each.ids for each in log if each.model == model and each.round != now.number}
-    while True:
-        [file] = download_files(client, data, version, [LIVE], verbose=verbose)
-        ids = read_ids(file.path)
-        benchmark, told = None, ""
-        if hash_ids(ids) in old:
-            told = f"{file.path} still has the rows of an earlier round"
-        else:
-            try:
-                [other] = download_files(
-                    client, data, version, [BENCHMARK], verbose=verbose
-                )
-                benchmark = (
-                    other.path if set(ids) <= set(read_ids(other.path)) else None
-                )
-            except (ValueError, ServerError) as error:
-                told = str(error)
-            if benchmark is not None or not is_needed:
-                return file.path, benchmark
-            told = told or f"{BENCHMARK} does not have the rows of {file.path}"
-        if not _sleep(end):
-            raise NoOpenRound(
-                f"Round {now.number} is open, but its data are not there: {told}. Run "
-                "this again later."
-            )
 
 
 def _predict(arm: FittedModel, live: Path, benchmark: Path | None, file: Path) -> None:
@@ -238,12 +213,3 @@ def _check_same_round(client: Client, now: Round) -> None:
             f"Round {now.number} has closed before the predictions were ready. Run "
             "this earlier, or with a smaller model."
         )
-
-
-def _sleep(end: float) -> bool:
-    """Sleep until the next question; return False if the time is over."""
-    left = end - time.monotonic()
-    if left <= 0:
-        return False
-    time.sleep(min(POLL, left))
-    return True

@@ -41,7 +41,7 @@ def test_the_only_global_is_eval_and_it_is_called_once(fitted, name, tmp_path):
 @pytest.mark.parametrize("odd", [np.float64(1), np.zeros(2), 1j, np.str_("a"), len])
 def test_what_is_not_plain_is_never_written(odd):
     with pytest.raises(TypeError, match="an exported file cannot hold a"):
-        pickled({"benchmark": None, "predictor": {"kind": [odd]}})
+        pickled({"benchmark": None, "predictor": {"kind": [odd]}}, {})
 
 
 @pytest.mark.parametrize("kind", ["linear", "trees"])
@@ -82,7 +82,7 @@ def test_two_files_know_nothing_of_each_other(model, tmp_path):
 def test_a_file_is_replaced_whole_or_not_at_all(model, tmp_path, monkeypatch):
     file = tmp_path / "model.pkl"
     file.write_bytes(b"before")
-    monkeypatch.setattr(_pickle, "pickled", lambda model: 1 / 0)
+    monkeypatch.setattr(_pickle, "pickled", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_predict(model, file)
     assert file.read_bytes() == b"before"

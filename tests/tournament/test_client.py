@@ -1,5 +1,7 @@
 """The client: keys, answers that are errors, and numerapi's faults."""
 
+import contextlib
+import json
 import logging
 import os
 import re
@@ -10,7 +12,7 @@ import numerapi
 import pytest
 from server import KEYS, SIGNATURE, drop, hang, refusal, status
 
-from numerai_features.tournament import NoOpenRound, ServerError, _http
+from numerai_features.tournament import NoOpenRound, ServerError, _ask, _http
 from numerai_features.tournament._client import Client
 from numerai_features.tournament._keys import Keys, read_keys, scrub
 
@@ -113,10 +115,43 @@ class TestAnswers:
         server.fail("account", hang(1))
         assert Client().models() == server.models
 
-    @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": null}', b"{}"])
+    @pytest.mark.parametrize("body", [b"[]", b'{"data": null}', b"{}"])
     def test_what_is_no_answer(self, server, keys, body):
         server.fail("account", status(200, body))
         with pytest.raises(ServerError, match="form that this version does not know"):
+            Client().models()
+
+    @pytest.mark.parametrize("found", [None, "x", 3, [None], ["x"], [[]], [{}]])
+    @pytest.mark.parametrize(
+        ("field", "ask"),
+        [
+            ("account", lambda client: client.models()),
+            ("listDatasets", lambda client: client.datasets()),
+            ("dataset", lambda client: client.dataset_url("a")),
+            ("rounds", lambda client: client.open_round()),
+            ("submissions", lambda client: client.submissions("a")),
+            ("model", lambda client: client.submitted("a", 1)),
+            ("submission_upload_auth", lambda client: client.upload_place("a", "b")),
+            ("create_submission", lambda client: client.create_submission("a", "b")),
+            ("computePickleDockerImages", lambda client: client.images()),
+            ("computePickleDataVersions", lambda client: client.data_versions()),
+            ("submissionScores", lambda client: client.scores("a", 1)),
+        ],
+    )
+    def test_fields_of_another_form(self, server, keys, field, ask, found):
+        body = json.dumps({"data": {field: found}}).encode()
+        server.fail(field, status(200, body))
+        with contextlib.suppress(ServerError):  # and no other error
+            assert ask(Client()) in (None, [], ["x"], "x")
+
+    @pytest.mark.parametrize("fault", [status(200, b"<html>"), status(302)])
+    def test_something_else_answers(self, server, keys, monkeypatch, fault):
+        server.fail("account", *[fault] * 2)
+        with pytest.raises(ServerError, match="Check NUMERAI_API_URL, or unset it"):
+            Client().models()
+        monkeypatch.delenv("NUMERAI_API_URL")
+        monkeypatch.setattr(_ask, "_NUMERAI", server.url)
+        with pytest.raises(ServerError, match=r"wants you to sign in .* a browser"):
             Client().models()
 
     @pytest.mark.parametrize("code", [301, 404])
@@ -158,7 +193,18 @@ class TestAnswers:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://numer.ai", "ftp://127.0.0.1", "numer.ai", "https://"]
+    "address",
+    [
+        "http://numer.ai",
+        "ftp://127.0.0.1",
+        "numer.ai",
+        "https://",
+        "https://a:b",
+        "https://a b",
+        "https://a..b",
+        "https://[a",
+        "http://127.0.0.1:99999",
+    ],
 )
 def test_keys_do_not_cross_a_network_in_clear(server, keys, monkeypatch, address):
     monkeypatch.setenv("NUMERAI_API_URL", address)
@@ -167,8 +213,6 @@ def test_keys_do_not_cross_a_network_in_clear(server, keys, monkeypatch, address
 
 
 def test_without_an_address_it_is_numerais(monkeypatch):
-    from numerai_features.tournament import _ask
-
     monkeypatch.delenv("NUMERAI_API_URL", raising=False)
     assert _ask._address() == numerapi.base_api.API_TOURNAMENT_URL
 

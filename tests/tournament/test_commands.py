@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from offers import offer
 from server import KEYS, SIGNATURE, cut, drop, refusal, status
 
 from numerai_features.cli import main
-from numerai_features.tournament import _http, _weekly
+from numerai_features.tournament import _http, _patience
 
 MODEL = "my_model"
 EXPERIMENT = """
@@ -138,7 +139,7 @@ def test_no_key_is_in_a_file_a_log_or_an_error(
 ):
     """Whatever goes wrong, wherever: nothing that a run leaves has the keys."""
     monkeypatch.setattr(_http, "DELAYS", (0.0,))
-    monkeypatch.setattr(_weekly, "POLL", 0.0)
+    monkeypatch.setattr(_patience, "POLL", 0.0)
     caplog.set_level(logging.DEBUG)
     assert main(["download", "--quiet"]) == 0
     assert main(["fit", "ridge.toml", "--arm", "ridge", "--quiet"]) == 0
@@ -222,6 +223,7 @@ class TestStatuses:
             (["a.csv", "--image", "3.12"], "--image is for a .pkl"),
             (["a.csv", "--data-version", "v5.3"], "--data-version is for a .pkl"),
             (["a.csv", "--yes"], "--yes is for a .pkl"),
+            (["a.csv", "--any-pickle"], "--any-pickle is for a .pkl"),
             (["a.pkl", "--live", "b"], "--live is for a .csv"),
             (["a.pkl", "--force"], "--force is for a .csv"),
             (["a.pkl"], "--data-version is needed"),
@@ -234,6 +236,7 @@ class TestStatuses:
         (here / "model.pkl").write_bytes(b"a")
         command = [
             "submit", "model.pkl", "--model", MODEL, "--data-version", "v5.3",
+            "--any-pickle",
         ]  # fmt: skip
         self.check(capsys, 1, "any more", *command)
         self.check(capsys, 1, "--yes", *command)
@@ -261,6 +264,53 @@ def test_what_download_tells(server, here, rows, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_what_a_dry_run_tells_of_a_closed_round(server, here, capsys):
+    assert main(["download", "--files", "live", "--quiet"]) == 0
+    ids = pd.read_parquet("data/v5.3/live.parquet").index
+    table = pd.DataFrame({"id": ids, "prediction": 0.5})
+    table["prediction"] = [(i + 0.5) / len(ids) for i in range(len(ids))]
+    table.to_csv("predictions.csv", index=False)
+    server.is_open = None
+    assert main(["submit", "predictions.csv", "--model", MODEL, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "nothing was sent to model my_model. No round is open now, so it" in told
+    assert "without --dry-run" not in told
+
+
+@pytest.mark.parametrize("option", ["--quiet", "--json", ""])
+def test_warnings_reach_the_standard_error_and_bars_do_not(
+    server, here, rows, capsys, option
+):
+    """Of a line for cron, which mails what a command prints."""
+    assert main(["download", "--quiet"]) == 0
+    assert main(["fit", "ridge.toml", "--arm", "ridge", "--quiet"]) == 0
+    features = [name for name in rows if name.startswith("feature")]
+    live = pd.read_parquet("data/v5.3/live.parquet")
+    live[features] = 4
+    live[features[0]] = [i % 5 for i in range(len(live))]
+    server.add("v5.3/live.parquet", live.astype(dict.fromkeys(features, "int8")))
+    capsys.readouterr()
+    command = ["weekly", "runs/ridge/models/ridge", "--model", MODEL, "--wait", "0"]
+    assert main([*command, *filter(None, [option])]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("Note: Era X")
+    assert "B/s" not in err
+    assert "Era X" not in out or option == "--json"
+    assert (out == "") == (option == "--quiet")
+
+
+def test_the_line_for_cron_is_the_same_on_both_pages():
+    docs = Path(__file__).parents[2] / "docs"
+    lines = {
+        line.strip()
+        for page in ("commands", "tournament")
+        for line in (docs / f"{page}.rst").read_text().splitlines()
+        if "* * 2-6" in line
+    }
+    assert len(lines) == 1
+    assert all(" . ./keys.sh && " in line and "--quiet" in line for line in lines)
+
+
 def test_what_scores_tell(server, here, capsys):
     assert main(["scores"]) == 0
     assert capsys.readouterr().out.startswith("No scores yet")
@@ -282,3 +332,45 @@ def test_help_tells_where_keys_come_from(capsys, command):
     told = " ".join(capsys.readouterr().out.split())
     expected = "No key" if command == "download" else "NUMERAI_PUBLIC_ID"
     assert expected in told
+
+
+@pytest.mark.parametrize(
+    ("command", "version"),
+    [("download", "the newest"), ("weekly", "that of the model's fit")],
+)
+def test_help_tells_the_default_version(capsys, command, version):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"such as v5.3 (default: {version})" in told
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("scores --rounds 0", "--rounds: expected a positive whole number; got '0'"),
+        ("scores --rounds x", "--rounds: expected a positive whole number; got 'x'"),
+        ("scores --model ../x", "--model: expected the name of one of your models"),
+        ("weekly m --model a --wait -1", "--wait: expected a number of minutes, 0 or"),
+        ("weekly m --model a --wait nan", "--wait: expected a number of minutes"),
+        ("weekly m --model a --wait soon", "of minutes, 0 or more; got 'soon'"),
+        ("weekly m --model ../x", "--model: expected the name of one of your models"),
+        ("weekly m --model a --version 5.3", "--version: expected a version of the da"),
+        ("download --version 5.3", "of the data, such as v5.3; got '5.3'"),
+        ("download --files nope", "--files: v5.3 has no 'nope'"),
+        ("submit a.csv --model a/b", "--model: expected the name of one of your mod"),
+        (
+            "submit a.pkl --model a --data-version 5.3",
+            "--data-version: expected a v",
+        ),
+    ],
+)
+def test_wrong_arguments_have_their_status_and_the_names_of_options(
+    server, here, capsys, command, told
+):
+    try:
+        status = main(command.split())
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert told in capsys.readouterr().err

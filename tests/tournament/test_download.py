@@ -341,3 +341,17 @@ class TestFaults:
         [file] = get(tmp_path, "train")
         assert file.path.is_symlink()
         assert real.read_bytes() == offered(server)["train.parquet"]
+
+
+def test_a_store_that_cannot_resume_and_hangs_up_is_told(server, tmp_path):
+    """Each beginning is no progress over the one before."""
+
+    def hang_up(handler):
+        del handler.headers["Range"]
+        handler.n_sent = 2_000
+        return False
+
+    server.fail("GET v5.3/train.parquet", *[hang_up] * 1_000)
+    with pytest.raises(ServerError, match=r"train\.parquet"):
+        download(tmp_path, files=["train"], verbose=False)
+    assert server.count("GET v5.3/train.parquet") < 30

@@ -1,5 +1,6 @@
 """Submissions: checked before, sent once, asked for after."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,11 @@ import pandas as pd
 import pytest
 from numerai_tools import submissions as rules
 from server import done_then_status, drop, refusal, status
+from sklearn.linear_model import Ridge
 
+from numerai_features.export._images import IMAGES
+from numerai_features.export._model import model_data
+from numerai_features.export._pickle import write_function
 from numerai_features.tournament import (
     NoOpenRound,
     ServerError,
@@ -85,6 +90,8 @@ class TestPredictions:
         assert len(logged()) == 1
         submit_predictions(csv, "other")
         server.round += 1
+        table["id"] = "next" + table["id"]
+        table.to_csv(csv, index=False)
         assert submit_predictions(csv, MODEL).is_new
         assert [each.round for each in logged()] == [1343, 1344]
         assert [each.round for each in logged("other")] == [1343]
@@ -104,8 +111,9 @@ class TestPredictions:
     def test_the_rows_of_an_earlier_round(self, server, keys, csv, live):
         submit_predictions(csv, MODEL, live=live)
         server.round += 1
-        with pytest.raises(ValueError, match="rows of round 1343; the open"):
-            submit_predictions(csv, MODEL, live=live)
+        for given in (live, None):
+            with pytest.raises(ValueError, match="rows of round 1343; the open"):
+                submit_predictions(csv, MODEL, live=given)
 
     def test_no_key(self, server, csv):
         with pytest.raises(ServerError, match="NUMERAI_PUBLIC_ID"):
@@ -122,6 +130,20 @@ class TestPredictions:
         with pytest.raises(NoOpenRound, match="Current round not open"):
             submit_predictions(csv, MODEL)
         assert logged() == []
+
+    def test_the_other_name_of_the_column(self, server, keys, csv):
+        [file] = download(
+            csv.parent / "data", files=["live_benchmark_models"], verbose=False
+        )
+        expected = submit_predictions(csv, MODEL, benchmark=file.path).benchmark
+        table = pd.read_csv(csv).rename(columns={"prediction": "probability"})
+        table.to_csv(csv, index=False)
+        sent = submit_predictions(csv, MODEL, benchmark=file.path)
+        assert sent.benchmark == expected
+        table.loc[3, "probability"] = np.nan
+        table.to_csv(csv, index=False)
+        with pytest.raises(ValueError, match="Numerai would refuse"):
+            submit_predictions(csv, MODEL, benchmark=file.path)
 
     def test_correlations_with_the_benchmark_are_noted(self, server, keys, csv):
         [file] = download(
@@ -160,6 +182,28 @@ class TestFaults:
         assert server.submissions == []
         assert logged() == []
 
+    def test_a_refused_one_leaves_the_log_of_the_first(self, server, keys, csv):
+        first = submit_predictions(csv, MODEL)
+        table = pd.read_csv(csv)
+        table["prediction"] = table["prediction"][::-1].to_numpy()
+        other = csv.with_name("other.csv")
+        table.to_csv(other, index=False)
+        server.fail("create_submission", refusal("no"))
+        with pytest.raises(ServerError, match="no"):
+            submit_predictions(other, MODEL)
+        assert [each.checksum for each in logged()] == [first.checksum]
+        assert not submit_predictions(csv, MODEL).is_new
+
+    @pytest.mark.parametrize("code", [200, 302, 404, 520])
+    def test_an_answer_that_is_no_refusal_leaves_it_open(self, server, keys, csv, code):
+        """It may have arrived: the next run asks, and sends nothing twice."""
+        server.fail("create_submission", done_then_status(code))
+        with pytest.raises(ServerError, match="create_submission"):
+            submit_predictions(csv, MODEL)
+        assert [each.state for each in logged()] == ["sending"]
+        assert submit_predictions(csv, MODEL).state == "accepted"
+        assert len(server.submissions) == 1
+
     def test_a_key_that_may_not_submit(self, server, keys, csv):
         server.fail("create_submission", refusal("missing scope upload_submission"))
         with pytest.raises(ServerError, match=r"refused your key .* upload_sub"):
@@ -186,7 +230,7 @@ class TestFaults:
     ):
         """The log knows that it was about to be sent; the server knows whether."""
 
-        def stop(client, log, about, model_id):
+        def stop(client, about, model_id, patience):
             if taken:
                 client.create_submission(about.filename, model_id)
             raise KeyboardInterrupt
@@ -296,12 +340,24 @@ def test_flags(csv, name):
 class TestModels:
     @pytest.fixture
     def pkl(self, tmp_path):
+        """What another program has written; not all of these tests need a model."""
         file = tmp_path / "model.pkl"
         file.write_bytes(b"a model")
         return file
 
+    @pytest.fixture
+    def exported(self, tmp_path):
+        """A model that was exported for Python 3.12 and data v5.2."""
+        rows = np.arange(20, dtype=float).reshape(10, 2)
+        ridge = Ridge().fit(rows, rows[:, 0])
+        file = tmp_path / "exported.pkl"
+        model = model_data(ridge, IMAGES["3.12"], feature_names=["a", "b"])
+        write_function(model, file, image="3.12", version="v5.2")
+        return file
+
     def upload(self, pkl, model=MODEL, **options):
-        options = {"data_version": "v5.3", "confirmed": True} | options
+        given = {"data_version": "v5.3", "confirmed": True, "any_pickle": True}
+        options = given | options
         return submit_model(pkl, model, **options)
 
     def test_it_arrives_with_its_image_and_its_data(self, server, keys, pkl):
@@ -348,6 +404,32 @@ class TestModels:
         with pytest.raises(ValueError, match=told):
             self.upload(pkl, **options)
         assert server.put == {}
+
+    def test_what_it_was_exported_for(self, server, keys, exported):
+        good = {"image": "3.12", "data_version": "v5.2", "any_pickle": False}
+        for wrong, told in (
+            ({"image": "3.13"}, r"image='3\.13', but .* was exported for '3\.12'"),
+            ({"data_version": "v5.3"}, r"data_version='v5\.3', but .* for 'v5\.2'"),
+        ):
+            with pytest.raises(ValueError, match=told):
+                self.upload(exported, **good | wrong)
+        assert server.put == {}
+        assert self.upload(exported, **good).state == "sent"
+
+    def test_what_export_has_not_written(self, server, keys, pkl):
+        files = {
+            "junk": b"x",
+            "a table": pickle.dumps({"__name__": "numerai_export"})[:-3],
+            "a number": pickle.dumps(3),
+            "what runs": b"cos\nsystem\n(S'false'\ntR.",
+            "another function": b"cbuiltins\neval\n(S'1'\nS'2'\ntR.",
+        }
+        for content in files.values():
+            pkl.write_bytes(content)
+            with pytest.raises(ValueError, match=r"no file that export.*--any-pickle"):
+                self.upload(pkl, any_pickle=False)
+        assert server.asked == []
+        assert self.upload(pkl).state == "sent"
 
     def test_files_that_are_none(self, server, keys, pkl, tmp_path):
         pkl.write_bytes(b"")

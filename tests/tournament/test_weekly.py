@@ -8,6 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +20,22 @@ from numerai_tools import submissions as rules
 from offers import contents, offer, offered
 from server import done_then_status, refusal, status
 
+from numerai_features._whole import locked
 from numerai_features.experiment import Experiment, FittedModel
 from numerai_features.tournament import (
     NoOpenRound,
     ServerError,
+    _patience,
     _submit,
     _weekly,
     download,
     scores,
+    submit_model,
     submit_predictions,
     weekly,
 )
+from numerai_features.tournament._client import Round
+from numerai_features.tournament._fetch import Remote
 from numerai_features.tournament._log import SubmissionLog
 
 MODEL = "my_model"
@@ -58,7 +66,7 @@ def fitted(data, tmp_path):
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Ask again at once."""
-    monkeypatch.setattr(_weekly, "POLL", 0.05)
+    monkeypatch.setattr(_patience, "POLL", 0.05)
 
 
 @pytest.fixture
@@ -100,7 +108,7 @@ def test_the_second_time_nothing_is_done(server, go, tmp_path):
     again = go()
     assert not again.is_new
     assert (again.id, again.checksum) == (first.id, first.checksum)
-    assert server.asked == ["account", "rounds"]  # the log knows
+    assert "submission_upload_auth" not in server.asked  # the log knows
     (tmp_path / "sent" / MODEL / "submissions.sealed").unlink()
     again = go()  # the server knows
     assert (again.state, again.is_new) == ("already there", False)
@@ -155,6 +163,56 @@ def test_it_waits_for_the_rows_of_the_round(server, go, rows):
     assert list(csv["id"]) == list(live.index)
 
 
+def days_old(server, n_days):
+    """Let the live rows be those of an earlier round."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    server.files["v5.3/live.parquet"].modified = now - timedelta(days=n_days)
+
+
+def test_the_first_time_it_waits_for_the_rows_too(server, go, rows, tmp_path):
+    """No log tells that the rows are old: their date does."""
+    days_old(server, 5)
+    with pytest.raises(NoOpenRound, match=r"rows of an earlier round \(written 20"):
+        go()
+    assert server.submissions == []
+    offer(server, rows, live=1)
+    assert go().is_new
+    offer(server, rows, live=2)
+    server.files["v5.3/live.parquet"].modified = None  # the server does not tell
+    server.round += 1
+    assert go().is_new
+
+
+def test_rows_that_were_written_just_before_the_round_opened(server, go):
+    opened = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+    minutes = timedelta(minutes=20)
+    server.files["v5.3/live.parquet"].modified = opened - minutes
+    assert go().is_new
+
+
+def test_a_csv_without_live_rows_tells_which_it_predicts(server, go, tmp_path):
+    sent = submit_predictions(
+        go(dry_run=True).file, MODEL, submissions=tmp_path / "sent"
+    )
+    assert sent.is_new
+    server.round += 1
+    with pytest.raises(NoOpenRound, match="rows of an earlier round"):
+        go()
+    assert len(server.submissions) == 1
+
+
+def test_a_submission_of_other_rows_is_replaced(server, go, rows, tmp_path):
+    csv = go(dry_run=True).file
+    submit_predictions(csv, MODEL, submissions=tmp_path / "sent")
+    offer(server, rows, live=1)  # the rows of the round, at last
+    with pytest.warns(UserWarning, match=r"1343 does not predict the rows of .*live"):
+        sent = go()
+    assert sent.is_new
+    assert "live1_0" in server.put[sent.filename].decode()
+    assert not go().is_new
+    assert len(server.submissions) == 2
+
+
 def test_it_does_not_wait_for_ever(server, go):
     go()
     server.round += 1
@@ -171,6 +229,57 @@ def test_it_does_not_wait_for_ever(server, go):
 def test_a_server_that_is_away_while_it_waits(server, go):
     server.fail("rounds", *[status(500)] * 6)
     assert go(wait=20).is_new
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["account", "listDatasets", "dataset", "GET v5.3/live.parquet", "model",
+     "GET v5.3/live_benchmark_models.parquet", "submission_upload_auth",
+     "PUT predictions", "create_submission"],
+)  # fmt: skip
+def test_brief_trouble_of_the_server_is_waited_for(server, go, asked):
+    server.fail(asked, *[status(503)] * 8)
+    assert go(wait=20).state in ("accepted", "sent")
+    assert len(server.submissions) == 1
+    server.fail("account", *[status(503)] * 8)
+    with pytest.raises(ServerError, match="503"):
+        go(wait=0)
+
+
+def test_trouble_is_not_waited_for_longer_than_the_round(server, go, monkeypatch):
+    client = _weekly.Client
+    now = datetime.now(UTC)
+    soon = Round(1343, now - timedelta(hours=1), now + timedelta(seconds=1))
+    monkeypatch.setattr(client, "open_round", lambda self: soon)
+    server.fail("dataset", *[status(503)] * 10_000)
+    start = time.monotonic()
+    with pytest.raises(ServerError, match="503"):
+        go(wait=60)
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("name", ["live", "live_benchmark_models"])
+def test_another_process_that_downloads_is_waited_for(server, go, data, name):
+    """Two models at the same minute, with one folder of files."""
+    file = data / "v5.3" / f"{name}.parquet"
+    file.unlink()
+    remote = server.files[f"v5.3/{file.name}"]
+    told = format_datetime(remote.modified, usegmt=True)
+    identity = Remote(len(remote.content), remote.etag, told).identity
+    part = file.resolve().with_name(f".{file.name}.{identity}.part")
+    part.touch()
+    done = threading.Event()
+
+    def hold():
+        with locked(part) as is_ours:
+            assert is_ours
+            done.wait(0.5)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    time.sleep(0.1)
+    assert go(wait=20).is_new
+    other.join()
 
 
 def test_a_round_that_closes_meanwhile(server, go, monkeypatch):
@@ -219,6 +328,61 @@ def test_a_lost_answer(server, go):
     assert len(server.submissions) == 1
 
 
+def test_what_is_never_listed_is_told(server, go, tmp_path):
+    nothing = status(200, b'{"data": {"model": {"submissions": []}}}')
+    server.fail("model", *[nothing] * 99)
+    assert go().state == "sent"
+    assert go().state == "sent"  # it may take a moment
+    log = SubmissionLog(tmp_path / "sent" / MODEL)
+    [sent] = log
+    earlier = datetime.now(UTC) - timedelta(minutes=11)
+    log.put(replace(sent, sent_at=earlier.isoformat(timespec="seconds")))
+    with pytest.raises(ServerError, match=r"1343 at .* does not list it: .*--force"):
+        go()
+    csv = tmp_path / "sent" / MODEL / "round_1343.csv"
+    with pytest.raises(ServerError, match="does not list it"):
+        submit_predictions(csv, MODEL, submissions=tmp_path / "sent")
+    server.faults.clear()
+    assert go().state == "accepted"
+    assert len(server.submissions) == 1
+
+
+@pytest.mark.parametrize("why", [status(503), refusal("permission denied")])
+def test_a_lost_answer_that_cannot_be_asked_for(server, go, why):
+    """It is not sent again before the server has said that it is not there."""
+    server.fail("create_submission", done_then_status(504))
+    server.fail("submissions", *[why] * 40)
+    with pytest.raises(ServerError, match=r"nobody knows whether .* Run this again"):
+        go(wait=0)
+    with pytest.raises(ServerError):
+        go(wait=0)
+    assert len(server.submissions) == 1
+    server.faults.clear()
+    assert go().state == "accepted"
+    assert len(server.submissions) == 1
+
+
+def test_a_lost_answer_while_the_server_is_away(server, go):
+    server.fail("create_submission", done_then_status(504))
+    server.fail("submissions", *[status(503)] * 9)
+    sent = go(wait=20)
+    assert (sent.state, sent.is_new) == ("accepted", True)
+    assert len(server.submissions) == 1
+
+
+def test_another_machine_submits_meanwhile(server, go, monkeypatch, tmp_path):
+    predict = _weekly._predict
+
+    def late(*args):
+        predict(*args)
+        monkeypatch.setattr(_weekly, "_predict", predict)
+        assert go(submissions=tmp_path / "other").is_new
+
+    monkeypatch.setattr(_weekly, "_predict", late)
+    assert go().state == "already there"
+    assert len(server.submissions) == 1
+
+
 def test_an_expired_key_is_told_and_the_next_run_goes_on(server, go, tmp_path):
     server.fail("create_submission", refusal("Token has expired"))
     with pytest.raises(ServerError, match=r"refused your key .* has expired"):
@@ -248,6 +412,27 @@ def test_rows_of_another_version(server, go, rows):
     with pytest.raises(ValueError, match="feature_0003"):
         go(version="v5.4")
     assert go().is_new  # by default it is the version of its fit
+
+
+def test_an_exported_model_is_not_uploaded_for_other_data(server, keys, fitted):
+    file = FittedModel.open(fitted).export(fitted.parent / "model.pkl", image="3.12")
+    given = {"image": "3.12", "confirmed": True}
+    with pytest.raises(ValueError, match=r"was exported for 'v5\.3'"):
+        submit_model(file, MODEL, data_version="v5.2", **given)
+    assert submit_model(file, MODEL, data_version="v5.3", **given).state == "sent"
+
+
+def test_data_that_are_not_offered_any_more(server, go, rows):
+    server.is_open = None  # it is told before it waits
+    server.files.clear()
+    offer(server, rows, version="v5.4")
+    told = (
+        r"fitted on the data v5\.3, which .* any more .* 'v5\.4'.* fit the model again"
+    )
+    with pytest.raises(ValueError, match=told):
+        go()
+    with pytest.raises(ValueError, match=r"^version='v5\.9' is not on the server"):
+        go(version="v5.9")
 
 
 class TestBenchmark:
@@ -317,7 +502,8 @@ def test_nonsense_is_told(server, go, name, value, told):
     assert server.put == {}
 
 
-def test_a_model_that_is_none(server, data, keys, tmp_path):
+def test_a_model_that_is_none_is_told_before_it_waits(server, data, keys, tmp_path):
+    server.is_open = None
     with pytest.raises(FileNotFoundError, match="There is no"):
         weekly(
             tmp_path / "nothing", MODEL, folder=data, verbose=False, wait=0,
@@ -421,7 +607,7 @@ class TestKilled:
         """Killed while sending; the round tells that it has a submission."""
         server.renames = "other-"
 
-        def stop(client, log, about, model_id):
+        def stop(client, about, model_id, patience):
             if taken:
                 client.create_submission(about.filename, model_id)
             raise KeyboardInterrupt
