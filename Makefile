@@ -5,7 +5,7 @@ WHEELS ?=
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 
-.PHONY: demo test lint unit test-oldest beside test-slow gpu docs bench clean
+.PHONY: demo test lint unit test-oldest test-slow gpu docs bench clean
 
 demo: .venv/ready
 	$(BIN)/numerai-features demo
@@ -26,7 +26,8 @@ unit: .venv/ready
 test-oldest: .venv-oldest/ready
 	$(OLDEST)/python -m pytest tests/test_common.py tests/compose tests/metrics tests/model_selection tests/embedders tests/trees
 
-# Runs beside the other tests, and prints only how it ended, or all if it failed.
+# test-oldest beside other tests: prints only how it ended, or all if it failed.
+.PHONY: beside
 beside: .venv-oldest/ready
 	@$(MAKE) test-oldest > .venv-oldest/log 2>&1 || { cat .venv-oldest/log; exit 1; }
 	@tail -n 2 .venv-oldest/log

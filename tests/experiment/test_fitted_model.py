@@ -371,13 +371,13 @@ class TestEvaluation:
                 "no era to score: .* first that counts is 005",
             ),
             ({"from_era": "soon"}, "from_era must be an era"),
-            ({"from_era": 71}, "first that counts is 0071"),
+            ({"from_era": 71}, "from_era=71 leaves no era to score: .* eras to 0069"),
             ({"arm": "told"}, "'told' needs the predictions of 'own'"),
             (
                 {"arm": "told", "benchmark_column": "other"},
                 "benchmark_column must be 'own', which the model 'told' needs",
             ),
-            ({"files": "live.parquet"}, "target_alpha_20 is known for no era"),
+            ({"files": "live.parquet"}, "files have no column 'target_alpha_20'"),
         ],
     )
     def test_what_cannot_be_scored_is_told(self, models, folder, given, message):
