@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from numerai_features.cli._run import add_experiment
 from numerai_features.cli._say import say, say_next, shown
+from numerai_features.cli._values import csv, era, positive
 from numerai_features.experiment import Experiment, FittedModel
 
 IMAGES = ("3.10", "3.11", "3.12", "3.13", "3.14")  # export imports libraries
@@ -22,7 +24,7 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "Make the int8 panel of an experiment's files, which run and fit read. They "
         "make it themselves if it is missing; an unchanged one is reused."
     )
-    _add_experiment(parser)
+    add_experiment(parser)
 
 
 def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +33,11 @@ def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
         "Fit an arm of an experiment on all eras that have a target. Finished fits are "
         "kept: after Ctrl-C, the same command resumes."
     )
-    _add_experiment(parser)
+    add_experiment(parser)
     parser.add_argument("--arm", help="the arm (default: the only one that can be)")
     parser.add_argument(
         "--seeds",
-        type=_whole,
+        type=positive,
         metavar="N",
         help="number of seeds, whose predictions are averaged (default: the file's)",
     )
@@ -61,7 +63,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         )
         parser.add_argument(f"--{name}-column", metavar="NAME", help="its column")
     parser.add_argument(
-        "--from-era", type=_era, metavar="ERA", help="the first era to score"
+        "--from-era", type=era, metavar="ERA", help="the first era to score"
     )
 
 
@@ -78,7 +80,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        type=_csv,
+        type=csv,
         default="predictions.csv",
         help="the csv to write (default: predictions.csv)",
     )
@@ -177,17 +179,10 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
 def predict(arguments: argparse.Namespace) -> dict[str, Any]:
     """Predict live rows."""
     model = _open(arguments)
-    from numerai_features.experiment._live import columns_of_file
+    from numerai_features.experiment._live import notes_on
     from numerai_features.experiment._submission import write_submission
 
-    warnings = []
-    added = model.check_features(columns_of_file(Path(arguments.live)))
-    if added:
-        warnings.append(
-            f"{len(added)} features of {arguments.live} are new since the fit, such as "
-            f"{added[0]}. The model does not use them: fit it again to use them."
-        )
-    warnings += model.unfamiliar(arguments.live)
+    warnings = notes_on(model, Path(arguments.live))
     for warning in warnings:
         say(arguments, f"Note: {warning}")
     predictions = model.predict(arguments.live, arguments.benchmark)
@@ -228,16 +223,6 @@ def export(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _add_experiment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", help="the experiment file (TOML)")
-    parser.add_argument(
-        "--trusted",
-        action="store_true",
-        help="allow settings that can access other machines, or files outside the "
-        "experiment's folders",
-    )
-
-
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--benchmark",
@@ -255,23 +240,3 @@ def _read_experiment(arguments: argparse.Namespace) -> Experiment:
 def _open(arguments: argparse.Namespace) -> FittedModel:
     say(arguments, f"Reading {arguments.model}")
     return FittedModel.open(arguments.model)
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number >= 1")
-    return int(text)
-
-
-def _csv(text: str) -> str:
-    if Path(text).suffix != ".csv" or Path(text).is_dir():
-        raise argparse.ArgumentTypeError(
-            f"{text} is no name of a csv file, such as predictions.csv"
-        )
-    return text
-
-
-def _era(text: str) -> str:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text} is no era, such as 1000")
-    return text

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 _DEMO = files("numerai_features.experiment").joinpath("demo.toml")
 
 
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the experiment file, and whether it is trusted."""
+    parser.add_argument("experiment", help="the experiment file (TOML)")
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="allow settings that can access other machines, or files outside the "
+        "experiment's folders",
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``run``, and the schema of experiment files to its help."""
     parser.description = (
@@ -35,13 +46,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         ]
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("experiment", help="the experiment file (TOML)")
-    parser.add_argument(
-        "--trusted",
-        action="store_true",
-        help="allow settings that can access other machines, or files outside the "
-        "experiment's folders",
-    )
+    add_experiment(parser)
     _add_common(parser, "output folder (overrides output.folder of the file)")
 
 

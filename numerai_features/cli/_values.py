@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 from numerai_features.tournament._download import check_version
 from numerai_features.tournament._submit import check_model
@@ -51,4 +52,20 @@ def model(text: str) -> str:
             "expected the name of one of your models at https://numer.ai/models; got "
             f"{text!r}"
         ) from None
+    return text
+
+
+def csv(text: str) -> str:
+    """Return the name of a csv file to write."""
+    if Path(text).suffix != ".csv" or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text} is no name of a csv file, such as predictions.csv"
+        )
+    return text
+
+
+def era(text: str) -> str:
+    """Return the label of an era that has a number."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is no era, such as 1000")
     return text

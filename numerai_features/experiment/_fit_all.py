@@ -24,6 +24,7 @@ from numerai_features.experiment._fit_store import FitStore
 from numerai_features.experiment._fits import FoldFits
 from numerai_features.experiment._folder import check_resolved, write_resolved
 from numerai_features.experiment._identity import identity_of
+from numerai_features.experiment._live import features_of
 from numerai_features.experiment._nodes import Node, arm_node, blend_node, filled
 from numerai_features.experiment._panel import data_signature, load_panel
 from numerai_features.experiment._parts import check_devices
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from numerai_features.experiment._experiment import Experiment
 
 _VERSION = re.compile(r"v\d+(\.\d+)*")
-_FEATURE = "feature"  # how names of Numerai's features begin
 
 
 def fit_experiment(
@@ -199,10 +199,6 @@ def _tell_work(
     )
 
 
-def _tell_step(bar: Any, told: str, step: str) -> None:
-    bar.set_description_str(f"{told}: {step}")
-
-
 def _fit_part(fits: FoldFits, arm: str, tell: Any) -> Node:
     try:
         return arm_node(fits.fit(arm, width=0, tell=tell), fits)
@@ -277,5 +273,5 @@ def _features_of(experiment: Experiment, panel: EraPanel) -> list[str]:
     from numerai_features.datasets._parquet_names import read_columns
 
     files = experiment["data"]["files"] or ()
-    names = [n for f in files for n in read_columns(Path(f)) if n.startswith(_FEATURE)]
+    names = features_of(n for file in files for n in read_columns(Path(file)))
     return list(dict.fromkeys([*panel.feature_names, *names]))

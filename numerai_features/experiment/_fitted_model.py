@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 
-_FEATURE = "feature"  # how names of Numerai's features begin
-
 
 class FittedModel:
     """An arm of an experiment, fitted on all eras with a target.
@@ -292,6 +290,8 @@ class FittedModel:
         ValueError
             If features of the model are gone.
         """
+        from numerai_features.experiment._live import features_of
+
         there = list(names)
         own, known = self.feature_names, set(self._tree["known"])
         gone = [name for name in own if name not in set(there)]
@@ -309,7 +309,7 @@ class FittedModel:
                 f"on {told} ({', '.join(self.record['files']) or 'synthetic rows'}): "
                 f"{again}, or fit it again to these."
             )
-        return [n for n in there if n.startswith(_FEATURE) and n not in known]
+        return [name for name in features_of(there) if name not in known]
 
     def unfamiliar(self, live: Any) -> list[str]:
         """Return sentences on eras that are unlike all training eras.

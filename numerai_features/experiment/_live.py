@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,33 @@ from numerai_features.datasets._parquet_names import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from numerai_features.experiment._fitted_model import FittedModel
+
+_FEATURE = "feature"  # how names of Numerai's features begin
+
+
+def features_of(columns: Iterable[str]) -> list[str]:
+    """Return the columns that are Numerai's features, by their names."""
+    return [name for name in columns if name.startswith(_FEATURE)]
+
+
+def notes_on(model: FittedModel, live: Path) -> list[str]:
+    """Return what to know of a file of live rows before a model predicts them.
+
+    Raises
+    ------
+    ValueError
+        If features of the model are gone.
+    """
+    added = model.check_features(columns_of_file(live))
+    told = []
+    if added:
+        told.append(
+            f"{len(added)} features of {live} are new since the fit, such as "
+            f"{added[0]}. The model does not use them: fit it again to use them."
+        )
+    return told + model.unfamiliar(live)
 
 
 def columns_of_file(file: Path) -> list[str]:

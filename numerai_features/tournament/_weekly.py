@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numerai_features._names import some_names
 from numerai_features._warn import warn
 from numerai_features.experiment import FittedModel
 from numerai_features.tournament._check import hash_ids, read_ids
@@ -190,16 +189,10 @@ def _find_other(
 
 def _predict(arm: FittedModel, live: Path, benchmark: Path | None, file: Path) -> None:
     """Predict live rows, and write the csv; warn if the rows are unfamiliar."""
-    from numerai_features.experiment._live import columns_of_file
+    from numerai_features.experiment._live import notes_on
     from numerai_features.experiment._submission import write_submission
 
-    added = arm.check_features(columns_of_file(live))
-    if added:
-        warn(
-            f"{len(added)} features of {live} are new since the fit: "
-            f"{some_names(added)}. Fit the model again to use them."
-        )
-    for told in arm.unfamiliar(live):
+    for told in notes_on(arm, live):
         warn(told)
     given = None if arm.benchmark is None else benchmark
     write_submission(arm.predict(live, given), file, read_ids(live))
