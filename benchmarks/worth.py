@@ -1,7 +1,7 @@
 """What latents and new rows are worth: differences to a few ten-thousandths of CORR.
 
     python benchmarks/worth.py [--hours 6] [--jobs 2] [--panels 10] [--seeds 2]
-        [--arms core dae umap codes rows masked contrastive era]
+        [--arms core dae umap codes rows masked aware contrastive era argmax]
         [--structures linear curved none]
     python benchmarks/worth.py --report [--picture docs/worth.png]
 
@@ -18,10 +18,10 @@ ones (48 signals):
   beat: the ceilings; "+ fa", "+ pca"; "+ random".
 - dae: "+ dae". umap: "+ umap". codes: "+ codes", the code (32 wide) of a small
   `SupervisedAEMLP` that is cross-fitted and sees all targets.
-- masked: "+ masked", and "+ aware", which is cross-fitted and has the targets as masked
-  inputs. contrastive: "+ contrastive". era: "+ era", 12 latents of an `EraAutoencoder`
-  (layers 256 and 128 wide), and "+ argmax", the number of the largest one, which
-  the models take for a quantity.
+- masked: "+ masked". aware: "+ aware", which is cross-fitted and has the targets as
+  masked inputs. contrastive: "+ contrastive". era: "+ era", 12 latents of an
+  `EraAutoencoder` (layers 256 and 128 wide). argmax: "+ argmax", the number of the
+  largest of these, which the models take for a quantity.
 - "fa alone" and so on, without the originals.
 - rows: "copies", "cutout", "noise", "averages", "targets", as in `augmenters.py`.
 
@@ -84,9 +84,11 @@ GROUPS = {
     "umap": ("umap",),
     "codes": ("codes",),
     "rows": ("copies", "cutout", "noise", "averages", "targets"),
-    "masked": ("masked", "aware"),
+    "masked": ("masked",),
+    "aware": ("aware",),
     "contrastive": ("contrastive",),
-    "era": ("era", "argmax"),
+    "era": ("era",),
+    "argmax": ("argmax",),
 }
 ROWS = {
     "copies": lambda seed: GaussianNoiseAugmenter(0, random_state=seed),
