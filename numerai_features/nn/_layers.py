@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from numerai_features.encoders import Activation, Affine, Step
+from numerai_features.encoders import Activation, Affine
+from numerai_features.encoders._step import Step
 from numerai_features.nn._draws import INITIAL, Draws, torch_generator
 from numerai_features.nn._passes import (
     cell_by_cell,
