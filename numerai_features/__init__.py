@@ -54,6 +54,7 @@ _PUBLIC = {
     "LatentFeatures": "compose",
     "LatentMapDisplay": "embedders",
     "MaskedAutoencoder": "embedders",
+    "ReconstructionDisplay": "embedders",
     "RepeatedEraKFold": "model_selection",
     "ResidualTargetRegressor": "compose",
     "RidgeMixtureTargets": "augmenters",

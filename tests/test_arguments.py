@@ -45,6 +45,7 @@ from numerai_features import (
     LatentFeatures,
     LatentMapDisplay,
     MaskedAutoencoder,
+    ReconstructionDisplay,
     RepeatedEraKFold,
     ResidualTargetRegressor,
     RidgeMixtureTargets,
@@ -121,6 +122,7 @@ UMAP = UMAPEmbedder(
     2, n_neighbors=4, batch_size=64, reconstruction_weight=1.0, **FAST
 ).fit(X, eras=ERAS)
 LATENTS = FITTED.transform(X)
+TABLES = dict.fromkeys(("true", "corrupted", "restored"), np.eye(3))
 FRAME = pd.DataFrame(X).add_prefix("f")
 FOLDER = Path(tempfile.mkdtemp())
 MOMENTS = moments.Moments.from_rows(X)
@@ -238,6 +240,7 @@ CALLS = {
         EraSplitDisplay, states=np.ones((2, 3), np.int8), era_numbers=np.arange(3)
     ),
     "LatentMapDisplay": called(LatentMapDisplay, latents=LATENTS),
+    "ReconstructionDisplay": called(ReconstructionDisplay, **TABLES),
     "EraScorer": made(metrics.EraScorer, "score", {}, estimator=Ridge().fit(X, Y)),
     "Moments": called(
         moments.Moments,
@@ -323,6 +326,10 @@ CALLS = {
     ),
     "LatentMapDisplay.from_latents": called(LatentMapDisplay.from_latents, Z=LATENTS),
     "LatentMapDisplay.plot": called(LatentMapDisplay(latents=LATENTS).plot),
+    "ReconstructionDisplay.from_estimator": called(
+        ReconstructionDisplay.from_estimator, estimator=DAE
+    ),
+    "ReconstructionDisplay.plot": called(ReconstructionDisplay(**TABLES).plot),
     "EraSplitDisplay.from_cv": called(EraSplitDisplay.from_cv, cv=EraKFold(2, purge=1)),
     "EraSplitDisplay.plot": called(
         EraSplitDisplay.from_cv(EraKFold(2, purge=1), ERAS).plot
@@ -433,6 +440,7 @@ ALLOWED = {
     ("*", "log_dir", "text"): "a folder",
     ("*", "label", "text"): "a title",
     ("*", "splitter_name", "text"): "a title",
+    ("*", "estimator_name", "text"): "a title",
     ("*", "verbose", "0 True"): "no and yes",
     ("*", "n_jobs", "-1"): "all cores",
     ("*", "params", "{}"): "no parameters",
@@ -463,6 +471,11 @@ ALLOWED = {
     ("make_xgboost", "n_jobs", "0"): "all cores",
     (
         "LatentMapDisplay.from_estimator",
+        "random_state",
+        "10**30",
+    ): "a seed of up to 128 bits",
+    (
+        "ReconstructionDisplay.from_estimator",
         "random_state",
         "10**30",
     ): "a seed of up to 128 bits",

@@ -78,6 +78,7 @@ from numerai_features.embedders import (
     FactorAnalysisEmbedder,
     LatentMapDisplay,
     MaskedAutoencoder,
+    ReconstructionDisplay,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -968,6 +969,9 @@ def functions_of_rows(toy):
     yield partial(check_splits, cv, horizon=1), table
     yield partial(EraSplitDisplay.from_cv, cv), table
     yield partial(LatentMapDisplay.from_estimator, latents), table
+    restoring = DAEEmbedder(2, hidden=(4,), max_epochs=1, random_state=0).fit(X)
+    restored = partial(ReconstructionDisplay.from_estimator, restoring)
+    yield restored, {"X": X, "eras": eras}
     yield partial(era_scores, metric="bmc"), scored | {"benchmark": y}
     again = make_era_panel(6, 40, 12, random_state=3, return_truth=True)
     expected = partial(expected_scores, truth=again[1], metric="bmc")

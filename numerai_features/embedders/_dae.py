@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -22,10 +22,16 @@ from numerai_features._blocks import row_blocks
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
+from numerai_features._validation import fill_missing
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._further import kept_to_continue, train_further
 from numerai_features.embedders._network import NetworkEmbedder
+
+if TYPE_CHECKING:
+    import torch
+
+    from numerai_features.nn._autoencoder import Corruption
 
 _SHAPE = ("n_components", "hidden", "activation", "code_activation", "mask_head")
 _ROWS_PER_ERA = 500  # standard error of an era's mean: a twentieth of the rows' spread
@@ -305,7 +311,7 @@ class DAEEmbedder(NetworkEmbedder):
             )
 
     def _make_task(self, course):
-        from numerai_features.nn._autoencoder import Autoencoder, Corruption, Denoising
+        from numerai_features.nn._autoencoder import Autoencoder, Denoising
 
         table = course.table
         network = Autoencoder(
@@ -317,15 +323,32 @@ class DAEEmbedder(NetworkEmbedder):
             self.mask_head,
             self.code_activation,
         )
-        relative = self.noise == "relative"
-        kind = "gaussian" if relative else self.noise
         return Denoising(
             network,
-            Corruption(kind, self.noise_level, relative, course.middle),
+            _corruption(self, course.middle),
             0.5 if self.emphasis is None else self.emphasis,
             n_varying=table.n_varying,
             has_missing=course.has_missing,
         )
+
+    def _corrupt(self, X, seed):
+        """Return rows as they are corrupted in training; a picture shows them."""
+        import torch
+
+        from numerai_features.nn._batches import Table
+        from numerai_features.nn._draws import TRAINING, Draws
+
+        X, _ = self._check_rows(X, None)
+        X = fill_missing(X, self.missing_values_)
+        table = Table(X, self.mean_, self.scale_, torch.device("cpu"))
+        middle = table.as_taken(self.missing_values_)
+        corruption = _corruption(self._fitted_with, middle)
+        rows, draws = np.arange(len(X)), Draws(seed, TRAINING, 0, len(X))
+        taken = table.take(rows)
+        given = corruption(taken, draws, table.center, table.scale).numpy()
+        if table.in_bytes:
+            return given
+        return np.where(given == taken.numpy(), X, given * self.scale_ + self.mean_)
 
     def _encoder_of(self, task, course):
         columns, deep = course.columns, self.output == "deep"
@@ -392,3 +415,12 @@ class DAEEmbedder(NetworkEmbedder):
                 rows = index[chosen]
             means[code] = self._score_rows(X[rows]).mean()
         return means
+
+
+def _corruption(known: Any, middle: torch.Tensor) -> Corruption:
+    """Return what corrupts rows, from an embedder's parameters."""
+    from numerai_features.nn._autoencoder import Corruption
+
+    relative = known.noise == "relative"
+    kind = "gaussian" if relative else known.noise
+    return Corruption(kind, known.noise_level, relative, middle)
