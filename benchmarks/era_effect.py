@@ -103,8 +103,8 @@ def predict(arm, setting, data, seed):
             statistics = EraStatistics().fit(X[train], eras=eras[train])
             X = np.hstack([X, statistics.transform(X, eras=eras)])
         model = make_lightgbm(
-            "small", device="cpu", n_jobs=1, n_estimators=setting[0], learning_rate=0.05,
-            colsample_bytree=0.5, random_state=seed,
+            "small", device="cpu", n_jobs=1, n_estimators=setting[0],
+            learning_rate=0.05, colsample_bytree=0.5, random_state=seed,
         )  # fmt: skip
         return model.fit(X[train], y[train]).predict(X[test])
     net = network(arm, *setting, seed)

@@ -45,6 +45,7 @@ _PUBLIC = {
     "EraRanker": "compose",
     "EraSplitDisplay": "model_selection",
     "EraStatistics": "embedders",
+    "EraTransformer": "embedders",
     "EraWalkForward": "model_selection",
     "Experiment": "experiment",
     "FactorAnalysisEmbedder": "embedders",

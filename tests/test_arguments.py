@@ -38,6 +38,7 @@ from numerai_features import (
     EraRanker,
     EraSplitDisplay,
     EraStatistics,
+    EraTransformer,
     EraWalkForward,
     FactorAnalysisEmbedder,
     FamiliarityShrinker,
@@ -118,6 +119,9 @@ AEMLP = SupervisedAEMLP(2, decoder_units=4, dropout=(0.1,) * 4, **FAST).fit(
     X, Y, eras=ERAS
 )
 PERCEPTRON = EraMLP(**FAST).fit(X, Y, eras=ERAS)
+ATTENTIVE = EraTransformer(
+    2, width=4, n_heads=2, max_epochs=1, validation=None, random_state=0
+).fit(X, Y, eras=ERAS)
 UMAP = UMAPEmbedder(
     2, n_neighbors=4, batch_size=64, reconstruction_weight=1.0, **FAST
 ).fit(X, eras=ERAS)
@@ -171,6 +175,11 @@ UNASKED = frozenset({"deep", "xp", "n_in", "x"})
 SPLIT = {"groups": ERAS}
 PURGE = {"purge": 1}
 NET = {**FAST, "max_epochs": 1}
+ATTENTION = {
+    **dict.fromkeys(("query", "key", "value", "out"), np.eye(2)),
+    "bias": np.zeros(2), "n_heads": 1, "kind": "full",
+}  # fmt: skip
+LITTLE = {"width": 4, "n_heads": 2, "n_layers": 1, "max_epochs": 1, "random_state": 0}
 NARROW = {"n_components": 2, "decoder_units": 4, "dropout": (0.1,) * 4}
 KNN = {"n_components": 2, "n_neighbors": 4, "batch_size": 64, "n_axes": 4}
 
@@ -226,6 +235,7 @@ CALLS = {
     ),
     "EraMLP": made(EraMLP, "fit", NET),
     "EraStatistics": made(EraStatistics, "fit", {}),
+    "EraTransformer": made(EraTransformer, "fit", {**LITTLE, "validation": None}),
     "UMAPEmbedder": made(UMAPEmbedder, "fit", {**KNN, **NET}),
     "CombinatorialPurgedEraCV": made(
         CombinatorialPurgedEraCV, "split", {"n_groups": 4, **PURGE}, **SPLIT
@@ -261,7 +271,24 @@ CALLS = {
     "Affine": called(Affine, weight=np.eye(2), bias=np.zeros(2)),
     "Concatenate": called(encoders.Concatenate, branches=(Encoder([]),)),
     "Encoder": called(Encoder, steps=[("a", Activation("relu"))]),
+    "Attention": called(encoders.Attention, **ATTENTION),
+    "FeatureTokens": called(
+        encoders.FeatureTokens,
+        edges=np.zeros((1, 2)),
+        vectors=np.zeros((2, 2, 3)),
+        groups=np.zeros((1, 3)),
+        borders=(0, 2),
+    ),
     "Fill": called(encoders.Fill, values=np.zeros(2)),
+    "InducedAttention": called(
+        encoders.InducedAttention,
+        points=np.zeros((1, 2)),
+        gather=encoders.Attention(**ATTENTION),
+        spread=encoders.Attention(**ATTENTION),
+        norm=encoders.LayerNorm(np.ones(2), np.zeros(2)),
+    ),
+    "LayerNorm": called(encoders.LayerNorm, gamma=np.ones(2), beta=np.zeros(2)),
+    "Residual": called(encoders.Residual, branch=Encoder([])),
     "Quantize": called(encoders.Quantize, edges=np.zeros((2, 1))),
     # --- methods
     "BalanceAugmenter.fit_resample": called(BalanceAugmenter(1.0).fit_resample),
@@ -316,6 +343,11 @@ CALLS = {
     ),
     "EraMLP.partial_fit": called(EraMLP(**NET).partial_fit),
     "EraMLP.predict": called(PERCEPTRON.predict),
+    "EraTransformer.fit": called(EraTransformer(2, **LITTLE).fit),
+    "EraTransformer.predict": called(ATTENTIVE.predict),
+    "EraTransformer.predict_targets": called(ATTENTIVE.predict_targets),
+    "EraTransformer.reconstruct": called(ATTENTIVE.reconstruct),
+    "EraTransformer.transform": called(ATTENTIVE.transform),
     "EraStatistics.transform": called(EraStatistics().fit(X, eras=ERAS).transform),
     "UMAPEmbedder.fit": called(UMAPEmbedder(**{**KNN, **NET}).fit),
     "UMAPEmbedder.inverse_transform": called(
@@ -418,7 +450,9 @@ CALLS = {
 
 NO_ARGUMENTS = {
     "Argmax": "has none",
+    "Positions": "has none",
     "Softmax": "has none",
+    "TokenMean": "has none",
     "MeanInterval": "a result, which nobody makes by hand",
     "LeakageEstimate": "a result, which nobody makes by hand",
     "ExportCheck": "a result, which nobody makes by hand",
@@ -446,6 +480,7 @@ ALLOWED = {
     ("*", "params", "{}"): "no parameters",
     ("*", "copies", "1.5"): "a copy of each row, and of half of them another",
     ("*", "feature_dropout", "0"): "the default",
+    ("*", "orthogonality", "0 1.5"): "the default, and much",
     ("*", "benchmark_penalty", "0"): "the default",
     ("*", "validation", "None"): "trains on all rows",
     ("*", "patience", "None"): "never stops early",

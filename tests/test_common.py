@@ -75,6 +75,7 @@ from numerai_features.embedders import (
     EraAutoencoder,
     EraMLP,
     EraStatistics,
+    EraTransformer,
     FactorAnalysisEmbedder,
     LatentMapDisplay,
     MaskedAutoencoder,
@@ -157,6 +158,17 @@ MASKED = [
     MaskedAutoencoder(loss="bins", **FAST),
     MaskedAutoencoder(target_aware=True, n_models=2, **FAST),
 ]
+LITTLE = {"width": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "random_state": 0}
+ATTENTIVE = [
+    EraTransformer(3, **LITTLE),
+    EraTransformer(
+        2, attention="induced", n_inducing=3, objective="cells", n_models=2, **LITTLE
+    ),
+    EraTransformer(
+        2, tokens="features", n_groups=3, attention="full", loss="corr",
+        eras_per_batch=2, **LITTLE,
+    ),
+]  # fmt: skip
 FEW_UNITS = {"random_units": (4, 6), **FAST}
 PLACED = [  # which cannot be fitted without eras
     EraAutoencoder(3, output="both", **FEW_UNITS),
@@ -169,6 +181,7 @@ TRANSFORMERS = [
     *PERCEPTRONS,
     *UMAPS,
     *MASKED,
+    *ATTENTIVE,
     EraAutoencoder(n_positions=None, **FEW_UNITS),
     ContrastiveEmbedder(**FAST),
     *PLACED,
@@ -295,6 +308,11 @@ FURTHER = [
         1, n_positions=None, n_models=2, random_scale=1,
         validation=None, random_units=(3, 2), **SMALL,
     ),
+    EraTransformer(
+        1, attention="full", objective="targets", orthogonality=0.1, dropout=0,
+        missing="raise", **LITTLE,
+    ),
+    EraTransformer(2, positional=True, n_models=2, validation=None, **LITTLE),
     FactorAnalysisEmbedder(1, rotation="varimax", center="era", tol=1e-4),
     FactorAnalysisEmbedder(2, missing="raise", max_iter=20),
     EraStatistics(missing="raise"),
@@ -334,7 +352,7 @@ FURTHER = [
 
 TRAINED_ON_BATCHES = (
     CellRestorer, ContrastiveEmbedder, DAEEmbedder, EraAutoencoder, EraMLP,
-    MaskedAutoencoder, SupervisedAEMLP,
+    EraTransformer, MaskedAutoencoder, SupervisedAEMLP,
 )  # fmt: skip
 AUGMENTS = (
     "fit_transform changes the rows that a model is trained on, and transform must "
@@ -367,7 +385,9 @@ EXCUSED = {
             ),
         }
         for by_era in [*TRANSFORMERS, *FURTHER]
-        if isinstance(by_era, EraStatistics) or getattr(by_era, "center", "") == "era"
+        if isinstance(by_era, EraStatistics)
+        or getattr(by_era, "center", "") == "era"
+        or getattr(by_era, "tokens", "") == "rows"
     },
     **{
         repr(net): {
@@ -409,6 +429,11 @@ EXCUSED = {
         for around in (PIPELINE, RANKED_PIPELINE, RESIDUAL_PIPELINE)
     },
 }
+for placed in FURTHER:
+    if getattr(placed, "positional", False):
+        EXCUSED[repr(placed)]["check_methods_sample_order_invariance"] = (
+            "positional=True tells rows by their place in the era"
+        )
 for by_era in [*ERA_REGRESSORS, *FURTHER]:
     if getattr(by_era, "_predicts_by_era", False):
         EXCUSED.setdefault(repr(by_era), {})["check_methods_subset_invariance"] = (

@@ -33,6 +33,7 @@ from numerai_features.embedders import (
     EraAutoencoder,
     EraMLP,
     EraStatistics,
+    EraTransformer,
     FactorAnalysisEmbedder,
     MaskedAutoencoder,
     SupervisedAEMLP,
@@ -42,6 +43,7 @@ from numerai_features.moments import EraMoments, Moments
 
 pytestmark = pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning")
 
+LITTLE = {"width": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "random_state": 0}
 N_ROWS, N_FEATURES = 120, 6
 RNG = np.random.default_rng(0)
 # Without ties, and exact in float32.
@@ -65,6 +67,9 @@ NETWORKS = [
     EraMLP(loss="mse", feature_dropout=0.2, validation=0.1, **FAST),
     ContrastiveEmbedder(3, vime_weight=1, **FAST),
     EraAutoencoder(3, **FEW_UNITS),
+    EraTransformer(3, **LITTLE),
+    EraTransformer(3, attention="full", objective="cells", **LITTLE),
+    EraTransformer(2, tokens="features", n_groups=3, loss="corr", **LITTLE),
     MaskedAutoencoder(3, loss="bins", **FAST),
     MaskedAutoencoder(3, target_aware=True, **FAST),
     CellRestorer(3, max_epochs=2, random_state=0),

@@ -6,6 +6,7 @@ from numerai_features.embedders._dae import DAEEmbedder
 from numerai_features.embedders._era_autoencoder import EraAutoencoder
 from numerai_features.embedders._era_mlp import EraMLP
 from numerai_features.embedders._era_statistics import EraStatistics
+from numerai_features.embedders._era_transformer import EraTransformer
 from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
 from numerai_features.embedders._latent_map import LatentMapDisplay
 from numerai_features.embedders._masked import MaskedAutoencoder
@@ -18,6 +19,7 @@ __all__ = [
     "EraAutoencoder",
     "EraMLP",
     "EraStatistics",
+    "EraTransformer",
     "FactorAnalysisEmbedder",
     "LatentMapDisplay",
     "MaskedAutoencoder",

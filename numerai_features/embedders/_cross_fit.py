@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from numerai_features._horizon import purge_of_targets
 from numerai_features._rows import Rows
 from numerai_features._threads import blas_threads
-from numerai_features.embedders._columns import blocks_of
 from numerai_features.embedders._course import Fitted
+from numerai_features.embedders._encode import encode_some
 from numerai_features.embedders._holdout import hold_out, split_groups
 
 _ALIGNED_ROWS = 20_000
@@ -135,9 +135,8 @@ def cross_fit_latents(
         if len(both) < _FEWEST_ALIGNED * width:
             both = final.train
         both = both[:: -(-len(both) // _ALIGNED_ROWS)]
-        theirs, ours = other.encoder.transform(rows.X[both]), latents[both]
-        for block, mine in blocks_of(rows.X, test):
-            out[mine] = other.encoder.transform(block)
+        theirs, ours = encode_some(other.encoder, rows, both), latents[both]
+        out[test] = encode_some(other.encoder, rows, test)
         with blas_threads(1):  # the bits do not depend on the number of threads
             for first in range(0, latents.shape[1], width):
                 own = slice(first, first + width)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Any, ClassVar
 
-import numpy as np
-
 from numerai_features._arguments import (
     ACTIVATION,
     COUNT,
@@ -17,20 +15,13 @@ from numerai_features._arguments import (
     Finite,
 )
 from numerai_features._compat import StrOptions
-from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
+from numerai_features.embedders._era_network import EraNetwork
 from numerai_features.embedders._further import kept_to_continue, train_further
-from numerai_features.embedders._target_network import CORRELATIONS, TargetNetwork
-from numerai_features.embedders._target_units import (
-    measured_units,
-    standard_units,
-    to_train_on,
-    without_constants,
-)
-from numerai_features.encoders import Encoder, Fill
+from numerai_features.embedders._target_network import CORRELATIONS
 
 
-class EraMLP(TargetNetwork):
+class EraMLP(EraNetwork):
     r"""Multilayer perceptron that is trained on correlations within eras.
 
     Let :math:`p` be the network's predictions of a target :math:`y`, and :math:`b` a
@@ -184,36 +175,6 @@ class EraMLP(TargetNetwork):
         rows = replace(rows, target_names=rows.target_names or self.target_names_)
         return self._assign(train_further(self, rows))
 
-    def _check_eras(self, eras):
-        if eras is None and self.loss in CORRELATIONS:
-            warn(
-                "No eras were passed: all rows count as one era, and correlations are "
-                "over batches of its rows. Pass eras=, or a frame with a column 'era'.",
-            )
-        super()._check_eras(eras)
-
-    def _without_constants(self, targets, rows, *, all_targets):
-        self.n_eras_left_out_ = 0
-        if self.loss in CORRELATIONS:
-            found = without_constants(
-                targets, rows.era_index, self.loss, all_targets=all_targets
-            )
-            targets, self.n_eras_left_out_ = found
-        return targets
-
-    def _prepare(self, rows, among, seed, device, columns=None):
-        n_targets, continues = rows.y.shape[1], columns is not None
-        factor, constant = np.ones(n_targets), np.zeros(n_targets)
-        if continues:
-            kept = self.states_[0]
-            factor, constant = kept["network.factor"], kept["network.constant"]
-        elif self.loss in ("mse", "mae"):
-            factor, constant = standard_units(rows.y, among)
-        y = to_train_on(rows, (factor, constant), alike=self.loss in CORRELATIONS)
-        course = super()._prepare(replace(rows, y=y), among, seed, device, columns)
-        course.more.update(units=(factor, constant), continues=continues)
-        return replace(course, rows=rows, key=(*course.key, factor, constant))
-
     def _make_task(self, course):
         from numerai_features.nn._perceptron import Perceptron, Predicting
 
@@ -230,11 +191,6 @@ class EraMLP(TargetNetwork):
         )  # fmt: skip
 
     def _keep(self, tasks, course):
-        measures = self.loss in CORRELATIONS and not course.more["continues"]
-        for task in tasks if measures else ():
-            steps = self._encoders_of(task, course)[1].steps
-            outputs = Encoder([("fill", Fill(course.columns.fill)), *steps])
-            task.network.set_units(*measured_units(outputs, course.rows, course.train))
         return {**super()._keep(tasks, course), **kept_to_continue(tasks, course)}
 
     def _encoders_of(self, task, course):

@@ -44,6 +44,7 @@ from numerai_features.embedders._cross_fit import (
     cross_fit_folds,
     cross_fit_latents,
 )
+from numerai_features.embedders._encode import encode
 from numerai_features.embedders._holdout import hold_out
 from numerai_features.embedders._training_parameters import TrainingParameters
 from numerai_features.encoders import Concatenate, Encoder, Fill
@@ -124,8 +125,8 @@ class NetworkEmbedder(
         -------
         ndarray of shape (n_rows, n_features_out), float32
         """
-        X, _ = self._check_rows(X, eras)
-        return self.encoder_.transform(X)
+        X, eras = self._check_rows(X, eras)
+        return encode(self.encoder_, X, eras)
 
     def _check_device(self) -> None:
         """Raise if this machine lacks the device; an experiment calls it, too."""
@@ -184,7 +185,7 @@ class NetworkEmbedder(
         final = self._train(rows, among)
         if final.interrupted:
             self._assign(final)
-        latents = final.encoder.transform(rows.X)
+        latents = encode(final.encoder, rows.X, rows.eras)
         if splitter is not None:
             train = partial(self._train, final=False)
             width = latents.shape[1] // self.n_models

@@ -17,6 +17,7 @@ from numerai_features._rows import Rows
 from numerai_features._validation import as_floats, check_missing, require_target
 from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
+from numerai_features.embedders._encode import encode
 from numerai_features.embedders._holdout import varies_within_an_era
 from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
@@ -110,8 +111,8 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         -------
         ndarray of shape (n_rows, n_targets), float32
         """
-        X, _ = self._check_rows(X, eras)
-        return self.predictor_.transform(X)
+        X, eras = self._check_rows(X, eras)
+        return encode(self.predictor_, X, eras)
 
     def predict(self, X, *, eras=None):
         """Return the `target_weights`-weighted mean of `predict_targets` over targets.
@@ -151,7 +152,8 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         rows: Any = Rows.read(self, X, y, eras, sample_weight, reset=False)
         require_target(rows.y, self)
         check_missing(rows.X, self._fitted_with.missing)
-        p, y = self._mean_of(self.predictor_.transform(rows.X)), rows.y
+        self._require_eras(rows.eras)
+        p, y = self._mean_of(encode(self.predictor_, rows.X, rows.eras)), rows.y
         if y.shape[1] == self.n_targets_ > 1:
             self._check_names(rows.target_names)
         if y.shape[1] not in (1, self.n_targets_):
@@ -169,6 +171,9 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
     def _mean_of(self, each):
         """Return the mean over targets, by their weights."""
         return each.astype(np.float64) @ (self._shares() / self._shares().sum())
+
+    def _require_eras(self, eras):
+        """Raise if rows cannot be encoded without eras."""
 
     # --- reading targets -------------------------------------------------------------
 

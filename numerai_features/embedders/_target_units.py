@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
 from numerai_features._warn import warn
+from numerai_features.embedders._encode import encode_some
 from numerai_features.encoders import Encoder
 
 Units = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -181,7 +182,7 @@ def measured_units(outputs: Encoder, rows: Rows, train: NDArray[np.intp]) -> Uni
     some = np.unique(np.concatenate(parts))
     weights = None if rows.weights is None else rows.weights[some]
     return units_by_least_squares(
-        outputs.transform(rows.X[some]), rows.y[some], rows.codes[some], weights
+        encode_some(outputs, rows, some), rows.y[some], rows.codes[some], weights
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._blocks import row_blocks, rows_by_code
-from numerai_features.encoders._step import ArrayStep, Step, check_numbers
+from numerai_features.encoders._step import ArrayStep, Step, check_numbers, is_count
 from numerai_features.encoders._steps import Fill
 
 
@@ -93,6 +93,17 @@ class Encoder:
         """Total size of all arrays in bytes."""
         return sum(array.nbytes for array in self._arrays())
 
+    @property
+    def by_era(self) -> bool:
+        """Whether rows of a block depend on each other: it must be an era's rows."""
+        for _, step in self._steps:
+            inside = getattr(step, "branches", ())
+            if getattr(step, "mixes_rows", False) or any(b.by_era for b in inside):
+                return True
+            if getattr(step, "makes_tokens", False):
+                return False
+        return False
+
     def n_out(self, n_in: int) -> int:
         """Return the number of latents for `n_in` features."""
         for _, step in self._steps:
@@ -147,7 +158,7 @@ class Encoder:
                 f"{getattr(X, 'shape', type(X).__name__)}."
             )
         n_rows, n_features = X.shape
-        if block_rows is not None and not _is_count(block_rows):
+        if block_rows is not None and not is_count(block_rows):
             raise ValueError(
                 f"block_rows must be a number of rows, 1 at least; got {block_rows!r}."
             )
@@ -224,8 +235,3 @@ class Encoder:
 
     def __repr__(self) -> str:
         return f"Encoder({[name for name, _ in self._steps]}, {self.n_bytes} bytes)"
-
-
-def _is_count(number: Any) -> bool:
-    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    return whole and 1 <= number < 1 << 31

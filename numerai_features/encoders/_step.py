@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,19 @@ class Step(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArrayStep:
-    """A step whose fields are read-only arrays."""
+    """A step whose fields are read-only arrays.
+
+    Attributes
+    ----------
+    mixes_rows : bool
+        Whether the output for a row depends on other rows of its block.
+    makes_tokens : bool
+        Whether the output has several tokens for each row, so that later steps mix
+        those, and not rows.
+    """
+
+    mixes_rows: ClassVar[bool] = False
+    makes_tokens: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -55,3 +67,9 @@ def like(array: NDArray[Any], x: Any, xp: Any) -> Any:
     from array_api_compat import device
 
     return xp.asarray(array.copy(), device=device(x), dtype=x.dtype)
+
+
+def is_count(number: Any) -> bool:
+    """Return whether a number is whole, and 1 at least."""
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    return whole and 1 <= number < 1 << 31

@@ -16,7 +16,12 @@ from numerai_features.export._place import Place, array_data, key_of, plain_ints
 
 
 def encoder(
-    found: Encoder, place: Place, *, missing: str = "middle", out: str = "<f4"
+    found: Encoder,
+    place: Place,
+    *,
+    missing: str = "middle",
+    out: str = "<f4",
+    had_eras: bool = False,
 ) -> dict[str, Any]:
     """Return an encoder as plain data.
 
@@ -28,6 +33,8 @@ def encoder(
         Whether missing cells are an error.
     out : str, default="<f4"
         Type of the results.
+    had_eras : bool, default=False
+        Whether `fit` had eras, for an encoder of whole eras.
     """
     return {
         "kind": "encoder",
@@ -36,6 +43,8 @@ def encoder(
         "n_out": int(found.n_out(len(place.names))),
         "out": out,
         "missing": missing,
+        # None: rows are encoded alone.
+        "by_era": (place.eras or had_eras) if found.by_era else None,
     }
 
 
@@ -64,6 +73,35 @@ def _step(step: Any, place: Place) -> dict[str, Any]:
         case encoders.Concatenate(branches):
             parts = [_steps(branch, place) for branch in branches]
             return {"step": "concatenate", "branches": parts}
+        case encoders.LayerNorm(gamma, beta):
+            return {
+                "step": "layer_norm",
+                "gamma": array_data(gamma),
+                "beta": array_data(beta),
+            }
+        case encoders.Residual(branch):
+            return {"step": "residual", "branch": _steps(branch, place)}
+        case encoders.Attention():
+            names = ("query", "key", "value", "out", "bias")
+            arrays = {name: array_data(getattr(step, name)) for name in names}
+            heads = {"n_heads": int(step.n_heads), "attention": str(step.kind)}
+            return {"step": "attention", **arrays, **heads}
+        case encoders.InducedAttention():
+            parts_of = ("gather", "norm", "spread")
+            inside = {name: _step(getattr(step, name), place) for name in parts_of}
+            return {"step": "induced", "points": array_data(step.points), **inside}
+        case encoders.Positions():
+            return {"step": "positions"}
+        case encoders.FeatureTokens(edges, vectors, groups, borders):
+            return {
+                "step": "feature_tokens",
+                "edges": array_data(edges),
+                "vectors": array_data(vectors),
+                "groups": array_data(groups),
+                "borders": [int(border) for border in borders],
+            }
+        case encoders.TokenMean():
+            return {"step": "token_mean"}
     raise place.refuse(
         f"{type(step).__name__} is not a step of numerai_features.encoders, and cannot "
         "be exported. Build the encoder of those.",
@@ -72,9 +110,14 @@ def _step(step: Any, place: Place) -> dict[str, Any]:
 
 
 def _encoded(estimator: Any, place: Place) -> dict[str, Any]:
-    return encoder(
-        estimator.encoder_, place, missing=str(estimator._fitted_with.missing)
-    )
+    return encoder(estimator.encoder_, place, **_fitted_as(estimator))
+
+
+def _fitted_as(estimator: Any) -> dict[str, Any]:
+    return {
+        "missing": str(estimator._fitted_with.missing),
+        "had_eras": bool(getattr(estimator, "_had_eras", False)),
+    }
 
 
 def _factors(estimator: Any, place: Place) -> dict[str, Any]:
@@ -169,10 +212,10 @@ def _gaussian_density(estimator: Any, place: Place) -> dict[str, Any]:
 
 def network_model(estimator: Any, place: Place) -> dict[str, Any]:
     """Return the prediction of a supervised network as plain data."""
-    missing, shares = str(estimator._fitted_with.missing), estimator._shares()
+    shares = estimator._shares()
     return {
         "kind": "network",
-        "encoder": encoder(estimator.predictor_, place, missing=missing),
+        "encoder": encoder(estimator.predictor_, place, **_fitted_as(estimator)),
         "shares": array_data(np.asarray(shares / shares.sum(), np.float64)),
         "n_outputs": 1,
     }
@@ -184,6 +227,7 @@ TRANSFORMERS = {
     key_of(embedders.EraAutoencoder): _encoded,
     key_of(embedders.EraMLP): _encoded,
     key_of(embedders.EraStatistics): _era_statistics,
+    key_of(embedders.EraTransformer): _encoded,
     key_of(embedders.FactorAnalysisEmbedder): _factors,
     key_of(LatentFeatures): _latent_features,
     key_of(embedders.MaskedAutoencoder): _encoded,
@@ -192,6 +236,7 @@ TRANSFORMERS = {
 }
 MODELS = {
     key_of(embedders.EraMLP): network_model,
+    key_of(embedders.EraTransformer): network_model,
     key_of(embedders.SupervisedAEMLP): network_model,
 }
 DENSITIES = {

@@ -31,6 +31,9 @@ _LEAST_SHARE = 1e-12  # a column that others explain but for this share is left 
 _ROUNDING = 1e-13
 _SMALL = 1e-10
 _MOST_PASSES = 8
+_TINY = 1e-6
+_EPS = 1e-5
+_PAIRS = 1 << 22  # of tokens, in one table
 
 
 def predict(live_features: pd.DataFrame) -> pd.DataFrame:
@@ -264,6 +267,65 @@ def _affine(x: Any, step: Node) -> Any:
     return x if step["bias"] is None else x + _array(step["bias"])
 
 
+def _layer_norm(x: Any, step: Node) -> Any:
+    x = x - x.mean(axis=-1, keepdims=True)
+    x = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + _EPS)
+    return x * _array(step["gamma"]) + _array(step["beta"])
+
+
+def _attention(x: Any, others: Any, step: Node) -> Any:
+    """Return what tokens learn from others; tokens are the second last axis."""
+    tables = [(x, "query"), (others, "key"), (others, "value")]
+    q, k, v = (_heads(t @ _array(step[name]), step["n_heads"]) for t, name in tables)
+    if step["attention"] == "linear":
+        q, k = (np.where(z > 0, z + 1, np.exp(np.minimum(z, 0))) for z in (q, k))
+        total = k.mean(axis=-2, keepdims=True)
+        found = q @ (np.swapaxes(k, -1, -2) @ v / k.shape[-2])
+        found = found / ((q * total).sum(axis=-1, keepdims=True) + _TINY)
+    else:
+        found = np.empty(q.shape, q.dtype)
+        size = max(1, _PAIRS // (int(np.prod(q.shape[:-2])) * k.shape[-2]))
+        for start in range(0, q.shape[-2], size):
+            some = q[..., start : start + size, :]
+            near = some @ np.swapaxes(k, -1, -2) * q.shape[-1] ** -0.5
+            near = np.exp(near - near.max(axis=-1, keepdims=True))
+            part = near @ v / near.sum(axis=-1, keepdims=True)
+            found[..., start : start + size, :] = part
+    found = np.swapaxes(found, -2, -3).reshape(x.shape)
+    return found @ _array(step["out"]) + _array(step["bias"])
+
+
+def _heads(x: Any, n_heads: int) -> Any:
+    return np.swapaxes(x.reshape(*x.shape[:-1], n_heads, -1), -2, -3)
+
+
+def _induced(x: Any, step: Node) -> Any:
+    points = _array(step["points"])
+    points = np.broadcast_to(points, (*x.shape[:-2], *points.shape))
+    held = points + _attention(points, x, step["gather"])
+    return _attention(x, _layer_norm(held, step["norm"]), step["spread"])
+
+
+def _positions(x: Any, step: Node) -> Any:
+    places, columns = np.arange(len(x))[:, None], np.arange(x.shape[1])
+    angle = places * 10_000.0 ** (-2 * (columns // 2) / x.shape[1])
+    waves = np.where(columns % 2 == 0, np.sin(angle), np.cos(angle))
+    return x + waves.astype(np.float32)
+
+
+def _feature_tokens(x: Any, step: Node) -> Any:
+    """Return a token for each group of features: sums of vectors of bins."""
+    bins = sum((x > edge).astype(np.int8) for edge in _array(step["edges"]))
+    vectors, groups = _array(step["vectors"]), _array(step["groups"])
+    own = np.stack([bins == b for b in range(len(vectors))], axis=1).astype(x.dtype)
+    borders, tokens = step["borders"], []
+    for i, first in enumerate(borders[:-1]):
+        part = slice(first, borders[i + 1])
+        table = vectors[:, part].reshape(-1, vectors.shape[2])
+        tokens.append(own[:, :, part].reshape(len(x), -1) @ table + groups[i])
+    return np.stack(tokens, axis=1)
+
+
 _STEPS: dict[str, Any] = {
     "fill": lambda x, step: _fill(x, _array(step["values"])),
     "affine": _affine,
@@ -274,6 +336,13 @@ _STEPS: dict[str, Any] = {
     "concatenate": lambda x, step: np.concatenate(
         [_run(branch, x) for branch in step["branches"]], axis=1
     ),
+    "layer_norm": _layer_norm,
+    "residual": lambda x, step: x + _run(step["branch"], x),
+    "attention": lambda x, step: _attention(x, x, step),
+    "induced": _induced,
+    "positions": _positions,
+    "feature_tokens": _feature_tokens,
+    "token_mean": lambda x, step: x.mean(axis=1),
 }
 
 
@@ -284,12 +353,13 @@ def _run(steps: list[Node], x: Any) -> Any:
 
 
 def _encode(node: Node, rows: Rows) -> Any:
-    """Return the output of an encoder, computed one block of rows at a time."""
+    """Return the output of an encoder, of a block of rows, or an era, at a time."""
     table = rows.table
     if node["missing"] == "raise":
         _check_missing(table)
     out = np.empty((len(table), node["n_out"]), node["out"])
-    for block in _blocks(*table.shape):
+    alone = node["by_era"] is None
+    for block in _blocks(*table.shape) if alone else rows.by_era(node):
         with np.errstate(over="ignore", invalid="ignore"):
             x = table[block].astype(node["dtype"], order="C")
             out[block] = _run(node["steps"], x)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,19 @@ class Batch:
         every = np.arange(codes.max() + 1)[:, None]
         members = (codes[self.draws.own] == every).astype(np.float64)
         return torch.from_numpy(members).to(self.x.device)
+
+    @cached_property
+    def era_slices(self) -> list[slice]:
+        """Own rows of each era; eras lie one after the other.
+
+        If the step has no eras, its rows count as one.
+        """
+        n = self.draws.n_own
+        if self._eras is None:
+            return [slice(0, n)]
+        own = self._eras[self.draws.own]
+        borders = [0, *(np.flatnonzero(np.diff(own)) + 1).tolist(), n]
+        return [slice(*pair) for pair in pairwise(borders)]
 
     @cached_property
     def same_era(self) -> Tensor | None:

@@ -10,6 +10,7 @@ from numerai_features.embedders import (
     DAEEmbedder,
     EraAutoencoder,
     EraMLP,
+    EraTransformer,
     MaskedAutoencoder,
     SupervisedAEMLP,
     UMAPEmbedder,
@@ -23,6 +24,10 @@ FITS = [
     SupervisedAEMLP(32, hidden=(128, 64), dropout=(0.1,) * 5, **OPTIONS),
     EraMLP(
         (128, 64), feature_dropout=0.1, eras_per_batch=12, max_epochs=1, random_state=0
+    ),
+    EraTransformer(8, eras_per_batch=12, max_epochs=1, random_state=0),
+    EraTransformer(
+        8, tokens="features", eras_per_batch=12, max_epochs=1, random_state=0
     ),
     MaskedAutoencoder(8, hidden=(128,), loss="bins", target_aware=True, **OPTIONS),
     ContrastiveEmbedder(8, hidden=(128,), vime_weight=1, **OPTIONS),

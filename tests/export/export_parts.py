@@ -28,6 +28,7 @@ from numerai_features import (
     EraNeutralizer,
     EraRanker,
     EraStatistics,
+    EraTransformer,
     FactorAnalysisEmbedder,
     FamiliarityShrinker,
     LatentFeatures,
@@ -41,6 +42,7 @@ from numerai_features import (
 PROGRAM = Path(__file__).with_name("on_the_server.py")
 NOT_THERE = ("numerai_features", "torch", "sklearn", "umap", "pynndescent")
 FAST = {"hidden": (8,), "max_epochs": 1, "random_state": 0}
+LITTLE = {"width": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 1, "random_state": 0}
 WIDE = {"decoder_units": 6, "dropout": (0.1,) * 4, "max_epochs": 1, "random_state": 0}
 
 PANEL = make_era_panel(n_eras=12, rows_per_era=60, n_features=12, random_state=0)
@@ -94,6 +96,9 @@ def unfitted():
         ("aemlp", SupervisedAEMLP(3, hidden=(6,), **WIDE)),
         ("mlp", EraMLP(activation="hardswish", **FAST)),
         ("contrastive", ContrastiveEmbedder(3, **FAST)),
+        ("rows", EraTransformer(3, n_models=2, **LITTLE)),
+        ("induced", EraTransformer(2, attention="induced", **LITTLE)),
+        ("tokens", EraTransformer(2, tokens="features", n_groups=3, **LITTLE)),
         ("masked", MaskedAutoencoder(3, target_aware=True, n_models=2, **FAST)),
         ("era", EraAutoencoder(3, random_units=(4, 5), n_models=2, **FAST)),
         ("pca", make_pipeline(StandardScaler(), PCA(2, whiten=True))),
@@ -126,6 +131,7 @@ def unfitted():
         "every_embedder": beside(ElasticNet(0.01), every),
         "aemlp": SupervisedAEMLP(3, hidden=(6,), n_models=2, output="sigmoid", **WIDE),
         "mlp": EraMLP(activation="silu", **FAST),
+        "era_transformer": EraTransformer(attention="full", positional=True, **LITTLE),
         "union": beside(make_pipeline(union, LinearRegression()), keep_era=False),
         "columns": make_pipeline(columns, Ridge()),
         "blend": era_wise(EraBlend, blend, weights=[2, -0.5, 7]),
