@@ -16,6 +16,7 @@ from numerai_features._arguments import (
     Finite,
 )
 from numerai_features._compat import StrOptions
+from numerai_features._residual import read_benchmark
 from numerai_features._rows import Rows
 from numerai_features._validation import fill_missing, require_eras
 from numerai_features._whole_fit import whole_fit
@@ -298,6 +299,25 @@ class EraTransformer(EraNetwork):
         """
         return super().predict(X, eras=eras)
 
+    @available_if(_tells_targets)
+    def score(self, X, y, sample_weight=None, *, eras=None):
+        """Return the R^2 of `predict` for the `target_weights`-weighted mean target.
+
+        Parameters
+        ----------
+        X, eras
+            As in `transform`.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Targets; rows without any are ignored.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+        """
+        return super().score(X, y, sample_weight, eras=eras)
+
     @available_if(_tells_cells)
     def reconstruct(self, X, *, eras=None):
         """Return the rows as the networks restore them, averaged over networks.
@@ -338,12 +358,12 @@ class EraTransformer(EraNetwork):
     def _read(self, X, y, eras, sample_weight, benchmark=None, *, reset=True):
         if self.objective != "cells":
             return super()._read(X, y, eras, sample_weight, benchmark, reset=reset)
-        if benchmark is not None:
+        rows = Rows.read(self, X, None, eras, sample_weight, min_rows=2)
+        if read_benchmark(benchmark, rows.n_rows, X=X, eras=eras) is not None:
             raise ValueError(
                 "benchmark has no effect with objective='cells', which has no targets. "
                 "Leave it out, or use objective='both'."
             )
-        rows = Rows.read(self, X, None, eras, sample_weight, min_rows=2)
         self._check_parameters(rows.X.shape[1], 0)
         NetworkEmbedder._check_eras(self, rows.eras)
         return rows
@@ -457,5 +477,7 @@ class EraTransformer(EraNetwork):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.target_tags.required = self.objective != "cells"
+        if self.objective == "cells":
+            tags.estimator_type = tags.regressor_tags = None
+            tags.target_tags.required = False
         return tags
