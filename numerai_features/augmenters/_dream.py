@@ -133,6 +133,12 @@ class DreamAugmenter(BaseAugmenter):
             self.embedder_ = clone(self.embedder).fit(
                 named, y, eras=rows.era_labels, **extras
             )
+        if self.embedder_.encoder_.by_era:
+            raise ValueError(
+                "embedder lets rows look at the others of their era, but each row is "
+                "dreamt alone. Pass one that treats each row alone, such as "
+                "DAEEmbedder()."
+            )
         n_features = self.embedder_.n_features_in_
         if n_features != rows.X.shape[1]:
             raise ValueError(
@@ -159,8 +165,9 @@ class DreamAugmenter(BaseAugmenter):
                 latents = encoder.apply(x, xp)
                 if not latents.requires_grad:
                     raise ValueError(
-                        "embedder returns categories alone, which have no gradient. "
-                        "Let it return latents, too."
+                        "embedder's latents have no gradient: they are categories "
+                        "alone, or made of bins. Let it return latents, too, or pass "
+                        "another one."
                     )
                 [gradient] = torch.autograd.grad(latents.square().sum() / 2, x)
                 gradient *= width  # by bins

@@ -165,6 +165,8 @@ class EraStatistics(TransformerMixin, BaseEstimator):
         statistics = self._fitted_with.statistics
         return np.array([f"{n}_era_{s}" for s in statistics for n in names], object)
 
+    _by_era = True  # a row's latents depend on the others of its era
+
     def _check_parameters(self, n_features, n_targets):
         """Raise if parameters contradict each other; an experiment calls it, too."""
         if len(set(self.statistics)) < len(self.statistics):

@@ -351,8 +351,12 @@ class EraTransformer(EraNetwork):
         self._require_eras(eras)
         return X, eras
 
+    @property
+    def _by_era(self):
+        return self.encoder_.by_era
+
     def _require_eras(self, eras):
-        if self.encoder_.by_era:
+        if self._by_era:
             require_eras(eras, self._had_eras, type(self).__name__)
 
     def _read(self, X, y, eras, sample_weight, benchmark=None, *, reset=True):

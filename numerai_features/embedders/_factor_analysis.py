@@ -379,6 +379,10 @@ class FactorAnalysisEmbedder(
         return {**state, "moments_": None} if "moments_" in state else state
 
     @property
+    def _by_era(self):
+        return self._fitted_with.center == "era"
+
+    @property
     def _n_features_out(self):
         return self.n_components_
 

@@ -136,7 +136,8 @@ class LatentMapDisplay:
             those of `fit`. Otherwise a column of X, by name or position, or one number
             per row.
         n_rows : int, default=5000
-            Largest number of rows to plot, chosen at random; only these are embedded.
+            Largest number of rows to plot, chosen at random; only these are embedded,
+            unless latents depend on the other rows of an era.
         random_state : int, sequence of int, SeedSequence, BitGenerator, Generator, \
                 RandomState or None, default=0
             Seed of the choice of rows.
@@ -165,7 +166,13 @@ class LatentMapDisplay:
         options = {}
         if eras is not None and "eras" in signature(embedder.transform).parameters:
             options["eras"] = np.asarray(eras)[rows]
-        Z = as_latents(embedder.transform(features, **options), type(embedder).__name__)
+        if getattr(embedder, "_by_era", False):  # a row needs the others of its era
+            all_rows, all_eras = take_eras(X, eras)
+            Z = embedder.transform(all_rows, eras=all_eras)
+            Z = np.asarray(Z)[rows]
+        else:
+            Z = embedder.transform(features, **options)
+        Z = as_latents(Z, type(embedder).__name__)
         if Z.shape[1] < 2:
             raise ValueError(
                 f"{type(embedder).__name__} gives latents of shape {Z.shape}; a map "

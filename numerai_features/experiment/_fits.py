@@ -16,6 +16,7 @@ from numerai_features._residual import residual_targets
 from numerai_features.augmenters._base import resample_beside
 from numerai_features.compose._era_ranker import rank_rows, weighted_sum
 from numerai_features.compose._neutral import neutral_rows
+from numerai_features.compose._reach import extras_of
 from numerai_features.experiment._fit_model import (
     ModelFit,
     Training,
@@ -185,7 +186,13 @@ class FoldFits:
             shown = as_input(as_table(test), fitted.library)
         else:
             shown = as_array(test, floats=fitted.floats)
-        each = [np.asarray(m.predict(shown), np.float64) for m in fitted.models]
+        options = {"eras": self.panel.eras[self.fold.test]}
+        if "eras" not in extras_of(fitted.models[0].predict):
+            options = {}
+        each = [
+            np.asarray(model.predict(shown, **options), np.float64)
+            for model in fitted.models
+        ]
         predicted = each[0] if len(each) == 1 else np.column_stack(each)
         if predicted.ndim == 1 or predicted.shape[1] == 1:
             return self._after(fitted, predicted.reshape(-1))

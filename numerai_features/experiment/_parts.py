@@ -270,6 +270,9 @@ def _resolve_part(
     # TOML has no None. It is not needed: a parameter that is None here has the default
     # None.
     filled = {k: v for k, v in (defaults | given).items() if v is not None}
+    if table == "models" and filled.get("objective") == "cells":
+        message = 'got "cells", which predicts nothing. Use "targets" or "both".'
+        problems.append(((*path, "objective"), message))
     return {key: chosen, **options, **filled}
 
 

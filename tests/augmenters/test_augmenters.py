@@ -22,6 +22,7 @@ from numerai_features.augmenters._containers import append_targets
 from numerai_features.embedders import (
     DAEEmbedder,
     EraAutoencoder,
+    EraTransformer,
     FactorAnalysisEmbedder,
 )
 
@@ -314,8 +315,20 @@ class TestDream:
         if output == "both":
             assert len(dream.fit_resample(X, y, eras=eras).X) > len(X)
         else:
-            with pytest.raises(ValueError, match="embedder returns categories alone"):
+            with pytest.raises(ValueError, match="latents have no gradient"):
                 dream.fit_resample(X, y, eras=eras)
+
+    @pytest.mark.parametrize(
+        ("tokens", "told"),
+        [("rows", "look at the others of their era"), ("features", "no gradient")],
+    )
+    def test_rows_that_look_at_others_cannot_dream(self, rows, tokens, told):
+        X, y, eras = rows
+        net = EraTransformer(
+            2, tokens=tokens, width=8, max_epochs=1, objective="cells", random_state=0
+        )
+        with pytest.raises(ValueError, match=told):
+            DreamAugmenter(net, random_state=0).fit_resample(X, y, eras=eras)
 
     def test_one_step_is_the_gradient(self, rows, embedder):
         """By differences, in float64."""

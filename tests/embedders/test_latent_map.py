@@ -5,10 +5,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 
 from numerai_features.embedders import (
     DAEEmbedder,
+    EraStatistics,
+    EraTransformer,
     FactorAnalysisEmbedder,
     LatentMapDisplay,
 )
@@ -54,6 +57,25 @@ class TestColours:
         assert display.label == label
         offsets = display.points_.get_offsets()
         np.testing.assert_allclose(offsets, display.latents, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        "net",
+        [
+            EraStatistics([0, 3]),
+            FactorAnalysisEmbedder(2, center="era"),
+            EraTransformer(2, width=8, max_epochs=1, objective="cells", random_state=0),
+        ],
+        ids=lambda net: type(net).__name__,
+    )
+    def test_rows_beside_all_others_of_their_era(self, net, panel):
+        net = clone(net).fit(panel.X, eras=panel.eras)
+        whole = net.transform(panel.X, eras=panel.eras)[self.chosen(panel), :2]
+        np.testing.assert_array_equal(draw(net, panel).latents, whole)
+        frame = panel.to_frame(targets=[])
+        display = LatentMapDisplay.from_estimator(
+            clone(net).fit(frame), frame, n_rows=400
+        )
+        np.testing.assert_allclose(display.latents, whole, atol=1e-5)
 
     def test_of_a_frame(self, embedder, panel):
         frame = panel.to_frame(targets=[])

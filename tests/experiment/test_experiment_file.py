@@ -359,7 +359,7 @@ def test_xgboosts_missing_may_be_nan():
 MISFITS = {
     "n_components": 6, "dropout": (0.1,), "min_dist": 9.0, "target_weights": (1.0, 2.0),
     "loss": "corr", "loss_weights": (1.0,), "noise_level": 2.0, "mask_head": True,
-    "statistics": ("mean", "mean"), "random_units": (4, 4, 4),
+    "statistics": ("mean", "mean"), "random_units": (4, 4, 4), "width": 6,
 }  # fmt: skip
 
 

@@ -24,6 +24,8 @@ LATENTS = {
     "dae": {"embedder": "DAEEmbedder", "n_components": 2, **FAST},
     "codes": {"embedder": "SupervisedAEMLP", "n_components": 2, "hidden": [8],
               "decoder_units": 6, "dropout": [0.1] * 4, "max_epochs": 1},
+    "rows": {"embedder": "EraTransformer", "n_components": 2, "width": 8,
+             "max_epochs": 1},
     "umap": {"embedder": "UMAPEmbedder", "n_components": 2, "n_neighbors": 5, **FAST},
 }  # fmt: skip
 MODELS = {
@@ -31,6 +33,7 @@ MODELS = {
     "net": {"model": "EraMLP", **FAST},
     "aemlp": {"model": "SupervisedAEMLP", "n_components": 2, "hidden": [8],
               "decoder_units": 6, "dropout": [0.1] * 4, "max_epochs": 1},
+    "attentive": {"model": "EraTransformer", "width": 8, "max_epochs": 1},
     "boosted": {"model": "EraBoostedRegressor", "n_rounds": 2},
     "xgb": {"model": "XGBoost", "n_jobs": 1, "params": {"n_estimators": 5}},
 }  # fmt: skip
@@ -47,6 +50,7 @@ ARMS = {
     "net_alone": {"model": "net", "latents": ["fa"], "features": []},
     "net_of_originals": {"model": "net", "features": NAMES[1:]},
     "aemlp": {"model": "aemlp", "target": ["target_alpha_20", "target_alpha_60"]},
+    "attentive": {"model": "attentive", "latents": ["rows"]},
     "boosted": {"model": "boosted", "latents": ["codes"]},
     "told": {"benchmark_feature": True, "latents": ["fa"]},
     "net_told": {"model": "net", "benchmark_feature": True, "features": []},
