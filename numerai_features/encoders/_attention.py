@@ -132,6 +132,10 @@ class Attention(ArrayStep):
         x : array of shape (..., n, width)
         others : array of shape (..., m, width)
         xp : array namespace
+
+        Returns
+        -------
+        array of shape (..., n, width)
         """
         q = self._heads(x @ like(self.query, x, xp), xp)
         k = self._heads(others @ like(self.key, x, xp), xp)
