@@ -31,15 +31,6 @@ def _known(net: Any) -> Any:
     return getattr(net, "_fitted_with", net)
 
 
-def _tells_targets(net: Any) -> bool:
-    if _known(net).objective == "cells":
-        raise AttributeError(
-            "EraTransformer was trained with objective='cells', without targets: it "
-            "predicts none. Use objective='both' or 'targets'."
-        )
-    return True
-
-
 def _tells_cells(net: Any) -> bool:
     if _known(net).objective == "targets":
         raise AttributeError(
@@ -269,55 +260,6 @@ class EraTransformer(EraNetwork):
         """
         return super().transform(X, eras=eras)
 
-    @available_if(_tells_targets)
-    def predict_targets(self, X, *, eras=None):
-        """Return a prediction of every target, averaged over networks.
-
-        Parameters
-        ----------
-        X, eras
-            As in `transform`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_targets), float32
-        """
-        return super().predict_targets(X, eras=eras)
-
-    @available_if(_tells_targets)
-    def predict(self, X, *, eras=None):
-        """Return the `target_weights`-weighted mean of `predict_targets` over targets.
-
-        Parameters
-        ----------
-        X, eras
-            As in `transform`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,), float64
-        """
-        return super().predict(X, eras=eras)
-
-    @available_if(_tells_targets)
-    def score(self, X, y, sample_weight=None, *, eras=None):
-        """Return the R^2 of `predict` for the `target_weights`-weighted mean target.
-
-        Parameters
-        ----------
-        X, eras
-            As in `transform`.
-        y : array-like of shape (n_rows,) or (n_rows, n_targets)
-            Targets; rows without any are ignored.
-        sample_weight : array-like of shape (n_rows,), default=None
-            Weights of the rows.
-
-        Returns
-        -------
-        float
-        """
-        return super().score(X, y, sample_weight, eras=eras)
-
     @available_if(_tells_cells)
     def reconstruct(self, X, *, eras=None):
         """Return the rows as the networks restore them, averaged over networks.
@@ -337,6 +279,13 @@ class EraTransformer(EraNetwork):
         parts = zip(self.decoders_, codes, strict=True)
         restored = [decoder.transform(code) for decoder, code in parts]
         return np.mean(restored, axis=0, dtype=np.float32)
+
+    def _check_predicts(self):
+        if _known(self).objective == "cells":
+            raise AttributeError(
+                "EraTransformer was trained with objective='cells', without targets: "
+                "it predicts none. Use objective='both' or 'targets'."
+            )
 
     def _corrupt(self, X, seed):
         """Return rows with masked cells, as in training; a picture shows them."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._arguments import CROSS_FIT, ROWS
@@ -25,6 +26,11 @@ from numerai_features.encoders import Affine, Concatenate, Encoder, Fill
 _FARTHEST = 1e3  # from 0, in units of a target's range
 CORRELATIONS = ("corr", "numerai_corr")
 """Losses within an era."""
+
+
+def _predicts(net: Any) -> bool:
+    net._check_predicts()
+    return True
 
 
 class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
@@ -99,6 +105,7 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         """
         return self._fit_transform(self._read(X, y, eras, sample_weight, benchmark))
 
+    @available_if(_predicts)
     def predict_targets(self, X, *, eras=None):
         """Return a prediction of every target, averaged over networks.
 
@@ -114,6 +121,7 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         X, eras = self._check_rows(X, eras)
         return encode(self.predictor_, X, eras)
 
+    @available_if(_predicts)
     def predict(self, X, *, eras=None):
         """Return the `target_weights`-weighted mean of `predict_targets` over targets.
 
@@ -128,6 +136,7 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
         """
         return self._mean_of(self.predict_targets(X, eras=eras))
 
+    @available_if(_predicts)
     def score(self, X, y, sample_weight=None, *, eras=None):
         """Return the R^2 of `predict` for the `target_weights`-weighted mean target.
 
@@ -171,6 +180,9 @@ class TargetNetwork(RegressorMixin, NetworkEmbedder, abstract=True):
     def _mean_of(self, each):
         """Return the mean over targets, by their weights."""
         return each.astype(np.float64) @ (self._shares() / self._shares().sum())
+
+    def _check_predicts(self):
+        """Raise an AttributeError if there is nothing to predict."""
 
     def _require_eras(self, eras):
         """Raise if rows cannot be encoded without eras."""
