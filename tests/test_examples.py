@@ -122,6 +122,34 @@ class TestEraAutoencoder:
         assert list(result.summary.index) == list(experiment.recipes)
 
 
+class TestEraTransformer:
+    def test_it_runs_on_a_folder_of_files(self, monkeypatch, tmp_path):
+        imported(FOLDER / "era_mlp.py", monkeypatch).write_files(
+            tmp_path, rows_per_era=40
+        )
+        file = tmp_path / "era_transformer.toml"
+        file.write_text((FOLDER / file.name).read_text(encoding="utf-8"))
+        arms = list(Experiment.from_file(file).recipes)
+        assert arms == ["originals", "random", "whole", "alone", "transformer"]
+        tables = tomllib.loads(file.read_text())
+        small = {"width": 8, "n_layers": 1, "max_epochs": 1}
+        for part in (
+            tables["latents"]["whole"],
+            tables["latents"]["alone"],
+            tables["models"]["transformer"],
+        ):
+            part |= small
+        tables["model"] |= {"n_jobs": 1, "params": {"n_estimators": 3}}
+        tables["cv"] = {"n_splits": 1}
+        tables["data"]["files"] = [str(tmp_path / n) for n in tables["data"]["files"]]
+        tables["data"]["every"] = 1
+        result = Experiment.from_dict(tables, output=tmp_path / "out").run(
+            verbose=False
+        )
+        assert list(result.summary.index) == arms
+        assert result.summary["mean"].notna().all()
+
+
 def test_an_embedder_of_ones_own_is_one_short_file(monkeypatch):
     """What the guide promises; that it passes the common checks is in test_common."""
     file = FOLDER / "own_embedder.py"
