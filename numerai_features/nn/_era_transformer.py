@@ -26,7 +26,7 @@ from numerai_features.nn._layers import (
     of_raw_rows,
 )
 from numerai_features.nn._losses import era_corr, squared_error, target_loss
-from numerai_features.nn._products import product
+from numerai_features.nn._products import table_product
 from numerai_features.nn._task import Task
 
 _TINY = 1e-12
@@ -62,10 +62,10 @@ class Tokens(nn.Module):
         for edges in self.edges:
             bins = bins + (x > edges).to(torch.uint8)
         every = torch.arange(self.n_bins, device=x.device, dtype=bins.dtype)[:, None]
-        own = (bins[:, None] == every).float()  # (B, n_bins, F)
+        own = (bins[:, None] == every).to(torch.int8)  # (B, n_bins, F)
         vectors = self.vectors.view(self.n_bins, self.n_features, -1)
         tokens = [
-            product(own[:, :, a:b].flatten(1), vectors[:, a:b].flatten(0, 1))
+            table_product(own[:, :, a:b].flatten(1), vectors[:, a:b].flatten(0, 1))
             for a, b in pairwise(self.borders)
         ]
         return (torch.stack(tokens, 1) + self.groups).flatten(0, 1)
