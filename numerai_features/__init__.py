@@ -58,6 +58,7 @@ _PUBLIC = {
     "ResidualTargetRegressor": "compose",
     "RidgeMixtureTargets": "augmenters",
     "SetAsideWarning": "model_selection",
+    "SequenceDAE": "embedders",
     "SupervisedAEMLP": "embedders",
     "UMAPEmbedder": "embedders",
     "check_export": "export",

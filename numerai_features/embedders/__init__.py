@@ -9,6 +9,7 @@ from numerai_features.embedders._era_statistics import EraStatistics
 from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
 from numerai_features.embedders._latent_map import LatentMapDisplay
 from numerai_features.embedders._masked import MaskedAutoencoder
+from numerai_features.embedders._sequence_dae import SequenceDAE
 from numerai_features.embedders._umap import UMAPEmbedder
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FactorAnalysisEmbedder",
     "LatentMapDisplay",
     "MaskedAutoencoder",
+    "SequenceDAE",
     "SupervisedAEMLP",
     "UMAPEmbedder",
 ]

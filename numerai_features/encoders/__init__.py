@@ -6,6 +6,7 @@ GPU) if the input is a tensor.
 """
 
 from numerai_features.encoders._encoder import Concatenate, Encoder
+from numerai_features.encoders._recurrent import Recurrent
 from numerai_features.encoders._steps import (
     Activation,
     Affine,
@@ -23,5 +24,6 @@ __all__ = [
     "Encoder",
     "Fill",
     "Quantize",
+    "Recurrent",
     "Softmax",
 ]
