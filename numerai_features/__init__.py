@@ -43,6 +43,7 @@ _PUBLIC = {
     "EraNeutralizer": "compose",
     "EraPanel": "datasets",
     "EraRanker": "compose",
+    "EraRegimes": "embedders",
     "EraSplitDisplay": "model_selection",
     "EraStatistics": "embedders",
     "EraWalkForward": "model_selection",

@@ -5,6 +5,7 @@ from numerai_features.embedders._contrastive import ContrastiveEmbedder
 from numerai_features.embedders._dae import DAEEmbedder
 from numerai_features.embedders._era_autoencoder import EraAutoencoder
 from numerai_features.embedders._era_mlp import EraMLP
+from numerai_features.embedders._era_regimes import EraRegimes
 from numerai_features.embedders._era_statistics import EraStatistics
 from numerai_features.embedders._factor_analysis import FactorAnalysisEmbedder
 from numerai_features.embedders._latent_map import LatentMapDisplay
@@ -17,6 +18,7 @@ __all__ = [
     "DAEEmbedder",
     "EraAutoencoder",
     "EraMLP",
+    "EraRegimes",
     "EraStatistics",
     "FactorAnalysisEmbedder",
     "LatentMapDisplay",

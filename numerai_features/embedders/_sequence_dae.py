@@ -128,7 +128,7 @@ class SequenceDAE(NetworkEmbedder):
     context: Sequence[Any] | None = None
 
     # All rows of an era in one batch is nothing for sequences.
-    batching: ClassVar[str] = "rows"
+    batching: ClassVar[str] = "rows"  # type: ignore[misc]  # a constant here
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [COUNT],
@@ -140,9 +140,7 @@ class SequenceDAE(NetworkEmbedder):
     }
 
     @whole_fit(prefer_skip_nested_validation=False)
-    def fit(
-        self, X, y=None, *, eras=None, groups=None, order=None, sample_weight=None
-    ):
+    def fit(self, X, y=None, *, eras=None, groups=None, order=None, sample_weight=None):
         """Train the network on sequences.
 
         Parameters
@@ -168,7 +166,7 @@ class SequenceDAE(NetworkEmbedder):
         -------
         self
         """
-        return self._fit(self._read(X, eras, groups, order, sample_weight))
+        return self._fit(self._read_all(X, eras, groups, order, sample_weight))
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(
@@ -185,7 +183,7 @@ class SequenceDAE(NetworkEmbedder):
         -------
         ndarray of shape (n_sequences, n_features_out), float32
         """
-        sequences = self._read(X, eras, groups, order, sample_weight)
+        sequences = self._read_all(X, eras, groups, order, sample_weight)
         return self._fit(sequences)._encode(sequences)
 
     def transform(self, X, *, eras=None, groups=None, order=None):
@@ -284,7 +282,7 @@ class SequenceDAE(NetworkEmbedder):
                 "restore. Name fewer."
             )
 
-    def _read(self, X, eras, groups, order, sample_weight):
+    def _read_all(self, X, eras, groups, order, sample_weight):
         sequences = read_sequences(
             self, X, eras=eras, groups=groups, order=order,
             sample_weight=sample_weight, fewest=2,
@@ -319,7 +317,7 @@ class SequenceDAE(NetworkEmbedder):
             )
         check_reach(X, columns)
         key = (X, rows.starts, weights, train, valid)
-        table = Table(X, *columns.units, device)
+        table = Table(X, columns.mean, columns.scale, device)
         return Course(rows, table, columns, train, valid, key)
 
     def _make_batches(self, course, seed, task):
@@ -332,7 +330,7 @@ class SequenceDAE(NetworkEmbedder):
         parts = (course.table, rows.starts, weights, seed)
         if course.valid is not None:
             held_out = HeldOutSequences(*parts, course.valid)
-        batch_size = self.batch_size
+        batch_size: Any = self.batch_size
         if batch_size == "auto":
             wanted = len(train) // _STEPS_AN_EPOCH
             batch_size = min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH)

@@ -107,7 +107,9 @@ def read_sequences(
         weights = check_weights(sample_weight, n)
         counted = None if weights is None else weights > 0
     else:
-        check_same_rows(X=X, groups=groups, order=order, sample_weight=sample_weight)
+        check_same_rows(
+            X=X, eras=eras, groups=groups, order=order, sample_weight=sample_weight
+        )
         table, by_row = validate_rows(estimator, X, eras, reset=reset, min_rows=fewest)
         weights, counted = check_weights(sample_weight, len(table)), None
         place, starts = _sorted_into_groups(groups, order, len(table))

@@ -16,13 +16,13 @@ _N_GATES = {"gru": 3, "rnn": 1}
 
 @dataclass(frozen=True, eq=False)
 class Recurrent(ArrayStep):
-    """Last state of a recurrent network that reads a sequence from its first step.
+    r"""Last state of a recurrent network that reads a sequence from its first step.
 
     A row holds the steps of a sequence, one after another: n steps of k columns are
     ``n * k`` columns. The state h begins at 0. With :math:`a = x W + b` and
-    :math:`u = h U`, "rnn" is :math:`h = \\tanh(a + u)`; "gru" has three columns of each
-    for a unit, and :math:`r = \\sigma(a_1 + u_1)`, :math:`z = \\sigma(a_2 + u_2)`,
-    :math:`n = \\tanh(a_3 + r u_3)`, :math:`h = (1 - z) n + z h`.
+    :math:`u = h U`, "rnn" is :math:`h = \tanh(a + u)`; "gru" has three columns of each
+    for a unit, and :math:`r = \sigma(a_1 + u_1)`, :math:`z = \sigma(a_2 + u_2)`,
+    :math:`n = \tanh(a_3 + r u_3)`, :math:`h = (1 - z) n + z h`.
 
     Parameters
     ----------
