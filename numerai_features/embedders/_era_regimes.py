@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ from numerai_features.embedders._sequence_dae import SequenceDAE
 from numerai_features.moments import Moments
 
 _LEAST_SHARE = 1e-9  # of the largest axis's variance: less is rounding error
+_PAIRED = 8  # axes whose correlations are looked at
+_LEAST_DEVIATION = 1e-9  # of scores in an era: less is rounding error
 _LEAST_SPREAD = 1e-6  # over eras, in deviations of the rows: less is rounding error
 
 
@@ -48,9 +51,9 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     Rows are projected onto their first principal axes, and the scores of each era are
     summed up by `statistics`. The features of Numerai have the same mean and deviation
     in every era by construction; what differs is how they move together, and the
-    deviations of the axes' scores tell it. The statistics of an era and of the eras
-    before it, `n_steps` in all, are a sequence, of which a `SequenceDAE` gives a code.
-    All rows of the era get this code.
+    deviations and correlations of the axes' scores tell it. The statistics of an era
+    and of the eras before it, `n_steps` in all, are a sequence, of which a
+    `SequenceDAE` gives a code. All rows of the era get this code.
 
     An era's sequence is made of its own rows and of the *fitted* eras that are earlier.
     So its code depends on no other rows that are passed, and on no later era; the live
@@ -65,8 +68,9 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     n_axes : int, default=16
         Number of principal axes of the standardised features; fewer if the rows vary in
         fewer directions.
-    statistics : sequence of {"mean", "std"}, default=("mean", "std")
-        What to compute of an era's scores on each axis.
+    statistics : sequence of str, default=("mean", "std", "corr")
+        What to compute of an era's scores: "mean" and "std" on each axis, and "corr",
+        the correlations of the pairs of the first 8 axes.
     n_steps : int, default=26
         Largest number of eras in a sequence; 26 are half a year.
     cell, hidden, noise, noise_level
@@ -93,7 +97,8 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     mean_ : ndarray of shape (n_chosen,)
         Means of the features.
     era_statistics_ : ndarray of shape (n_eras, n_statistics)
-        The statistics of the fitted eras: the first one of all axes, then the second.
+        The statistics of the fitted eras: the first one of all axes, then the second
+        and the third.
     varies_ : ndarray of shape (n_statistics,), bool
         Which statistics differ between the fitted eras; the others are 0.
     columns_ : ndarray of shape (n_chosen,)
@@ -138,7 +143,7 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         "n_components": [COUNT],
         "features": [ROWS, None],
         "n_axes": [COUNT],
-        "statistics": [Each(StrOptions({"mean", "std"}), fewest=1)],
+        "statistics": [Each(StrOptions({"corr", "mean", "std"}), fewest=1)],
         "n_steps": [COUNT],
         "cell": [StrOptions({"gru", "rnn"})],
         "hidden": [COUNT],
@@ -162,7 +167,7 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         *,
         features=None,
         n_axes=16,
-        statistics=("mean", "std"),
+        statistics=("mean", "std", "corr"),
         n_steps=26,
         cell="gru",
         hidden=32,
@@ -171,7 +176,7 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         validation=0.1,
         patience=10,
         max_epochs=100,
-        learning_rate=0.003,
+        learning_rate=0.01,
         n_models=1,
         missing="middle",
         device="auto",
@@ -236,7 +241,8 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """
         check_is_fitted(self)
         rows = self._read(X, eras, reset=False)
-        return self._transform(rows, self._statistics(rows))
+        table = np.where(self.varies_, self._statistics(rows), 0.0)
+        return self._transform(rows, table)
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, *, eras=None):
@@ -305,7 +311,6 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         pooled = own.dtype.itemsize == 1
         self.axes_ = principal_axes(moments.covariance(), self.n_axes, pooled)
         self.fitted_eras_ = eras.numbers
-        self.varies_ = np.ones(self.axes_.shape[1] * len(self.statistics), bool)
         table = self._statistics(rows)
         self.varies_ = np.ptp(table, axis=0) > _LEAST_SPREAD
         if not self.varies_.any():
@@ -323,9 +328,8 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _statistics(self, rows: Rows) -> NDArray[np.float64]:
         """Return the statistics of each era, (n_eras, n_statistics)."""
-        known = self._fitted_with
-        table = np.empty((rows.n_eras, len(self.varies_)))
-        for code, mine in rows.by_era():
+        known, table = self._fitted_with, []
+        for _, mine in rows.by_era():
             scores = np.empty((len(mine), self.axes_.shape[1]))
             done = 0
             for block, _ in blocks_of(rows.X, mine):
@@ -335,9 +339,8 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                 block = fill_missing(block.astype(np.float64), self.missing_values_)
                 scores[done : done + len(block)] = (block - self.mean_) @ self.axes_
                 done += len(block)
-            values = {"mean": scores.mean(axis=0), "std": scores.std(axis=0)}
-            table[code] = np.concatenate([values[name] for name in known.statistics])
-        return np.where(self.varies_, table, 0.0)
+            table.append(summed_up(scores, known.statistics))
+        return np.array(table)
 
     def _sequence(self, number: int, own: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the statistics of the fitted eras before an era, and its own."""
@@ -363,6 +366,27 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         tags.input_tags.allow_nan = self.missing == "middle"
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def summed_up(
+    scores: NDArray[np.float64], statistics: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return the statistics of the scores of an era's rows, one after another.
+
+    A correlation with an axis whose scores are all equal is 0.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_rows, n_axes)
+    statistics : sequence of {"mean", "std", "corr"}
+    """
+    mean, std = scores.mean(axis=0), scores.std(axis=0)
+    std = np.where(std > _LEAST_DEVIATION, std, 0.0)
+    some = slice(_PAIRED)
+    z = (scores[:, some] - mean[some]) / np.where(std > 0, std, np.inf)[some]
+    pairs = np.triu_indices(z.shape[1], 1)
+    values = {"mean": mean, "std": std, "corr": (z.T @ z / len(z))[pairs]}
+    return np.concatenate([values[name] for name in statistics])
 
 
 def principal_axes(

@@ -10,6 +10,7 @@ from numerai_features import embedders, encoders
 from numerai_features.compose import LatentFeatures
 from numerai_features.compose._latent_features import refuses_nan
 from numerai_features.compose._reach import extras_of
+from numerai_features.embedders import _era_regimes as _era_regimes_of
 from numerai_features.embedders import _maximum_likelihood as ml
 from numerai_features.encoders import Encoder
 from numerai_features.export._place import Place, array_data, key_of, plain_ints
@@ -127,6 +128,8 @@ def _era_regimes(estimator: Any, place: Place) -> dict[str, Any]:
         "mean": array_data(estimator.mean_),
         "axes": array_data(estimator.axes_),
         "statistics": [str(name) for name in known.statistics],
+        "least": _era_regimes_of._LEAST_DEVIATION,
+        "paired": _era_regimes_of._PAIRED,
         "varies": array_data(estimator.varies_.astype(np.uint8)),
         "eras": array_data(estimator.fitted_eras_),
         "table": array_data(estimator.era_statistics_),

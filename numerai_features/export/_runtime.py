@@ -400,7 +400,12 @@ def _era_regimes(node: Node, rows: Rows) -> Any:
         for part in _blocks(len(mine), rows.table.shape[1]):
             block = rows.table[mine[part]][:, columns].astype(np.float64)
             scores[part] = (_fill(block, fill) - mean) @ axes
-        value = {"mean": scores.mean(axis=0), "std": scores.std(axis=0)}
+        mean_score, std = scores.mean(axis=0), scores.std(axis=0)
+        std = np.where(std > node["least"], std, 0)
+        z = (scores - mean_score) / np.where(std > 0, std, np.inf)
+        z = z[:, : node["paired"]]
+        pairs = np.triu_indices(z.shape[1], 1)
+        value = {"mean": mean_score, "std": std, "corr": (z.T @ z / len(z))[pairs]}
         own = np.concatenate([value[name] for name in node["statistics"]])
         own = np.where(_array(node["varies"]) > 0, own, 0)
         end = int((_array(node["eras"]) < _era_number(label)).sum())
