@@ -159,15 +159,17 @@ class TestStatistics:
 
 
 def test_tells_regimes_that_no_mean_or_deviation_of_a_feature_tells():
-    X, eras, regimes = bins_with_regimes(120)
-    fit, test = eras < 80, eras >= 80
-    model = EraRegimes(3, n_axes=4, n_steps=4, hidden=16, random_state=0)
+    X, eras, regimes = bins_with_regimes(240)
+    fit = eras < 160
+    model = EraRegimes(n_axes=4, n_steps=4, hidden=16, random_state=0)
     model.fit(X[fit], eras=eras[fit])
     first = np.flatnonzero(np.diff(eras, prepend=-1))
     Z = model.transform(X, eras=eras)[first]
-    known = LogisticRegression(C=100).fit(Z[:80], regimes[:80])
-    assert known.score(Z[80:], regimes[80:]) > 0.9
-    assert (X[test].reshape(40, 200, 12).mean(axis=1) == X[:200].mean(axis=0)).all()
+    known = LogisticRegression(C=100).fit(Z[:160], regimes[:160])
+    assert known.score(Z[160:], regimes[160:]) > 0.95
+    by_era = X.reshape(240, 200, 12)
+    assert (by_era.mean(axis=1) == X[:200].mean(axis=0)).all()
+    assert np.ptp(by_era.std(axis=1), axis=0).max() < 1e-12
 
 
 class TestValidation:
@@ -203,7 +205,7 @@ def test_exported_beside_features_it_predicts_the_same(panel, missing, tmp_path)
         frame[features] = frame[features].astype("float32")
         frame.loc[frame.index[::7], features[3]] = np.nan
     early = numbers_of(panel) <= N_FITTED
-    trees = LGBMRegressor(8, min_child_samples=5, n_jobs=1, verbose=-1)
+    trees = LGBMRegressor(n_estimators=8, min_child_samples=5, n_jobs=1, verbose=-1)
     model = make_pipeline(LatentFeatures(EraRegimes(3, n_models=2, **SMALL)), trees)
     model.fit(frame[early], panel.y("target_alpha_20")[early])
     file = export_predict(model, tmp_path / "model.pkl")
