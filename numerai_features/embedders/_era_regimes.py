@@ -78,11 +78,13 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     validation : float, int or None, default=0.1
         Share or number of the last eras that are held out for early stopping, as in
         `SequenceDAE`. None: train on all, to the last epoch.
-    patience, max_epochs, learning_rate, n_models, device, n_jobs
+    patience, max_epochs, learning_rate, n_models
         As in `SequenceDAE`.
     missing : {"middle", "raise"}, default="middle"
         "middle": NaN becomes the column's median learned in `fit` (2 for bins 0 to 4).
         "raise": NaN is an error.
+    device, n_jobs
+        As in `SequenceDAE`.
     random_state : int, RandomState or None, default=None
         Seed of the network.
     verbose : int, default=0
@@ -215,7 +217,7 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             and used as `eras`.
         y : Ignored
             Present for API consistency.
-        eras : array-like of shape (n_rows,)
+        eras : array-like of shape (n_rows,), default=None
             Era labels with numbers, of two eras or more; required, here or as a column.
 
         Returns
@@ -232,7 +234,7 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         ----------
         X : array-like or frame of shape (n_rows, n_features)
             The features of fit; all rows of their eras.
-        eras : array-like of shape (n_rows,)
+        eras : array-like of shape (n_rows,), default=None
             Era labels; required, here or as a column.
 
         Returns
@@ -268,10 +270,6 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                 f"statistics={self.statistics!r} names one of them twice. Name it once."
             )
         self._network()._check_parameters(n_features, n_targets)
-
-    def _check_device(self) -> None:
-        """Raise if this machine lacks the device; an experiment calls it, too."""
-        self._network()._check_device()
 
     def _network(self):
         """Return the network of the sequences, not yet fitted."""

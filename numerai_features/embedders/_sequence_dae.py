@@ -191,10 +191,12 @@ class SequenceDAE(NetworkEmbedder):
 
         Parameters
         ----------
-        X, groups, order
-            As in `fit`, with the features of fit.
+        X : array-like, frame, or list of them
+            Sequences, in one of the forms above, with the features of fit.
         eras : Ignored
             A sequence's latents depend on that sequence alone.
+        groups, order
+            As in `fit`.
 
         Returns
         -------
@@ -258,10 +260,12 @@ class SequenceDAE(NetworkEmbedder):
 
         Parameters
         ----------
-        X, eras, groups, order
+        X
             As in `transform`.
-        y : Ignored
+        y, eras : Ignored
             Present for API consistency.
+        groups, order
+            As in `fit`.
 
         Returns
         -------
