@@ -293,7 +293,8 @@ class SequenceDAE(NetworkEmbedder):
         )  # fmt: skip
         n_features = sequences.X.shape[1]
         self._check_parameters(n_features, 0)
-        found = find_columns(self.context, sequences.feature_names, n_features)
+        names = sequences.feature_names
+        found = find_columns(self.context, names, n_features, "context")
         self.context_ = np.empty(0, np.intp) if found is None else found
         return sequences
 

@@ -221,9 +221,9 @@ def _sorted_into_groups(
         steps = as_floats(order, "order")
         if steps.shape != (n_rows,) or not np.isfinite(steps).all():
             raise ValueError(
-                f"order must be {n_rows} finite numbers, one a row; got shape "
-                f"{steps.shape}"
-                + (", some of them missing or infinite." if len(steps) else ".")
+                f"order must be numbers of shape ({n_rows},), one a row; got shape "
+                f"{steps.shape}, {int((~np.isfinite(steps)).sum())} of them missing or "
+                "infinite."
             )
         place = np.lexsort((steps, codes))
         same = (np.diff(steps[place]) == 0) & (np.diff(codes[place]) == 0)

@@ -38,7 +38,7 @@ class Recurrent(ArrayStep):
     bias: NDArray[np.floating]
 
     def __post_init__(self) -> None:
-        if self.kind not in _N_GATES:
+        if not isinstance(self.kind, str) or self.kind not in _N_GATES:
             raise ValueError(
                 f"kind must be one of {sorted(_N_GATES)}; got {self.kind!r}."
             )

@@ -337,7 +337,10 @@ class TestValidation:
             ({"groups": [1, 2]}, r"groups must have shape \(6,\)"),
             ({"groups": [1, 1, None, 2, 2, 2]}, "groups is missing in row 2"),
             ({"order": range(6)}, "order needs groups"),
-            ({"groups": [1] * 3 + [2] * 3, "order": [1, 2]}, "order must be 6 finite"),
+            (
+                {"groups": [1] * 3 + [2] * 3, "order": [1, 2]},
+                r"order must be numbers of shape \(6,\)",
+            ),
             (
                 {"groups": [1] * 3 + [2] * 3, "order": [1, 2, 1, 1, 2, 3]},
                 "order is 1 in rows 0 and 2, of one sequence",
@@ -369,7 +372,11 @@ class TestValidation:
         [
             ({"noise": "masking", "noise_level": 1}, "must be below 1"),
             ({"context": [0, 1, 2]}, "leaves none of 3 features"),
-            ({"context": [7]}, "7"),
+            ({"context": [7]}, "context must be names of columns, or .*; got 7"),
+            (
+                {"context": ["a"]},
+                "context names 'a', but the columns of X have no names",
+            ),
         ],
     )
     def test_parameters(self, waves, params, message):
