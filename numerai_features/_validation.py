@@ -615,8 +615,8 @@ def _place_of(
             return known[feature]
         if not known:
             raise ValueError(
-                f"{parameter} names {feature!r}, but the columns of X have no names. Pass "
-                "X as a frame, or positions of columns."
+                f"{parameter} names {feature!r}, but the columns of X have no names. "
+                "Pass X as a frame, or positions of columns."
             )
         raise ValueError(
             f"{parameter} names {feature!r}, which X lacks."

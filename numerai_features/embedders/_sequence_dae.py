@@ -147,7 +147,8 @@ class SequenceDAE(NetworkEmbedder):
         ----------
         X : array-like, frame, or list of them
             Sequences, in one of the forms above: finite numbers or NaN. int8 stays
-            int8. A frame's ``era`` column is removed and used as `eras`.
+            int8. The ``era`` column of frames is removed; that of rows is used as
+            `eras`.
         y : Ignored
             Present for API consistency.
         eras : array-like of shape (n_rows,) or (n_sequences,), default=None
