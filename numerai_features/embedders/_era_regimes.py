@@ -290,6 +290,12 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                 "keep_era=True) passes it on)."
             )
         require_numbers(rows.eras)
+        if not reset and rows.eras.dated not in (None, self._dated):
+            kinds = ("numbers", "dates")
+            raise ValueError(
+                f"eras must be {kinds[self._dated]}, as in fit, so that it is known "
+                f"which eras come before; got {rows.eras.labels[0]!r}."
+            )
         return rows
 
     def _fit(self, rows: Rows) -> None:
@@ -309,6 +315,7 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         pooled = own.dtype.itemsize == 1
         self.axes_ = principal_axes(moments.covariance(), self.n_axes, pooled)
         self.fitted_eras_ = eras.numbers
+        self._dated = bool(eras.dated)
         table = self._statistics(rows)
         self.varies_ = np.ptp(table, axis=0) > _LEAST_SPREAD
         if not self.varies_.any():

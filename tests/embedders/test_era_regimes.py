@@ -189,6 +189,17 @@ class TestValidation:
         with pytest.raises(ValueError, match="EraRegimes needs eras"):
             fitted.transform(panel.X)
 
+    def test_dates_are_no_numbers(self, panel, fitted):
+        with pytest.raises(ValueError, match="eras must be numbers, as in fit"):
+            fitted.transform(panel.X[:2], eras=["2020-01-03", "2020-01-10"])
+        days = pd.to_datetime("2020-01-03") + pd.to_timedelta(
+            7 * numbers_of(panel), "D"
+        )
+        dated = EraRegimes(3, **SMALL).fit(panel.X, eras=days)
+        assert dated.transform(panel.X[:2], eras=["X", "X"]).shape == (2, 3)
+        with pytest.raises(ValueError, match="eras must be dates, as in fit"):
+            dated.transform(panel.X[:2], eras=[3, 4])
+
     def test_statistics_named_twice(self, panel):
         with pytest.raises(ValueError, match="names one of them twice"):
             EraRegimes(2, statistics=["std", "std"], **SMALL).fit(
