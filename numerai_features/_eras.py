@@ -134,6 +134,12 @@ class EraIndex:
         """Which eras are not the live era, of shape (n_eras,)."""
         return np.asarray(self.numbers != LIVE)
 
+    @property
+    def dated(self) -> bool | None:
+        """Whether the labels are dates; None if the live era is the only one."""
+        known = self.labels[self.resolved]
+        return _day(known[0]) is not None if len(known) else None
+
     @cached_property
     def _places(self) -> NDArray[np.intp]:
         # numpy would convert the codes to this type again for every mask

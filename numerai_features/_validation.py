@@ -574,8 +574,12 @@ def check_columns(estimator: Any, X: Any, *, reset: bool) -> None:
     validate_data(estimator, columns, reset=reset, skip_check_array=True)
 
 
-def find_columns(features: Any, names: Any, n_features: int) -> NDArray[np.intp] | None:
-    """Return the positions of the columns in `features`; None for all.
+def find_columns(
+    features: Any, names: Any, n_features: int, parameter: str = "features"
+) -> NDArray[np.intp] | None:
+    """Return the positions of the columns in `features`; None for None.
+
+    Errors call them `parameter`.
 
     Raises
     ------
@@ -586,38 +590,42 @@ def find_columns(features: Any, names: Any, n_features: int) -> NDArray[np.intp]
         return None
     if isinstance(features, Set | Mapping):
         raise ValueError(
-            f"features is a {type(features).__name__}, which has no order: columns "
+            f"{parameter} is a {type(features).__name__}, which has no order: columns "
             "would come out in another order in another process. Pass a list."
         )
-    wanted = list(as_frame(features, "features"))
+    wanted = list(as_frame(features, parameter))
     known = {} if names is None else {name: j for j, name in enumerate(names)}
-    places = [_place_of(one, known, n_features) for one in wanted]
+    places = [_place_of(one, known, n_features, parameter) for one in wanted]
     if not places:
-        raise ValueError("features is empty. Name columns, or pass None for all.")
+        raise ValueError(
+            f"{parameter} is empty. Name columns, or leave it None, the default."
+        )
     if len(set(places)) < len(places):
         twice = next(one for one, j in zip(wanted, places, strict=True)
                      if places.count(j) > 1)  # fmt: skip
-        raise ValueError(f"features names {twice!r} more than once. Name it once.")
+        raise ValueError(f"{parameter} names {twice!r} more than once. Name it once.")
     return np.array(places, np.intp)
 
 
-def _place_of(feature: Any, known: dict[str, int], n_features: int) -> int:
+def _place_of(
+    feature: Any, known: dict[str, int], n_features: int, parameter: str
+) -> int:
     if isinstance(feature, str):
         if feature in known:
             return known[feature]
         if not known:
             raise ValueError(
-                f"features names {feature!r}, but the columns of X have no names. Pass "
-                "X as a frame, or positions of columns."
+                f"{parameter} names {feature!r}, but the columns of X have no names. "
+                "Pass X as a frame, or positions of columns."
             )
         raise ValueError(
-            f"features names {feature!r}, which X lacks.{near_names(feature, known)} "
-            f"X has {some_names(list(known))}."
+            f"{parameter} names {feature!r}, which X lacks."
+            f"{near_names(feature, known)} X has {some_names(list(known))}."
         )
     whole = isinstance(feature, int | np.integer) and not isinstance(feature, bool)
     if not whole or not 0 <= feature < n_features:
         raise ValueError(
-            "features must be names of columns, or their positions from 0 to "
+            f"{parameter} must be names of columns, or their positions from 0 to "
             f"{n_features - 1}; got {feature!r}."
         )
     return int(feature)

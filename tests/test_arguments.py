@@ -36,6 +36,7 @@ from numerai_features import (
     EraMLP,
     EraNeutralizer,
     EraRanker,
+    EraRegimes,
     EraSplitDisplay,
     EraStatistics,
     EraTransformer,
@@ -50,6 +51,7 @@ from numerai_features import (
     RepeatedEraKFold,
     ResidualTargetRegressor,
     RidgeMixtureTargets,
+    SequenceDAE,
     SupervisedAEMLP,
     UMAPEmbedder,
     augmenters,
@@ -113,6 +115,8 @@ PANEL, TRUTH = make_era_panel(
 X, ERAS = PANEL.X, PANEL.eras
 Y = pd.Series(PANEL.y("target_alpha_20"), name="target_alpha_20")
 FAST = {"hidden": (4,), "max_epochs": 1, "validation": None, "random_state": 0}
+ONE_EPOCH = {"max_epochs": 1, "random_state": 0}
+SEQUENCES = SequenceDAE(2, hidden=3, **ONE_EPOCH).fit(X, groups=ERAS)
 FITTED = FactorAnalysisEmbedder(2).fit(X, eras=ERAS)
 DAE = DAEEmbedder(2, **FAST).fit(X, eras=ERAS)
 AEMLP = SupervisedAEMLP(2, decoder_units=4, dropout=(0.1,) * 4, **FAST).fit(
@@ -234,8 +238,10 @@ CALLS = {
         EraAutoencoder, "fit", {"n_components": 2, "random_units": (2, 2), **NET}
     ),
     "EraMLP": made(EraMLP, "fit", NET),
+    "EraRegimes": made(EraRegimes, "fit", {"n_steps": 3, "hidden": 3, **ONE_EPOCH}),
     "EraStatistics": made(EraStatistics, "fit", {}),
     "EraTransformer": made(EraTransformer, "fit", {**LITTLE, "validation": None}),
+    "SequenceDAE": made(SequenceDAE, "fit", {"hidden": 3, **ONE_EPOCH}),
     "UMAPEmbedder": made(UMAPEmbedder, "fit", {**KNN, **NET}),
     "CombinatorialPurgedEraCV": made(
         CombinatorialPurgedEraCV, "split", {"n_groups": 4, **PURGE}, **SPLIT
@@ -290,6 +296,13 @@ CALLS = {
     "LayerNorm": called(encoders.LayerNorm, gamma=np.ones(2), beta=np.zeros(2)),
     "Residual": called(encoders.Residual, branch=Encoder([])),
     "Quantize": called(encoders.Quantize, edges=np.zeros((2, 1))),
+    "Recurrent": called(
+        encoders.Recurrent,
+        kind="rnn",
+        weight=np.zeros((2, 3)),
+        recurrent=np.zeros((3, 3)),
+        bias=np.zeros(3),
+    ),
     # --- methods
     "BalanceAugmenter.fit_resample": called(BalanceAugmenter(1.0).fit_resample),
     "CutoutAugmenter.fit_resample": called(CutoutAugmenter().fit_resample),
@@ -348,6 +361,14 @@ CALLS = {
     "EraTransformer.predict_targets": called(ATTENTIVE.predict_targets),
     "EraTransformer.reconstruct": called(ATTENTIVE.reconstruct),
     "EraTransformer.transform": called(ATTENTIVE.transform),
+    "EraRegimes.fit": called(EraRegimes(2, n_steps=3, hidden=3, **ONE_EPOCH).fit),
+    "EraRegimes.transform": called(
+        EraRegimes(2, n_steps=3, hidden=3, **ONE_EPOCH).fit(X, eras=ERAS).transform
+    ),
+    "SequenceDAE.fit": called(SequenceDAE(2, hidden=3, **ONE_EPOCH).fit, groups=ERAS),
+    "SequenceDAE.transform": called(SEQUENCES.transform, groups=ERAS),
+    "SequenceDAE.reconstruct": called(SEQUENCES.reconstruct, groups=ERAS),
+    "SequenceDAE.score_samples": called(SEQUENCES.score_samples, groups=ERAS),
     "EraStatistics.transform": called(EraStatistics().fit(X, eras=ERAS).transform),
     "UMAPEmbedder.fit": called(UMAPEmbedder(**{**KNN, **NET}).fit),
     "UMAPEmbedder.inverse_transform": called(
@@ -552,7 +573,9 @@ IGNORES_Y = (
     "DAEEmbedder.partial_fit",
     "ContrastiveEmbedder.fit",
     "EraAutoencoder.fit",
+    "EraRegimes.fit",
     "MaskedAutoencoder.fit",
+    "SequenceDAE.fit",
     "UMAPEmbedder.fit",
 )
 # What scikit-learn says of a table that is none; its own checks ask for these words.

@@ -74,12 +74,14 @@ from numerai_features.embedders import (
     DAEEmbedder,
     EraAutoencoder,
     EraMLP,
+    EraRegimes,
     EraStatistics,
     EraTransformer,
     FactorAnalysisEmbedder,
     LatentMapDisplay,
     MaskedAutoencoder,
     ReconstructionDisplay,
+    SequenceDAE,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -170,10 +172,20 @@ ATTENTIVE = [
     ),
 ]  # fmt: skip
 FEW_UNITS = {"random_units": (4, 6), **FAST}
+SEQUENCES = [
+    SequenceDAE(3, hidden=6, max_epochs=2, random_state=0),
+    SequenceDAE(
+        2, cell="rnn", hidden=5, noise="masking", n_models=2, max_epochs=2,
+        random_state=0,
+    ),
+]  # fmt: skip
+FEW_STEPS = {"n_steps": 3, "hidden": 4, "max_epochs": 2, "random_state": 0}
 PLACED = [  # which cannot be fitted without eras
     EraAutoencoder(3, output="both", **FEW_UNITS),
     EraAutoencoder(2, output="argmax", n_models=2, batching="era", **FEW_UNITS),
     ContrastiveEmbedder(3, negatives="era", vime_weight=0.5, n_models=2, **FAST),
+    EraRegimes(2, n_axes=3, **FEW_STEPS),
+    EraRegimes(1, features=[3, 0, 4], statistics=["std"], n_models=2, **FEW_STEPS),
 ]
 TRANSFORMERS = [
     *DAES,
@@ -182,6 +194,7 @@ TRANSFORMERS = [
     *UMAPS,
     *MASKED,
     *ATTENTIVE,
+    *SEQUENCES,
     EraAutoencoder(n_positions=None, **FEW_UNITS),
     ContrastiveEmbedder(**FAST),
     *PLACED,
@@ -313,6 +326,12 @@ FURTHER = [
         missing="raise", **LITTLE,
     ),
     EraTransformer(2, positional=True, n_models=2, validation=None, **LITTLE),
+    SequenceDAE(
+        2, noise="gaussian", hidden=3, batch_size=32, validation=None, missing="raise",
+        max_epochs=1, random_state=0,
+    ),
+    SequenceDAE(1, cell="rnn", noise="none", hidden=3, ema_decay=0.9, max_epochs=1,
+                random_state=0),
     FactorAnalysisEmbedder(1, rotation="varimax", center="era", tol=1e-4),
     FactorAnalysisEmbedder(2, missing="raise", max_iter=20),
     EraStatistics(missing="raise"),
@@ -352,7 +371,7 @@ FURTHER = [
 
 TRAINED_ON_BATCHES = (
     CellRestorer, ContrastiveEmbedder, DAEEmbedder, EraAutoencoder, EraMLP,
-    EraTransformer, MaskedAutoencoder, SupervisedAEMLP,
+    EraTransformer, MaskedAutoencoder, SequenceDAE, SupervisedAEMLP,
 )  # fmt: skip
 AUGMENTS = (
     "fit_transform changes the rows that a model is trained on, and transform must "
@@ -619,10 +638,13 @@ WITHOUT_FIT = [
 ]
 
 
-@pytest.mark.parametrize("estimator", WITHOUT_FIT, ids=repr)
+ONLY_WITH_ERAS = [e for e in PLACED if isinstance(e, EraRegimes)]
+
+
+@pytest.mark.parametrize("estimator", [*WITHOUT_FIT, *ONLY_WITH_ERAS], ids=repr)
 def test_scikit_learns_checks_of_parameters(estimator):
-    """All of its checks that need no fit, for what has none."""
-    assert not hasattr(estimator, "fit")
+    """All of its checks that need no fit, for what has none, or none without eras."""
+    assert not hasattr(estimator, "fit") or estimator in ONLY_WITH_ERAS
     name = type(estimator).__name__
     for check in (
         estimator_checks.check_estimator_cloneable,
@@ -644,7 +666,8 @@ def test_every_class_is_checked_with_further_parameters():
         assert {kind.__name__ for kind in kinds if kinds.count(kind) < 3} <= {
             "CellRestorer"
         }
-    every = {type(estimator).__name__ for estimator in CHECKED + WITHOUT_FIT}
+    checked = [*CHECKED, *WITHOUT_FIT, *ONLY_WITH_ERAS]
+    every = {type(estimator).__name__ for estimator in checked}
     assert every - {"CellRestorer"} == set(public_classes())
 
 
@@ -788,6 +811,10 @@ class TestTransformers:
 
     def test_one_era_is_enough(self, estimator, toy):
         rows = slice(0, 40)
+        if isinstance(estimator, EraRegimes):  # they are what eras differ by
+            with pytest.raises(ValueError, match="needs two eras or more"):
+                clone(estimator).fit(toy.X[rows], eras=toy.eras[rows])
+            return
         table = clone(estimator).fit_transform(
             toy.X[rows], toy.y()[rows], eras=toy.eras[rows]
         )
@@ -811,7 +838,8 @@ def test_ten_rows_are_enough_for_default_parameters(cls):
     with warnings.catch_warnings():
         told = "No eras were passed|n_neighbors=15"
         warnings.filterwarnings("ignore", told, UserWarning)
-        eras = {"eras": np.repeat([1, 2], 5)} if cls is EraAutoencoder else {}
+        by_default = (EraAutoencoder, EraRegimes)
+        eras = {"eras": np.repeat([1, 2], 5)} if cls in by_default else {}
         latents = model.fit_transform(X, y, **eras)
     assert len(latents) == 10
     assert np.isfinite(latents).all()
@@ -1261,7 +1289,8 @@ class LastEras:
 def takers_of_splitters():
     for name in ("validation", "cross_fit"):
         for estimator in TRANSFORMERS:
-            if name in estimator.get_params(deep=False):
+            known = name in estimator.get_params(deep=False)
+            if known and not isinstance(estimator, EraRegimes):  # a number of eras
                 yield pytest.param(estimator, name, id=f"{estimator!r}-{name}")
 
 
@@ -1309,6 +1338,7 @@ def special_cases(cls, folder):
     if issubclass(cls, NetworkEmbedder):
         known = inspect.signature(cls).parameters
         quick = FAST if "hidden" in known else LITTLE if "width" in known else {}
+        quick = quick | ({"hidden": 8} if cls is SequenceDAE else {})
         narrow = NARROW if cls is SupervisedAEMLP else {}
         kept = {"checkpoint": folder / "kept", "log_dir": folder / "told"}
         return [cls(**quick, **narrow, **kept)]
@@ -1534,6 +1564,10 @@ def learned(estimator, method, X, y, eras):
 def test_eras_that_are_names_are_never_numbers(estimator, toy):
     names = np.array(["ash", "birch", "cedar", "elm", "fir", "oak"])[toy.eras - 1]
     frame = toy.to_frame(targets=[]).assign(era=names)
+    if isinstance(estimator, EraRegimes):  # what came before a name?
+        with pytest.raises(ValueError, match="eras must be labels with numbers"):
+            clone(estimator).fit(frame)
+        return
     folds = {"cross_fit": EraKFold(2, purge=0)}
     own = folds if "cross_fit" in estimator.get_params(deep=False) else {}
     deep = (name for name in estimator.get_params() if name.endswith("validation"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from numerai_features.embedders import EraAutoencoder, EraMLP
+from numerai_features.embedders import EraAutoencoder, EraMLP, EraRegimes
 from numerai_features.experiment import Experiment
 from numerai_features.experiment._parts import make_part
 
@@ -148,6 +148,30 @@ class TestEraTransformer:
         )
         assert list(result.summary.index) == arms
         assert result.summary["mean"].notna().all()
+
+
+class TestEraRegimes:
+    def test_both_arms_run(self, monkeypatch, tmp_path):
+        imported(FOLDER / "era_mlp.py", monkeypatch).write_files(
+            tmp_path, rows_per_era=40
+        )
+        file = tmp_path / "era_regimes.toml"
+        file.write_text((FOLDER / file.name).read_text(encoding="utf-8"))
+        experiment = Experiment.from_file(file)
+        made = make_part(experiment["latents"]["regime"], experiment.tables)
+        defaults = EraRegimes(n_steps=13, random_state=0).get_params()
+        made = made.get_params()
+        assert made | {"statistics": tuple(made["statistics"])} == defaults
+        tables = tomllib.loads(file.read_text())
+        tables["latents"]["regime"] |= {"hidden": 4, "max_epochs": 1}
+        tables["model"] |= {"n_jobs": 1, "params": {"n_estimators": 3}}
+        tables["cv"] = {"n_splits": 1}
+        tables["data"]["files"] = [str(tmp_path / n) for n in tables["data"]["files"]]
+        tables["data"]["every"] = 1
+        result = Experiment.from_dict(tables, output=tmp_path / "out").run(
+            verbose=False
+        )
+        assert list(result.summary.index) == ["raw", "with_regime"]
 
 
 def test_an_embedder_of_ones_own_is_one_short_file(monkeypatch):

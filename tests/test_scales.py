@@ -32,10 +32,12 @@ from numerai_features.embedders import (
     DAEEmbedder,
     EraAutoencoder,
     EraMLP,
+    EraRegimes,
     EraStatistics,
     EraTransformer,
     FactorAnalysisEmbedder,
     MaskedAutoencoder,
+    SequenceDAE,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -72,8 +74,11 @@ NETWORKS = [
     EraTransformer(2, tokens="features", n_groups=3, loss="corr", **LITTLE),
     MaskedAutoencoder(3, loss="bins", **FAST),
     MaskedAutoencoder(3, target_aware=True, **FAST),
+    SequenceDAE(3, hidden=6, max_epochs=2, random_state=0),
+    SequenceDAE(3, cell="rnn", noise="gaussian", hidden=6, max_epochs=2,
+                random_state=0),
     CellRestorer(3, max_epochs=2, random_state=0),
-]
+]  # fmt: skip
 UMAPS = [
     UMAPEmbedder(2, **UMAP),
     UMAPEmbedder(2, reduce="factor", reconstruction_weight=1.0, **UMAP),
@@ -86,6 +91,7 @@ FACTORS = [
     LatentFeatures(FactorAnalysisEmbedder(2), passthrough=False),
     LatentFeatures(FactorAnalysisEmbedder(2), passthrough=False, quantize="uint8"),
 ]
+REGIMES = EraRegimes(2, n_axes=3, hidden=4, max_epochs=2, random_state=0)
 EMBEDDERS = [*NETWORKS, *UMAPS, *FACTORS]
 MIXTURE = RidgeMixtureTargets(n_factors=2, random_state=0)
 AUGMENTERS = [
@@ -109,7 +115,7 @@ REGRESSORS = [
     FamiliarityShrinker(Ridge(), DAE),
     ResidualTargetRegressor(Ridge()),
 ]
-EVERY = [*EMBEDDERS, EraStatistics(), *AUGMENTERS, *AUGMENTED, *REGRESSORS]
+EVERY = [*EMBEDDERS, REGIMES, EraStatistics(), *AUGMENTERS, *AUGMENTED, *REGRESSORS]
 
 
 def name_of(estimator):
@@ -220,6 +226,9 @@ class TestEmbedders:
         X = (ROWS * 1e30).astype(dtype)
         bounded = CellRestorer | EraAutoencoder | EraTransformer
         if isinstance(estimator, bounded):
+        if isinstance(
+            estimator, CellRestorer | EraAutoencoder | SequenceDAE
+        ):  # between bounds
             assert np.isfinite(fitted.transform(X, eras=ERAS)).all()
         else:
             with pytest.raises(ValueError, match=r"X.* in row 0, .*"):

@@ -15,6 +15,7 @@ from numerai_features.encoders._attention import (
     TokenMean,
 )
 from numerai_features.encoders._encoder import Concatenate, Encoder
+from numerai_features.encoders._recurrent import Recurrent
 from numerai_features.encoders._steps import (
     Activation,
     Affine,
@@ -37,6 +38,7 @@ __all__ = [
     "LayerNorm",
     "Positions",
     "Quantize",
+    "Recurrent",
     "Residual",
     "Softmax",
     "TokenMean",

@@ -55,6 +55,7 @@ class Encoder:
     Examples
     --------
     >>> import numpy as np
+    >>> from numerai_features.encoders import Activation, Affine, Encoder
     >>> weight = np.array([[1.0], [-1.0]], dtype=np.float32)
     >>> encoder = Encoder([("code", Affine(weight)), ("positive", Activation("relu"))])
     >>> encoder.transform(np.array([[4, 1], [0, 3]], dtype=np.int8))

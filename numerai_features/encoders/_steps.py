@@ -18,6 +18,7 @@ class Fill(ArrayStep):
     Parameters
     ----------
     values : ndarray of shape (n_features,)
+        Rows that are sequences have the columns once for each step.
     """
 
     values: NDArray[np.floating]
@@ -31,7 +32,8 @@ class Fill(ArrayStep):
         gaps = xp.isnan(x)
         if not bool(xp.any(gaps)):
             return x
-        return xp.where(gaps, like(self.values, x, xp), x)
+        values, n_steps = like(self.values, x, xp), x.shape[1] // len(self.values)
+        return xp.where(gaps, xp.concat([values] * max(1, n_steps)), x)
 
 
 @dataclass(frozen=True, eq=False)

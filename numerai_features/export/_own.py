@@ -10,6 +10,7 @@ from numerai_features import embedders, encoders
 from numerai_features.compose import LatentFeatures
 from numerai_features.compose._latent_features import refuses_nan
 from numerai_features.compose._reach import extras_of
+from numerai_features.embedders import _era_regimes as _era_regimes_of
 from numerai_features.embedders import _maximum_likelihood as ml
 from numerai_features.encoders import Encoder
 from numerai_features.export._place import Place, array_data, key_of, plain_ints
@@ -70,6 +71,14 @@ def _step(step: Any, place: Place) -> dict[str, Any]:
             return {"step": "argmax"}
         case encoders.Quantize(edges):
             return {"step": "quantize", "edges": array_data(edges)}
+        case encoders.Recurrent(kind, weight, recurrent, bias):
+            return {
+                "step": "recurrent",
+                "cell": kind,
+                "weight": array_data(weight),
+                "recurrent": array_data(recurrent),
+                "bias": array_data(bias),
+            }
         case encoders.Concatenate(branches):
             parts = [_steps(branch, place) for branch in branches]
             return {"step": "concatenate", "branches": parts}
@@ -144,6 +153,33 @@ def _era_statistics(estimator: Any, place: Place) -> dict[str, Any]:
         "n_out": len(columns) * len(statistics),
         "missing": str(estimator._fitted_with.missing),
         "by_era": place.eras or bool(estimator._had_eras),
+    }
+
+
+def _era_regimes(estimator: Any, place: Place) -> dict[str, Any]:
+    known = estimator._fitted_with
+    if not place.eras:
+        raise place.refuse(
+            "EraRegimes needs the eras, which do not reach it. Use "
+            "LatentFeatures(keep_era=True) before it, or export it alone."
+        )
+    found = estimator.autoencoder_.encoder_
+    return {
+        "kind": "era_regimes",
+        "columns": plain_ints(estimator.columns_),
+        "fill": array_data(estimator.missing_values_),
+        "mean": array_data(estimator.mean_),
+        "axes": array_data(estimator.axes_),
+        "statistics": [str(name) for name in known.statistics],
+        "least": _era_regimes_of._LEAST_DEVIATION,
+        "paired": _era_regimes_of._PAIRED,
+        "varies": array_data(estimator.varies_.astype(np.uint8)),
+        "eras": array_data(estimator.fitted_eras_),
+        "table": array_data(estimator.era_statistics_),
+        "n_steps": int(known.n_steps),
+        "encoder": encoder(found, place),
+        "n_out": int(estimator._n_features_out),
+        "missing": str(known.missing),
     }
 
 
@@ -226,11 +262,13 @@ TRANSFORMERS = {
     key_of(embedders.DAEEmbedder): _encoded,
     key_of(embedders.EraAutoencoder): _encoded,
     key_of(embedders.EraMLP): _encoded,
+    key_of(embedders.EraRegimes): _era_regimes,
     key_of(embedders.EraStatistics): _era_statistics,
     key_of(embedders.EraTransformer): _encoded,
     key_of(embedders.FactorAnalysisEmbedder): _factors,
     key_of(LatentFeatures): _latent_features,
     key_of(embedders.MaskedAutoencoder): _encoded,
+    key_of(embedders.SequenceDAE): _encoded,
     key_of(embedders.SupervisedAEMLP): _encoded,
     key_of(embedders.UMAPEmbedder): _encoded,
 }

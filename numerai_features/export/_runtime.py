@@ -10,6 +10,8 @@ at the end of this file runs. An array is a dict of its bytes, dtype and shape.
 """
 
 import linecache
+import re
+from datetime import date
 from statistics import NormalDist
 from typing import Any
 
@@ -52,14 +54,20 @@ def predict_beside_benchmark(
 
 
 class Rows:
-    """The cells of rows, the positions of each era's rows, and a benchmark."""
+    """The cells of rows, the positions of each era's rows, and a benchmark.
 
-    def __init__(self, table: Any, eras: Eras, benchmark: Any = None) -> None:
+    `labels` are those of the eras; None if there are none.
+    """
+
+    def __init__(
+        self, table: Any, eras: Eras, benchmark: Any = None, labels: Any = None
+    ) -> None:
         self.table, self.eras, self.benchmark = table, eras, benchmark
+        self.labels = labels
 
     def of(self, table: Any) -> "Rows":
         """Return the same rows with other cells."""
-        return Rows(table, self.eras, self.benchmark)
+        return Rows(table, self.eras, self.benchmark, self.labels)
 
     def selecting(self, columns: Any) -> "Rows":
         """Return the same rows with some of their columns, or with all if None."""
@@ -91,7 +99,8 @@ def raw_predictions(model: Node, frame: Any, benchmarks: Any = None) -> Any:
         column = _benchmark(benchmarks, name, frame)
         benchmark = column.astype(np.float64)
         frame = frame.assign(**{name: column})  # it may be a feature
-    rows = Rows(_cells(frame, model["features"]), eras, benchmark)
+    labels = list(frame[_ERA].unique()) if _ERA in frame.columns else None
+    rows = Rows(_cells(frame, model["features"]), eras, benchmark, labels)
     value = _finite(_predict(model["predictor"], rows).reshape(len(frame)))
     after = model["neutralize"]
     if after is not None:
@@ -173,6 +182,24 @@ def _eras(frame: Any) -> Eras:
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
+def _era_number(label: Any) -> float:
+    """Return an era's number: that of a label, or the week of a date; X is last."""
+    text = str(label).strip()
+    if text in ("X", "x", "eraX", "erax"):
+        return np.inf
+    day = re.fullmatch(r"((?:19|20)\d{6}|\d{4}-\d{2}-\d{2})(?:[ T].*)?", text)
+    if day is not None:
+        first = date.fromisoformat("1970-01-05")
+        parts = re.findall(r"(\d{4})-?(\d{2})-?(\d{2})", day.group(1))[0]
+        return float((date(*map(int, parts)) - first).days // 7)
+    number = re.fullmatch(r"(?:[^\W\d]+\s*-?\s*(?=\d)|)(-?\d+)(?:\.0*)?", text)
+    if number is None:
+        raise ValueError(
+            f"live_features has the era {text!r}; expected a number, a date, or 'X'."
+        )
+    return float(number.group(1))
+
+
 def _benchmark(benchmarks: Any, name: str, frame: Any) -> Any:
     """Return a benchmark's predictions in the order of the rows, matched by id."""
     _check_frame(benchmarks, "live_benchmark_models")
@@ -214,7 +241,9 @@ def _fill(block: Any, fill: Any) -> Any:
     """Return rows whose NaN are replaced, in the type of the rows."""
     if block.dtype.kind != "f" or not np.isnan(block).any():
         return block
-    return np.where(np.isnan(block), fill.astype(block.dtype), block)
+    # The steps of sequences are side by side, each with all columns.
+    fill = np.tile(fill.astype(block.dtype), max(1, block.shape[1] // len(fill)))
+    return np.where(np.isnan(block), fill, block)
 
 
 def _fill_middle(table: Any) -> Any:
@@ -326,6 +355,22 @@ def _feature_tokens(x: Any, step: Node) -> Any:
     return np.stack(tokens, axis=1)
 
 
+def _recurrent(x: Any, step: Node) -> Any:
+    """Return the last states of sequences, whose steps are side by side in rows."""
+    weight, recurrent = _array(step["weight"]), _array(step["recurrent"])
+    bias, k, n = _array(step["bias"]), len(weight), len(recurrent)
+    state = np.zeros((1, n), recurrent.dtype)
+    for first in range(0, x.shape[1], k):
+        a, u = x[:, first : first + k] @ weight + bias, state @ recurrent
+        if step["cell"] == "rnn":
+            state = np.tanh(a + u)
+            continue
+        gates = _sigmoid(a[:, : 2 * n] + u[:, : 2 * n])
+        new = np.tanh(a[:, 2 * n :] + gates[:, :n] * u[:, 2 * n :])
+        state = new + gates[:, n:] * (state - new)
+    return state
+
+
 _STEPS: dict[str, Any] = {
     "fill": lambda x, step: _fill(x, _array(step["values"])),
     "affine": _affine,
@@ -333,6 +378,7 @@ _STEPS: dict[str, Any] = {
     "softmax": lambda x, step: _softmax(x),
     "argmax": lambda x, step: np.argmax(x, axis=1)[:, None].astype(x.dtype),
     "quantize": lambda x, step: _quantize(x, _array(step["edges"])),
+    "recurrent": _recurrent,
     "concatenate": lambda x, step: np.concatenate(
         [_run(branch, x) for branch in step["branches"]], axis=1
     ),
@@ -404,6 +450,38 @@ def _era_statistics(node: Node, rows: Rows) -> Any:
                     total = total + block.sum(axis=0) / len(mine)
         value = {"mean": first + total, "std": np.sqrt(squares)}
         out[mine] = np.concatenate([value[name] for name in names])
+    return out
+
+
+def _era_regimes(node: Node, rows: Rows) -> Any:
+    """Return the code of the statistics of each era and of fitted eras before it."""
+    if rows.labels is None:
+        raise ValueError(
+            "live_features has no column 'era', which the model needs: it depends on "
+            "the eras before. Pass the file whole."
+        )
+    mean, axes, fill = _array(node["mean"]), _array(node["axes"]), _array(node["fill"])
+    columns, table = node["columns"], _array(node["table"])
+    if node["missing"] == "raise":
+        _check_missing(rows.table[:, columns])
+    out = np.empty((len(rows.table), node["n_out"]), np.float32)
+    for label, mine in zip(rows.labels, rows.eras, strict=True):
+        scores = np.empty((len(mine), axes.shape[1]))
+        for part in _blocks(len(mine), rows.table.shape[1]):
+            block = rows.table[mine[part]][:, columns].astype(np.float64)
+            scores[part] = (_fill(block, fill) - mean) @ axes
+        mean_score, std = scores.mean(axis=0), scores.std(axis=0)
+        std = np.where(std > node["least"], std, 0)
+        z = (scores - mean_score) / np.where(std > 0, std, np.inf)
+        z = z[:, : node["paired"]]
+        pairs = np.triu_indices(z.shape[1], 1)
+        value = {"mean": mean_score, "std": std, "corr": (z.T @ z / len(z))[pairs]}
+        own = np.concatenate([value[name] for name in node["statistics"]])
+        own = np.where(_array(node["varies"]) > 0, own, 0)
+        end = int((_array(node["eras"]) < _era_number(label)).sum())
+        before = table[max(0, end - node["n_steps"] + 1) : end]
+        flat = np.vstack([before, own]).reshape(1, -1)
+        out[mine] = _encode(node["encoder"], rows.of(flat))
     return out
 
 
@@ -773,6 +851,7 @@ _TRANSFORMS = {
     "encoder": _encode,
     "pipeline": _pipeline,
     "center": _center,
+    "era_regimes": _era_regimes,
     "era_statistics": _era_statistics,
     "latent_features": _latent_features,
     "scale": _scale,

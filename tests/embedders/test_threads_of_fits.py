@@ -12,6 +12,7 @@ from numerai_features.embedders import (
     EraMLP,
     EraTransformer,
     MaskedAutoencoder,
+    SequenceDAE,
     SupervisedAEMLP,
     UMAPEmbedder,
 )
@@ -32,6 +33,7 @@ FITS = [
     MaskedAutoencoder(8, hidden=(128,), loss="bins", target_aware=True, **OPTIONS),
     ContrastiveEmbedder(8, hidden=(128,), vime_weight=1, **OPTIONS),
     EraAutoencoder(8, hidden=(128,), random_units=(100, 200), **OPTIONS),
+    SequenceDAE(8, hidden=128, **OPTIONS),
     UMAPEmbedder(2, hidden=(128, 128), n_neighbors=5, max_epochs=1, random_state=0),
 ]
 

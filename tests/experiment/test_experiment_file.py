@@ -360,6 +360,7 @@ MISFITS = {
     "n_components": 6, "dropout": (0.1,), "min_dist": 9.0, "target_weights": (1.0, 2.0),
     "loss": "corr", "loss_weights": (1.0,), "noise_level": 2.0, "mask_head": True,
     "statistics": ("mean", "mean"), "random_units": (4, 4, 4), "width": 6,
+    "context": (0, 1, 2, 3, 4),
 }  # fmt: skip
 
 
@@ -373,6 +374,8 @@ def test_what_fit_would_refuse_is_told_when_the_experiment_is_read(name):
     small = {"max_epochs": 1, "hidden": (4,), "n_neighbors": 3, "dropout": (0.1,) * 4}
     known = cls().get_params()
     small = {k: v for k, v in small.items() if k in known}
+    if isinstance(known.get("hidden"), int):  # all layers have as many units
+        small["hidden"] = 4
     n_told = 0
     for parameter in MISFITS.keys() & known.keys():
         arm = {**small, parameter: MISFITS[parameter]}

@@ -21,6 +21,8 @@ LATENTS = {
     "by_era": {"embedder": "FactorAnalysisEmbedder", "n_components": 2,
                "center": "era", "features": NAMES[2:9]},
     "statistics": {"embedder": "EraStatistics", "features": NAMES[:4]},
+    "regime": {"embedder": "EraRegimes", "n_components": 2, "hidden": 4,
+               "n_axes": 3, "n_steps": 4, "max_epochs": 1},
     "dae": {"embedder": "DAEEmbedder", "n_components": 2, **FAST},
     "codes": {"embedder": "SupervisedAEMLP", "n_components": 2, "hidden": [8],
               "decoder_units": 6, "dropout": [0.1] * 4, "max_epochs": 1},

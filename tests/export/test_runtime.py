@@ -16,6 +16,7 @@ from numerai_features.encoders import (
     Encoder,
     Fill,
     Quantize,
+    Recurrent,
     Softmax,
 )
 from numerai_features.export import _runtime
@@ -170,6 +171,16 @@ STEPS = {
     "softmax": Softmax(),
     "argmax": Argmax(),
     "quantize": Quantize(np.sort(RNG.normal(size=(3, 4)), axis=1)),
+    "fill of sequences": Fill(np.array([2], np.float32)),
+    **{
+        f"{kind} of {steps} steps": Recurrent(
+            kind,
+            *(RNG.normal(size=(n, 2 * gates)) for n in (3 // steps, 2)),
+            RNG.normal(size=2 * gates),
+        )
+        for kind, gates in {"gru": 3, "rnn": 1}.items()
+        for steps in (1, 3)
+    },
     "concatenate": Concatenate(
         (Encoder([]), Encoder([("a", weights(3, 2)), ("b", Activation("tanh"))]))
     ),
@@ -183,6 +194,8 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_encoders(name):
     X = (RNG.normal(size=(400, 3)) * 9).astype(np.float32)
+    if name.startswith("fill"):
+        X[::3, 1] = np.nan
     found = Encoder([("step", STEPS[name])])
     node = encoder(found, Place(TABLES, IMAGES["3.13"], "library", ["a", "b", "c"]))
     rows = _runtime.Rows(X, [np.arange(400)])

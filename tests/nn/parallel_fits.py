@@ -44,6 +44,10 @@ CASES = {
         "embedder": "ContrastiveEmbedder", "negatives": "era", "vime_weight": 0.5,
         "weighted": True,
     },
+    "sequences": {
+        "embedder": "SequenceDAE", "hidden": 8, "weighted": True, "holes": True,
+        "batch_size": 1400,
+    },
     "extreme": {"embedder": "EraAutoencoder", "random_units": (8, 12)},
 }  # fmt: skip
 
