@@ -182,7 +182,7 @@ SEQUENCES = [
 FEW_STEPS = {"n_steps": 3, "hidden": 4, "max_epochs": 2, "random_state": 0}
 PLACED = [  # which cannot be fitted without eras
     EraAutoencoder(3, output="both", **FEW_UNITS),
-    EraAutoencoder(2, output="argmax", n_models=2, batching="era", **FEW_UNITS),
+    EraAutoencoder(2, output="argmax", n_models=2, ema_decay=0.9, **FEW_UNITS),
     ContrastiveEmbedder(3, negatives="era", vime_weight=0.5, n_models=2, **FAST),
     EraRegimes(2, n_axes=3, **FEW_STEPS),
     EraRegimes(1, features=[3, 0, 4], statistics=["std"], n_models=2, **FEW_STEPS),

@@ -139,6 +139,12 @@ class EraAutoencoder(NetworkEmbedder):
     def _check_eras(self, eras):
         if self.n_positions is None:
             return super()._check_eras(eras)
+        if self.batching == "era":
+            raise ValueError(
+                f"n_positions={self.n_positions} needs batches of several eras: in one "
+                "of batching='era' the position is a constant, which the network "
+                "cannot learn from. Use batching='rows', or n_positions=None."
+            )
         if eras is None:
             raise needs_eras("n_positions", self.n_positions)
         if eras.named:

@@ -159,9 +159,8 @@ class EraTransformer(EraNetwork):
     .. [1] Vaswani, A., et al. (2017). Attention is all you need. NeurIPS 30.
     .. [2] Katharopoulos, A., Vyas, A., Pappas, N., Fleuret, F. (2020). Transformers are
        RNNs: fast autoregressive transformers with linear attention. ICML.
-    .. [3] Lee, J., Lee, Y., Kim, J., Kosiorek, A., Choi, S., Teh, Y. W. (2019). Set
-       transformer: a framework for attention-based permutation-invariant neural
-       networks. ICML.
+    .. [3] Lee, J., et al. (2019). Set transformer: a framework for attention-based
+       permutation-invariant neural networks. ICML.
 
     Examples
     --------

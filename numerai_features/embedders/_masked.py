@@ -19,6 +19,7 @@ from numerai_features._bins import N_BINS
 from numerai_features._compat import StrOptions
 from numerai_features._rows import Rows
 from numerai_features._validation import require_target
+from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._cells import bin_edges
 from numerai_features.embedders._network import NetworkEmbedder
@@ -203,6 +204,14 @@ class MaskedAutoencoder(NetworkEmbedder):
         from numerai_features.nn._masked import MaskedNetwork, Masking
 
         table, y, by_bins = course.table, course.rows.y, self.loss == "bins"
+        if y is not None and course.valid is not None:
+            unknown = np.isnan(y[course.valid]).all(axis=0)
+            if unknown.any():
+                warn(
+                    f"Target {int(unknown.argmax())} of y is NaN in all rows held out: "
+                    "the best epoch is chosen without it. Hold out eras whose targets "
+                    "are known, by a splitter as validation=.",
+                )
         network = MaskedNetwork(
             table, self.hidden, self.n_components or min(30, table.n_features),
             self.activation, self.dropout, N_BINS if by_bins else 1,

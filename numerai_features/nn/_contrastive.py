@@ -207,6 +207,7 @@ class Contrasting(Task):
         same = batch.same_era if self.judges_eras else None
         if same is not None:
             near = near.masked_fill(~same, float("-inf"))
-        own = (a * b).sum(1) / self.temperature
         place = batch.draws.own.start + torch.arange(len(a), device=a.device)
+        # As it is rounded in the product: the loss is never below zero.
+        own = near.gather(1, place[:, None])[:, 0]
         return near.logsumexp(1) - own, (near.argmax(1) == place).float()

@@ -129,8 +129,10 @@ class Masking(Task):
         cells = sums["cells"] / sums["cells_n"]
         if "targets" not in sums:
             return {"loss": cells}
-        targets = sums["targets"] / sums["targets_n"].clamp(min=_TINY)
-        return {"loss": cells + targets, "cells": cells, "targets": targets}
+        # NaN where no held-out target is known: the cells alone decide then.
+        targets = sums["targets"] / sums["targets_n"]
+        loss = cells + targets.nan_to_num(0.0)
+        return {"loss": loss, "cells": cells, "targets": targets}
 
     def _sums(self, batch: Batch) -> dict[str, Tensor]:
         x, network = batch.x, self.network
