@@ -41,7 +41,9 @@ CUTS = np.cumsum([0.05, 0.2, 0.5, 0.2])  # of Numerai's targets
 
 RATES, EPOCHS = (1e-3, 3e-3), (10, 20)
 # The best of a run with --settings.
-CHOSEN = {}
+CHOSEN: dict = {
+    "transformer": (1e-3, 10), "rows": (1e-3, 6), "trees": (25,), "trees + era": (25,),
+}  # fmt: skip
 
 
 def bins_of(z):
@@ -150,7 +152,8 @@ def report(arms, effects, seeds):
             data = panel(effect, seed)
             for arm in ["known", *arms]:
                 start = time.perf_counter()
-                predicted = predict(arm, CHOSEN.get(arm), data, seed)
+                setting = CHOSEN.get(arm, SETTINGS.get(arm, [None])[0])
+                predicted = predict(arm, setting, data, seed)
                 table.setdefault(arm, []).append(score(predicted, data))
                 seconds[arm] = time.perf_counter() - start
         base = np.array(table["rows"]) if "rows" in table else None

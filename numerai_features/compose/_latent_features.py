@@ -704,6 +704,8 @@ def _categories(embedder):
 
     They are the whole numbers from 0 on.
     """
+    while getattr(embedder, "steps", None):  # of a Pipeline, the last one returns them
+        embedder = embedder.steps[-1][1]
     counts = getattr(embedder, "n_categories_", None)
     if counts is None or not np.any(counts):
         return None

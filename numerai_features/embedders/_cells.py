@@ -22,9 +22,13 @@ def sorted_cells(X: NDArray[Any], rows: NDArray[np.intp]) -> Iterator[NDArray[An
     ----------
     X : ndarray of shape (n_rows, n_features)
     rows : ndarray of int
-        Training rows; of many, some are taken, evenly spaced.
+        Training rows; of many, some are taken: one at random, but always the same, in
+        each of as many equal parts. Evenly spaced rows could be alike, where a table
+        repeats itself.
     """
-    some = np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).astype(np.intp)
+    n = min(len(rows), _LOOKED_AT)
+    within = 0.0 if n == len(rows) else np.random.default_rng(0).random(n)
+    some = ((np.arange(n) + within) * (len(rows) / n)).astype(np.intp)
     table = np.asarray(take_rows(X, rows[some]))
     for j in range(table.shape[1]):
         cells = np.sort(table[:, j])  # NaN are last

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from numerai_features._arguments import (
     ABOVE_ZERO,
     ANY_ACTIVATION,
@@ -139,6 +141,7 @@ class ContrastiveEmbedder(NetworkEmbedder):
         from numerai_features.nn._contrastive import Contrasting, ContrastiveNetwork
 
         table = course.table
+        self._check_others(course)
         network = ContrastiveNetwork(
             table, self.hidden, self.n_components or min(30, table.n_features),
             self.activation, self.head_units, self.vime_weight > 0,
@@ -148,6 +151,16 @@ class ContrastiveEmbedder(NetworkEmbedder):
             course.middle, table.varies, self.vime_weight, self.negatives == "era",
             course.has_missing,
         )  # fmt: skip
+
+    def _check_others(self, course):
+        """Raise if no row to train on, or held out, has another one of its era."""
+        parts = {"to train on": course.train, "held out": course.valid}
+        for what, rows in parts.items() if self.negatives == "era" else ():
+            if rows is not None and np.bincount(course.rows.codes[rows]).max() < 2:
+                raise ValueError(
+                    f"negatives='era' compares the rows of an era, but no era has two "
+                    f"rows {what}. Pass whole eras, or use negatives='batch'."
+                )
 
     def _quantiles(self, course):
         """Return the columns' quantiles, on the table's scale and of its type."""

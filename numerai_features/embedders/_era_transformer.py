@@ -92,7 +92,7 @@ class EraTransformer(EraNetwork):
         any known target are left out; rows without one are part of their era, but not
         of the loss of the targets.
     mask_share : float, default=0.3
-        Probability that a cell is masked.
+        Probability that a cell is masked, from 1/64 on and below 1.
     loss : {"mse", "corr", "numerai_corr"}, default="mse"
         Loss of the targets: squared error of standardised targets, or one minus the
         correlation within an era, as in `EraMLP`.
@@ -210,7 +210,7 @@ class EraTransformer(EraNetwork):
         "n_groups": [COUNT],
         "positional": ["boolean"],
         "objective": [StrOptions({"both", "cells", "targets"})],
-        "mask_share": [Finite(0, 1, "neither")],
+        "mask_share": [Finite(1 / 64, 1, "left")],  # draws are bytes
         "loss": [StrOptions({"mse", "corr", "numerai_corr"})],
         "orthogonality": [NOT_NEGATIVE],
         "activation": [ANY_ACTIVATION],

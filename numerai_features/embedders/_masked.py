@@ -57,7 +57,7 @@ class MaskedAutoencoder(NetworkEmbedder):
         Activation of the hidden layers: "silu", "relu", "tanh", "sigmoid", "hardswish"
         or "identity".
     mask_share : float, default=0.3
-        Probability that a cell is masked.
+        Probability that a cell is masked, from 1/64 on and below 1.
     loss : {"mse", "bins"}, default="mse"
         "mse": squared error of the standardised cell. "bins": cross-entropy of the
         cell's bin. The values of a column are its bins if there are at most five; else
@@ -121,7 +121,7 @@ class MaskedAutoencoder(NetworkEmbedder):
         "n_components": [COUNT, None],
         "hidden": WIDTHS,
         "activation": [ANY_ACTIVATION],
-        "mask_share": [Finite(0, 1, "neither")],
+        "mask_share": [Finite(1 / 64, 1, "left")],  # draws are bytes
         "loss": [StrOptions({"bins", "mse"})],
         "target_aware": ["boolean"],
         "dropout": [Finite(0, 1, "left")],

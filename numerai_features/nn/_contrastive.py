@@ -15,9 +15,11 @@ from numerai_features.nn._batches import Batch, Table
 from numerai_features.nn._layers import Block, Linear, Standardized, Steps, Units
 from numerai_features.nn._losses import gathered, squared_error
 from numerai_features.nn._noise import resample
+from numerai_features.nn._parallel import sum_over_processes
 from numerai_features.nn._products import in_float32, product
 from numerai_features.nn._task import Task
 
+_TINY = 1e-12
 _RESTORED = 2.0  # weight of VIME's restored cells beside its mask, as published
 
 
@@ -183,8 +185,15 @@ class Contrasting(Task):
         codes, projections = self.network(torch.cat([x, view]))
         a, b = projections[: len(x)], projections[len(x) :]
         w = torch.ones_like(a[:, 0]) if batch.weight is None else batch.weight
-        losses, hits = self._contrast(batch, a, b)
-        sums = {"rows": batch.total, "contrast": (losses * w).sum()}
+        losses, hits, n_others = self._contrast(batch, a, b)
+        rows = batch.total
+        if self.judges_eras:  # a row that is alone in its era is compared with none
+            w = w * (n_others > 0)
+            rows = w.sum()
+            if self.training:  # each process evaluates whole batches
+                rows = sum_over_processes(rows.clone())
+            rows = rows.clamp(min=_TINY)
+        sums = {"rows": rows, "contrast": (losses * w).sum()}
         sums["accuracy"] = (hits * w).sum()
         if self.network.output is not None:
             own = codes[len(x) :]
@@ -197,17 +206,22 @@ class Contrasting(Task):
             )  # fmt: skip
         return sums
 
-    def _contrast(self, batch: Batch, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each row's loss, and whether its own view is the nearest."""
+    def _contrast(
+        self, batch: Batch, a: Tensor, b: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each row's loss, whether its own view is nearest, and of how many."""
         every = b
         if self.training:  # each process evaluates whole batches
             every = gathered(b, batch.n_rows, batch.draws.own)
         with in_float32(a):
             near = product(a, every.T) / self.temperature
         same = batch.same_era if self.judges_eras else None
+        n_others = torch.full_like(a[:, 0], near.shape[1] - 1)
         if same is not None:
             near = near.masked_fill(~same, float("-inf"))
+            n_others = same.sum(1) - 1
         place = batch.draws.own.start + torch.arange(len(a), device=a.device)
         # As it is rounded in the product: the loss is never below zero.
         own = near.gather(1, place[:, None])[:, 0]
-        return near.logsumexp(1) - own, (near.argmax(1) == place).float()
+        hits = (near.argmax(1) == place).float()
+        return near.logsumexp(1) - own, hits, n_others

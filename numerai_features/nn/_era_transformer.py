@@ -26,6 +26,7 @@ from numerai_features.nn._layers import (
     of_raw_rows,
 )
 from numerai_features.nn._losses import era_corr, squared_error, target_loss
+from numerai_features.nn._masked import known_cells
 from numerai_features.nn._products import table_product
 from numerai_features.nn._task import Task
 
@@ -329,6 +330,8 @@ class EraTask(Task):
             t = network.standardize(x)
             sums["cells"] = squared_error(network.output(own), t, weights)
             sums["cells_n"] = batch.total * self.n_masked
+            if self.has_missing:
+                sums["cells_n"] = self.share * known_cells(batch, known)
         if self.orthogonality:
             assert code is not None
             sums["orthogonality"] = batch.total * off_diagonal(code, batch.weight)

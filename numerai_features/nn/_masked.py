@@ -137,16 +137,19 @@ class Masking(Task):
     def _sums(self, batch: Batch) -> dict[str, Tensor]:
         x, network = batch.x, self.network
         draws = batch.draws if self.training else None
-        middle, weights = self.middle.to(x), self.varies
+        middle, known = self.middle.to(x), self.varies
         if self.has_missing:
-            weights = weights * ~x.isnan()
+            known = known * ~x.isnan()
             x = torch.where(x.isnan(), middle, x)
         masked = batch.draws.chosen(self.share, x.shape[1])
         seen = torch.where(masked, middle, x)
-        weights = weights * masked
+        weights = known * masked
         if batch.weight is not None:
             weights = weights * batch.weight[:, None]
-        sums = {"cells_n": batch.total * self.n_masked}
+        n = batch.total * self.n_masked
+        if self.has_missing:
+            n = self.share * known_cells(batch, known)
+        sums = {"cells_n": n}
         if network.target_input is None:
             h = network.below_output(seen, draws)
         else:
@@ -179,6 +182,20 @@ class Masking(Task):
         for edges in self.edges:
             bins = bins + (x > edges).to(torch.uint8)
         return bin_surprise(output, bins, weights)
+
+
+def known_cells(batch: Batch, known: Tensor) -> Tensor:
+    """Return the weighted number of known cells in the rows of all processes.
+
+    Parameters
+    ----------
+    batch : Batch
+    known : Tensor of shape (B, F)
+        1 for a cell that is known, of a column that varies.
+    """
+    rows = known.sum(1)
+    total = rows.sum() if batch.weight is None else rows @ batch.weight
+    return sum_over_processes(total.clone()).clamp(min=_TINY)
 
 
 def bin_surprise(logits: Tensor, bins: Tensor, weights: Tensor) -> Tensor:

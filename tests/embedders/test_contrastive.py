@@ -73,3 +73,30 @@ def test_eras_are_required_by_negatives_of_the_era(made):
         net.fit(rows.X)
     with pytest.raises(ValueError, match="n_components=31 must be at most n_features"):
         ContrastiveEmbedder(31).fit(rows.X)
+
+
+class TestErasOfOneRow:
+    """A row that is alone in its era has nothing to be compared with."""
+
+    def fit(self, panel, eras, **options):
+        net = ContrastiveEmbedder(
+            4, hidden=(16,), negatives="era", max_epochs=2, random_state=0, **options
+        )
+        return net.fit(panel.X[: len(eras)], eras=eras)
+
+    def test_all_of_them(self, panel):
+        with pytest.raises(ValueError, match="no era has two rows to train on"):
+            self.fit(panel, np.arange(1, 201))
+        eras = np.r_[np.repeat(np.arange(1, 11), 40), np.arange(500, 550)]
+        with pytest.raises(ValueError, match="no era has two rows held out"):
+            self.fit(panel, eras, validation=20)
+
+    def test_some_change_no_figure(self, panel):
+        eras = np.repeat(np.arange(1, 21), 40)
+        more = np.r_[eras, np.arange(101, 131)]  # held out, and alone
+        whole = self.fit(panel, eras, validation=None)
+        held = self.fit(panel, more, validation=31)
+        record = held.history_[-1]
+        assert record["valid_accuracy"][0] < 0.9
+        assert record["valid_loss"][0] > 1
+        assert whole.history_[-1]["train_loss"][0] > 1

@@ -56,6 +56,15 @@ class TestBins:
         X[50:] = 100
         assert np.nanmax(bin_edges(X, np.arange(50))) == 1.5
 
+    @pytest.mark.parametrize("n", [2 * 8192, 3 * 8191 + 1, 4 * 8191 + 1, 8193])
+    def test_a_table_that_repeats_itself(self, n):
+        X = (np.arange(n) % 4)[:, None].astype(np.int8)
+        np.testing.assert_array_equal(
+            bin_edges(X, np.arange(n))[:, 0], [0.5, 1.5, 2.5, np.nan]
+        )
+        quantiles = column_quantiles(X, np.arange(n), 256, np.zeros(1))
+        assert quantiles.mean() == pytest.approx(1.5, abs=0.05)
+
     def test_many_rows_are_sampled_evenly(self):
         X = np.repeat(np.arange(5), 20_000)[:, None].astype(np.int8)
         np.testing.assert_array_equal(

@@ -95,7 +95,8 @@ def expected(task, table, X, y, weights, loss, draws, rows, *, training=True):
     else:
         each = (out - (full - table._center) / scale) ** 2
     count = masked & known & varies
-    cells = (each * count * w[:, None]).sum() / (SHARE * varies.sum() * w.sum())
+    cells = (each * count * w[:, None]).sum()
+    cells /= SHARE * (known * varies * w[:, None]).sum()
     if y is None:
         return cells, 0
     weight = (hidden & ~np.isnan(y)) * w[:, None]
