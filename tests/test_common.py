@@ -164,11 +164,8 @@ LITTLE = {"width": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "random_stat
 ATTENTIVE = [
     EraTransformer(2, **LITTLE),
     EraTransformer(
-        2, attention="induced", n_inducing=3, objective="cells", n_models=2, **LITTLE
-    ),
-    EraTransformer(
-        2, tokens="features", n_groups=3, attention="full", loss="corr",
-        eras_per_batch=2, validation=None, **LITTLE,
+        1, tokens="features", n_groups=3, attention="full", loss="corr", dropout=0,
+        eras_per_batch=2, orthogonality=0.1, validation=None, missing="raise", **LITTLE,
     ),
 ]  # fmt: skip
 FEW_UNITS = {"random_units": (4, 6), **FAST}
@@ -322,8 +319,7 @@ FURTHER = [
         validation=None, random_units=(3, 2), **SMALL,
     ),
     EraTransformer(
-        1, attention="full", objective="targets", orthogonality=0.1, dropout=0,
-        missing="raise", **LITTLE,
+        2, attention="induced", n_inducing=3, objective="cells", n_models=2, **LITTLE
     ),
     EraTransformer(2, positional=True, n_models=2, validation=None, **LITTLE),
     SequenceDAE(

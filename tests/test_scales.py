@@ -70,7 +70,6 @@ NETWORKS = [
     ContrastiveEmbedder(3, vime_weight=1, **FAST),
     EraAutoencoder(3, **FEW_UNITS),
     EraTransformer(3, **LITTLE),
-    EraTransformer(3, attention="full", objective="cells", **LITTLE),
     EraTransformer(2, tokens="features", n_groups=3, loss="corr", **LITTLE),
     MaskedAutoencoder(3, loss="bins", **FAST),
     MaskedAutoencoder(3, target_aware=True, **FAST),

@@ -58,7 +58,7 @@ def some_eras(rows, seed):
 @pytest.mark.parametrize("name", BY_ERA)
 class TestProperties:
     @given(seed=st.integers(0, 2**20))
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def test_other_eras_do_not_matter(self, name, seed, fitted, rows):
         """Neither eras that are added, nor a call that is split by eras."""
         net, mine = fitted[name], some_eras(rows, seed)
@@ -69,7 +69,7 @@ class TestProperties:
             np.testing.assert_allclose(alone, whole[rows.eras[mine] == era], atol=1e-5)
 
     @given(seed=st.integers(0, 2**20))
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def test_names_of_eras_do_not_matter(self, name, seed, fitted, rows):
         net, mine = fitted[name], some_eras(rows, seed)
         labels, codes = np.unique(rows.eras[mine], return_inverse=True)
@@ -81,7 +81,7 @@ class TestProperties:
         )
 
     @given(seed=st.integers(0, 2**20))
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def test_the_order_of_rows_does_not_matter(self, name, seed, fitted, rows):
         net, mine = fitted[name], some_eras(rows, seed)
         whole = net.transform(rows.X[mine], eras=rows.eras[mine])

@@ -25,7 +25,6 @@ SMALL = {"hidden": (24,), "max_epochs": 3, "random_state": 0}
 LITTLE = {"width": 16, "max_epochs": 3, "random_state": 0}
 NETS = [
     EraTransformer(4, objective="cells", orthogonality=0.1, **LITTLE),
-    EraTransformer(4, tokens="features", n_groups=5, objective="cells", **LITTLE),
     MaskedAutoencoder(4, **SMALL),
     MaskedAutoencoder(4, loss="bins", target_aware=True, **SMALL),
     EraAutoencoder(4, random_units=(6, 10), output="both", **SMALL),

@@ -27,9 +27,6 @@ FITS = [
         (128, 64), feature_dropout=0.1, eras_per_batch=12, max_epochs=1, random_state=0
     ),
     EraTransformer(8, eras_per_batch=12, max_epochs=1, random_state=0),
-    EraTransformer(
-        8, tokens="features", eras_per_batch=12, max_epochs=1, random_state=0
-    ),
     MaskedAutoencoder(8, hidden=(128,), loss="bins", target_aware=True, **OPTIONS),
     ContrastiveEmbedder(8, hidden=(128,), vime_weight=1, **OPTIONS),
     EraAutoencoder(8, hidden=(128,), random_units=(100, 200), **OPTIONS),
