@@ -165,7 +165,7 @@ ATTENTIVE = [
     EraTransformer(2, **LITTLE),
     EraTransformer(
         1, tokens="features", n_groups=3, attention="full", loss="corr", dropout=0,
-        eras_per_batch=2, orthogonality=0.1, validation=None, missing="raise", **LITTLE,
+        eras_per_batch=2, orthogonality=0.1, validation=None, **LITTLE,
     ),
 ]  # fmt: skip
 FEW_UNITS = {"random_units": (4, 6), **FAST}
@@ -321,7 +321,9 @@ FURTHER = [
     EraTransformer(
         2, attention="induced", n_inducing=3, objective="cells", n_models=2, **LITTLE
     ),
-    EraTransformer(2, positional=True, n_models=2, validation=None, **LITTLE),
+    EraTransformer(
+        2, positional=True, n_models=2, validation=None, missing="raise", **LITTLE
+    ),
     SequenceDAE(
         2, noise="gaussian", hidden=3, batch_size=32, validation=None, missing="raise",
         max_epochs=1, random_state=0,
