@@ -158,6 +158,7 @@ class TestStatistics:
             principal_axes(np.zeros((5, 5)), 4, pooled=True)
 
 
+@pytest.mark.slow
 def test_tells_regimes_that_no_mean_or_deviation_of_a_feature_tells():
     X, eras, regimes = bins_with_regimes(240)
     fit = eras < 160
@@ -207,6 +208,7 @@ class TestValidation:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [False, True])
 def test_exported_beside_features_it_predicts_the_same(panel, missing, tmp_path):
     """For the live era, for an era after the fitted ones, and for one of them."""
