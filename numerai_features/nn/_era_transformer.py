@@ -146,8 +146,8 @@ class TransformerNetwork(nn.Module):
             self.head = Linear(n_components, n_targets)
             # See `Perceptron`.
             self.head.bias.requires_grad_(has_level)
-        for name, value in (("factor", torch.ones), ("constant", torch.zeros)):
-            self.register_buffer(name, value(n_targets, dtype=torch.float64))
+            for name, value in (("factor", torch.ones), ("constant", torch.zeros)):
+                self.register_buffer(name, value(n_targets, dtype=torch.float64))
 
     def forward(
         self, x: Tensor, eras: list[slice], draws: Draws | None = None
