@@ -331,7 +331,8 @@ class EraTask(Task):
             sums["cells"] = squared_error(network.output(own), t, weights)
             sums["cells_n"] = batch.total * self.n_masked
             if self.has_missing:
-                sums["cells_n"] = self.share * known_cells(batch, known)
+                n = known_cells(batch, known, shared=self.training)
+                sums["cells_n"] = self.share * n
         if self.orthogonality:
             assert code is not None
             sums["orthogonality"] = batch.total * off_diagonal(code, batch.weight)

@@ -148,7 +148,7 @@ class Masking(Task):
             weights = weights * batch.weight[:, None]
         n = batch.total * self.n_masked
         if self.has_missing:
-            n = self.share * known_cells(batch, known)
+            n = self.share * known_cells(batch, known, shared=self.training)
         sums = {"cells_n": n}
         if network.target_input is None:
             h = network.below_output(seen, draws)
@@ -184,18 +184,22 @@ class Masking(Task):
         return bin_surprise(output, bins, weights)
 
 
-def known_cells(batch: Batch, known: Tensor) -> Tensor:
-    """Return the weighted number of known cells in the rows of all processes.
+def known_cells(batch: Batch, known: Tensor, *, shared: bool) -> Tensor:
+    """Return the weighted number of known cells of a batch.
 
     Parameters
     ----------
     batch : Batch
     known : Tensor of shape (B, F)
         1 for a cell that is known, of a column that varies.
+    shared : bool
+        Whether several processes share the batch, as in training; each evaluates whole
+        batches.
     """
     rows = known.sum(1)
     total = rows.sum() if batch.weight is None else rows @ batch.weight
-    return sum_over_processes(total.clone()).clamp(min=_TINY)
+    total = sum_over_processes(total.clone()) if shared else total
+    return total.clamp(min=_TINY)
 
 
 def bin_surprise(logits: Tensor, bins: Tensor, weights: Tensor) -> Tensor:
