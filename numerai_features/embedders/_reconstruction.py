@@ -114,11 +114,12 @@ class ReconstructionDisplay:
         X: Any,
         *,
         eras: Any = None,
+        groups: Any = None,
+        order: Any = None,
         corrupted: Any = None,
         n_shown: int | None = None,
         random_state: Any = 0,
         axes: Any = None,
-        **arguments: Any,
     ) -> ReconstructionDisplay:
         """Corrupt rows as in training, let the network restore them, and draw both.
 
@@ -130,6 +131,8 @@ class ReconstructionDisplay:
             What ``reconstruct`` takes: rows, or sequences.
         eras : array-like of shape (n_rows,), default=None
             Era labels, for a network that needs them.
+        groups, order : array-like of shape (n_rows,), default=None
+            Sequences of rows and places in them, see `SequenceDAE`.
         corrupted : array-like, default=None
             Corrupted copy of X. None: X is corrupted as the network's parameters have
             it.
@@ -141,8 +144,6 @@ class ReconstructionDisplay:
             Seed of the corruption.
         axes : array of matplotlib Axes, default=None
             See `plot`.
-        **arguments
-            Further arguments of ``reconstruct``, such as ``groups`` of a `SequenceDAE`.
 
         Returns
         -------
@@ -157,8 +158,16 @@ class ReconstructionDisplay:
         """
         check_same_rows(X=X, eras=eras, corrupted=corrupted)
         X, eras = take_eras(X, eras)
-        if "eras" in signature(estimator.reconstruct).parameters:
-            arguments["eras"] = None if eras is None else np.asarray(eras)
+        options = {"eras": None if eras is None else np.asarray(eras)}
+        options |= {"groups": groups, "order": order}
+        known = signature(estimator.reconstruct).parameters
+        for name, value in options.items():
+            if name in ("groups", "order") and value is not None and name not in known:
+                raise ValueError(
+                    f"{name} is for sequences, which {type(estimator).__name__} does "
+                    "not restore. Leave it out."
+                )
+        arguments = {name: options[name] for name in options if name in known}
         true = as_array(X)
         if corrupted is None:
             seed = int(resolve_generator(random_state).integers(1 << 31))
