@@ -95,13 +95,27 @@ class TestEraMLP:
         assert followed["mlp_residual"] < followed["mlp"]
 
 
+def beside_files(name, monkeypatch, folder):
+    """Copy an experiment into a folder with files like Numerai's; return its path."""
+    example = imported(FOLDER / "era_mlp.py", monkeypatch)
+    example.write_files(folder, rows_per_era=40)
+    file = folder / name
+    file.write_text((FOLDER / name).read_text(encoding="utf-8"))
+    return file
+
+
+def run_small(tables, folder):
+    """Run an experiment of few trees and one fold on a folder's files."""
+    tables["model"] |= {"n_jobs": 1, "params": {"n_estimators": 3}}
+    tables["cv"] = {"n_splits": 1}
+    tables["data"]["files"] = [str(folder / n) for n in tables["data"]["files"]]
+    tables["data"]["every"] = 1
+    return Experiment.from_dict(tables, output=folder / "out").run(verbose=False)
+
+
 class TestEraAutoencoder:
     def test_the_arms_are_the_forums_and_run(self, monkeypatch, tmp_path):
-        imported(FOLDER / "era_mlp.py", monkeypatch).write_files(
-            tmp_path, rows_per_era=40
-        )
-        file = tmp_path / "era_autoencoder.toml"
-        file.write_text((FOLDER / file.name).read_text(encoding="utf-8"))
+        file = beside_files("era_autoencoder.toml", monkeypatch, tmp_path)
         experiment = Experiment.from_file(file)
         assert list(experiment.recipes) == [
             "raw", "with_era", "argmax", "argmax_with_era"
@@ -112,23 +126,13 @@ class TestEraAutoencoder:
         tables = tomllib.loads(file.read_text())
         small = {"hidden": [8], "random_units": [4, 6], "max_epochs": 1}
         tables["latents"]["argmax"] |= small
-        tables["model"] |= {"n_jobs": 1, "params": {"n_estimators": 3}}
-        tables["cv"] = {"n_splits": 1}
-        tables["data"]["files"] = [str(tmp_path / n) for n in tables["data"]["files"]]
-        tables["data"]["every"] = 1
-        result = Experiment.from_dict(tables, output=tmp_path / "out").run(
-            verbose=False
-        )
+        result = run_small(tables, tmp_path)
         assert list(result.summary.index) == list(experiment.recipes)
 
 
 class TestEraTransformer:
     def test_it_runs_on_a_folder_of_files(self, monkeypatch, tmp_path):
-        imported(FOLDER / "era_mlp.py", monkeypatch).write_files(
-            tmp_path, rows_per_era=40
-        )
-        file = tmp_path / "era_transformer.toml"
-        file.write_text((FOLDER / file.name).read_text(encoding="utf-8"))
+        file = beside_files("era_transformer.toml", monkeypatch, tmp_path)
         arms = list(Experiment.from_file(file).recipes)
         assert arms == ["originals", "random", "whole", "alone", "transformer"]
         tables = tomllib.loads(file.read_text())
@@ -139,24 +143,14 @@ class TestEraTransformer:
             tables["models"]["transformer"],
         ):
             part |= small
-        tables["model"] |= {"n_jobs": 1, "params": {"n_estimators": 3}}
-        tables["cv"] = {"n_splits": 1}
-        tables["data"]["files"] = [str(tmp_path / n) for n in tables["data"]["files"]]
-        tables["data"]["every"] = 1
-        result = Experiment.from_dict(tables, output=tmp_path / "out").run(
-            verbose=False
-        )
+        result = run_small(tables, tmp_path)
         assert list(result.summary.index) == arms
         assert result.summary["mean"].notna().all()
 
 
 class TestEraRegimes:
     def test_both_arms_run(self, monkeypatch, tmp_path):
-        imported(FOLDER / "era_mlp.py", monkeypatch).write_files(
-            tmp_path, rows_per_era=40
-        )
-        file = tmp_path / "era_regimes.toml"
-        file.write_text((FOLDER / file.name).read_text(encoding="utf-8"))
+        file = beside_files("era_regimes.toml", monkeypatch, tmp_path)
         experiment = Experiment.from_file(file)
         made = make_part(experiment["latents"]["regime"], experiment.tables)
         defaults = EraRegimes(n_steps=13, random_state=0).get_params()
@@ -164,13 +158,7 @@ class TestEraRegimes:
         assert made | {"statistics": tuple(made["statistics"])} == defaults
         tables = tomllib.loads(file.read_text())
         tables["latents"]["regime"] |= {"hidden": 4, "max_epochs": 1}
-        tables["model"] |= {"n_jobs": 1, "params": {"n_estimators": 3}}
-        tables["cv"] = {"n_splits": 1}
-        tables["data"]["files"] = [str(tmp_path / n) for n in tables["data"]["files"]]
-        tables["data"]["every"] = 1
-        result = Experiment.from_dict(tables, output=tmp_path / "out").run(
-            verbose=False
-        )
+        result = run_small(tables, tmp_path)
         assert list(result.summary.index) == ["raw", "with_regime"]
 
 
