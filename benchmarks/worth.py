@@ -1,7 +1,8 @@
 """What latents and new rows are worth: differences to a few ten-thousandths of CORR.
 
     python benchmarks/worth.py [--hours 6] [--jobs 2] [--panels 10] [--seeds 2]
-        [--arms core dae umap codes rows masked aware contrastive era argmax]
+        [--arms core dae umap codes rows masked aware contrastive era argmax
+         transformer regimes]
         [--structures linear curved none]
     python benchmarks/worth.py --report [--picture docs/worth.png]
 
@@ -22,6 +23,8 @@ ones (48 signals):
   masked inputs. contrastive: "+ contrastive". era: "+ era", 12 latents of an
   `EraAutoencoder` (layers 256 and 128 wide). argmax: "+ argmax", the number of the
   largest of these, which the models take for a quantity.
+- transformer: "+ transformer", of an `EraTransformer` that sees all targets and is
+  cross-fitted. regimes: "+ regimes", the 8 numbers of an era by `EraRegimes`.
 - "fa alone" and so on, without the originals.
 - rows: "copies", "cutout", "noise", "averages", "targets", as in `augmenters.py`.
 
@@ -56,6 +59,8 @@ from numerai_features import (
     DAEEmbedder,
     EraAutoencoder,
     EraMixupAugmenter,
+    EraRegimes,
+    EraTransformer,
     FactorAnalysisEmbedder,
     GaussianNoiseAugmenter,
     MaskedAutoencoder,
@@ -89,6 +94,8 @@ GROUPS = {
     "contrastive": ("contrastive",),
     "era": ("era",),
     "argmax": ("argmax",),
+    "transformer": ("transformer",),
+    "regimes": ("regimes",),
 }
 ROWS = {
     "copies": lambda seed: GaussianNoiseAugmenter(0, random_state=seed),
@@ -97,6 +104,8 @@ ROWS = {
     "averages": lambda seed: EraMixupAugmenter(random_state=seed),
     "targets": lambda seed: RidgeMixtureTargets(random_state=seed),
 }
+SUPERVISED = ("codes", "aware", "transformer")
+BY_ERA = ("transformer", "regimes")  # latents depend on an era's other rows
 ALONE = ("fa", "pca", "dae", "umap", "codes")
 
 
@@ -157,12 +166,17 @@ def latents(panel, kind, seed):
         "contrastive": lambda: ContrastiveEmbedder(WIDTH, **seeded),
         "era": lambda: EraAutoencoder(hidden=(256, 128), **seeded),
         "argmax": lambda: EraAutoencoder(hidden=(256, 128), output="argmax", **seeded),
+        "transformer": lambda: EraTransformer(
+            WIDTH, width=32, max_epochs=6, cross_fit=3, **seeded
+        ),
+        "regimes": lambda: EraRegimes(8, **seeded),
     }[kind]()
     options = {} if kind == "pca" else {"eras": panel.eras[train]}
     X = panel.X.astype(np.float32) if kind == "pca" else panel.X
-    y = panel.targets.iloc[train] if kind in ("codes", "aware") else None
+    y = panel.targets.iloc[train] if kind in SUPERVISED else None
     learned = embedder.fit_transform(X[train], y, **options)
-    return learned, embedder.transform(X[test])
+    shown = {"eras": panel.eras[test]} if kind in BY_ERA else {}
+    return learned, embedder.transform(X[test], **shown)
 
 
 def binned(learned, shown):

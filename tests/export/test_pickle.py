@@ -56,7 +56,7 @@ def test_the_source_is_python_3_10_and_imports_nothing_else(kind):
         if isinstance(node, ast.ImportFrom):
             asked.add(node.module)
     assert asked == {
-        *("linecache", "statistics", "typing"),
+        *("datetime", "linecache", "re", "statistics", "typing"),
         *("numpy", "pandas", "lightgbm", "xgboost"),
     }
 
