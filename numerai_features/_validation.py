@@ -49,7 +49,8 @@ _CONVERSIONS = (
 def as_frame(X: Any, name: str = "X") -> Any:
     """Return the native frame or series; return anything else unchanged.
 
-    Another frame that exports its columns becomes a pyarrow table.
+    Another frame that exports its columns becomes a pyarrow table, and rows of a panel
+    become a pandas frame that shares their memory.
 
     Raises
     ------
@@ -72,6 +73,8 @@ def as_frame(X: Any, name: str = "X") -> Any:
         return known.to_native()
     # Ask the class, because a lazy frame warns if its columns are accessed.
     kind = type(X)
+    if hasattr(kind, "__numerai_frame__"):
+        return X.__numerai_frame__()
     if not any(hasattr(kind, part) for part in OF_TABLES):
         return X
     conversions = [f".{way}()" for way in _CONVERSIONS if hasattr(kind, way)]

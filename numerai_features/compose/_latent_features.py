@@ -29,6 +29,7 @@ from numerai_features._latents import as_latents
 from numerai_features._names import unlike
 from numerai_features._residual import read_benchmark
 from numerai_features._rows import Rows
+from numerai_features._scratch import empty_like
 from numerai_features._validation import (
     ERA_COLUMN,
     check_columns,
@@ -460,7 +461,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             return X
         n_kept = X.shape[1] if known.passthrough else 0
         width = n_kept + sum(block.shape[1] for block in blocks)
-        table = np.empty((len(X), width), known.quantize or np.float32)
+        table = empty_like(X, (len(X), width), known.quantize or np.float32)
         if known.passthrough:
             self._copy_originals(X, table)
         start = n_kept

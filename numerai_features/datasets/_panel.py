@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +42,9 @@ from numerai_features.datasets._panel_select import (
     select_columns,
     select_eras,
 )
+
+if TYPE_CHECKING:
+    from numerai_features.datasets._panel_rows import PanelRows
 
 
 class EraPanel:
@@ -378,6 +381,25 @@ class EraPanel:
         if ids is not None:
             frame.index = pd.Index(ids, name="id")
         return frame
+
+    def as_X(self) -> PanelRows:
+        """Return the rows as a table that cross-validation and searches can select of.
+
+        Returns
+        -------
+        PanelRows of shape (n_rows, n_features)
+            No cell is copied. See there for what estimators make of it.
+
+        Examples
+        --------
+        >>> from numerai_features.datasets import make_era_panel
+        >>> panel = make_era_panel(n_eras=8, rows_per_era=100, random_state=0)
+        >>> panel.as_X()[[3, 5]].eras
+        array([1, 1], dtype=int32)
+        """
+        from numerai_features.datasets._panel_rows import PanelRows
+
+        return PanelRows(self)
 
     def save(self, path: PathLike, *, overwrite: bool = False) -> None:
         """Write the panel to a folder; the folder appears only when it is complete.

@@ -10,6 +10,8 @@ from narwhals.stable.v2.dependencies import is_pandas_like_dataframe
 from numpy.typing import NDArray
 
 from numerai_features._arguments import ROWS, TABLE, checked
+from numerai_features._blocks import row_blocks
+from numerai_features._scratch import empty_like
 from numerai_features._validation import (
     check_columns_of_numbers,
     column_names,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _COLUMNS_AT_ONCE = 64  # bytes of a cache line: each is read once
+_ROWS_AT_ONCE = 1 << 16  # of a file larger than memory, each page is read once
 
 
 @checked(X=[TABLE], feature_names=[ROWS, None])
@@ -96,8 +99,15 @@ def _array_columns(X: Any) -> Iterator[NDArray[Any]]:
         raise ValueError(
             f"X must be two-dimensional, (n_rows, n_features); got shape {X.shape}."
         )
-    for start in range(0, X.shape[1], _COLUMNS_AT_ONCE):
-        yield from np.ascontiguousarray(X[:, start : start + _COLUMNS_AT_ONCE].T)
+    if X.flags.f_contiguous:
+        yield from X.T
+        return
+    columns = empty_like(X, X.shape[::-1], X.dtype)
+    for rows in row_blocks(len(X), 1, _ROWS_AT_ONCE):
+        for start in range(0, X.shape[1], _COLUMNS_AT_ONCE):
+            some = slice(start, start + _COLUMNS_AT_ONCE)
+            columns[some, rows] = X[rows, some].T
+    yield from columns
 
 
 def _arrow(column: Any) -> Any:

@@ -1,0 +1,161 @@
+"""Rows of a panel as a table that is read only when it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from numerai_features._blocks import as_slice
+from numerai_features._eras import era_label
+from numerai_features._scratch import empty_like
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from numerai_features.datasets._panel import EraPanel
+
+_BLOCK_BYTES = 64 << 20
+
+
+class PanelRows:
+    """Rows of a panel as a table X: what `EraPanel.as_X` returns.
+
+    Cross-validation and searches of scikit-learn select rows of it, and get another
+    such table; no cell is copied. Estimators of this package take it as a frame with
+    the panel's feature names and the column ``era``. For other estimators it is an int8
+    array, without eras.
+
+    Rows that lie next to each other are then a view of the panel. Other rows, such as
+    those of most folds, are copied: for a panel on disk, into a file without a name in
+    the panel's folder, which takes disk and vanishes with the table. A pickle, such as
+    joblib's processes get, holds the panel's path and the numbers of the rows.
+
+    Attributes
+    ----------
+    panel : EraPanel
+        The panel.
+    shape : tuple of int
+        (n_rows, n_features).
+    dtype : dtype
+        int8.
+    eras : ndarray of shape (n_rows,), int32
+        Era number of each row.
+
+    See Also
+    --------
+    EraPanel.select : Some eras or features of a panel, as a panel.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from numerai_features import EraKFold, make_era_panel
+    >>> panel = make_era_panel(n_eras=20, rows_per_era=50, random_state=0)
+    >>> X, y = panel.as_X(), panel.y("target_alpha_20")
+    >>> X[:100]
+    PanelRows(n_rows=100, n_features=50)
+    >>> len(cross_val_score(Ridge(), X, y, cv=EraKFold(3, purge=1)))
+    3
+    """
+
+    ndim = 2
+    dtype = np.dtype(np.int8)
+
+    def __init__(
+        self, panel: EraPanel, rows: slice | NDArray[np.intp] | None = None
+    ) -> None:
+        self.panel = panel
+        # A slice of ascending rows, or their numbers.
+        self._rows = slice(0, panel.n_rows) if rows is None else rows
+        self._array: NDArray[np.int8] | None = None
+        self._frame: pd.DataFrame | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_rows, n_features)."""
+        return len(self), self.panel.n_features
+
+    @property
+    def eras(self) -> NDArray[np.int32]:
+        """Era number of each row."""
+        return self.panel.eras[self._rows]
+
+    def __len__(self) -> int:
+        rows = self._rows
+        return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return some rows as such a table; one row, or some columns, as an array."""
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]
+        if isinstance(key, tuple) or np.ndim(key) == 0 and not isinstance(key, slice):
+            return np.asarray(self)[key]
+        if isinstance(self._rows, slice):
+            start, stop = self._rows.start, self._rows.stop
+            if isinstance(key, slice) and key.step in (None, 1):
+                first, last, _ = key.indices(stop - start)
+                rows = slice(start + first, start + max(first, last))
+                return PanelRows(self.panel, rows)
+            numbers = np.arange(start, stop)[key]
+        else:
+            numbers = self._rows[key]
+        if numbers.ndim != 1:
+            raise IndexError(
+                f"rows of a panel must be selected by a list of them; got shape "
+                f"{numbers.shape}."
+            )
+        return PanelRows(self.panel, as_slice(numbers))
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        if self._array is None:
+            self._array = self._gathered()
+        array = self._array.view()
+        array.flags.writeable = False
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise ValueError(
+                    f"the rows are int8: as {np.dtype(dtype)} they must be copied."
+                )
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def _gathered(self) -> NDArray[np.int8]:
+        X = self.panel.X
+        if isinstance(self._rows, slice):
+            return X[self._rows]
+        out = empty_like(X, self.shape, X.dtype)
+        step = max(1, _BLOCK_BYTES // max(1, X.shape[1]))
+        for start in range(0, len(out), step):
+            rows = as_slice(self._rows[start : start + step])
+            if isinstance(rows, slice):
+                out[start : start + step] = X[rows]
+            else:
+                # clip, because mode="raise" makes take buffer its output
+                np.take(X, rows, axis=0, out=out[start : start + step], mode="clip")
+        return out
+
+    def __numerai_frame__(self) -> pd.DataFrame:
+        """Return a frame that shares the rows' memory, for this package's estimators.
+
+        Its columns are ``era``, with labels such as ``"0001"``, and the features.
+        """
+        import pandas as pd
+
+        if self._frame is None:
+            names = self.panel.feature_names
+            frame = pd.DataFrame(np.asarray(self), columns=names, copy=False)
+            numbers, places = np.unique(self.eras, return_inverse=True)
+            labels = np.array([era_label(int(n)) for n in numbers], object)
+            frame.insert(0, "era", labels[places])
+            self._frame = frame
+        return self._frame
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_array": None, "_frame": None}
+
+    def __repr__(self) -> str:
+        return f"PanelRows(n_rows={len(self)}, n_features={self.panel.n_features})"

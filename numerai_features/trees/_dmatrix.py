@@ -1,0 +1,184 @@
+"""XGBoost's binned rows, made of a table block by block."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numerai_features._arguments import COUNT, ROWS, TABLE, THREADS, checked
+from numerai_features._blocks import row_blocks
+from numerai_features._optional import import_optional
+from numerai_features._scratch import folder_of
+from numerai_features._validation import (
+    column_names,
+    frame_to_numbers,
+    is_frame,
+    take_eras,
+    validate_target,
+)
+from numerai_features.trees._lightgbm import MAX_BIN
+
+if TYPE_CHECKING:
+    from xgboost import QuantileDMatrix
+
+_BLOCK_BYTES = 64 << 20  # of rows, at one byte a cell
+
+
+@checked(
+    X=[TABLE],
+    y=[ROWS, None],
+    sample_weight=[ROWS, None],
+    feature_names=[ROWS, None],
+    max_bin=[COUNT],
+    external_memory=["boolean"],
+    n_jobs=THREADS,
+)
+def quantile_dmatrix(
+    X: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    feature_names: Any = None,
+    max_bin: int = MAX_BIN,
+    ref: Any = None,
+    external_memory: bool = False,
+    n_jobs: int | None = None,
+) -> QuantileDMatrix:
+    """Bin rows for XGBoost block by block, so that no copy of the table is made.
+
+    XGBoost keeps two to two and a half bytes a cell of its own. With `external_memory`
+    it keeps them in files, and reads them again for each level of a tree.
+
+    Parameters
+    ----------
+    X : array-like, frame or PanelRows of shape (n_rows, n_features)
+        Integers or floats; NaN is missing. A frame's column ``era`` is left out.
+    y : array-like of shape (n_rows,), default=None
+        Target. Rows whose target is NaN are left out.
+    sample_weight : array-like of shape (n_rows,), default=None
+        Weights of the rows.
+    feature_names : list of str, default=None
+        Names of the columns; by default those of a frame or panel, if there are any.
+    max_bin : int, default=63
+        Number of bins, as in `make_xgboost`. Pass the same number in the parameters of
+        ``xgboost.train``.
+    ref : QuantileDMatrix, default=None
+        Training rows, whose bins are used: pass it for rows to validate on.
+    external_memory : bool, default=False
+        Whether to return an ``ExtMemQuantileDMatrix`` (XGBoost 3.0 or later), whose
+        bins are in a temporary folder: beside the file that X is mapped from, if it is,
+        and removed with the matrix.
+    n_jobs : int, default=None
+        Number of threads; None means all.
+
+    Returns
+    -------
+    xgboost.QuantileDMatrix
+
+    Raises
+    ------
+    ImportError
+        If XGBoost is not installed, or is older than 3.0 for `external_memory`.
+    ValueError
+        If X is not numeric, or y or the weights have other rows.
+
+    See Also
+    --------
+    tree_table : The rows for LightGBM.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numerai_features.trees import quantile_dmatrix
+    >>> rows = quantile_dmatrix(np.array([[0, 4], [2, 1]], np.int8), [0.25, 0.5])
+    >>> rows.num_row(), rows.num_col()
+    (2, 2)
+    """
+    xgboost = import_optional("xgboost", extra="xgboost", needed_by="quantile_dmatrix")
+    table, names = _cells(X)
+    if feature_names is not None:
+        names = [str(name) for name in feature_names]
+    known = np.ones(len(table), bool)
+    parts: dict[str, NDArray[Any]] = {}
+    if y is not None:
+        target = validate_target(y, len(table))
+        known = ~np.isnan(target)
+        parts["label"] = target
+    if sample_weight is not None:
+        parts["weight"] = np.asarray(sample_weight, np.float64)
+    for name, values in parts.items():
+        if values.shape != (len(table),):
+            raise ValueError(
+                f"sample_weight must have a number for each of {len(table)} rows; got "
+                f"{name}s of shape {values.shape}."
+            )
+    if not known.any():
+        raise ValueError("y holds no known target; expected at least one number.")
+    options = {"max_bin": max_bin, "ref": ref, "nthread": n_jobs}
+    if not external_memory:
+        blocks = _iterator(xgboost, table, known, parts, names)
+        return xgboost.QuantileDMatrix(blocks, **options)
+    if not hasattr(xgboost, "ExtMemQuantileDMatrix"):
+        raise ImportError(
+            f"external_memory=True needs XGBoost 3.0 or later; this is "
+            f"{xgboost.__version__}. Install a later one, or leave it False."
+        )
+    folder = tempfile.TemporaryDirectory(dir=folder_of(table), prefix="xgboost-")
+    blocks = _iterator(
+        xgboost, table, known, parts, names, cache_prefix=f"{folder.name}/bins"
+    )
+    matrix = xgboost.ExtMemQuantileDMatrix(blocks, **options)
+    weakref.finalize(matrix, folder.cleanup)
+    return matrix
+
+
+def _cells(X: Any) -> tuple[NDArray[Any], list[str] | None]:
+    X, _ = take_eras(X)
+    if is_frame(X):
+        return frame_to_numbers(X), [str(name) for name in column_names(X)]
+    table = np.asarray(X)
+    if table.ndim != 2:
+        raise ValueError(
+            f"X must be two-dimensional, (n_rows, n_features); got shape {table.shape}."
+        )
+    return table, None
+
+
+def _iterator(
+    xgboost: Any,
+    table: NDArray[Any],
+    known: NDArray[np.bool_],
+    parts: dict[str, NDArray[Any]],
+    names: list[str] | None,
+    **options: Any,
+) -> Any:
+    """Return an iterator over blocks of rows that XGBoost can go through again."""
+    step = max(1, _BLOCK_BYTES // table.shape[1])
+    blocks = list(row_blocks(*table.shape, step))
+
+    class Blocks(xgboost.DataIter):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(**options)
+            self.place = 0
+
+        def reset(self) -> None:
+            self.place = 0
+
+        def next(self, give: Any) -> bool:
+            while self.place < len(blocks):
+                rows = blocks[self.place]
+                self.place += 1
+                keep = known[rows]
+                if not keep.any():
+                    continue
+                own = {name: values[rows][keep] for name, values in parts.items()}
+                cells = table[rows] if keep.all() else table[rows][keep]
+                give(data=cells, feature_names=names, **own)
+                return True
+            return False
+
+    return Blocks()
