@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from numerai_features._blocks import as_slice, row_blocks
+
 LEAST_BYTES = 64 << 20  # smaller arrays are made in memory
 
 
@@ -57,6 +59,22 @@ def empty_like(
     except OSError:
         return np.empty(shape, dtype)
     return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def take(table: NDArray[Any], rows: NDArray[np.intp] | slice) -> NDArray[Any]:
+    """Return rows of a table; a view if they are a slice, else as `empty_like` does."""
+    if isinstance(rows, slice):
+        return table[rows]
+    out = empty_like(table, (len(rows), *table.shape[1:]), table.dtype)
+    step = max(1, LEAST_BYTES // max(1, table[:1].nbytes))
+    for block in row_blocks(len(rows), 1, step):
+        some = as_slice(rows[block])
+        if isinstance(some, slice):
+            out[block] = table[some]
+        else:
+            # clip, because mode="raise" makes take buffer its output
+            np.take(table, some, axis=0, out=out[block], mode="clip")
+    return out
 
 
 def _reserve(folder: Path, size: int) -> _File:

@@ -14,6 +14,10 @@ from numerai_features.compose._era_neutralizer import (
 from numerai_features.compose._era_ranker import EraRanker, rank_by_era
 from numerai_features.compose._familiarity import FamiliarityShrinker
 from numerai_features.compose._latent_features import LatentFeatures
+from numerai_features.compose._panel_regressors import (
+    PanelLGBMRegressor,
+    PanelXGBRegressor,
+)
 from numerai_features.compose._residual_target import ResidualTargetRegressor
 
 __all__ = [
@@ -25,6 +29,8 @@ __all__ = [
     "EraRanker",
     "FamiliarityShrinker",
     "LatentFeatures",
+    "PanelLGBMRegressor",
+    "PanelXGBRegressor",
     "ResidualTargetRegressor",
     "fit_blend_weights",
     "neutralize_by_era",

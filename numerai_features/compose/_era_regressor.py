@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from narwhals.stable.v2.dependencies import is_pandas_dataframe
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.utils import get_tags
@@ -99,13 +100,24 @@ class Given:
         if which.all():
             return self
         places = np.flatnonzero(which)
+        rows = self.rows.take(places)
         return Given(
-            self.rows.take(places),
-            take_rows(self.table, places),
+            rows,
+            self._table_of(rows, places),
             None if self.y is None else take_rows(self.y, places),
             None if self.benchmark is None else self.benchmark[places],
             self.keep_era,
         )
+
+    def _table_of(self, rows: Rows, places: NDArray[np.intp]) -> Any:
+        """Return the table of some rows, whose cells are not copied once more."""
+        if self.table is self.rows.X:
+            return rows.X
+        if not is_pandas_dataframe(self.table) or has_eras(self.table):
+            return take_rows(self.table, places)
+        table = named_rows(rows.X, rows.feature_names)
+        table.index = self.table.index[places]
+        return table
 
     def table_for(self, regressor: Any) -> Any:
         """Return the table for a regressor, with the column ``era`` if it is kept."""

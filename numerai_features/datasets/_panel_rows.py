@@ -9,14 +9,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from numerai_features._blocks import as_slice
 from numerai_features._eras import era_label
-from numerai_features._scratch import empty_like
+from numerai_features._scratch import take
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from numerai_features.datasets._panel import EraPanel
-
-_BLOCK_BYTES = 64 << 20
 
 
 class PanelRows:
@@ -112,7 +110,7 @@ class PanelRows:
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[Any]:
         if self._array is None:
-            self._array = self._gathered()
+            self._array = take(self.panel.X, self._rows)
         array = self._array.view()
         array.flags.writeable = False
         if dtype is not None and np.dtype(dtype) != array.dtype:
@@ -122,21 +120,6 @@ class PanelRows:
                 )
             return array.astype(dtype)
         return array.copy() if copy else array
-
-    def _gathered(self) -> NDArray[np.int8]:
-        X = self.panel.X
-        if isinstance(self._rows, slice):
-            return X[self._rows]
-        out = empty_like(X, self.shape, X.dtype)
-        step = max(1, _BLOCK_BYTES // max(1, X.shape[1]))
-        for start in range(0, len(out), step):
-            rows = as_slice(self._rows[start : start + step])
-            if isinstance(rows, slice):
-                out[start : start + step] = X[rows]
-            else:
-                # clip, because mode="raise" makes take buffer its output
-                np.take(X, rows, axis=0, out=out[start : start + step], mode="clip")
-        return out
 
     def __numerai_frame__(self) -> pd.DataFrame:
         """Return a frame that shares the rows' memory, for this package's estimators.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from numerai_features._bins import N_BINS
-from numerai_features.trees import tree_table
+from numerai_features.trees import takes_arrow, tree_table
 
-_LIGHTGBM_WITH_ARROW = (4, 7)
 _MOST_BINS = 255  # of latents of type uint8
 
 WIDE_SCALE = (N_BINS - 1) / (_MOST_BINS - 1)
@@ -76,10 +74,8 @@ def as_array(blocks: list[Block], *, floats: bool = False) -> NDArray[Any]:
 
 def as_input(table: pa.Table, library: str | None) -> Any:
     """Return a table as the smallest input for a tree library."""
-    if library == "lightgbm":
-        release = importlib.metadata.version("lightgbm").split(".")[:2]
-        if tuple(map(int, release)) < _LIGHTGBM_WITH_ARROW:
-            return _as_array(table)
+    if library == "lightgbm" and not takes_arrow():
+        return _as_array(table)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from numerai_features._validation import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_LIGHTGBM_WITH_ARROW = (4, 7)
 _COLUMNS_AT_ONCE = 64  # bytes of a cache line: each is read once
 _ROWS_AT_ONCE = 1 << 16  # of a file larger than memory, each page is read once
 
@@ -75,6 +77,12 @@ def tree_table(X: Any, feature_names: Any = None) -> pa.Table:
     columns = _frame_columns(X) if is_frame(X) else list(_array_columns(X))
     names = _checked_names(feature_names, names, len(columns))
     return pa.Table.from_arrays([_arrow(c) for c in columns], names)
+
+
+def takes_arrow() -> bool:
+    """Whether the scikit-learn classes of the installed LightGBM take a table."""
+    release = importlib.metadata.version("lightgbm").split(".")[:2]
+    return tuple(map(int, release)) >= _LIGHTGBM_WITH_ARROW
 
 
 def _frame_columns(frame: Any) -> list[Any]:

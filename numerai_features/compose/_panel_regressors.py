@@ -1,0 +1,304 @@
+"""LightGBM and XGBoost on tables that are larger than memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from numerai_features._arguments import COUNT, MODEL, SPLITTER, Finite
+from numerai_features._blocks import row_blocks
+from numerai_features._optional import import_optional
+from numerai_features._scratch import give_back
+from numerai_features.compose._era_regressor import EraRegressor
+from numerai_features.compose._one_target import one_target
+
+_BLOCK_BYTES = 64 << 20  # of rows to predict, as floats
+
+
+class _PanelRegressor(EraRegressor):
+    """A tree library's regressor, fed from a table's rows without a copy in memory."""
+
+    _parameter_constraints = {
+        "regressor": [MODEL, None],
+        "validation": [Finite(0, 1, "neither"), COUNT, SPLITTER, None],
+        "patience": [COUNT],
+    }
+
+    _predicts_by_era = False
+
+    def __init__(self, regressor=None, *, validation=None, patience=100):
+        self.regressor = regressor
+        self.validation = validation
+        self.patience = patience
+
+    def _parts(self):
+        return [("regressor", self._unfitted())]
+
+    def _unfitted(self):
+        model = self._make() if self.regressor is None else self.regressor
+        kind = self._kind()
+        if not isinstance(model, kind):
+            raise TypeError(
+                f"regressor must be a {kind.__module__.partition('.')[0]}."
+                f"{kind.__name__}, or None; got {type(model).__name__}."
+            )
+        return model
+
+    def _fit_rows(self, given):
+        given = one_target(given, self)
+        train, valid = self._split(given)
+        self.regressor_ = self._train_on(clone(self._unfitted()), train, valid)
+        give_back()
+
+    def _split(self, given):
+        """Return the rows to train on, and those for early stopping or None."""
+        if self.validation is None:
+            return given, None
+        splitter = self.validation
+        if not hasattr(splitter, "split"):
+            from numerai_features.model_selection import EraHoldout
+
+            if given.rows.eras is None:
+                raise ValueError(
+                    f"validation={splitter!r} holds out the last eras, but there are "
+                    "no eras. Pass eras=, or validation=None."
+                )
+            splitter = EraHoldout(splitter)
+        *_, (train, valid) = splitter.split(given.table, given.y, given.rows.eras)
+        masks = np.zeros((2, given.rows.n_rows), bool)
+        masks[0, train] = masks[1, valid] = True
+        return given.take(masks[0]), given.take(masks[1])
+
+    def _predict_rows(self, given):
+        X, names = given.rows.X, given.rows.feature_names
+        step = max(1, _BLOCK_BYTES // (4 * X.shape[1]))
+        out = np.empty(len(X))
+        for rows in row_blocks(*X.shape, step):
+            out[rows] = self.regressor_.predict(_named(X[rows], names))
+        return out
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = False
+        return tags
+
+
+class PanelLGBMRegressor(_PanelRegressor):
+    """LightGBM, trained on a table that memory need not hold.
+
+    LightGBM bins its rows column by column. Here the columns of a table that is mapped
+    from a file, such as the rows of a panel, are written to a file without a name
+    beside it, from which LightGBM reads them: what stays in memory is LightGBM's own
+    byte a cell, and during binning a sample of rows. The trees are those of
+    ``regressor.fit``.
+
+    The regressor gets ``force_col_wise=True``, unless it has that parameter or
+    ``force_row_wise``: LightGBM would otherwise copy its bins once more.
+
+    Parameters
+    ----------
+    regressor : LGBMRegressor, default=None
+        A clone is fitted. None: ``make_lightgbm()``.
+    validation : float, int, splitter or None, default=None
+        Rows held out for early stopping. A float is a share of the eras, an int a
+        number of them: the last ones, with the eras before them purged (`EraHoldout`).
+        A splitter: its last fold. None: all trees are kept.
+    patience : int, default=100
+        Number of trees without a better loss of the held-out rows, after which training
+        stops; the trees up to the best are kept.
+
+    Attributes
+    ----------
+    regressor_ : LGBMRegressor
+        The fitted model, which needs LightGBM only.
+    fitted_eras_ : ndarray of shape (n_eras,) or None
+        Era numbers of the training rows; None if there were no eras.
+    n_features_in_ : int
+        Number of features seen in fit, without ``era``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if X had string names.
+
+    See Also
+    --------
+    EraPanel.as_X : The rows of a panel as such a table.
+    PanelXGBRegressor : The same for XGBoost.
+
+    Examples
+    --------
+    >>> from numerai_features import LatentFeatures, PanelLGBMRegressor, make_era_panel
+    >>> from numerai_features import FactorAnalysisEmbedder, make_lightgbm
+    >>> from sklearn.pipeline import make_pipeline
+    >>> panel = make_era_panel(n_eras=20, rows_per_era=50, random_state=0)
+    >>> trees = make_lightgbm(device="cpu", n_estimators=5)
+    >>> model = make_pipeline(
+    ...     LatentFeatures(FactorAnalysisEmbedder(3), quantize="uint8"),
+    ...     PanelLGBMRegressor(trees),
+    ... )
+    >>> model.fit(panel.as_X(), panel.y("target_alpha_20")).predict(panel.as_X()).shape
+    (1000,)
+    """
+
+    def _make(self):
+        from numerai_features.trees import make_lightgbm
+
+        return make_lightgbm()
+
+    def _kind(self):
+        lightgbm = import_optional(
+            "lightgbm", extra="lightgbm", needed_by="PanelLGBMRegressor"
+        )
+        return lightgbm.LGBMRegressor
+
+    def _train_on(self, model, train, valid):
+        import lightgbm
+
+        from numerai_features.trees import takes_arrow
+
+        if not {"force_col_wise", "force_row_wise"} & set(model.get_params()):
+            model.set_params(force_col_wise=True)
+        callbacks = [_trim]
+        options: dict[str, Any] = {"sample_weight": train.rows.weights}
+        if valid is not None:
+            callbacks.append(lightgbm.early_stopping(self.patience, verbose=False))
+            shown, y = _columns(valid), valid.rows.y[:, 0]
+            if takes_arrow():  # the names of later versions
+                options |= {"eval_X": shown, "eval_y": y}
+            else:
+                options["eval_set"] = [(shown, y)]
+            if valid.rows.weights is not None:
+                options["eval_sample_weight"] = [valid.rows.weights]
+        return model.fit(
+            _columns(train), train.rows.y[:, 0], callbacks=callbacks, **options
+        )
+
+
+class PanelXGBRegressor(_PanelRegressor):
+    """XGBoost, trained on a table that memory need not hold.
+
+    XGBoost gets the rows block by block (`quantile_dmatrix`), so that no copy of the
+    table is made. What stays in memory are its own two to two and a half bytes a cell,
+    or, with `external_memory`, less: see there. The trees are those of
+    ``regressor.fit``.
+
+    Parameters
+    ----------
+    regressor : XGBRegressor, default=None
+        A clone is fitted. None: ``make_xgboost()``.
+    validation, patience
+        As in `PanelLGBMRegressor`.
+    external_memory : bool, default=False
+        Whether XGBoost keeps its bins in files, as in `quantile_dmatrix`.
+
+    Attributes
+    ----------
+    regressor_ : XGBRegressor
+        The fitted model, which needs XGBoost only.
+    fitted_eras_ : ndarray of shape (n_eras,) or None
+        Era numbers of the training rows; None if there were no eras.
+    n_features_in_ : int
+        Number of features seen in fit, without ``era``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if X had string names.
+
+    See Also
+    --------
+    PanelLGBMRegressor : The same for LightGBM.
+
+    Examples
+    --------
+    >>> from numerai_features import PanelXGBRegressor, make_era_panel, make_xgboost
+    >>> panel = make_era_panel(n_eras=20, rows_per_era=50, random_state=0)
+    >>> model = PanelXGBRegressor(make_xgboost(device="cpu", n_estimators=5))
+    >>> model = model.fit(panel.as_X(), panel.y("target_alpha_20"))
+    >>> model.predict(panel.as_X()).shape
+    (1000,)
+    """
+
+    _parameter_constraints = {
+        **_PanelRegressor._parameter_constraints,
+        "external_memory": ["boolean"],
+    }
+
+    def __init__(
+        self, regressor=None, *, validation=None, patience=100, external_memory=False
+    ):
+        super().__init__(regressor, validation=validation, patience=patience)
+        self.external_memory = external_memory
+
+    def _make(self):
+        from numerai_features.trees import make_xgboost
+
+        return make_xgboost()
+
+    def _kind(self):
+        xgboost = import_optional(
+            "xgboost", extra="xgboost", needed_by="PanelXGBRegressor"
+        )
+        return xgboost.XGBRegressor
+
+    def _train_on(self, model, train, valid):
+        import xgboost
+
+        params = model.get_xgb_params()
+        if callable(params.get("objective")):
+            raise ValueError(
+                "regressor has a function as its objective, which PanelXGBRegressor "
+                "does not support. Name one of XGBoost's objectives."
+            )
+        bins = {
+            "max_bin": params.get("max_bin") or _XGBOOST_BINS,
+            "n_jobs": params.get("n_jobs"),
+            "external_memory": self.external_memory,
+        }
+        rows = _matrix(train, bins)
+        options: dict[str, Any] = {}
+        if valid is not None:
+            options["evals"] = [(_matrix(valid, bins | {"ref": rows}), "valid")]
+            options["early_stopping_rounds"] = self.patience
+        n_trees = model.get_num_boosting_rounds()
+        booster = xgboost.train(params, rows, n_trees, verbose_eval=False, **options)
+        if valid is not None:
+            booster = booster[: booster.best_iteration + 1]
+        # As its own fit does. load_model of XGBoost 2.1 fails with scikit-learn 1.6.
+        model._Booster = booster
+        return model
+
+
+_XGBOOST_BINS = 256  # XGBoost's own default
+
+
+def _matrix(given: Any, bins: dict[str, Any]) -> Any:
+    from numerai_features.trees import quantile_dmatrix
+
+    rows = given.rows
+    return quantile_dmatrix(
+        given.table, rows.y[:, 0], sample_weight=rows.weights, **bins
+    )
+
+
+def _columns(given: Any) -> Any:
+    """Return the rows for LightGBM's scikit-learn classes: of Arrow, if they take it."""
+    from numerai_features.trees import takes_arrow, tree_table
+
+    if not takes_arrow():
+        return given.table
+    return tree_table(given.table)
+
+
+def _trim(env: Any) -> None:
+    """Give back what binning has freed, before the first tree."""
+    if env.iteration == env.begin_iteration:
+        give_back()
+
+
+_trim.before_iteration = True  # type: ignore[attr-defined]
+
+
+def _named(X: Any, names: Any) -> Any:
+    if names is None:
+        return X
+    import pandas as pd
+
+    return pd.DataFrame(X, columns=names, copy=False)
