@@ -76,8 +76,12 @@ class _PanelRegressor(EraRegressor):
         step = max(1, _BLOCK_BYTES // (4 * X.shape[1]))
         out = np.empty(len(X))
         for rows in row_blocks(*X.shape, step):
-            out[rows] = self.regressor_.predict(_named(X[rows], names))
+            out[rows] = self.regressor_.predict(self._shown(_named(X[rows], names)))
         return out
+
+    def _shown(self, table):
+        """Return rows as the regressor was fitted with them."""
+        return table
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -151,6 +155,11 @@ class PanelLGBMRegressor(_PanelRegressor):
         )
         return lightgbm.LGBMRegressor
 
+    def _shown(self, table):
+        from numerai_features.trees import takes_arrow, tree_table
+
+        return tree_table(table) if takes_arrow() else table
+
     def _train_on(self, model, train, valid):
         import lightgbm
 
@@ -162,7 +171,7 @@ class PanelLGBMRegressor(_PanelRegressor):
         options: dict[str, Any] = {"sample_weight": train.rows.weights}
         if valid is not None:
             callbacks.append(lightgbm.early_stopping(self.patience, verbose=False))
-            shown, y = _columns(valid), valid.rows.y[:, 0]
+            shown, y = self._shown(valid.table), valid.rows.y[:, 0]
             if takes_arrow():  # the names of later versions
                 options |= {"eval_X": shown, "eval_y": y}
             else:
@@ -170,7 +179,7 @@ class PanelLGBMRegressor(_PanelRegressor):
             if valid.rows.weights is not None:
                 options["eval_sample_weight"] = [valid.rows.weights]
         return model.fit(
-            _columns(train), train.rows.y[:, 0], callbacks=callbacks, **options
+            self._shown(train.table), train.rows.y[:, 0], callbacks=callbacks, **options
         )
 
 
@@ -276,15 +285,6 @@ def _matrix(given: Any, bins: dict[str, Any]) -> Any:
     return quantile_dmatrix(
         given.table, rows.y[:, 0], sample_weight=rows.weights, **bins
     )
-
-
-def _columns(given: Any) -> Any:
-    """Return the rows for LightGBM's scikit-learn classes: of Arrow, if they take it."""
-    from numerai_features.trees import takes_arrow, tree_table
-
-    if not takes_arrow():
-        return given.table
-    return tree_table(given.table)
 
 
 def _trim(env: Any) -> None:
