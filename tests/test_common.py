@@ -593,13 +593,14 @@ CHECKED += [a for a in AUGMENTERS if hasattr(a, "transform")]
 
 def slow_but_the_first(estimators):
     """Mark all but one network of each class as slow, for tests of many fits each."""
-    seen = set()
+    seen, params = set(), []
     for estimator in estimators:
         is_network = isinstance(estimator, (*TRAINED_ON_BATCHES, UMAPEmbedder))
         later = is_network and type(estimator) in seen
         seen.add(type(estimator))
         marks = [pytest.mark.slow] if later else []
-        yield pytest.param(estimator, marks=marks, id=repr(estimator))
+        params.append(pytest.param(estimator, marks=marks, id=repr(estimator)))
+    return params
 
 
 @pytest.mark.parametrize("estimator", slow_but_the_first(CHECKED))
