@@ -24,7 +24,7 @@ unit: .venv/ready
 
 # scikit-learn 1.6.1, the version on Numerai's servers.
 test-oldest: .venv-oldest/ready
-	$(OLDEST)/python -m pytest tests/test_common.py tests/compose tests/metrics tests/model_selection tests/embedders tests/trees
+	$(OLDEST)/python -m pytest tests/test_common.py tests/compose tests/metrics tests/model_selection tests/trees
 
 # test-oldest beside other tests: prints only how it ended, or all if it failed.
 .PHONY: beside
@@ -32,8 +32,9 @@ beside: .venv-oldest/ready
 	@$(MAKE) test-oldest > .venv-oldest/log 2>&1 || { cat .venv-oldest/log; exit 1; }
 	@tail -n 2 .venv-oldest/log
 
-test-slow: .venv/ready
+test-slow: .venv/ready .venv-oldest/ready
 	$(BIN)/python -m pytest -m "slow or gpu"
+	$(OLDEST)/python -m pytest tests/embedders
 
 # Runs in PYTHON as it is, which has torch with CUDA; see CONTRIBUTING.
 gpu:

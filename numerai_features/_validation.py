@@ -662,9 +662,19 @@ def named_rows(
     if dependencies.is_polars_dataframe(like):
         columns = dict(zip(names, table.T, strict=True))
         return type(like)(columns) if changed else take_eras(like)[0]
+    return frame_of(table, index=index_of(like), columns=names)
+
+
+def frame_of(table: NDArray[Any], **labels: Any) -> Any:
+    """Return a pandas frame that shares a table's memory.
+
+    A frame holds the transposed table, and joblib (1.6 and before) hands on a
+    transposed part of a `numpy.memmap` to its processes with the cells in a wrong
+    order. So the memory must not be known as one.
+    """
     import pandas as pd
 
-    return pd.DataFrame(table, index=index_of(like), columns=names, copy=False)
+    return pd.DataFrame(np.asarray(table.data), copy=False, **labels)
 
 
 def require_eras(eras: EraIndex | None, fitted_with_eras: bool, owner: str) -> None:

@@ -134,7 +134,7 @@ def sweep_all(folder: Path) -> None:
     for room in _rooms(folder):
         with _owning(room) as is_ours:
             if is_ours and not os.path.lexists(room / _OLD):
-                shutil.rmtree(room, ignore_errors=True)
+                _remove(room)
 
 
 @contextlib.contextmanager
@@ -274,7 +274,7 @@ def _take_out(new: Path, folder: Path) -> Path | None:
         if _exchange(new, folder):
             return new
         old = new.with_name(_OLD)
-        shutil.rmtree(old, ignore_errors=True)  # another writer has replaced that one
+        _remove(old)  # another writer has replaced that one
         os.rename(folder, old)
         return old
     except FileNotFoundError:
@@ -310,8 +310,18 @@ def _clear(room: Path, folder: Path, *, remove: bool) -> bool:
             os.rename(old, folder)
             is_back = True
     if remove and (not waits or os.path.lexists(folder)):
-        shutil.rmtree(room, ignore_errors=True)
+        _remove(room)
     return is_back
+
+
+def _remove(room: Path) -> None:
+    try:
+        shutil.rmtree(room, ignore_errors=True)
+    except OSError as error:
+        # Ctrl-C while it closed a folder: it then closes the folder once more.
+        cause = error.__context__
+        if cause is not None and not isinstance(cause, OSError):
+            raise cause from None
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -591,7 +591,19 @@ CHECKED += AUGMENTED + ERA_REGRESSORS + FURTHER
 CHECKED += [a for a in AUGMENTERS if hasattr(a, "transform")]
 
 
-@pytest.mark.parametrize("estimator", CHECKED, ids=repr)
+def slow_but_the_first(estimators):
+    """Mark all but one network of each class as slow, for tests of many fits each."""
+    seen, params = set(), []
+    for estimator in estimators:
+        is_network = isinstance(estimator, (*TRAINED_ON_BATCHES, UMAPEmbedder))
+        later = is_network and type(estimator) in seen
+        seen.add(type(estimator))
+        marks = [pytest.mark.slow] if later else []
+        params.append(pytest.param(estimator, marks=marks, id=repr(estimator)))
+    return params
+
+
+@pytest.mark.parametrize("estimator", slow_but_the_first(CHECKED))
 def test_scikit_learns_checks(estimator):
     with warnings.catch_warnings(record=True):
         # Its checks fit on made-up rows where a solver may warn; -W error would turn
@@ -1748,7 +1760,7 @@ def assert_same_outputs(found, expected):
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("estimator", FITTED, ids=repr)
+@pytest.mark.parametrize("estimator", slow_but_the_first(FITTED))
 class TestWholeFits:
     """A fit that does not end changes nothing."""
 

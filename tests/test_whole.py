@@ -297,6 +297,24 @@ class TestLocks:
         sweep(tmp_path / "folder")
         assert names(tmp_path) == ["folder"]
 
+    def test_an_interrupt_while_a_folder_is_closed_comes_out(
+        self, tmp_path, monkeypatch
+    ):
+        """rmtree of Python 3.11 closes the folder again, and that error came out."""
+
+        def closed_twice(*args, **kwargs):
+            try:
+                raise KeyboardInterrupt
+            finally:
+                os.close(-1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_whole.shutil, "rmtree", closed_twice)
+            with pytest.raises(KeyboardInterrupt):
+                write_folder(tmp_path / "folder", "new")
+        sweep(tmp_path / "folder")
+        assert names(tmp_path) == ["folder"]
+
     def test_what_a_handler_of_signals_raises_comes_out(self, tmp_path, monkeypatch):
         (tmp_path / f".folder.{'0' * 16}.tmp").mkdir()
 

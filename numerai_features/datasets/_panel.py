@@ -15,6 +15,7 @@ from numerai_features._eras import encode_eras, era_label
 from numerai_features._names import some_names
 from numerai_features._validation import (
     check_same_rows,
+    frame_of,
     read_only,
     require_numbers,
 )
@@ -369,7 +370,7 @@ class EraPanel:
             names = check_strings(targets, "targets")
         check_known(names, self.target_names, what="is no target of this panel")
         part = self if features is None else self.select(features=features)
-        frame = pd.DataFrame(part.X, columns=part.feature_names, copy=False)
+        frame = frame_of(part.X, columns=part.feature_names)
         labels = np.array([era_label(int(n)) for n in self.era_numbers], object)
         frame.insert(0, "era", np.repeat(labels, np.diff(self._bounds)))
         y = self._targets

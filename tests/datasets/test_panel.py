@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import Parallel, delayed
 from panel_parts import (
     FEATURES,
     N_FEATURES,
@@ -13,6 +14,7 @@ from panel_parts import (
 )
 
 from numerai_features._eras import LIVE
+from numerai_features._validation import named_rows
 from numerai_features.datasets import EraPanel
 
 
@@ -267,6 +269,21 @@ def test_to_frame_shares_features_and_cannot_damage_them(panel):
     assert not (panel.X[:, 1] == 3).all()
     frame.loc[:, panel.target_names] = 3
     assert (np.isnan(panel.targets) | (panel.targets <= 1)).all()
+
+
+def cells_of(frame):
+    return frame.drop(columns="era").to_numpy().tolist()
+
+
+def test_to_frame_reaches_other_processes_as_it_is(panel, tmp_path):
+    """joblib mixed up the cells of a frame over a memory-mapped file."""
+    panel.save(tmp_path / "saved")
+    opened = EraPanel.open(tmp_path / "saved")
+    frame = opened.to_frame(targets=[])
+    parts = [frame, named_rows(opened.X, opened.feature_names).assign(era="0001")]
+    for part in parts:
+        [there] = Parallel(2)(delayed(cells_of)(each) for each in [part])
+        assert there == panel.X.tolist()
 
 
 def test_to_frame_without_ids(parts):

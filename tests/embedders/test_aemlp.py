@@ -243,6 +243,7 @@ class TestTraining:
         X[:, 0] = rows.X[:, 0]
         assert np.abs(net.predict(X) - before).max() < 20 * before.std()
 
+    @pytest.mark.slow
     def test_a_killed_fit_goes_on_to_the_same_bits(self, rows, signal, tmp_path):
         options = {"max_epochs": 30, "patience": None, "n_models": 2}
         kill_in_training(make_net(**options), rows.X, rows.eras, tmp_path, signal)

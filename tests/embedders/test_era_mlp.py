@@ -118,6 +118,7 @@ class TestTraining:
         for result in results:
             np.testing.assert_array_equal(result, fit())
 
+    @pytest.mark.slow
     def test_a_killed_fit_goes_on_to_the_same_bits(self, rows, signal, tmp_path):
         options = {"max_epochs": 40, "n_models": 2, "feature_dropout": 0.1}
         kill_in_training(make_net(**options), rows.X, rows.eras, tmp_path, signal)

@@ -86,6 +86,7 @@ class TestEach:
         eras = np.repeat(["0001"], 50)
         np.testing.assert_array_equal(found, fitted.transform(rows.X[:50], eras=eras))
 
+    @pytest.mark.slow
     def test_a_killed_fit_goes_on_to_the_same_bits(self, net, rows, tmp_path):
         options = {"max_epochs": 30, "n_models": 2, "ema_decay": 0.9}
         made = clone(net).set_params(**options)

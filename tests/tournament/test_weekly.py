@@ -570,15 +570,19 @@ def run_killed(server, keys):
         process.stdin.close()
 
 
-def spread(n_events, n_points=10):
+POINTS = pytest.mark.parametrize("n", [3, pytest.param(10, marks=pytest.mark.slow)])
+
+
+def spread(n_events, n_points):
     """Return points of time that are spread over all events, both ends included."""
     return sorted({round(at) for at in np.linspace(1, n_events, n_points)})
 
 
 class TestKilled:
-    """At ten points: it goes on, nothing twice, nothing half."""
+    """At several points: it goes on, nothing twice, nothing half."""
 
-    def test_weekly(self, server, run_killed, fitted, data, tmp_path):
+    @POINTS
+    def test_weekly(self, server, run_killed, fitted, data, tmp_path, n):
         def command(folder):
             return [
                 "weekly", fitted, "--model", MODEL, "--data", data, "--wait", "0",
@@ -589,7 +593,7 @@ class TestKilled:
         assert status == 0, out
         expected = json.loads(out)["checksum"]
         assert n_events > 30
-        for at in spread(n_events):
+        for at in spread(n_events, n):
             folder = tmp_path / f"at {at}"
             server.submissions.clear()
             assert run_killed(at, *command(folder))[0] == -signal.SIGKILL, at
@@ -652,13 +656,14 @@ class TestKilled:
         assert server.ranges == [f"bytes={have}-"]
         assert file.path.read_bytes() == server.files["v5.3/features.json"].content
 
-    def test_download(self, server, run_killed, tmp_path):
+    @POINTS
+    def test_download(self, server, run_killed, tmp_path, n):
         def command(folder):
             return ["download", "--data", folder, "--quiet"]
 
         status, out, n_events = run_killed(0, *command(tmp_path / "whole"))
         assert status == 0, out
-        for at in spread(n_events):
+        for at in spread(n_events, n):
             folder = tmp_path / f"at {at}"
             assert run_killed(at, *command(folder))[0] == -signal.SIGKILL, at
             finished = {file.name for file in folder.glob("v5.3/[!.]*")}
