@@ -162,7 +162,8 @@ class Rows:
     def take(self, rows: slice | NDArray[np.intp]) -> Rows:
         """Return some of the rows, in the order of `rows`; a slice of X is a view."""
         return Rows(
-            take(self.X, rows) if isinstance(self.X, np.ndarray)
+            take(self.X, rows)
+            if isinstance(self.X, np.ndarray)
             else take_rows(self.X, rows),
             None if self.y is None else self.y[rows],
             None if self.eras is None else self.eras.take(rows),

@@ -11,6 +11,7 @@ from numerai_features._arguments import COUNT, MODEL, SPLITTER, Finite
 from numerai_features._blocks import row_blocks
 from numerai_features._optional import import_optional
 from numerai_features._scratch import give_back
+from numerai_features._validation import named_rows
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.compose._one_target import one_target
 
@@ -75,8 +76,8 @@ class _PanelRegressor(EraRegressor):
         X, names = given.rows.X, given.rows.feature_names
         step = max(1, _BLOCK_BYTES // (4 * X.shape[1]))
         out = np.empty(len(X))
-        for rows in row_blocks(*X.shape, step):
-            out[rows] = self.regressor_.predict(self._shown(_named(X[rows], names)))
+        for rows in row_blocks(len(X), X.shape[1], step):
+            out[rows] = self.regressor_.predict(self._shown(named_rows(X[rows], names)))
         return out
 
     def _shown(self, table):
@@ -156,14 +157,14 @@ class PanelLGBMRegressor(_PanelRegressor):
         return lightgbm.LGBMRegressor
 
     def _shown(self, table):
-        from numerai_features.trees import takes_arrow, tree_table
+        from numerai_features.trees._tables import takes_arrow, tree_table
 
         return tree_table(table) if takes_arrow() else table
 
     def _train_on(self, model, train, valid):
         import lightgbm
 
-        from numerai_features.trees import takes_arrow
+        from numerai_features.trees._tables import takes_arrow
 
         if not {"force_col_wise", "force_row_wise"} & set(model.get_params()):
             model.set_params(force_col_wise=True)
@@ -251,7 +252,7 @@ class PanelXGBRegressor(_PanelRegressor):
         import xgboost
 
         params = model.get_xgb_params()
-        if callable(params.get("objective")):
+        if callable(model.objective):
             raise ValueError(
                 "regressor has a function as its objective, which PanelXGBRegressor "
                 "does not support. Name one of XGBoost's objectives."
@@ -294,11 +295,3 @@ def _trim(env: Any) -> None:
 
 
 _trim.before_iteration = True  # type: ignore[attr-defined]
-
-
-def _named(X: Any, names: Any) -> Any:
-    if names is None:
-        return X
-    import pandas as pd
-
-    return pd.DataFrame(X, columns=names, copy=False)

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from numerai_features._blocks import as_slice
 from numerai_features._eras import era_label
 from numerai_features._scratch import take
+from numerai_features._validation import frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +89,7 @@ class PanelRows:
         """Return some rows as such a table; one row, or some columns, as an array."""
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
-        if isinstance(key, tuple) or np.ndim(key) == 0 and not isinstance(key, slice):
+        if isinstance(key, tuple) or (np.ndim(key) == 0 and not isinstance(key, slice)):
             return np.asarray(self)[key]
         if isinstance(self._rows, slice):
             start, stop = self._rows.start, self._rows.stop
@@ -126,11 +127,9 @@ class PanelRows:
 
         Its columns are ``era``, with labels such as ``"0001"``, and the features.
         """
-        import pandas as pd
-
         if self._frame is None:
             names = self.panel.feature_names
-            frame = pd.DataFrame(np.asarray(self), columns=names, copy=False)
+            frame = frame_of(np.asarray(self), columns=names)
             numbers, places = np.unique(self.eras, return_inverse=True)
             labels = np.array([era_label(int(n)) for n in numbers], object)
             frame.insert(0, "era", labels[places])

@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from numerai_features._bins import N_BINS
-from numerai_features.trees import takes_arrow, tree_table
+from numerai_features.trees import tree_table
+from numerai_features.trees._tables import takes_arrow
 
 _MOST_BINS = 255  # of latents of type uint8
 

@@ -2,7 +2,7 @@
 
 from numerai_features.trees._dmatrix import quantile_dmatrix
 from numerai_features.trees._lightgbm import make_lightgbm
-from numerai_features.trees._tables import takes_arrow, tree_table
+from numerai_features.trees._tables import tree_table
 from numerai_features.trees._xgboost import make_xgboost
 
 __all__ = ["make_lightgbm", "make_xgboost", "quantile_dmatrix", "tree_table"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numerai_features._blocks import row_blocks
 from numerai_features._optional import import_optional
 from numerai_features._scratch import folder_of
 from numerai_features._validation import (
+    check_weights,
     column_names,
     frame_to_numbers,
     is_frame,
@@ -102,38 +104,44 @@ def quantile_dmatrix(
     table, names = _cells(X)
     if feature_names is not None:
         names = [str(name) for name in feature_names]
+        if len(names) != table.shape[1]:
+            raise ValueError(
+                f"feature_names has {len(names)} names, but X has {table.shape[1]} "
+                "columns."
+            )
     known = np.ones(len(table), bool)
     parts: dict[str, NDArray[Any]] = {}
     if y is not None:
-        target = validate_target(y, len(table))
-        known = ~np.isnan(target)
-        parts["label"] = target
+        parts["label"] = validate_target(y, len(table))
+        known = ~np.isnan(parts["label"])
     if sample_weight is not None:
-        parts["weight"] = np.asarray(sample_weight, np.float64)
-    for name, values in parts.items():
-        if values.shape != (len(table),):
-            raise ValueError(
-                f"sample_weight must have a number for each of {len(table)} rows; got "
-                f"{name}s of shape {values.shape}."
-            )
-    if not known.any():
-        raise ValueError("y holds no known target; expected at least one number.")
+        weights = check_weights(sample_weight, len(table))
+        assert weights is not None
+        parts["weight"] = weights
     options = {"max_bin": max_bin, "ref": ref, "nthread": n_jobs}
     if not external_memory:
         blocks = _iterator(xgboost, table, known, parts, names)
-        return xgboost.QuantileDMatrix(blocks, **options)
+        rows: QuantileDMatrix = xgboost.QuantileDMatrix(blocks, **options)
+        return rows
     if not hasattr(xgboost, "ExtMemQuantileDMatrix"):
         raise ImportError(
             f"external_memory=True needs XGBoost 3.0 or later; this is "
             f"{xgboost.__version__}. Install a later one, or leave it False."
         )
-    folder = tempfile.TemporaryDirectory(dir=folder_of(table), prefix="xgboost-")
+    folder = tempfile.TemporaryDirectory(dir=_place_beside(table), prefix="xgboost-")
     blocks = _iterator(
         xgboost, table, known, parts, names, cache_prefix=f"{folder.name}/bins"
     )
-    matrix = xgboost.ExtMemQuantileDMatrix(blocks, **options)
+    matrix: QuantileDMatrix = xgboost.ExtMemQuantileDMatrix(blocks, **options)
     weakref.finalize(matrix, folder.cleanup)
     return matrix
+
+
+def _place_beside(table: NDArray[Any]) -> Path | None:
+    """Return a folder on the disk of a table that is mapped from a file, if it is."""
+    folder = folder_of(table)
+    # A panel's own folder holds nothing but the panel.
+    return folder.parent if folder and (folder / "panel.json").exists() else folder
 
 
 def _cells(X: Any) -> tuple[NDArray[Any], list[str] | None]:
@@ -158,9 +166,9 @@ def _iterator(
 ) -> Any:
     """Return an iterator over blocks of rows that XGBoost can go through again."""
     step = max(1, _BLOCK_BYTES // table.shape[1])
-    blocks = list(row_blocks(*table.shape, step))
+    blocks = list(row_blocks(len(table), table.shape[1], step))
 
-    class Blocks(xgboost.DataIter):  # type: ignore[misc]
+    class Blocks(xgboost.DataIter):
         def __init__(self) -> None:
             super().__init__(**options)
             self.place = 0

@@ -1,0 +1,186 @@
+"""Trees from rows on disk, beside the libraries' own fit on the same rows."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from numerai_features import _scratch
+from numerai_features.compose import (
+    LatentFeatures,
+    PanelLGBMRegressor,
+    PanelXGBRegressor,
+)
+from numerai_features.datasets import EraPanel, make_era_panel
+from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.model_selection import EraHoldout, EraKFold
+from numerai_features.trees import make_lightgbm, make_xgboost
+
+pytest.importorskip("lightgbm")
+xgboost = pytest.importorskip("xgboost")
+
+# LightGBM 4.6 warns of arrays that it was trained on, and XGBoost 2 has old tags.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:X does not have valid feature names"),
+    pytest.mark.filterwarnings("ignore:The (XGB|following error):DeprecationWarning"),
+]
+
+TARGET = "target_alpha_20"
+FEW = {"device": "cpu", "n_jobs": 1, "random_state": 1, "colsample_bytree": 0.5}
+
+
+def trees(kind, **options):
+    make = make_lightgbm if kind is PanelLGBMRegressor else make_xgboost
+    return make(**{"n_estimators": 12, "learning_rate": 0.1, **FEW, **options})
+
+
+@pytest.fixture(params=[PanelLGBMRegressor, PanelXGBRegressor])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("panel") / "rows"
+    make_era_panel(n_eras=50, rows_per_era=60, n_features=10, random_state=2).save(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture
+def panel(folder, monkeypatch):
+    monkeypatch.setattr(_scratch, "LEAST_BYTES", 1000)
+    return EraPanel.open(folder)
+
+
+@pytest.fixture
+def y(panel):
+    y = panel.y(TARGET).copy()
+    y[-120:] = np.nan  # not resolved yet
+    y[::11] = np.nan
+    return y
+
+
+@pytest.mark.parametrize("form", ["rows", "array", "frame"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_trees_are_those_of_the_library(kind, panel, y, form, weighted):
+    X = {"rows": panel.as_X(), "array": panel.X, "frame": panel.to_frame(targets=[])}
+    weights = np.random.default_rng(0).random(len(y)) if weighted else None
+    own = None if weights is None else weights[~np.isnan(y)]
+    fitted = kind(trees(kind)).fit(X[form], y, sample_weight=weights)
+    known = ~np.isnan(y)
+    expected = trees(kind).fit(panel.X[known], y[known], sample_weight=own)
+    np.testing.assert_array_equal(fitted.predict(X[form]), expected.predict(panel.X))
+    assert type(fitted.regressor_) is type(expected)
+
+
+def test_rows_in_blocks_are_predicted_alike(kind, panel, y, monkeypatch):
+    X = panel.as_X()
+    fitted = kind(trees(kind)).fit(X, y)
+    expected = fitted.predict(X)
+    monkeypatch.setattr("numerai_features.compose._panel_regressors._BLOCK_BYTES", 900)
+    np.testing.assert_array_equal(fitted.predict(X), expected)
+
+
+@pytest.mark.parametrize("validation", [0.2, 6, EraHoldout(0.2, purge=4)], ids=str)
+def test_it_stops_early_as_the_library_does(kind, panel, y, validation):
+    """On the last eras, with those before them purged."""
+    model = trees(kind, n_estimators=200, learning_rate=0.3)
+    fitted = kind(model, validation=validation, patience=5).fit(panel.as_X(), y)
+    known = ~np.isnan(y)
+    splitter = validation if hasattr(validation, "split") else EraHoldout(validation)
+    [(train, valid)] = splitter.split(panel.X[known], y[known], panel.eras[known])
+    X, target = panel.X[known], y[known]
+    if kind is PanelLGBMRegressor:
+        import lightgbm
+
+        booster = lightgbm.train(
+            {k: v for k, v in model.get_params().items() if k != "n_estimators"},
+            lightgbm.Dataset(X[train], target[train]),
+            200,
+            valid_sets=[lightgbm.Dataset(X[valid], target[valid])],
+            callbacks=[lightgbm.early_stopping(5, verbose=False)],
+        )
+        expected = booster.predict(panel.X)
+        n_trees = booster.best_iteration
+    else:
+        stopping = clone(model).set_params(early_stopping_rounds=5)
+        stopping.fit(
+            X[train], target[train], eval_set=[(X[valid], target[valid])], verbose=False
+        )
+        expected = stopping.predict(panel.X)
+        n_trees = stopping.best_iteration + 1
+    assert n_trees < 100
+    np.testing.assert_allclose(fitted.predict(panel.as_X()), expected, rtol=1e-6)
+
+
+def test_a_search_over_a_pipeline_scores_what_the_library_does(kind, panel):
+    y = panel.y(TARGET)
+    latents = LatentFeatures(FactorAnalysisEmbedder(2), quantize="uint8")
+    name = kind.__name__.lower()
+    plain = trees(kind)
+    scores = []
+    for model, X, grid in (
+        (kind(trees(kind)), panel.as_X(), {f"{name}__regressor__max_depth": [2, 4]}),
+        (
+            plain,
+            panel.to_frame(targets=[]),
+            {f"{type(plain).__name__.lower()}__max_depth": [2, 4]},
+        ),
+    ):
+        search = GridSearchCV(make_pipeline(latents, model), grid, cv=EraKFold(3))
+        scores.append(search.fit(X, y).cv_results_["mean_test_score"])
+    np.testing.assert_allclose(*scores, atol=1e-6)  # of float32, and of float64
+
+
+def test_nothing_of_the_table_stays_in_memory(kind, panel, y, monkeypatch):
+    """Whatever is as large as the table is made in its folder."""
+    made = []
+
+    def watched(table, shape, dtype):
+        out = empty_like(table, shape, dtype)
+        made.append(_scratch.folder_of(out))
+        return out
+
+    empty_like = _scratch.empty_like
+    for place in ("_scratch", "trees._tables", "compose._latent_features"):
+        monkeypatch.setattr(f"numerai_features.{place}.empty_like", watched)
+    latents = LatentFeatures(FactorAnalysisEmbedder(2), quantize="uint8")
+    make_pipeline(latents, kind(trees(kind))).fit(panel.as_X()[5:2000:2], y[5:2000:2])
+    assert made
+    assert set(made) == {panel.path}
+
+
+@pytest.mark.skipif(
+    not hasattr(xgboost, "ExtMemQuantileDMatrix"), reason="XGBoost 3.0 or later"
+)
+def test_external_memory_grows_the_same_trees(panel, y):
+    model = PanelXGBRegressor(trees(PanelXGBRegressor))
+    both = [
+        clone(model).set_params(external_memory=external).fit(panel.as_X(), y)
+        for external in (False, True)
+    ]
+    np.testing.assert_array_equal(*(m.predict(panel.as_X()) for m in both))
+    assert [path.name for path in panel.path.parent.iterdir()] == ["rows"]
+
+
+def test_the_default_is_numerais_preset(kind):
+    made = kind()._unfitted()
+    assert (made.n_estimators, made.max_depth) == (2000, 5)
+
+
+def test_another_regressor_is_refused(kind, panel, y):
+    with pytest.raises(TypeError, match=r"regressor must be a (lightgbm|xgb).*Ridge"):
+        kind(Ridge()).fit(panel.as_X(), y)
+    model = trees(kind)
+    with pytest.raises(ValueError, match=r"validation=0\.2 holds out the last eras"):
+        kind(model, validation=0.2).fit(panel.X, y)
+
+
+def test_a_function_as_objective_is_refused(panel, y):
+    model = trees(PanelXGBRegressor, objective=lambda y, p: (p - y, np.ones_like(p)))
+    with pytest.raises(ValueError, match="a function as its objective"):
+        PanelXGBRegressor(model).fit(panel.as_X(), y)

@@ -1,0 +1,111 @@
+"""XGBoost's bins from blocks of rows, beside those of the whole table."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from numerai_features.datasets import make_era_panel
+from numerai_features.trees import _dmatrix, quantile_dmatrix
+
+xgboost = pytest.importorskip("xgboost")
+PARAMS = {"max_depth": 4, "max_bin": 63, "nthread": 1, "seed": 1}
+EXTERNAL = pytest.mark.skipif(
+    not hasattr(xgboost, "ExtMemQuantileDMatrix"), reason="XGBoost 3.0 or later"
+)
+
+
+@pytest.fixture(scope="module")
+def panel():
+    return make_era_panel(n_eras=20, rows_per_era=60, n_features=9, random_state=3)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(_dmatrix, "_BLOCK_BYTES", 9 * 130)
+
+
+def trees(rows):
+    return xgboost.train(PARAMS, rows, 8).get_dump(with_stats=True)
+
+
+def whole(X, y, **options):
+    return xgboost.QuantileDMatrix(X, y, max_bin=63, **options)
+
+
+@pytest.mark.parametrize("external", [False, pytest.param(True, marks=EXTERNAL)])
+@pytest.mark.parametrize("kind", ["int8", "uint8", "floats", "frame", "rows"])
+def test_the_trees_are_those_of_the_whole_table(panel, kind, external):
+    y = panel.y("target_alpha_20")
+    X, plain = panel.X, panel.X
+    if kind == "uint8":
+        X = plain = (np.random.default_rng(0).random(panel.X.shape) * 255).astype("u1")
+    if kind == "floats":
+        X = plain = np.where(panel.X == 1, np.nan, panel.X).astype(np.float32)
+    if kind == "frame":
+        X = panel.to_frame(targets=[])
+    if kind == "rows":
+        X = panel.as_X()
+    names = panel.feature_names if kind in ("frame", "rows") else None
+    rows = quantile_dmatrix(X, y, external_memory=external)
+    assert rows.feature_names == names
+    assert trees(rows) == trees(whole(plain, y, feature_names=names))
+
+
+def test_rows_without_target_are_left_out_and_weights_count(panel):
+    y = panel.y("target_alpha_20").copy()
+    y[:200] = np.nan  # more than a block
+    y[::7] = np.nan
+    weights = np.random.default_rng(0).random(len(y))
+    known = ~np.isnan(y)
+    rows = quantile_dmatrix(panel.X, y, sample_weight=weights)
+    assert rows.num_row() == known.sum()
+    np.testing.assert_array_equal(rows.get_label(), y[known])
+    expected = whole(panel.X[known], y[known], weight=weights[known])
+    assert trees(rows) == trees(expected)
+
+
+def test_rows_to_validate_on_have_the_bins_of_the_others(panel):
+    y = panel.y("target_alpha_20")
+    train = quantile_dmatrix(panel.X[:800], y[:800])
+    valid = quantile_dmatrix(panel.X[800:] * 10, y[800:], ref=train)
+    cuts = [rows.get_quantile_cut()[1].tolist() for rows in (train, valid)]
+    assert cuts[0] == cuts[1]
+
+
+@EXTERNAL
+def test_its_files_are_beside_the_panel_and_vanish(panel, tmp_path):
+    panel.save(tmp_path / "panel")
+    opened = type(panel).open(tmp_path / "panel")
+    rows = quantile_dmatrix(opened.as_X(), panel.y(), external_memory=True)
+    beside = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
+    assert beside == ["panel", "xgboost"]
+    del rows
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["panel"]
+
+
+def test_without_a_target_it_holds_rows_to_predict(panel):
+    y = panel.y("target_alpha_20")
+    booster = xgboost.train(PARAMS, quantile_dmatrix(panel.X, y), 5)
+    np.testing.assert_array_equal(
+        booster.predict(quantile_dmatrix(panel.X)),
+        booster.predict(xgboost.DMatrix(panel.X)),
+    )
+
+
+BAD = {
+    "y": (dict(y=np.ones(3)), r"y must have one value per row.*got \(3,\)"),
+    "all NaN": (dict(y=np.full(1200, np.nan)), "y .*NaN"),
+    "weights": (dict(sample_weight=np.ones(3)), r"sample_weight must have .*\(3,\)"),
+    "names": (dict(feature_names=["a"]), "feature_names has 1 names, but X has 9"),
+    "flat": (dict(X=np.ones(1200)), r"X must be two-dimensional.*\(1200,\)"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_input_is_told_by_name(panel, bad):
+    arguments, message = BAD[bad]
+    given = {"X": panel.X, "y": panel.y("target_alpha_20"), **arguments}
+    with pytest.raises(ValueError, match=message):
+        quantile_dmatrix(given.pop("X"), **given)
