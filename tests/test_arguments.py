@@ -47,6 +47,8 @@ from numerai_features import (
     LatentFeatures,
     LatentMapDisplay,
     MaskedAutoencoder,
+    PanelLGBMRegressor,
+    PanelXGBRegressor,
     ReconstructionDisplay,
     RepeatedEraKFold,
     ResidualTargetRegressor,
@@ -189,6 +191,8 @@ KNN = {"n_components": 2, "n_neighbors": 4, "batch_size": 64, "n_axes": 4}
 
 BLEND = {"regressors": [("a", Ridge()), ("b", Ridge(99))]}
 FIT_WEIGHTS = {"weights": "fit", "positive": False, "cv": EraKFold(2, purge=1)}
+FEW = {"device": "cpu", "n_estimators": 2, "n_jobs": 1}
+LGBM, XGB = trees.make_lightgbm(**FEW), trees.make_xgboost(**FEW)
 TREES = GradientBoostingRegressor(n_estimators=2)
 
 CALLS = {
@@ -220,6 +224,8 @@ CALLS = {
     "EraBoostedRegressor": made(
         EraBoostedRegressor, "fit", {"regressor": TREES, "n_rounds": 2}
     ),
+    "PanelLGBMRegressor": made(PanelLGBMRegressor, "fit", {"regressor": LGBM}),
+    "PanelXGBRegressor": made(PanelXGBRegressor, "fit", {"regressor": XGB}),
     "FamiliarityShrinker": made(
         FamiliarityShrinker, "fit", {"regressor": Ridge(), "autoencoder": DAE}
     ),
@@ -467,9 +473,11 @@ CALLS = {
     "make_lightgbm": called(trees.make_lightgbm, device="cpu"),
     "make_xgboost": called(trees.make_xgboost, device="cpu"),
     "tree_table": called(trees.tree_table),
+    "quantile_dmatrix": called(trees.quantile_dmatrix),
 }
 
 NO_ARGUMENTS = {
+    "PanelRows": "what EraPanel.as_X returns, which nobody makes by hand",
     "Argmax": "has none",
     "Positions": "has none",
     "Softmax": "has none",

@@ -62,6 +62,8 @@ from numerai_features.compose import (
     EraRanker,
     FamiliarityShrinker,
     LatentFeatures,
+    PanelLGBMRegressor,
+    PanelXGBRegressor,
     ResidualTargetRegressor,
     fit_blend_weights,
     neutralize_by_era,
@@ -107,7 +109,7 @@ from numerai_features.model_selection import (
     measure_leakage,
 )
 from numerai_features.moments import EraMoments
-from numerai_features.trees import tree_table
+from numerai_features.trees import make_lightgbm, make_xgboost, tree_table
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning"),
@@ -239,6 +241,8 @@ AUGMENTED = [
 BLENDED = [("ridge", Ridge()), ("tree", DecisionTreeRegressor(random_state=0))]
 DENSITY = KernelDensity(bandwidth=3)
 FEW_TREES = GradientBoostingRegressor(n_estimators=3, random_state=0)
+FEW = {"device": "cpu", "n_estimators": 3, "n_jobs": 1, "random_state": 0}
+LGBM, XGB = make_lightgbm(**FEW, min_child_samples=1), make_xgboost(**FEW)
 ERA_REGRESSORS = [
     EraRanker(Ridge()),
     EraBlend(BLENDED),
@@ -246,6 +250,8 @@ ERA_REGRESSORS = [
     FamiliarityShrinker(Ridge(), DAEEmbedder(1, **SMALL)),
     EraNeutralizer(DecisionTreeRegressor(max_depth=3, random_state=0)),
     ResidualTargetRegressor(Ridge()),
+    PanelLGBMRegressor(LGBM),
+    PanelXGBRegressor(XGB),
 ]
 SPLITTERS = [
     CombinatorialPurgedEraCV(),
@@ -353,6 +359,10 @@ FURTHER = [
     EraBlend(BLENDED, weights=[0.4, 0.6]),
     EraBlend([*BLENDED, ("none", "drop")], weights=np.array([2, -1, 0])),
     EraBoostedRegressor(FEW_TREES, n_rounds=2, proportion=1.0),
+    PanelLGBMRegressor(LGBM, patience=3),
+    PanelLGBMRegressor(make_lightgbm(**FEW, num_leaves=3, max_bin=15)),
+    PanelXGBRegressor(XGB, patience=3),
+    PanelXGBRegressor(make_xgboost(**FEW, max_bin=15)),
     EraBoostedRegressor(FEW_TREES, n_rounds=3, proportion=0.3, other_weight=0.5),
     FamiliarityShrinker(DecisionTreeRegressor(random_state=0), DENSITY, strength=2),
     FamiliarityShrinker(Ridge(), DAEEmbedder(1, **SMALL), strength=3, keep_era=True),
@@ -430,6 +440,15 @@ EXCUSED = {
         }
         for boosted in [*ERA_REGRESSORS, *FURTHER]
         if isinstance(boosted, EraBoostedRegressor)
+    },
+    **{
+        repr(trees): {
+            "check_sample_weight_equivalence_on_dense_data": (
+                "LightGBM finds bins by rows, not by weights"
+            ),
+        }
+        for trees in [*ERA_REGRESSORS, *FURTHER]
+        if isinstance(trees, PanelLGBMRegressor) and trees.regressor is LGBM
     },
     repr(BINNED): {
         "check_sample_weight_equivalence_on_dense_data": (
@@ -1355,6 +1374,9 @@ def special_cases(cls, folder):
     if cls is EraBlend:
         fitted = {"weights": "fit", "positive": False, "cv": EraKFold(2, purge=1)}
         return [cls(BLENDED, **fitted)]
+    if cls in (PanelLGBMRegressor, PanelXGBRegressor):
+        trees = LGBM if cls is PanelLGBMRegressor else XGB
+        return [cls(trees, validation=EraHoldout(1, purge=0))]
     if cls is EraKFold:
         return [cls(shuffle=True, random_state=0)]
     return []
@@ -1451,6 +1473,8 @@ class TestClasses:
             needed = {
                 EraBlend: [BLENDED],
                 EraBoostedRegressor: [FEW_TREES],
+                PanelLGBMRegressor: [LGBM],
+                PanelXGBRegressor: [XGB],
                 FamiliarityShrinker: [Ridge(), DAEEmbedder(1, **SMALL)],
             }
             made = cls(*needed.get(cls, [Ridge()]))
@@ -1539,8 +1563,10 @@ def test_a_frozen_model_inside_knows_the_same_columns(estimator, toy):
         name = {"estimator", "regressor"} & set(estimator.get_params())
         return clone(estimator).set_params(**{name.pop(): inner})
 
-    if isinstance(estimator, EraBoostedRegressor):
-        with pytest.raises(TypeError, match="FrozenEstimator cannot add trees"):
+    known = EraBoostedRegressor | PanelLGBMRegressor | PanelXGBRegressor
+    if isinstance(estimator, known):
+        told = "FrozenEstimator cannot add trees|got FrozenEstimator"
+        with pytest.raises(TypeError, match=told):
             around(table).fit(frame, y)
         return
     for told, X in wrong.items():

@@ -25,6 +25,8 @@ from numerai_features.compose import (
     EraRanker,
     FamiliarityShrinker,
     LatentFeatures,
+    PanelLGBMRegressor,
+    PanelXGBRegressor,
     ResidualTargetRegressor,
 )
 from numerai_features.embedders import (
@@ -42,6 +44,7 @@ from numerai_features.embedders import (
     UMAPEmbedder,
 )
 from numerai_features.moments import EraMoments, Moments
+from numerai_features.trees import make_lightgbm, make_xgboost
 
 pytestmark = pytest.mark.filterwarnings("ignore:benchmark is None:UserWarning")
 
@@ -112,6 +115,8 @@ REGRESSORS = [
     EraNeutralizer(Ridge(), proportion=0.5),
     EraRanker(Ridge()),
     FamiliarityShrinker(Ridge(), DAE),
+    PanelLGBMRegressor(make_lightgbm(device="cpu", n_estimators=2, n_jobs=1)),
+    PanelXGBRegressor(make_xgboost(device="cpu", n_estimators=2, n_jobs=1)),
     ResidualTargetRegressor(Ridge()),
 ]
 EVERY = [*EMBEDDERS, REGIMES, EraStatistics(), *AUGMENTERS, *AUGMENTED, *REGRESSORS]

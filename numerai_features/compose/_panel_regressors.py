@@ -38,19 +38,22 @@ class _PanelRegressor(EraRegressor):
         return [("regressor", self._unfitted())]
 
     def _unfitted(self):
-        model = self._make() if self.regressor is None else self.regressor
-        kind = self._kind()
+        return self._make() if self.regressor is None else self.regressor
+
+    def _checked(self):
+        """Return a clone of the regressor, to be fitted."""
+        model, kind = self._unfitted(), self._kind()
         if not isinstance(model, kind):
             raise TypeError(
                 f"regressor must be a {kind.__module__.partition('.')[0]}."
                 f"{kind.__name__}, or None; got {type(model).__name__}."
             )
-        return model
+        return clone(model)
 
     def _fit_rows(self, given):
         given = one_target(given, self)
         train, valid = self._split(given)
-        self.regressor_ = self._train_on(clone(self._unfitted()), train, valid)
+        self.regressor_ = self._train_on(self._checked(), train, valid)
         give_back()
 
     def _split(self, given):

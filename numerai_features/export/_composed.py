@@ -117,5 +117,7 @@ MODELS = {
     key_of(compose.EraNeutralizer): _neutralizer,
     key_of(compose.EraRanker): _ranker,
     key_of(compose.FamiliarityShrinker): _shrinker,
+    key_of(compose.PanelLGBMRegressor): _plain,
+    key_of(compose.PanelXGBRegressor): _plain,
     key_of(compose.ResidualTargetRegressor): _plain,
 }

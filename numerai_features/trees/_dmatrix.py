@@ -171,15 +171,17 @@ def _iterator(
     class Blocks(xgboost.DataIter):
         def __init__(self) -> None:
             super().__init__(**options)
-            self.place = 0
+            self.seen: list[slice] = []
+            # XGBoost loses what is raised while it resets, such as Ctrl-C. No line
+            # of Python runs in this.
+            self.reset: Any = self.seen.clear
 
-        def reset(self) -> None:
-            self.place = 0
+        def reset(self) -> None:  # type: ignore[no-redef]
+            """Start again; the instance's own is called instead."""
 
         def next(self, give: Any) -> bool:
-            while self.place < len(blocks):
-                rows = blocks[self.place]
-                self.place += 1
+            for rows in blocks[len(self.seen) :]:
+                self.seen.append(rows)
                 keep = known[rows]
                 if not keep.any():
                     continue

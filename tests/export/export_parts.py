@@ -34,6 +34,8 @@ from numerai_features import (
     FamiliarityShrinker,
     LatentFeatures,
     MaskedAutoencoder,
+    PanelLGBMRegressor,
+    PanelXGBRegressor,
     ResidualTargetRegressor,
     SequenceDAE,
     SupervisedAEMLP,
@@ -152,6 +154,8 @@ def unfitted():
         "era_boosted": beside(
             EraBoostedRegressor(boosted(), n_rounds=2), keep_era=True
         ),
+        "panel_lightgbm": beside(PanelLGBMRegressor(trees())),
+        "panel_xgboost": beside(PanelXGBRegressor(boosted())),
         "voting": beside(VotingRegressor(two, weights=[1, 2, 3])),
         "stacking": beside(StackingRegressor(two, Ridge(), cv=2, passthrough=True)),
         "search": GridSearchCV(beside(Ridge()), {"ridge__alpha": [1, 9]}, cv=2),
