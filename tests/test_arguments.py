@@ -477,7 +477,6 @@ CALLS = {
 }
 
 NO_ARGUMENTS = {
-    "PanelRows": "what EraPanel.as_X returns, which nobody makes by hand",
     "Argmax": "has none",
     "Positions": "has none",
     "Softmax": "has none",
@@ -533,6 +532,7 @@ ALLOWED = {
     ): "ignored: scikit-learn's pipelines hand it to every step",
     ("make_lightgbm", "n_jobs", "0"): "as OpenMP has it",
     ("make_xgboost", "n_jobs", "0"): "all cores",
+    ("quantile_dmatrix", "n_jobs", "0"): "all cores",
     (
         "LatentMapDisplay.from_estimator",
         "random_state",

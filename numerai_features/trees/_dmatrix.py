@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._arguments import COUNT, ROWS, TABLE, THREADS, checked
+from numerai_features._arguments import COUNT, ROWS, TABLE, THREADS, Methods, checked
 from numerai_features._blocks import row_blocks
 from numerai_features._optional import import_optional
 from numerai_features._scratch import folder_of
@@ -36,6 +36,7 @@ _BLOCK_BYTES = 64 << 20  # of rows, at one byte a cell
     sample_weight=[ROWS, None],
     feature_names=[ROWS, None],
     max_bin=[COUNT],
+    ref=[Methods(["num_row", "get_label"]), None],
     external_memory=["boolean"],
     n_jobs=THREADS,
 )
