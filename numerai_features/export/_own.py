@@ -42,6 +42,7 @@ def encoder(
         "steps": _steps(found, place),
         "dtype": found.dtype.newbyteorder("<").str,
         "n_out": int(found.n_out(len(place.names))),
+        "n_cells": int(found.n_cells(len(place.names))),
         "out": out,
         "missing": missing,
         # None: rows are encoded alone.

@@ -405,7 +405,8 @@ def _encode(node: Node, rows: Rows) -> Any:
         _check_missing(table)
     out = np.empty((len(table), node["n_out"]), node["out"])
     alone = node["by_era"] is None
-    for block in _blocks(*table.shape) if alone else rows.by_era(node):
+    blocks = _blocks(len(table), max(table.shape[1], node["n_cells"]))
+    for block in blocks if alone else rows.by_era(node):
         with np.errstate(over="ignore", invalid="ignore"):
             x = table[block].astype(node["dtype"], order="C")
             out[block] = _run(node["steps"], x)

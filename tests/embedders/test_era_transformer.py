@@ -1,5 +1,7 @@
 """What an embedder must get right whose unit is an era."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,6 +130,14 @@ class TestProperties:
                 net.score(rows.X, rows.y())
 
 
+def test_an_encoder_without_eras_takes_rows_for_one_era(fitted, rows):
+    """However many: blocks of rows would each be an era of their own."""
+    net, many = fitted["linear"], np.tile(rows.X, (80, 1))
+    found = net.encoder_.transform(many)
+    whole = net.transform(many, eras=np.ones(len(many), int))
+    np.testing.assert_array_equal(found, whole)
+
+
 class TestPositions:
     def test_the_place_of_a_row_matters(self, fitted, rows):
         X, eras = rows.X[:40], rows.eras[:40]
@@ -146,6 +156,16 @@ class TestTokensOfFeatures:
         np.testing.assert_allclose(net.transform(rows.X[order]), Z[order], atol=1e-5)
         one = [net.transform(rows.X[i : i + 1])[0] for i in range(20)]
         np.testing.assert_allclose(one, Z[:20], atol=1e-5)
+
+    def test_blocks_are_small_enough_for_all_tokens(self, fitted):
+        """A row of 20 bytes has 6 x 64 floats on its way: 61 MB of these rows."""
+        X = np.random.default_rng(0).integers(0, 5, (40_000, 20)).astype(np.int8)
+        tracemalloc.start()
+        try:
+            fitted["features"].transform(X)
+            assert tracemalloc.get_traced_memory()[1] < 80e6
+        finally:
+            tracemalloc.stop()
 
     def test_at_most_a_group_for_each_feature(self, rows):
         net = EraTransformer(2, tokens="features", n_groups=99, **SMALL)
