@@ -263,6 +263,8 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self._fit(rows)
         return self._transform(rows, self.era_statistics_)
 
+    _by_era = True  # a row's latents depend on the others of its era
+
     def _check_parameters(self, n_features, n_targets):
         """Raise if parameters contradict each other; an experiment calls it, too."""
         if len(set(self.statistics)) < len(self.statistics):
