@@ -342,6 +342,18 @@ class TestInput:
                 {"objective": "cells", "monitor": "valid_corr"},
                 "monitor='valid_corr' needs targets",
             ),
+            (
+                {"objective": "cells", "target_weights": [2.0]},
+                r"target_weights=\[2.0\] has no effect with objective='cells'",
+            ),
+            (
+                {"objective": "cells", "target_weights": np.array([2.0, 1.0])},
+                "target_weights=.* has no effect with objective='cells'",
+            ),
+            (
+                {"objective": "cells", "loss": "corr"},
+                "loss='corr' has no effect with objective='cells'",
+            ),
         ],
     )
     def test_contradictions(self, options, told, rows):
@@ -358,6 +370,14 @@ class TestInput:
         monkeypatch.setattr(_parallel, "agree", lambda value, device: value)
         with pytest.raises(ValueError, match="trained in one process"):
             EraTransformer(**SMALL).fit(rows.X, rows.y(), eras=rows.eras)
+
+    @pytest.mark.parametrize("objective", ["cells", "targets"])
+    def test_rows_without_eras_are_told_of(self, objective, rows):
+        net = EraTransformer(2, objective=objective, validation=None, **SMALL)
+        with pytest.warns(UserWarning, match="all rows of a call are one era") as told:
+            net.fit(rows.X, rows.y())
+        assert len(told) == 1
+        net.set_params(tokens="features", n_groups=2).fit(rows.X, rows.y())
 
     @pytest.mark.filterwarnings("ignore:No eras were passed")
     def test_without_eras_a_call_is_one_era(self, rows):
