@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from lightgbm import LGBMRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits
 
 from numerai_features import LatentFeatures
 from numerai_features.datasets import make_era_panel
@@ -97,6 +98,17 @@ class TestProperties:
         later = fitted.transform(panel.X[mine], eras=panel.eras[mine])
         live = fitted.transform(panel.X[mine], eras=["X"] * mine.sum())
         np.testing.assert_array_equal(live, later)
+
+    def test_threads_of_blas_do_not_matter_to_the_bit(self):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(4000, 300)) + rng.normal(size=(4000, 1))
+        fits = []
+        for n in (1, 2):
+            with threadpool_limits(n, user_api="blas"):
+                model = EraRegimes(2, **SMALL).fit(X, eras=np.arange(4000) // 200)
+            fits.append((model.axes_, model.era_statistics_))
+        for one, two in zip(*fits, strict=True):
+            np.testing.assert_array_equal(one, two)
 
     def test_fit_transform_is_transform(self, panel):
         model = EraRegimes(3, **SMALL)

@@ -131,7 +131,6 @@ class TestSequences:
         assert [set(line.get_ydata()) for line in below.lines] == [{0}, {1}, {-2}]
         assert above.get_title(loc="left") == "sequence 1, a"
 
-
     @pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame])
     def test_lists_of_sequences(self, kind):
         """Of any lengths; frames keep their names, in the order of fit."""
@@ -143,9 +142,7 @@ class TestSequences:
         dae = SequenceDAE(2, hidden=4, max_epochs=1, random_state=0).fit(X)
         display = ReconstructionDisplay.from_estimator(dae, X, n_shown=15)
         assert display.true.shape == display.restored.shape == (15, 4, 2)
-        given = [
-            y[: len(x)] for x, y in zip(arrays, display.corrupted, strict=True)
-        ]
+        given = [y[: len(x)] for x, y in zip(arrays, display.corrupted, strict=True)]
         if kind is pd.DataFrame:
             given = [pd.DataFrame(x, columns=["b", "a"]) for x in given]
         restored = dae.reconstruct(given)
