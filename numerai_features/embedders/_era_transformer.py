@@ -306,6 +306,10 @@ class EraTransformer(EraNetwork):
     def _by_era(self):
         return self.encoder_.by_era
 
+    @property
+    def _whole_eras(self):
+        return self.tokens == "rows"
+
     def _require_eras(self, eras):
         if self._by_era:
             require_eras(eras, self._had_eras, type(self).__name__)

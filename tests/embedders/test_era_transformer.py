@@ -14,9 +14,10 @@ from sklearn.pipeline import make_pipeline
 
 from numerai_features.compose import EraRanker, LatentFeatures
 from numerai_features.datasets import make_era_panel
-from numerai_features.embedders import EraTransformer
+from numerai_features.embedders import EraTransformer, _holdout
 from numerai_features.model_selection import EraKFold
 from numerai_features.nn import _parallel
+from numerai_features.nn._training import Trainer
 
 SMALL = {"width": 16, "max_epochs": 2, "random_state": 0}
 NETS = {
@@ -136,6 +137,21 @@ def test_an_encoder_without_eras_takes_rows_for_one_era(fitted, rows):
     found = net.encoder_.transform(many)
     whole = net.transform(many, eras=np.ones(len(many), int))
     np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize("tokens", ["rows", "features"])
+def test_eras_are_held_out_as_a_whole(tokens, rows, monkeypatch):
+    seen, plain = [], Trainer.__init__
+
+    def look(self, task, batches, settings, *, held_out=None, **rest):
+        seen.extend(held_out.parts)
+        plain(self, task, batches, settings, held_out=held_out, **rest)
+
+    monkeypatch.setattr(Trainer, "__init__", look)
+    monkeypatch.setattr(_holdout, "_MOST_ROWS", 100)
+    net = EraTransformer(2, tokens=tokens, n_groups=2, objective="cells", validation=4)
+    net.set_params(**SMALL).fit(rows.X, eras=rows.eras)
+    assert [len(part) for part in seen] == ([40] * 2 if tokens == "rows" else [25] * 4)
 
 
 class TestPositions:
