@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightgbm import LGBMRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_limits
 
@@ -212,6 +212,21 @@ class TestValidation:
         assert dated.transform(panel.X[:2], eras=["X", "X"]).shape == (2, 3)
         with pytest.raises(ValueError, match="eras must be dates, as in fit"):
             dated.transform(panel.X[:2], eras=[3, 4])
+
+    @pytest.mark.parametrize("dated", [False, True])
+    def test_dates_are_no_numbers_where_it_is_exported(self, dated, panel, tmp_path):
+        frame = panel.to_frame(targets=[])
+        days = pd.to_datetime("2020-01-03") + pd.to_timedelta(
+            7 * numbers_of(panel), "D"
+        )
+        frame = frame.assign(era=days.astype(str)) if dated else frame
+        model = make_pipeline(LatentFeatures(EraRegimes(2, **SMALL)), Ridge())
+        model.fit(frame, panel.y("target_alpha_20"))
+        predict = pd.read_pickle(export_predict(model, tmp_path / "model.pkl"))
+        other, kind = ("0024", "dates") if dated else ("2020-01-03", "numbers")
+        with pytest.raises(ValueError, match=f"but in fit eras were {kind}"):
+            predict(frame[:5].assign(era=other))
+        assert len(predict(frame[:5].assign(era="X"))) == 5
 
     def test_statistics_named_twice(self, panel):
         with pytest.raises(ValueError, match="names one of them twice"):
