@@ -23,7 +23,7 @@ from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._cells import bin_edges
 from numerai_features.embedders._encode import encode
-from numerai_features.embedders._era_network import EraNetwork
+from numerai_features.embedders._era_network import EraNetwork, check_no_targets
 from numerai_features.embedders._network import NetworkEmbedder
 
 
@@ -307,7 +307,7 @@ class EraTransformer(EraNetwork):
         return self.encoder_.by_era
 
     @property
-    def _whole_eras(self):
+    def _whole_eras(self):  # an era is held out as a whole
         return self.tokens == "rows"
 
     def _require_eras(self, eras):
@@ -354,22 +354,8 @@ class EraTransformer(EraNetwork):
                 "tokens='features' does not look at. Leave it out, or use "
                 "tokens='rows'."
             )
-        of_targets = {
-            "loss": self.loss != "mse",
-            "target_weights": self.target_weights is not None,
-        }
-        for name, is_set in of_targets.items():
-            if self.objective == "cells" and is_set:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no effect with "
-                    "objective='cells', which has no targets. Leave it out, or use "
-                    "objective='both'."
-                )
-        if self.objective == "cells" and self.monitor == "valid_corr":
-            raise ValueError(
-                "monitor='valid_corr' needs targets, which objective='cells' does not "
-                "use. Use monitor='valid_loss'."
-            )
+        if self.objective == "cells":
+            check_no_targets(self)
         if n_targets:
             super()._check_parameters(n_features, n_targets)
 

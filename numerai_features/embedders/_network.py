@@ -146,11 +146,6 @@ class NetworkEmbedder(
         An experiment calls it, too, before anything is fitted.
         """
 
-    @property
-    def _whole_eras(self) -> bool:
-        """Whether rows of an era look at each other: it is held out as a whole."""
-        return False
-
     def _learnable(self, rows: Rows) -> NDArray[np.bool_]:
         """Return a mask of the rows that can be trained on."""
         return rows.counted
@@ -278,8 +273,8 @@ class NetworkEmbedder(
         from numerai_features.nn._batches import FEWEST_ROWS, Table
 
         X, weights = rows.X, rows.weights
-        whole = {"whole_eras": self._whole_eras}
-        train, valid = hold_out(self.validation, rows, among, seed, **whole)
+        whole = getattr(self, "_whole_eras", False)
+        train, valid = hold_out(self.validation, rows, among, seed, whole_eras=whole)
         if columns is None:
             own = measure_columns(X, train, weights, self.missing, among)
             columns = self._choose_columns(own)

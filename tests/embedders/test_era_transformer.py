@@ -356,19 +356,19 @@ class TestInput:
             ),
             (
                 {"objective": "cells", "monitor": "valid_corr"},
-                "monitor='valid_corr' needs targets",
+                "monitor='valid_corr' is of targets",
             ),
             (
                 {"objective": "cells", "target_weights": [2.0]},
-                r"target_weights=\[2.0\] has no effect with objective='cells'",
+                r"target_weights=\[2.0\] is of targets, which objective='cells'",
             ),
             (
                 {"objective": "cells", "target_weights": np.array([2.0, 1.0])},
-                "target_weights=.* has no effect with objective='cells'",
+                "target_weights=.* is of targets, which objective='cells'",
             ),
             (
                 {"objective": "cells", "loss": "corr"},
-                "loss='corr' has no effect with objective='cells'",
+                "loss='corr' is of targets, which objective='cells'",
             ),
         ],
     )
