@@ -222,8 +222,8 @@ class DAEEmbedder(NetworkEmbedder):
         """Return each row's familiarity: minus its mean squared reconstruction error.
 
         The mean is over known cells of columns that vary, in units of the column's
-        variance, and over networks. A row unlike those of `fit` has a low score (Boney
-        et al., 2019).
+        variance, and over networks; 0 for a row without any. A row unlike those of
+        `fit` has a low score (Boney et al., 2019).
 
         Parameters
         ----------

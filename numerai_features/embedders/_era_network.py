@@ -62,3 +62,15 @@ class EraNetwork(TargetNetwork, abstract=True):
             outputs = Encoder([("fill", Fill(course.columns.fill)), *steps])
             task.network.set_units(*measured_units(outputs, course.rows, course.train))
         return super()._keep(tasks, course)
+
+
+def check_no_targets(net):
+    """Raise if a parameter of targets is set, although a network learns from none."""
+    left = {"loss": "mse", "target_weights": None, "monitor": "valid_loss"}
+    for name, default in left.items():
+        given = getattr(net, name)
+        if not isinstance(given, type(default)) or given != default:
+            raise ValueError(
+                f"{name}={given!r} is of targets, which objective={net.objective!r} "
+                "does not use. Leave it out, or use objective='both'."
+            )

@@ -27,6 +27,7 @@ from numerai_features._arguments import (
 from numerai_features._compat import StrOptions
 from numerai_features._eras import EraIndex
 from numerai_features._rows import Rows
+from numerai_features._threads import blas_threads
 from numerai_features._validation import (
     check_missing,
     fill_missing,
@@ -56,8 +57,9 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     `SequenceDAE` gives a code. All rows of the era get this code.
 
     An era's sequence is made of its own rows and of the *fitted* eras that are earlier.
-    So its code depends on no other rows that are passed, and on no later era; the live
-    era ("X") comes after all. An era with fewer earlier ones has a shorter sequence.
+    So its code depends on no other rows that are passed, and on later eras only if
+    they were fitted: axes and network are learned from all of them. The live era ("X")
+    comes after all. An era with fewer earlier ones has a shorter sequence.
 
     Parameters
     ----------
@@ -66,8 +68,8 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     features : list of str or int, default=None
         Names or positions of the features; None: all.
     n_axes : int, default=16
-        Number of principal axes of the standardised features; fewer if the rows vary in
-        fewer directions.
+        Number of principal axes of the standardised features, of which int8 bins share
+        one scale; fewer if the rows vary in fewer directions.
     statistics : sequence of str, default=("mean", "std", "corr")
         What to compute of an era's scores: "mean" and "std" on each axis, and "corr",
         the correlations of the pairs of the first 8 axes.
@@ -263,6 +265,8 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self._fit(rows)
         return self._transform(rows, self.era_statistics_)
 
+    _by_era = True  # a row's latents depend on the others of its era
+
     def _check_parameters(self, n_features, n_targets):
         """Raise if parameters contradict each other; an experiment calls it, too."""
         if len(set(self.statistics)) < len(self.statistics):
@@ -331,6 +335,7 @@ class EraRegimes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         ]
         self.autoencoder_ = self._network().fit(sequences, eras=eras.numbers)
 
+    @blas_threads(1)  # the bits do not depend on the number of threads
     def _statistics(self, rows: Rows) -> NDArray[np.float64]:
         """Return the statistics of each era, (n_eras, n_statistics)."""
         known, table = self._fitted_with, []
@@ -394,6 +399,7 @@ def summed_up(
     return np.concatenate([values[name] for name in statistics])
 
 
+@blas_threads(1)
 def principal_axes(
     covariance: NDArray[np.float64], n_axes: int, pooled: bool
 ) -> NDArray[np.float64]:

@@ -19,10 +19,11 @@ from numerai_features._compat import StrOptions
 from numerai_features._residual import read_benchmark
 from numerai_features._rows import Rows
 from numerai_features._validation import fill_missing, require_eras
+from numerai_features._warn import warn
 from numerai_features._whole_fit import whole_fit
 from numerai_features.embedders._cells import bin_edges
 from numerai_features.embedders._encode import encode
-from numerai_features.embedders._era_network import EraNetwork
+from numerai_features.embedders._era_network import EraNetwork, check_no_targets
 from numerai_features.embedders._network import NetworkEmbedder
 
 
@@ -95,7 +96,7 @@ class EraTransformer(EraNetwork):
         Probability that a cell is masked, from 1/64 on and below 1.
     loss : {"mse", "corr", "numerai_corr"}, default="mse"
         Loss of the targets: squared error of standardised targets, or one minus the
-        correlation within an era, as in `EraMLP`.
+        correlation within an era, as in `EraMLP`. Not with ``objective="cells"``.
     orthogonality : float, default=0.0
         Weight of the mean squared correlation between different latents over the rows
         of a batch.
@@ -108,7 +109,8 @@ class EraTransformer(EraNetwork):
         Largest number of eras in a batch. Without eras, batches of random rows take
         the place of eras in training.
     target_weights : array-like of shape (n_targets,), default=None
-        Weights of the targets in `predict` and `score`; None: equal weights.
+        Weights of the targets in `predict` and `score`; None: equal weights. Not with
+        ``objective="cells"``.
     cross_fit : int or splitter, default=None
         Makes `fit_transform` give each row the latents of a network that was not
         trained on its era or the eras around it. An int is the number of blocks of
@@ -130,13 +132,14 @@ class EraTransformer(EraNetwork):
         One for each network, from its latents to the features; not with
         ``objective="targets"``.
     target_names_ : list of str or None
-        Names of the columns of y, if it has any.
+        Names of the columns of y, if it has any; not with ``objective="cells"``.
     n_targets_ : int
-        Number of targets.
+        Number of targets; not with ``objective="cells"``.
     n_components_ : int
         The resolved number of latents of one network.
     n_eras_left_out_ : int
-        Number of eras, of the last call's, that a correlation could not be trained on.
+        Number of eras, of the last call's, that a correlation could not be trained on;
+        not with ``objective="cells"``.
     mean_, scale_ : ndarray of shape (n_features,)
         Mean and standard deviation of each column over the training rows. The deviation
         is 0 for a constant column; columns of int8 bins share one.
@@ -303,6 +306,10 @@ class EraTransformer(EraNetwork):
     def _by_era(self):
         return self.encoder_.by_era
 
+    @property
+    def _whole_eras(self):  # an era is held out as a whole
+        return self.tokens == "rows"
+
     def _require_eras(self, eras):
         if self._by_era:
             require_eras(eras, self._had_eras, type(self).__name__)
@@ -317,8 +324,18 @@ class EraTransformer(EraNetwork):
                 "Leave it out, or use objective='both'."
             )
         self._check_parameters(rows.X.shape[1], 0)
-        NetworkEmbedder._check_eras(self, rows.eras)
+        self._check_eras(rows.eras)
         return rows
+
+    def _check_eras(self, eras):
+        if eras is None and self.tokens == "rows":
+            warn(
+                "No eras were passed: all rows of a call are one era, in which they "
+                "look at each other, and batches of random rows take the place of eras "
+                "in training. Pass eras=, or a frame with a column 'era'.",
+            )
+        if self.objective != "cells":
+            super()._check_eras(eras)
 
     def _check_parameters(self, n_features, n_targets):
         if self.n_components is not None and self.n_components > n_features:
@@ -337,11 +354,8 @@ class EraTransformer(EraNetwork):
                 "tokens='features' does not look at. Leave it out, or use "
                 "tokens='rows'."
             )
-        if self.objective == "cells" and self.monitor == "valid_corr":
-            raise ValueError(
-                "monitor='valid_corr' needs targets, which objective='cells' does not "
-                "use. Use monitor='valid_loss'."
-            )
+        if self.objective == "cells":
+            check_no_targets(self)
         if n_targets:
             super()._check_parameters(n_features, n_targets)
 

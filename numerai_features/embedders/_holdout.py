@@ -24,7 +24,12 @@ class Holdout(NamedTuple):
 
 
 def hold_out(
-    validation: Any, rows: Rows, among: NDArray[np.intp], seed: int
+    validation: Any,
+    rows: Rows,
+    among: NDArray[np.intp],
+    seed: int,
+    *,
+    whole_eras: bool = False,
 ) -> Holdout:
     """Choose the rows for early stopping.
 
@@ -38,6 +43,9 @@ def hold_out(
         Rows to choose from, ascending.
     seed : int
         Seed of the random rows that are drawn without eras.
+    whole_eras : bool, default=False
+        Whether fewer eras are held out if there are too many rows, instead of some rows
+        of each.
     """
     if validation is None:
         return Holdout(among, None)
@@ -45,7 +53,7 @@ def hold_out(
         fold = _last_fold(validation, rows)
         # The splitter counts all rows, including those outside `among`.
         train, valid = (np.flatnonzero(np.isin(among, part)) for part in fold)
-        return _checked(validation, among, train, valid)
+        return _checked(validation, among, train, valid, rows if whole_eras else None)
     eras = None if rows.eras is None else rows.eras.take(among)
     if holds_eras(eras):
         train, valid = _last_eras(validation, eras, rows)
@@ -53,7 +61,7 @@ def hold_out(
         train, valid = _random_rows(validation, len(among), eras, seed)
     else:
         return Holdout(among, None)
-    return _checked(validation, among, train, valid)
+    return _checked(validation, among, train, valid, rows if whole_eras else None)
 
 
 def _last_fold(validation: Any, rows: Rows) -> Any:
@@ -67,15 +75,26 @@ def _last_fold(validation: Any, rows: Rows) -> Any:
     return last
 
 
-def _checked(validation: Any, among: Any, train: Any, valid: Any) -> Holdout:
-    """Return the rows of a split of `among`, or raise if a part is empty."""
+def _checked(
+    validation: Any, among: Any, train: Any, valid: Any, rows: Rows | None
+) -> Holdout:
+    """Return the rows of a split of `among`, or raise if a part is empty.
+
+    With `rows`, their eras stay whole where too many rows are held out.
+    """
     for name, chosen in {"train on": train, "hold out": valid}.items():
         if not len(chosen):
             raise ValueError(
                 f"validation={validation!r} leaves no row to {name}. Hold out another "
                 "share, or pass validation=None to train on all rows."
             )
-    if len(valid) > _MOST_ROWS:
+    if len(valid) > _MOST_ROWS and rows is not None and rows.eras is not None:
+        codes = rows.codes[among[valid]]
+        eras = np.unique(codes)
+        n = max(1, len(eras) * _MOST_ROWS // len(valid))
+        some = eras[np.linspace(0, len(eras) - 1, n).astype(np.intp)]
+        valid = valid[np.isin(codes, some)]
+    elif len(valid) > _MOST_ROWS:
         valid = valid[np.linspace(0, len(valid) - 1, _MOST_ROWS).astype(np.intp)]
     return Holdout(among[train], among[valid])
 

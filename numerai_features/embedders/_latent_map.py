@@ -166,20 +166,20 @@ class LatentMapDisplay:
         options = {}
         if eras is not None and "eras" in signature(embedder.transform).parameters:
             options["eras"] = np.asarray(eras)[rows]
-        if getattr(embedder, "_by_era", False):  # a row needs the others of its era
-            all_rows, all_eras = take_eras(X, eras)
-            Z = embedder.transform(all_rows, eras=all_eras)
-            Z = np.asarray(Z)[rows]
-        else:
-            Z = embedder.transform(features, **options)
-        Z = as_latents(Z, type(embedder).__name__)
+        shown: Any = slice(None)
+        if works_by_era(embedder):  # a row needs the others of its era
+            features = take_eras(X)[0] if options else X
+            options, shown = dict.fromkeys(options, eras), rows
+        Z = embedder.transform(features, **options)
+        Z = as_latents(Z, type(embedder).__name__)[shown]
         if Z.shape[1] < 2:
             raise ValueError(
                 f"{type(embedder).__name__} gives latents of shape {Z.shape}; a map "
                 "needs two. Fit it with n_components=2 or more."
             )
         if isinstance(color, str) and color == "familiarity":
-            values, label = _familiarity(embedder, features, options), "familiarity"
+            values = _familiarity(embedder, features, options)[shown]
+            label = "familiarity"
         else:
             values, label = _values(color, X, index, y)
             values = values[rows]
@@ -264,6 +264,15 @@ class LatentMapDisplay:
         ax.spines[["top", "right"]].set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def works_by_era(embedder: Any) -> bool:
+    """Whether the latents of a row depend on the other rows of its era."""
+    embedder = getattr(embedder, "estimator", embedder)  # of a FrozenEstimator
+    parts = [*getattr(embedder, "embedders_", ()), *getattr(embedder, "steps", ())]
+    return bool(getattr(embedder, "_by_era", False)) or any(
+        works_by_era(part) for _, part in parts
+    )
 
 
 def _values(

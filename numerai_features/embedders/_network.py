@@ -273,7 +273,8 @@ class NetworkEmbedder(
         from numerai_features.nn._batches import FEWEST_ROWS, Table
 
         X, weights = rows.X, rows.weights
-        train, valid = hold_out(self.validation, rows, among, seed)
+        whole = getattr(self, "_whole_eras", False)
+        train, valid = hold_out(self.validation, rows, among, seed, whole_eras=whole)
         if columns is None:
             own = measure_columns(X, train, weights, self.missing, among)
             columns = self._choose_columns(own)

@@ -128,7 +128,8 @@ class ReconstructionDisplay:
         estimator : estimator
             Fitted, with ``reconstruct``.
         X : array-like
-            What ``reconstruct`` takes: rows, or sequences.
+            What ``reconstruct`` takes: rows, or sequences. Steps that a shorter
+            sequence of a list lacks are NaN at its end.
         eras : array-like of shape (n_rows,), default=None
             Era labels, for a network that needs them.
         groups, order : array-like of shape (n_rows,), default=None
@@ -179,10 +180,8 @@ class ReconstructionDisplay:
             raise ValueError(
                 f"corrupted must have the shape of X, {true.shape}; got {given.shape}."
             )
-        if names is not None and given.ndim == 2:
-            import pandas as pd
-
-            corrupted = pd.DataFrame(given, columns=names)
+        if names is not None:
+            corrupted = _with_names(given, names)
         restored = as_array(estimator.reconstruct(corrupted, **arguments))
         most = n_shown or (40 if true.ndim == 2 else 2)
         shown = np.linspace(0, len(true) - 1, min(most, len(true))).astype(np.intp)
@@ -282,6 +281,36 @@ class ReconstructionDisplay:
 
 
 def as_array(X: Any) -> NDArray[Any]:
-    """Return rows or sequences as an array of numbers."""
+    """Return rows or sequences as an array of numbers.
+
+    A list of sequences becomes (n_sequences, n_steps, n_features), with NaN after the
+    end of a shorter one.
+    """
     frame = as_frame(X)
-    return np.asarray(frame if hasattr(frame, "shape") else X)
+    if hasattr(frame, "shape"):
+        return np.asarray(frame)
+    if not isinstance(X, list | tuple) or not len(X) or np.ndim(X[0]) != 2:
+        return np.asarray(X)
+    tables = [np.asarray(take_eras(own)[0]) for own in X]
+    lengths = {len(table) for table in tables}
+    if len(lengths) == 1:
+        return np.stack(tables)
+    shape = (len(tables), max(lengths), tables[0].shape[1])
+    out = np.full(shape, np.nan, np.result_type(np.float32, *tables))
+    for place, table in zip(out, tables, strict=True):
+        place[: len(table)] = table
+    return out
+
+
+def _with_names(given: NDArray[Any], names: list[Any]) -> Any:
+    """Return rows as a frame, sequences as a list of frames without absent steps."""
+    import pandas as pd
+
+    if given.ndim == 2:
+        return pd.DataFrame(given, columns=names)
+    known = ~np.isnan(given).all(axis=2)
+    lengths = given.shape[1] - known[:, ::-1].argmax(axis=1)
+    return [
+        pd.DataFrame(own[:n], columns=names)
+        for own, n in zip(given, lengths, strict=True)
+    ]

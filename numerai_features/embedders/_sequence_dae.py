@@ -20,7 +20,7 @@ from numerai_features.embedders._network import NetworkEmbedder
 from numerai_features.embedders._sequences import Sequences, read_sequences
 
 _STEPS_AN_EPOCH, _SMALLEST_BATCH, _LARGEST_BATCH = 50, 32, 512
-_FARTHEST = 3.0  # as in nn._recurrent
+_FARTHEST_NOISE = 3.0  # in deviations: more would drown a column far from 0
 
 
 class SequenceDAE(NetworkEmbedder):
@@ -240,11 +240,15 @@ class SequenceDAE(NetworkEmbedder):
         Returns
         -------
         ndarray of shape (n_sequences,), float64
+
+        Raises
+        ------
+        ValueError
+            If no such cell of a sequence is known.
         """
         sequences = self._check_sequences(X, eras, groups, order)
         counted = np.flatnonzero(self.scale_ > 0)
         counted = counted[~np.isin(counted, self.context_)]
-        scores = np.zeros(sequences.n_rows)
         sums = np.zeros((2, len(sequences.X)))
         for steps, own in self._restored(sequences):
             x = sequences.X[steps][..., counted].astype(np.float64)
@@ -253,8 +257,13 @@ class SequenceDAE(NetworkEmbedder):
             sums[0][steps] = np.where(known, error**2, 0).sum(axis=-1)
             sums[1][steps] = known.sum(axis=-1)
         squares, n_known = np.add.reduceat(sums, sequences.starts[:-1], axis=1)
-        scores -= squares / np.maximum(n_known, 1)
-        return scores
+        if not n_known.all():
+            raise ValueError(
+                f"X: sequence {int(n_known.argmin())} has no known cell in the columns "
+                "that are restored and vary, so that its familiarity is not known. "
+                "Leave it out."
+            )
+        return -squares / n_known
 
     def score(self, X, y=None, *, eras=None, groups=None, order=None):
         """Return the mean of `score_samples`.
@@ -351,8 +360,8 @@ class SequenceDAE(NetworkEmbedder):
         )
         offset = np.where(scale > 0, mean / np.where(scale > 0, scale, 1), 0)
         return Restoring(
-            network, table, self.noise, self.noise_level, offset, course.middle,
-            course.has_missing,
+            network, table, self.noise, self.noise_level, _FARTHEST_NOISE, offset,
+            course.middle, course.has_missing,
         )  # fmt: skip
 
     def _encoder_of(self, task, course):
@@ -375,15 +384,15 @@ class SequenceDAE(NetworkEmbedder):
         """Return the codes of sequences, those of equal length together."""
         width = self.encoder_.n_out(self.n_features_in_)
         out = np.empty((sequences.n_rows, width), np.float32)
-        for mine, steps in sequences.by_length():
+        for mine, steps in sequences.by_length(sequences.X.shape[1]):
             flat = sequences.X[steps].reshape(len(mine), -1)
             out[mine] = self.encoder_.transform(flat)
         return out
 
     def _restored(self, sequences: Sequences):
         """Yield steps of sequences, (n, length), and their restored cells, float64."""
-        Z = self._encode(sequences)
-        for mine, steps in sequences.by_length():
+        Z, n_cells = self._encode(sequences), 2 * sequences.X.shape[1]  # float64
+        for mine, steps in sequences.by_length(n_cells):
             context = sequences.X[steps[..., None], self.context_].astype(np.float64)
             fill = self.missing_values_[self.context_]
             context, total = fill_missing(context, fill), 0
@@ -405,7 +414,8 @@ class SequenceDAE(NetworkEmbedder):
         elif known.noise != "none":
             size = np.full(cells.shape, level * scale)
             if known.noise == "proportional":
-                size = np.clip(level * cells, -_FARTHEST * scale, _FARTHEST * scale)
+                most = _FARTHEST_NOISE * scale
+                size = np.clip(level * cells, -most, most)
             cells += size * rng.standard_normal(cells.shape)
         cells[:, self.context_] = clean[:, self.context_]
         return sequences.as_came(cells)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numerai_features._blocks import row_blocks
 from numerai_features._eras import encode_eras
 from numerai_features._rows import Rows
 from numerai_features._validation import (
@@ -58,11 +59,21 @@ class Sequences(Rows):
         chosen[sequences] = True
         return np.flatnonzero(np.repeat(chosen, self.lengths))
 
-    def by_length(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Yield the sequences of each length, and their steps, (n, length)."""
+    def by_length(
+        self, n_cells: int = 1
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield blocks of sequences of one length, and their steps, (n, length).
+
+        Parameters
+        ----------
+        n_cells : int, default=1
+            Number of cells that are made of a step.
+        """
         for length in np.unique(self.lengths):
             mine = np.flatnonzero(self.lengths == length)
-            yield mine, self.starts[mine][:, None] + np.arange(length)
+            for block in row_blocks(len(mine), int(length) * n_cells):
+                own = mine[block]
+                yield own, self.starts[own][:, None] + np.arange(length)
 
 
 def read_sequences(
@@ -203,7 +214,9 @@ def _sorted_into_groups(
                 "each row is a sequence of one step. Pass groups=, or leave order out."
             )
         return every, np.arange(n_rows + 1)
-    labels = np.asarray(groups)
+    # numpy would make text of a list of labels of several types: 1 would be "1".
+    mixed = isinstance(groups, list | tuple) and len({type(g) for g in groups}) > 1
+    labels = np.asarray(groups, object if mixed else None)
     if labels.shape != (n_rows,):
         raise ValueError(
             f"groups must have shape ({n_rows},), the label of each row's sequence; "

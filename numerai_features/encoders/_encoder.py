@@ -111,6 +111,18 @@ class Encoder:
             n_in = step.n_out(n_in)
         return n_in
 
+    def n_cells(self, n_in: int) -> int:
+        """Return the largest number of cells that a row has in one of the steps."""
+        most, n_tokens = n_in, 1
+        for _, step in self._steps:
+            for branch in getattr(step, "branches", ()):
+                most = max(most, n_tokens * branch.n_cells(n_in))
+            n_in = step.n_out(n_in)
+            if getattr(step, "makes_tokens", False):
+                n_tokens = len(step.groups)
+            most = max(most, n_tokens * n_in)
+        return most
+
     def apply(self, x: Any, xp: Any) -> Any:
         """Run the steps on one block `x` of floats, in the array namespace `xp`."""
         for _, step in self._steps:
@@ -135,10 +147,12 @@ class Encoder:
         eras : ndarray of shape (n_rows,), default=None
             A number for each row's era, in any order. If given, each block is all rows
             of one era, for steps that need whole eras, and `block_rows` is ignored.
+            Without it, all rows are one era if `by_era`.
         out : ndarray of shape (n_rows, n_out), default=None
             Output array, for numpy input; the results are cast to its dtype.
         block_rows : int, default=None
-            Rows per block; by default as many as keep a block in the cache.
+            Rows per block; by default as many as keep a block, and what the steps make
+            of it, in the cache.
 
         Returns
         -------
@@ -180,8 +194,12 @@ class Encoder:
                 )
         if out is None:
             out = np.empty((n_rows, self.n_out(n_features)), dtype=np.float32)
-        blocks: Any = row_blocks(n_rows, n_features, block_rows)
-        for rows in blocks if eras is None else rows_by_code(eras):
+        blocks: Any = row_blocks(n_rows, self.n_cells(n_features), block_rows)
+        if eras is not None:
+            blocks = rows_by_code(eras)
+        elif self.by_era and n_rows:
+            blocks = [slice(0, n_rows)]
+        for rows in blocks:
             # Overflow is reported below, with its row.
             with np.errstate(over="ignore", invalid="ignore"):
                 block = X[rows].astype(self.dtype, order="C")

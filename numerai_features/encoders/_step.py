@@ -28,8 +28,8 @@ class ArrayStep:
     mixes_rows : bool
         Whether the output for a row depends on other rows of its block.
     makes_tokens : bool
-        Whether the output has several tokens for each row, so that later steps mix
-        those, and not rows.
+        Whether the output has several tokens for each row, one for each of its
+        `groups`, so that later steps mix those, and not rows.
     """
 
     mixes_rows: ClassVar[bool] = False

@@ -42,6 +42,7 @@ def encoder(
         "steps": _steps(found, place),
         "dtype": found.dtype.newbyteorder("<").str,
         "n_out": int(found.n_out(len(place.names))),
+        "n_cells": int(found.n_cells(len(place.names))),
         "out": out,
         "missing": missing,
         # None: rows are encoded alone.
@@ -175,6 +176,7 @@ def _era_regimes(estimator: Any, place: Place) -> dict[str, Any]:
         "paired": _era_regimes_of._PAIRED,
         "varies": array_data(estimator.varies_.astype(np.uint8)),
         "eras": array_data(estimator.fitted_eras_),
+        "dated": bool(estimator._dated),
         "table": array_data(estimator.era_statistics_),
         "n_steps": int(known.n_steps),
         "encoder": encoder(found, place),

@@ -182,12 +182,21 @@ def _eras(frame: Any) -> Eras:
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
-def _era_number(label: Any) -> float:
-    """Return an era's number: that of a label, or the week of a date; X is last."""
-    text = str(label).strip()
+def _era_number(label: Any, dated: bool) -> float:
+    """Return an era's number: that of a label, or the week of a date; X is last.
+
+    `dated` is whether eras were dates in fit; those and numbers cannot be compared.
+    """
+    text = str(label).strip().removesuffix(".0")
     if text in ("X", "x", "eraX", "erax"):
         return np.inf
     day = re.fullmatch(r"((?:19|20)\d{6}|\d{4}-\d{2}-\d{2})(?:[ T].*)?", text)
+    if (day is not None) != dated:
+        kinds = ("numbers", "dates")
+        raise ValueError(
+            f"live_features has the era {text!r}, but in fit eras were {kinds[dated]}: "
+            "which eras come before is not known. Write it as they are, or as 'X'."
+        )
     if day is not None:
         first = date.fromisoformat("1970-01-05")
         parts = re.findall(r"(\d{4})-?(\d{2})-?(\d{2})", day.group(1))[0]
@@ -405,7 +414,8 @@ def _encode(node: Node, rows: Rows) -> Any:
         _check_missing(table)
     out = np.empty((len(table), node["n_out"]), node["out"])
     alone = node["by_era"] is None
-    for block in _blocks(*table.shape) if alone else rows.by_era(node):
+    blocks = _blocks(len(table), max(table.shape[1], node["n_cells"]))
+    for block in blocks if alone else rows.by_era(node):
         with np.errstate(over="ignore", invalid="ignore"):
             x = table[block].astype(node["dtype"], order="C")
             out[block] = _run(node["steps"], x)
@@ -478,7 +488,7 @@ def _era_regimes(node: Node, rows: Rows) -> Any:
         value = {"mean": mean_score, "std": std, "corr": (z.T @ z / len(z))[pairs]}
         own = np.concatenate([value[name] for name in node["statistics"]])
         own = np.where(_array(node["varies"]) > 0, own, 0)
-        end = int((_array(node["eras"]) < _era_number(label)).sum())
+        end = int((_array(node["eras"]) < _era_number(label, node["dated"])).sum())
         before = table[max(0, end - node["n_steps"] + 1) : end]
         flat = np.vstack([before, own]).reshape(1, -1)
         out[mine] = _encode(node["encoder"], rows.of(flat))

@@ -20,8 +20,6 @@ from numerai_features.nn._losses import squared_error
 from numerai_features.nn._sequences import SequenceBatch
 from numerai_features.nn._task import Task
 
-_FARTHEST = 3.0  # standard deviations of noise: more would drown a column far from 0
-
 
 class Recurrence(nn.Module):
     """Recurrent layer, "gru" or "rnn", as `encoders.Recurrent` documents it."""
@@ -161,6 +159,8 @@ class Restoring(Task):
     table : Table
     noise : {"proportional", "gaussian", "masking", "none"}
     level : float
+    farthest : float
+        Largest deviation of proportional noise, in standard deviations of the column.
     offset : ndarray of shape (n_features,)
         Mean of each column in its standard deviations.
     middle : Tensor of shape (n_features,)
@@ -182,13 +182,14 @@ class Restoring(Task):
         table: Table,
         noise: str,
         level: float,
+        farthest: float,
         offset: NDArray[np.float64],
         middle: Tensor,
         has_missing: bool,
     ) -> None:
         super().__init__()
         self.network, self.noise, self.level = network, noise, level
-        self.has_missing = has_missing
+        self.farthest, self.has_missing = farthest, has_missing
         restored = torch.ones(table.n_features)
         restored[network.context] = 0
         buffers = {
@@ -243,4 +244,4 @@ class Restoring(Task):
         if self.noise == "gaussian":
             return clean + self.level * noise
         size = self.level * (clean + self.offset)
-        return clean + size.clamp(-_FARTHEST, _FARTHEST) * noise
+        return clean + size.clamp(-self.farthest, self.farthest) * noise

@@ -466,6 +466,20 @@ class TestHoldout:
         assert sorted([*held.train, *held.valid]) == list(range(100))
         assert hold_out(0.1, *all_rows(19), 0).valid is None
 
+    @pytest.mark.parametrize("whole_eras", [True, False])
+    def test_of_too_many_rows_some_are_held_out(self, whole_eras):
+        """Some eras where rows of an era need each other, else some rows of each."""
+        eras = np.repeat(np.arange(14), 15_000)
+        table, every = all_rows(len(eras), eras)
+        train, valid = hold_out(6, table, every, 0, whole_eras=whole_eras)
+        counts = np.bincount(eras[valid])
+        if whole_eras:
+            assert counts.tolist() == [0] * 8 + [15_000, 15_000, 0, 15_000, 0, 15_000]
+        else:
+            assert len(valid) == 1 << 16
+            assert counts[8:].min() > 10_000
+        assert set(eras[train]) == {0, 1}  # six are purged
+
     def test_only_the_rows_to_choose_from_are_in_either(self, rows):
         for eras in (None, rows.eras):
             table, every = all_rows(rows.n_rows, eras)

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightgbm import LGBMRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits
 
 from numerai_features import LatentFeatures
 from numerai_features.datasets import make_era_panel
@@ -97,6 +98,17 @@ class TestProperties:
         later = fitted.transform(panel.X[mine], eras=panel.eras[mine])
         live = fitted.transform(panel.X[mine], eras=["X"] * mine.sum())
         np.testing.assert_array_equal(live, later)
+
+    def test_threads_of_blas_do_not_matter_to_the_bit(self):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(4000, 300)) + rng.normal(size=(4000, 1))
+        fits = []
+        for n in (1, 2):
+            with threadpool_limits(n, user_api="blas"):
+                model = EraRegimes(2, **SMALL).fit(X, eras=np.arange(4000) // 200)
+            fits.append((model.axes_, model.era_statistics_))
+        for one, two in zip(*fits, strict=True):
+            np.testing.assert_array_equal(one, two)
 
     def test_fit_transform_is_transform(self, panel):
         model = EraRegimes(3, **SMALL)
@@ -201,6 +213,21 @@ class TestValidation:
         with pytest.raises(ValueError, match="eras must be dates, as in fit"):
             dated.transform(panel.X[:2], eras=[3, 4])
 
+    @pytest.mark.parametrize("dated", [False, True])
+    def test_dates_are_no_numbers_where_it_is_exported(self, dated, panel, tmp_path):
+        frame = panel.to_frame(targets=[])
+        days = pd.to_datetime("2020-01-03") + pd.to_timedelta(
+            7 * numbers_of(panel), "D"
+        )
+        frame = frame.assign(era=days.astype(str)) if dated else frame
+        model = make_pipeline(LatentFeatures(EraRegimes(2, **SMALL)), Ridge())
+        model.fit(frame, panel.y("target_alpha_20"))
+        predict = pd.read_pickle(export_predict(model, tmp_path / "model.pkl"))
+        other, kind = ("0024", "dates") if dated else ("2020-01-03", "numbers")
+        with pytest.raises(ValueError, match=f"but in fit eras were {kind}"):
+            predict(frame[:5].assign(era=other))
+        assert len(predict(frame[:5].assign(era="X"))) == 5
+
     def test_statistics_named_twice(self, panel):
         with pytest.raises(ValueError, match="names one of them twice"):
             EraRegimes(2, statistics=["std", "std"], **SMALL).fit(
@@ -209,6 +236,8 @@ class TestValidation:
 
 
 @pytest.mark.slow
+# Older releases of LightGBM name the columns of arrays.
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("missing", [False, True])
 def test_exported_beside_features_it_predicts_the_same(panel, missing, tmp_path):
     """For the live era, for an era after the fitted ones, and for one of them."""

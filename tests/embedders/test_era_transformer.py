@@ -1,5 +1,7 @@
 """What an embedder must get right whose unit is an era."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,9 +14,10 @@ from sklearn.pipeline import make_pipeline
 
 from numerai_features.compose import EraRanker, LatentFeatures
 from numerai_features.datasets import make_era_panel
-from numerai_features.embedders import EraTransformer
+from numerai_features.embedders import EraTransformer, _holdout
 from numerai_features.model_selection import EraKFold
 from numerai_features.nn import _parallel
+from numerai_features.nn._training import Trainer
 
 SMALL = {"width": 16, "max_epochs": 2, "random_state": 0}
 NETS = {
@@ -128,6 +131,29 @@ class TestProperties:
                 net.score(rows.X, rows.y())
 
 
+def test_an_encoder_without_eras_takes_rows_for_one_era(fitted, rows):
+    """However many: blocks of rows would each be an era of their own."""
+    net, many = fitted["linear"], np.tile(rows.X, (80, 1))
+    found = net.encoder_.transform(many)
+    whole = net.transform(many, eras=np.ones(len(many), int))
+    np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize("tokens", ["rows", "features"])
+def test_eras_are_held_out_as_a_whole(tokens, rows, monkeypatch):
+    seen, plain = [], Trainer.__init__
+
+    def look(self, task, batches, settings, *, held_out=None, **rest):
+        seen.extend(held_out.parts)
+        plain(self, task, batches, settings, held_out=held_out, **rest)
+
+    monkeypatch.setattr(Trainer, "__init__", look)
+    monkeypatch.setattr(_holdout, "_MOST_ROWS", 100)
+    net = EraTransformer(2, tokens=tokens, n_groups=2, objective="cells", validation=4)
+    net.set_params(**SMALL).fit(rows.X, eras=rows.eras)
+    assert [len(part) for part in seen] == ([40] * 2 if tokens == "rows" else [25] * 4)
+
+
 class TestPositions:
     def test_the_place_of_a_row_matters(self, fitted, rows):
         X, eras = rows.X[:40], rows.eras[:40]
@@ -146,6 +172,16 @@ class TestTokensOfFeatures:
         np.testing.assert_allclose(net.transform(rows.X[order]), Z[order], atol=1e-5)
         one = [net.transform(rows.X[i : i + 1])[0] for i in range(20)]
         np.testing.assert_allclose(one, Z[:20], atol=1e-5)
+
+    def test_blocks_are_small_enough_for_all_tokens(self, fitted):
+        """A row of 20 bytes has 6 x 64 floats on its way: 61 MB of these rows."""
+        X = np.random.default_rng(0).integers(0, 5, (40_000, 20)).astype(np.int8)
+        tracemalloc.start()
+        try:
+            fitted["features"].transform(X)
+            assert tracemalloc.get_traced_memory()[1] < 80e6
+        finally:
+            tracemalloc.stop()
 
     def test_at_most_a_group_for_each_feature(self, rows):
         net = EraTransformer(2, tokens="features", n_groups=99, **SMALL)
@@ -320,7 +356,19 @@ class TestInput:
             ),
             (
                 {"objective": "cells", "monitor": "valid_corr"},
-                "monitor='valid_corr' needs targets",
+                "monitor='valid_corr' is of targets",
+            ),
+            (
+                {"objective": "cells", "target_weights": [2.0]},
+                r"target_weights=\[2.0\] is of targets, which objective='cells'",
+            ),
+            (
+                {"objective": "cells", "target_weights": np.array([2.0, 1.0])},
+                "target_weights=.* is of targets, which objective='cells'",
+            ),
+            (
+                {"objective": "cells", "loss": "corr"},
+                "loss='corr' is of targets, which objective='cells'",
             ),
         ],
     )
@@ -338,6 +386,14 @@ class TestInput:
         monkeypatch.setattr(_parallel, "agree", lambda value, device: value)
         with pytest.raises(ValueError, match="trained in one process"):
             EraTransformer(**SMALL).fit(rows.X, rows.y(), eras=rows.eras)
+
+    @pytest.mark.parametrize("objective", ["cells", "targets"])
+    def test_rows_without_eras_are_told_of(self, objective, rows):
+        net = EraTransformer(2, objective=objective, validation=None, **SMALL)
+        with pytest.warns(UserWarning, match="all rows of a call are one era") as told:
+            net.fit(rows.X, rows.y())
+        assert len(told) == 1
+        net.set_params(tokens="features", n_groups=2).fit(rows.X, rows.y())
 
     @pytest.mark.filterwarnings("ignore:No eras were passed")
     def test_without_eras_a_call_is_one_era(self, rows):

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
 
+from numerai_features.compose import LatentFeatures
 from numerai_features.embedders import (
     DAEEmbedder,
+    EraRegimes,
     EraStatistics,
     EraTransformer,
     FactorAnalysisEmbedder,
@@ -64,6 +67,8 @@ class TestColours:
             EraStatistics([0, 3]),
             FactorAnalysisEmbedder(2, center="era"),
             EraTransformer(2, width=8, max_epochs=1, objective="cells", random_state=0),
+            EraRegimes(2, n_axes=3, hidden=4, max_epochs=1, random_state=0),
+            LatentFeatures(EraStatistics([0, 3]), passthrough=False),
         ],
         ids=lambda net: type(net).__name__,
     )
@@ -77,6 +82,14 @@ class TestColours:
         )
         np.testing.assert_allclose(display.latents, whole, atol=1e-5)
 
+    def test_a_pipeline_gets_whole_eras_of_a_frame(self, panel):
+        frame = panel.to_frame(targets=[])
+        statistics = LatentFeatures(EraStatistics([0, 3]), passthrough=False)
+        model = make_pipeline(statistics, PCA(2)).fit(frame)
+        display = LatentMapDisplay.from_estimator(model, frame, n_rows=400)
+        whole = model.transform(frame)[self.chosen(panel)]
+        np.testing.assert_array_equal(display.latents, whole)
+
     def test_of_a_frame(self, embedder, panel):
         frame = panel.to_frame(targets=[])
         name = frame.columns[4]
@@ -87,6 +100,13 @@ class TestColours:
         assert display.ax_.get_xlabel() == "factoranalysisembedder0"
         eras = LatentMapDisplay.from_estimator(fitted, frame).values
         assert set(eras) == set(panel.eras.astype(int))
+
+    def test_familiarity_within_an_era(self, panel):
+        factors = FactorAnalysisEmbedder(2, center="era")
+        factors.fit(panel.X, eras=panel.eras)
+        display = draw(factors, panel, color="familiarity")
+        expected = factors.score_samples(panel.X, eras=panel.eras)
+        np.testing.assert_array_equal(display.values, expected[self.chosen(panel)])
 
     def test_familiarity(self, panel):
         dae = DAEEmbedder(2, hidden=(8,), max_epochs=1, random_state=0).fit(panel.X)

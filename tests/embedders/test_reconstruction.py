@@ -11,6 +11,7 @@ from numerai_features.embedders import (
     DAEEmbedder,
     FactorAnalysisEmbedder,
     ReconstructionDisplay,
+    SequenceDAE,
 )
 
 mpl.use("Agg")
@@ -129,6 +130,26 @@ class TestSequences:
         np.testing.assert_array_equal(drawn["restored"], restored[1, :, 1])
         assert [set(line.get_ydata()) for line in below.lines] == [{0}, {1}, {-2}]
         assert above.get_title(loc="left") == "sequence 1, a"
+
+    @pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame])
+    def test_lists_of_sequences(self, kind):
+        """Of any lengths; frames keep their names, in the order of fit."""
+        rng = np.random.default_rng(0)
+        arrays = [rng.normal(size=(n, 2)) for n in (4, 2, 3) * 5]
+        X = [kind(x) for x in arrays]
+        if kind is pd.DataFrame:
+            X = [x.set_axis(["b", "a"], axis=1) for x in X]
+        dae = SequenceDAE(2, hidden=4, max_epochs=1, random_state=0).fit(X)
+        display = ReconstructionDisplay.from_estimator(dae, X, n_shown=15)
+        assert display.true.shape == display.restored.shape == (15, 4, 2)
+        given = [y[: len(x)] for x, y in zip(arrays, display.corrupted, strict=True)]
+        if kind is pd.DataFrame:
+            given = [pd.DataFrame(x, columns=["b", "a"]) for x in given]
+        restored = dae.reconstruct(given)
+        for i, x in enumerate(arrays):
+            np.testing.assert_array_equal(display.true[i, : len(x)], x)
+            np.testing.assert_array_equal(display.restored[i, : len(x)], restored[i])
+            assert np.isnan(display.error[i, len(x) :]).all()
 
 
 class TestInput:

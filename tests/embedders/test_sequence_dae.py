@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit
 
 from numerai_features.embedders import SequenceDAE
+from numerai_features.embedders._sequences import read_sequences
 from numerai_features.nn._training import Trainer
 
 SMALL = {"hidden": 6, "max_epochs": 3, "random_state": 0}
@@ -174,6 +175,35 @@ class TestForms:
             for r, x in zip(restored, ragged, strict=True)
         ]
         np.testing.assert_allclose(fitted.score_samples(ragged), expected, rtol=1e-4)
+
+    def test_what_is_not_known_has_no_score(self, fitted, waves):
+        """An error of no cell would be 0, the best of all."""
+        rows = np.vstack([waves[0], np.full((2, 3), np.nan)])
+        with pytest.raises(ValueError, match="sequence 1 has no known cell"):
+            fitted.score_samples(rows, groups=[0] * 7 + [1] * 2)
+        seen = SequenceDAE(2, context=[0], **SMALL).fit(waves)
+        rows[7:, 0] = 1
+        with pytest.raises(ValueError, match="sequence 1 has no known cell"):
+            seen.score_samples(rows, groups=[0] * 7 + [1] * 2)
+
+    def test_many_sequences_are_restored_in_blocks(self, fitted, waves):
+        many = np.tile(waves, (500, 1, 1))
+        sequences = read_sequences(fitted, many, reset=False)
+        blocks = list(sequences.by_length(2 * 3))
+        assert len(blocks) > 1
+        assert max(8 * 3 * steps.size for _, steps in blocks) <= 4 << 20
+        every = np.concatenate([mine for mine, _ in blocks])
+        np.testing.assert_array_equal(every, np.arange(len(many)))
+        scores = fitted.score_samples(many)
+        np.testing.assert_allclose(scores[-90:], fitted.score_samples(waves), rtol=1e-5)
+
+    def test_labels_of_groups_keep_their_types(self, fitted, waves):
+        """numpy makes text of a list of both: "1" would be 1, and nan a label."""
+        labels = ["1", 1, "1", 1.0, 2, 2, 2]
+        assert len(fitted.transform(waves[0], groups=labels)) == 3
+        labels[4] = float("nan")
+        with pytest.raises(ValueError, match="groups is missing in row 4"):
+            fitted.transform(waves[0], groups=labels)
 
     def test_context_comes_back_as_it_came(self, waves):
         dae = SequenceDAE(4, context=[1], **SMALL).fit(waves)

@@ -159,7 +159,7 @@ class TestTask:
         initialize(network, 7)
         offset = table._center / table._scale
         middle = torch.zeros(4)
-        return Restoring(network, table, noise, level, offset, middle, missing)
+        return Restoring(network, table, noise, level, 3.0, offset, middle, missing)
 
     def test_padding_counts_nowhere(self, table):
         """The loss of a batch is that of its sequences one by one, by their steps."""
