@@ -31,6 +31,13 @@ class PanelRows:
     the panel's folder, which takes disk and vanishes with the table. A pickle, such as
     joblib's processes get, holds the panel's path and the numbers of the rows.
 
+    Parameters
+    ----------
+    panel : EraPanel
+        The panel.
+    rows : slice or ndarray of int, default=None
+        Rows of the panel; all by default.
+
     Attributes
     ----------
     panel : EraPanel
@@ -54,7 +61,7 @@ class PanelRows:
     >>> panel = make_era_panel(n_eras=20, rows_per_era=50, random_state=0)
     >>> X, y = panel.as_X(), panel.y("target_alpha_20")
     >>> X[:100]
-    PanelRows(n_rows=100, n_features=50)
+    PanelRows(n_rows=100, n_features=60)
     >>> len(cross_val_score(Ridge(), X, y, cv=EraKFold(3, purge=1)))
     3
     """

@@ -112,7 +112,17 @@ class Encoder:
         return n_in
 
     def n_cells(self, n_in: int) -> int:
-        """Return the largest number of cells that a row has in one of the steps."""
+        """Return the largest number of cells that a row has in one of the steps.
+
+        Parameters
+        ----------
+        n_in : int
+            Number of features of a row.
+
+        Returns
+        -------
+        int
+        """
         most, n_tokens = n_in, 1
         for _, step in self._steps:
             for branch in getattr(step, "branches", ()):
