@@ -242,6 +242,9 @@ def take_eras(X: Any, eras: Any = None, *, name: str = "X") -> tuple[Any, Any]:
     EraLeakageError
         If the name of a column is a variant of ``era``, which would be a feature.
     """
+    if hasattr(type(X), "__numerai_frame__"):
+        # To drop the column from a frame would copy it, before pandas 3.
+        X, eras = X.__numerai_frame__(era=False), X.era_labels if eras is None else eras
     X = as_frame(X, name)
     check_era_is_spelled(X, name)
     if not is_frame(X) or ERA_COLUMN not in column_names(X):

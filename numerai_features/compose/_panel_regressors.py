@@ -11,7 +11,13 @@ from numerai_features._arguments import COUNT, MODEL, SPLITTER, Finite
 from numerai_features._blocks import row_blocks
 from numerai_features._optional import import_optional
 from numerai_features._scratch import give_back
-from numerai_features._validation import named_rows
+from numerai_features._validation import (
+    column_names,
+    frame_of,
+    frame_to_array,
+    is_frame,
+    named_rows,
+)
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.compose._one_target import one_target
 
@@ -88,8 +94,10 @@ class _PanelRegressor(EraRegressor):
         return table
 
     def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = False
+        # Not those of the regressor: XGBoost 2 has tags of an older kind.
+        tags = super(EraRegressor, self).__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.regressor_tags.poor_score = True
         return tags
 
 
@@ -162,7 +170,12 @@ class PanelLGBMRegressor(_PanelRegressor):
     def _shown(self, table):
         from numerai_features.trees._tables import takes_arrow, tree_table
 
-        return tree_table(table) if takes_arrow() else table
+        if takes_arrow():
+            return tree_table(table)
+        # Earlier versions read no polars, and warn of arrays that they were fitted on.
+        if is_frame(table):
+            return frame_of(frame_to_array(table), columns=column_names(table))
+        return frame_of(table, columns=[f"Column_{j}" for j in range(table.shape[1])])
 
     def _train_on(self, model, train, valid):
         import lightgbm

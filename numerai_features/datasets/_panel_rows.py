@@ -48,6 +48,8 @@ class PanelRows:
         int8.
     eras : ndarray of shape (n_rows,), int32
         Era number of each row.
+    era_labels : ndarray of shape (n_rows,), object
+        Each row's era as Numerai writes it.
 
     See Also
     --------
@@ -76,7 +78,7 @@ class PanelRows:
         # A slice of ascending rows, or their numbers.
         self._rows = slice(0, panel.n_rows) if rows is None else rows
         self._array: NDArray[np.int8] | None = None
-        self._frame: pd.DataFrame | None = None
+        self._labels: NDArray[np.object_] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,22 +131,28 @@ class PanelRows:
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __numerai_frame__(self) -> pd.DataFrame:
+    def __numerai_frame__(self, *, era: bool = True) -> pd.DataFrame:
         """Return a frame that shares the rows' memory, for this package's estimators.
 
-        Its columns are ``era``, with labels such as ``"0001"``, and the features.
+        Its columns are ``era``, with labels such as ``"0001"``, unless it is left out,
+        and the features.
         """
-        if self._frame is None:
-            names = self.panel.feature_names
-            frame = frame_of(np.asarray(self), columns=names)
+        frame = frame_of(np.asarray(self), columns=self.panel.feature_names)
+        if era:
+            frame.insert(0, "era", self.era_labels)
+        return frame
+
+    @property
+    def era_labels(self) -> NDArray[np.object_]:
+        """Each row's era as Numerai writes it, such as ``"0001"`` or ``"X"``."""
+        if self._labels is None:
             numbers, places = np.unique(self.eras, return_inverse=True)
             labels = np.array([era_label(int(n)) for n in numbers], object)
-            frame.insert(0, "era", labels[places])
-            self._frame = frame
-        return self._frame
+            self._labels = labels[places]
+        return self._labels
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_array": None, "_frame": None}
+        return self.__dict__ | {"_array": None, "_labels": None}
 
     def __repr__(self) -> str:
         return f"PanelRows(n_rows={len(self)}, n_features={self.panel.n_features})"

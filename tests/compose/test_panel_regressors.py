@@ -118,6 +118,8 @@ def test_it_stops_early_as_the_library_does(kind, panel, y, validation):
 
 
 def test_a_search_over_a_pipeline_scores_what_the_library_does(kind, panel):
+    if kind is PanelXGBRegressor and int(xgboost.__version__[0]) < 3:
+        pytest.skip("XGBoost 2 cannot be scored by scikit-learn 1.6 itself")
     y = panel.y(TARGET)
     latents = LatentFeatures(FactorAnalysisEmbedder(2), quantize="uint8")
     name = kind.__name__.lower()
