@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/numerai-features demo
 
 test: lint .venv-oldest/ready
-	$(MAKE) --jobs=2 unit beside
+	$(MAKE) --jobs=2 half other-half
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -26,11 +26,18 @@ unit: .venv/ready
 test-oldest: .venv-oldest/ready
 	$(OLDEST)/python -m pytest tests/test_common.py tests/compose tests/metrics tests/model_selection tests/trees
 
-# test-oldest beside other tests: prints only how it ended, or all if it failed.
-.PHONY: beside
-beside: .venv-oldest/ready
-	@$(MAKE) test-oldest > .venv-oldest/log 2>&1 || { cat .venv-oldest/log; exit 1; }
-	@tail -n 2 .venv-oldest/log
+# unit and test-oldest in two halves that take about as long. The other half prints
+# only how it ended, or all if it failed.
+OTHERS := tests/cli tests/experiment tests/export tests/nn tests/tournament
+LOG := .venv-oldest/log
+.PHONY: half other-half others
+half: .venv/ready
+	$(BIN)/python -m pytest $(OTHERS:%=--ignore=%)
+others: .venv/ready
+	$(BIN)/python -m pytest $(OTHERS)
+other-half: .venv/ready .venv-oldest/ready
+	@$(MAKE) test-oldest others > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	@grep -E "passed|failed" $(LOG)
 
 test-slow: .venv/ready .venv-oldest/ready
 	$(BIN)/python -m pytest -m "slow or gpu"
