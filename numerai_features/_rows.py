@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._eras import EraIndex
-from numerai_features._scratch import take
 from numerai_features._validation import (
     as_floats,
     as_frame,
@@ -162,9 +161,7 @@ class Rows:
     def take(self, rows: slice | NDArray[np.intp]) -> Rows:
         """Return some of the rows, in the order of `rows`; a slice of X is a view."""
         return Rows(
-            take(self.X, rows)
-            if isinstance(self.X, np.ndarray)
-            else take_rows(self.X, rows),
+            take_rows(self.X, rows),
             None if self.y is None else self.y[rows],
             None if self.eras is None else self.eras.take(rows),
             None if self.weights is None else self.weights[rows],

@@ -65,15 +65,13 @@ def take(table: NDArray[Any], rows: NDArray[np.intp] | slice) -> NDArray[Any]:
     """Return rows of a table; a view if they are a slice, else as `empty_like` does."""
     if isinstance(rows, slice):
         return table[rows]
+    rows = np.asarray(rows)
+    if rows.dtype == bool or not ((rows >= 0) & (rows < len(table))).all():
+        rows = np.arange(len(table))[rows]
     out = empty_like(table, (len(rows), *table.shape[1:]), table.dtype)
     step = max(1, LEAST_BYTES // max(1, table[:1].nbytes))
     for block in row_blocks(len(rows), 1, step):
-        some = as_slice(rows[block])
-        if isinstance(some, slice):
-            out[block] = table[some]
-        else:
-            # clip, because mode="raise" makes take buffer its output
-            np.take(table, some, axis=0, out=out[block], mode="clip")
+        out[block] = table[as_slice(rows[block])]
     return out
 
 

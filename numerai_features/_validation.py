@@ -27,6 +27,7 @@ from numerai_features._bins import MIDDLE_BIN, N_BINS
 from numerai_features._blocks import BLOCK_BYTES, row_blocks
 from numerai_features._eras import EraIndex, EraLeakageError, encode_eras
 from numerai_features._names import near_names, some_names
+from numerai_features._scratch import take
 
 ERA_COLUMN = "era"
 
@@ -215,6 +216,8 @@ def take_rows(X: Any, rows: Any) -> Any:
         A slice of an array is a view.
     """
     X = as_frame(X)
+    if isinstance(X, np.ndarray):
+        return take(X, rows)
     known = _known(X)
     if known is not None:
         return known[rows].to_native()

@@ -81,8 +81,15 @@ def test_a_full_or_forbidden_folder_means_memory(mapped, monkeypatch):
 
 @pytest.mark.parametrize(
     "rows",
-    [np.arange(40, 290), np.arange(0, 300, 2), np.arange(299, -1, -1), slice(3, 200)],
-    ids=["neighbours", "every second", "backwards", "a slice"],
+    [
+        np.arange(40, 290),
+        np.arange(0, 300, 2),
+        np.arange(299, -1, -1),
+        np.arange(-200, 0),
+        np.arange(300) % 3 > 0,
+        slice(3, 200),
+    ],
+    ids=["neighbours", "every second", "backwards", "from the end", "mask", "slice"],
 )
 @pytest.mark.parametrize("in_file", [True, False])
 def test_rows_are_taken_as_numpy_takes_them(mapped, rows, in_file):
@@ -90,6 +97,12 @@ def test_rows_are_taken_as_numpy_takes_them(mapped, rows, in_file):
     taken = take(table, rows)
     np.testing.assert_array_equal(taken, np.array(mapped)[rows])
     assert (folder_of(taken) is not None) == in_file
+
+
+def test_rows_that_are_not_there_are_an_error(mapped):
+    for rows in (np.arange(200, 301), np.arange(-301, -5)):
+        with pytest.raises(IndexError, match="out of bounds"):
+            take(mapped, rows)
 
 
 def test_giving_back_needs_no_particular_c_library(monkeypatch):
