@@ -268,11 +268,7 @@ class PanelXGBRegressor(_PanelRegressor):
         import xgboost
 
         params = model.get_xgb_params()
-        if callable(model.objective):
-            raise ValueError(
-                "regressor has a function as its objective, which PanelXGBRegressor "
-                "does not support. Name one of XGBoost's objectives."
-            )
+        _check_supported(model)
         bins = {
             "max_bin": params.get("max_bin") or _XGBOOST_BINS,
             "n_jobs": params.get("n_jobs"),
@@ -293,6 +289,30 @@ class PanelXGBRegressor(_PanelRegressor):
 
 
 _XGBOOST_BINS = 256  # XGBoost's own default
+
+
+def _check_supported(model: Any) -> None:
+    """Raise if a parameter of its own `fit` would be ignored here."""
+    if callable(model.objective):
+        raise ValueError(
+            "regressor has a function as its objective, which PanelXGBRegressor does "
+            "not support. Name one of XGBoost's objectives."
+        )
+    for name in ("early_stopping_rounds", "callbacks", "feature_types"):
+        given = getattr(model, name, None)
+        if given is not None:
+            advice = (
+                "Use validation= and patience= for early stopping, and leave it out."
+            )
+            raise ValueError(
+                f"regressor has {name}={given!r}, which PanelXGBRegressor does not "
+                f"support. {advice}"
+            )
+    if not np.isnan(model.missing):
+        raise ValueError(
+            f"regressor has missing={model.missing!r}; PanelXGBRegressor supports NaN "
+            "alone. Set such cells to NaN."
+        )
 
 
 def _matrix(given: Any, bins: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """Trees from rows on disk, beside the libraries' own fit on the same rows."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
@@ -15,6 +16,7 @@ from numerai_features.compose import (
 )
 from numerai_features.datasets import EraPanel, make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.export import export_predict
 from numerai_features.model_selection import EraHoldout, EraKFold
 from numerai_features.trees import make_lightgbm, make_xgboost
 
@@ -34,6 +36,11 @@ FEW = {"device": "cpu", "n_jobs": 1, "random_state": 1, "colsample_bytree": 0.5}
 def trees(kind, **options):
     make = make_lightgbm if kind is PanelLGBMRegressor else make_xgboost
     return make(**{"n_estimators": 12, "learning_rate": 0.1, **FEW, **options})
+
+
+def skip_what_has_no_tags(kind):
+    if kind is PanelXGBRegressor and int(xgboost.__version__[0]) < 3:
+        pytest.skip("scikit-learn 1.6 asks for tags that XGBoost 2 does not have")
 
 
 @pytest.fixture(params=[PanelLGBMRegressor, PanelXGBRegressor])
@@ -118,8 +125,7 @@ def test_it_stops_early_as_the_library_does(kind, panel, y, validation):
 
 
 def test_a_search_over_a_pipeline_scores_what_the_library_does(kind, panel):
-    if kind is PanelXGBRegressor and int(xgboost.__version__[0]) < 3:
-        pytest.skip("XGBoost 2 cannot be scored by scikit-learn 1.6 itself")
+    skip_what_has_no_tags(kind)
     y = panel.y(TARGET)
     latents = LatentFeatures(FactorAnalysisEmbedder(2), quantize="uint8")
     name = kind.__name__.lower()
@@ -181,6 +187,29 @@ def test_another_regressor_is_refused(kind, panel, y):
     model = trees(kind)
     with pytest.raises(ValueError, match=r"validation=0\.2 holds out the last eras"):
         kind(model, validation=0.2).fit(panel.X, y)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"early_stopping_rounds": 3}, {"callbacks": []}, {"missing": 0.0}],
+    ids=lambda option: next(iter(option)),
+)
+def test_what_its_own_fit_would_do_is_not_ignored(panel, y, option):
+    model = trees(PanelXGBRegressor).set_params(**option)
+    with pytest.raises(ValueError, match=f"regressor has {next(iter(option))}="):
+        PanelXGBRegressor(model).fit(panel.as_X(), y)
+
+
+def test_stopped_early_it_is_exported_as_it_predicts(kind, panel, y, tmp_path):
+    skip_what_has_no_tags(kind)
+    names = panel.feature_names
+    model = trees(kind, n_estimators=200, learning_rate=0.3)
+    fitted = kind(model, validation=0.2, patience=5).fit(panel.as_X(), y)
+    file = export_predict(fitted, tmp_path / "model.pkl")
+    live = panel.to_frame(targets=[]).tail(60)
+    told = pd.read_pickle(file)(live)["prediction"]
+    expected = fitted.predict(live[["era", *names]])
+    np.testing.assert_array_equal(told.rank().to_numpy(), pd.Series(expected).rank())
 
 
 def test_a_function_as_objective_is_refused(panel, y):
