@@ -57,15 +57,16 @@ def draw(results, file):
     ):
         for kind, line in results.items():
             sizes = [size for size, *_ in line]
-            ax.loglog(
-                sizes, [one[1 + place] for one in line], "o-",
-                color=COLOURS[kind], label=kind,
-            )  # fmt: skip
+            plot = ax.plot if place else ax.loglog
+            values = [one[1 + place] for one in line]
+            plot(sizes, values, "o-", color=COLOURS[kind], label=kind)
         ax.set_xlabel("rows of the era")
         ax.set_ylabel(label)
-        ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        shown = sizes[-3:] if place else sizes
+        ax.set_xticks(shown, [f"{size:,}" for size in shown])
         ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
+    axes[1].set_ylim(bottom=0)
     axes[0].legend(frameon=False)
     figure.savefig(file)
 
