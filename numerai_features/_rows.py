@@ -138,6 +138,13 @@ class Rows:
         return None if self.eras is None else self.eras.row_labels
 
     @property
+    def groups(self) -> NDArray[Any] | None:
+        """Each row's era for a splitter: its number, or its name if eras are names."""
+        if self.eras is None or self.eras.named:
+            return self.era_labels
+        return self.eras.row_numbers
+
+    @property
     def counted(self) -> NDArray[np.bool_]:
         """Mask of the rows with a weight above zero, of shape (n_rows,)."""
         return np.ones(self.n_rows, bool) if self.weights is None else self.weights > 0

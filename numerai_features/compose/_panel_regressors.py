@@ -20,6 +20,8 @@ from numerai_features._validation import (
 )
 from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.compose._one_target import one_target
+from numerai_features.model_selection import EraHoldout
+from numerai_features.model_selection._folds import no_folds, read_folds
 
 _BLOCK_BYTES = 64 << 20  # of rows to predict, as floats
 
@@ -66,20 +68,33 @@ class _PanelRegressor(EraRegressor):
         """Return the rows to train on, and those for early stopping or None."""
         if self.validation is None:
             return given, None
-        splitter = self.validation
+        # A splitter counts all rows, also those without a target; a number of eras is
+        # of those that have one.
+        splitter, whole = self.validation, given.whole
         if not hasattr(splitter, "split"):
-            from numerai_features.model_selection import EraHoldout
-
             if given.rows.eras is None:
                 raise ValueError(
                     f"validation={splitter!r} holds out the last eras, but there are "
                     "no eras. Pass eras=, or validation=None."
                 )
-            splitter = EraHoldout(splitter)
-        *_, (train, valid) = splitter.split(given.table, given.y, given.rows.eras)
-        masks = np.zeros((2, given.rows.n_rows), bool)
-        masks[0, train] = masks[1, valid] = True
-        return given.take(masks[0]), given.take(masks[1])
+            splitter, whole = EraHoldout(splitter), given
+        rows = whole.rows
+        folds = splitter.split(whole.table, whole.y, rows.groups)
+        *_, last = [None, *read_folds(folds, rows.n_rows, "validation")]
+        if last is None:
+            raise no_folds(self.validation, "validation")
+        parts = []
+        for places, purpose in zip(last, ("train on", "hold out"), strict=True):
+            chosen = np.zeros(rows.n_rows, bool)
+            chosen[places] = True
+            chosen = chosen[rows.labelled]
+            if not chosen.any():
+                raise ValueError(
+                    f"validation={self.validation!r} leaves no row with a target to "
+                    f"{purpose}. Hold out other rows, or pass validation=None."
+                )
+            parts.append(given.take(chosen))
+        return parts
 
     def _predict_rows(self, given):
         X, names = given.rows.X, given.rows.feature_names

@@ -18,7 +18,7 @@ from numerai_features._rows import Rows
 from numerai_features._threads import blas_threads
 from numerai_features.embedders._course import Fitted
 from numerai_features.embedders._encode import encode_some
-from numerai_features.embedders._holdout import hold_out, split_groups
+from numerai_features.embedders._holdout import hold_out
 
 _ALIGNED_ROWS = 20_000
 _FEWEST_ALIGNED = 5  # rows per latent; with fewer, the alignment uses all rows
@@ -58,7 +58,7 @@ def cross_fit_folds(splitter: Any, rows: Rows, among: NDArray[np.intp]) -> list[
     codes = rows.eras.codes
     X = np.empty((rows.n_rows, 1), np.int8)
     folds = []
-    yielded = splitter.split(X, groups=split_groups(rows))
+    yielded = splitter.split(X, groups=rows.groups)
     try:
         pairs = list(read_folds(yielded, rows.n_rows, "cross_fit"))
     except ValueError as error:

@@ -68,7 +68,7 @@ def _last_fold(validation: Any, rows: Rows) -> Any:
     from numerai_features.model_selection._folds import no_folds, read_folds
 
     X = np.empty((rows.n_rows, 1), np.int8)
-    folds = validation.split(X, groups=split_groups(rows))
+    folds = validation.split(X, groups=rows.groups)
     *_, last = [None, *read_folds(folds, rows.n_rows, "validation")]
     if last is None:
         raise no_folds(validation, "validation")
@@ -109,13 +109,6 @@ def varies_within_an_era(
     known = ~np.isnan(y)
     kinds = np.unique(np.column_stack([codes[known], y[known]]), axis=0)
     return len(kinds) > len(np.unique(kinds[:, 0]))
-
-
-def split_groups(rows: Rows) -> NDArray[Any] | None:
-    """Return the eras for a splitter: their numbers, or their names without numbers."""
-    if rows.eras is None or rows.eras.named:
-        return rows.era_labels
-    return rows.eras.row_numbers
 
 
 def holds_eras(eras: EraIndex | None) -> bool:

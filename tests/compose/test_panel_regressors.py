@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 
 from numerai_features import _scratch
@@ -36,6 +36,16 @@ FEW = {"device": "cpu", "n_jobs": 1, "random_state": 1, "colsample_bytree": 0.5}
 def trees(kind, **options):
     make = make_lightgbm if kind is PanelLGBMRegressor else make_xgboost
     return make(**{"n_estimators": 12, "learning_rate": 0.1, **FEW, **options})
+
+
+class GivenFolds:
+    """A splitter of somebody else, whose folds are what they are."""
+
+    def __init__(self, *folds):
+        self.folds = folds
+
+    def split(self, X=None, y=None, groups=None):
+        yield from self.folds
 
 
 def skip_what_has_no_tags(kind):
@@ -98,9 +108,12 @@ def test_it_stops_early_as_the_library_does(kind, panel, y, validation):
     model = trees(kind, n_estimators=200, learning_rate=0.3)
     fitted = kind(model, validation=validation, patience=5).fit(panel.as_X(), y)
     known = ~np.isnan(y)
-    splitter = validation if hasattr(validation, "split") else EraHoldout(validation)
-    [(train, valid)] = splitter.split(panel.X[known], y[known], panel.eras[known])
     X, target = panel.X[known], y[known]
+    if hasattr(validation, "split"):  # of all rows, also those without a target
+        [fold] = validation.split(panel.X, y, panel.eras)
+        train, valid = (np.isin(np.flatnonzero(known), part) for part in fold)
+    else:
+        [(train, valid)] = EraHoldout(validation).split(X, target, panel.eras[known])
     if kind is PanelLGBMRegressor:
         import lightgbm
 
@@ -122,6 +135,39 @@ def test_it_stops_early_as_the_library_does(kind, panel, y, validation):
         n_trees = stopping.best_iteration + 1
     assert n_trees < 100
     np.testing.assert_allclose(fitted.predict(panel.as_X()), expected, rtol=1e-6)
+
+
+def test_folds_are_of_all_rows(kind, panel, y):
+    """PredefinedSplit knows no others, whichever have a target."""
+    held_out = np.isin(panel.eras, range(40, 49))
+    model = kind(trees(kind, n_estimators=50), patience=3)
+
+    def predicted(cv, rows):
+        made = clone(model).set_params(validation=cv)
+        return made.fit(panel.X[rows], y[rows]).predict(panel.X)
+
+    every, known = np.ones(len(y), bool), ~np.isnan(y)
+    expected = predicted(GivenFolds((~held_out[known], held_out[known])), known)
+    for cv in (
+        PredefinedSplit(np.where(held_out, 0, -1)),
+        GivenFolds((~held_out, held_out)),
+    ):
+        np.testing.assert_array_equal(predicted(cv, every), expected)
+
+
+BAD_FOLDS = {
+    "none": ([], "validation .*yields no folds"),
+    "no pair": ([np.arange(40)], "validation must yield pairs"),
+    "not there": ([(range(9), [99_999])], "rows of fold 0 are from 99999"),
+    "unknown": ([(range(1, 9), range(2990, 3000))], "no row with a target to hold out"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FOLDS)
+def test_folds_that_are_none_are_told(kind, panel, y, bad):
+    folds, message = BAD_FOLDS[bad]
+    with pytest.raises(ValueError, match=message):
+        kind(trees(kind), validation=GivenFolds(*folds)).fit(panel.X, y)
 
 
 def test_a_search_over_a_pipeline_scores_what_the_library_does(kind, panel):
