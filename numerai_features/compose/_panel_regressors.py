@@ -22,6 +22,13 @@ from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.compose._one_target import one_target
 from numerai_features.model_selection import EraHoldout
 from numerai_features.model_selection._folds import no_folds, read_folds
+from numerai_features.trees import (
+    make_lightgbm,
+    make_xgboost,
+    quantile_dmatrix,
+    tree_table,
+)
+from numerai_features.trees._tables import takes_arrow
 
 _BLOCK_BYTES = 64 << 20  # of rows to predict, as floats
 
@@ -172,8 +179,6 @@ class PanelLGBMRegressor(_PanelRegressor):
     """
 
     def _make(self):
-        from numerai_features.trees import make_lightgbm
-
         return make_lightgbm()
 
     def _kind(self):
@@ -183,8 +188,6 @@ class PanelLGBMRegressor(_PanelRegressor):
         return lightgbm.LGBMRegressor
 
     def _shown(self, table):
-        from numerai_features.trees._tables import takes_arrow, tree_table
-
         if takes_arrow():
             return tree_table(table)
         # Earlier versions read no polars, and warn of arrays that they were fitted on.
@@ -194,8 +197,6 @@ class PanelLGBMRegressor(_PanelRegressor):
 
     def _train_on(self, model, train, valid):
         import lightgbm
-
-        from numerai_features.trees._tables import takes_arrow
 
         if not {"force_col_wise", "force_row_wise"} & set(model.get_params()):
             model.set_params(force_col_wise=True)
@@ -269,8 +270,6 @@ class PanelXGBRegressor(_PanelRegressor):
         self.external_memory = external_memory
 
     def _make(self):
-        from numerai_features.trees import make_xgboost
-
         return make_xgboost()
 
     def _kind(self):
@@ -331,8 +330,6 @@ def _check_supported(model: Any) -> None:
 
 
 def _matrix(given: Any, bins: dict[str, Any]) -> Any:
-    from numerai_features.trees import quantile_dmatrix
-
     rows = given.rows
     return quantile_dmatrix(
         given.table, rows.y[:, 0], sample_weight=rows.weights, **bins
