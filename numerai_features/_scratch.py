@@ -61,17 +61,29 @@ def empty_like(
     return np.frombuffer(memory, dtype).reshape(shape)
 
 
-def take(table: NDArray[Any], rows: NDArray[np.intp] | slice) -> NDArray[Any]:
-    """Return rows of a table; a view if they are a slice, else as `empty_like` does."""
+def take(
+    table: NDArray[Any],
+    rows: NDArray[np.intp] | slice,
+    columns: NDArray[np.intp] | None = None,
+) -> NDArray[Any]:
+    """Return rows of a table, or some columns of them.
+
+    They are a view if the rows are a slice and all columns are wanted; otherwise a copy
+    that is made as `empty_like` does.
+    """
     if isinstance(rows, slice):
-        return table[rows]
+        if columns is None:
+            return table[rows]
+        rows = np.arange(len(table))[rows]
     rows = np.asarray(rows)
     if rows.dtype == bool or not ((rows >= 0) & (rows < len(table))).all():
         rows = np.arange(len(table))[rows]
-    out = empty_like(table, (len(rows), *table.shape[1:]), table.dtype)
+    rest = table.shape[1:] if columns is None else (len(columns),)
+    out = empty_like(table, (len(rows), *rest), table.dtype)
     step = max(1, LEAST_BYTES // max(1, table[:1].nbytes))
     for block in row_blocks(len(rows), 1, step):
-        out[block] = table[as_slice(rows[block])]
+        chosen = table[as_slice(rows[block])]
+        out[block] = chosen if columns is None else chosen[:, columns]
     return out
 
 

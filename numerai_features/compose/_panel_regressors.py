@@ -22,12 +22,8 @@ from numerai_features.compose._era_regressor import EraRegressor
 from numerai_features.compose._one_target import one_target
 from numerai_features.model_selection import EraHoldout
 from numerai_features.model_selection._folds import no_folds, read_folds
-from numerai_features.trees import (
-    make_lightgbm,
-    make_xgboost,
-    quantile_dmatrix,
-    tree_table,
-)
+from numerai_features.trees import make_lightgbm, make_xgboost, tree_table
+from numerai_features.trees._fit import fit_lightgbm, fit_xgboost, ignored_by_blocks
 from numerai_features.trees._tables import takes_arrow
 
 _BLOCK_BYTES = 64 << 20  # of rows to predict, as floats
@@ -198,12 +194,10 @@ class PanelLGBMRegressor(_PanelRegressor):
     def _train_on(self, model, train, valid):
         import lightgbm
 
-        if not {"force_col_wise", "force_row_wise"} & set(model.get_params()):
-            model.set_params(force_col_wise=True)
-        callbacks = [_trim]
         options: dict[str, Any] = {"sample_weight": train.rows.weights}
         if valid is not None:
-            callbacks.append(lightgbm.early_stopping(self.patience, verbose=False))
+            stop = lightgbm.early_stopping(self.patience, verbose=False)
+            options["callbacks"] = [stop]
             shown, y = self._shown(valid.table), valid.rows.y[:, 0]
             if takes_arrow():  # the names of later versions
                 options |= {"eval_X": shown, "eval_y": y}
@@ -211,9 +205,8 @@ class PanelLGBMRegressor(_PanelRegressor):
                 options["eval_set"] = [(shown, y)]
             if valid.rows.weights is not None:
                 options["eval_sample_weight"] = [valid.rows.weights]
-        return model.fit(
-            self._shown(train.table), train.rows.y[:, 0], callbacks=callbacks, **options
-        )
+        shown = self._shown(train.table)
+        return fit_lightgbm(model, shown, train.rows.y[:, 0], **options)
 
 
 class PanelXGBRegressor(_PanelRegressor):
@@ -279,67 +272,20 @@ class PanelXGBRegressor(_PanelRegressor):
         return xgboost.XGBRegressor
 
     def _train_on(self, model, train, valid):
-        import xgboost
-
-        params = model.get_xgb_params()
-        _check_supported(model)
-        bins = {
-            "max_bin": params.get("max_bin") or _XGBOOST_BINS,
-            "n_jobs": params.get("n_jobs"),
-            "external_memory": self.external_memory,
-        }
-        rows = _matrix(train, bins)
-        options: dict[str, Any] = {}
-        if valid is not None:
-            options["evals"] = [(_matrix(valid, bins | {"ref": rows}), "valid")]
-            options["early_stopping_rounds"] = self.patience
-        n_trees = model.get_num_boosting_rounds()
-        booster = xgboost.train(params, rows, n_trees, verbose_eval=False, **options)
-        if valid is not None:
-            booster = booster[: booster.best_iteration + 1]
-        # As its own fit does. load_model of XGBoost 2.1 fails with scikit-learn 1.6.
-        model._Booster = booster
-        return model
-
-
-_XGBOOST_BINS = 256  # XGBoost's own default
-
-
-def _check_supported(model: Any) -> None:
-    """Raise if a parameter of its own `fit` would be ignored here."""
-    if callable(model.objective):
-        raise ValueError(
-            "regressor has a function as its objective, which PanelXGBRegressor does "
-            "not support. Name one of XGBoost's objectives."
-        )
-    for name in ("early_stopping_rounds", "callbacks", "feature_types"):
-        given = getattr(model, name, None)
-        if given is not None:
-            advice = (
-                "Use validation= and patience= for early stopping, and leave it out."
-            )
+        ignored = ignored_by_blocks(model)
+        if ignored:
             raise ValueError(
-                f"regressor has {name}={given!r}, which PanelXGBRegressor does not "
-                f"support. {advice}"
+                f"PanelXGBRegressor does not support that its regressor has {ignored}"
             )
-    if not np.isnan(model.missing):
-        raise ValueError(
-            f"regressor has missing={model.missing!r}; PanelXGBRegressor supports NaN "
-            "alone. Set such cells to NaN."
+        return fit_xgboost(
+            model,
+            *_of(train)[:2],
+            sample_weight=train.rows.weights,
+            valid=None if valid is None else _of(valid),
+            patience=self.patience,
+            external_memory=self.external_memory,
         )
 
 
-def _matrix(given: Any, bins: dict[str, Any]) -> Any:
-    rows = given.rows
-    return quantile_dmatrix(
-        given.table, rows.y[:, 0], sample_weight=rows.weights, **bins
-    )
-
-
-def _trim(env: Any) -> None:
-    """Give back what binning has freed, before the first tree."""
-    if env.iteration == env.begin_iteration:
-        give_back()
-
-
-_trim.before_iteration = True  # type: ignore[attr-defined]
+def _of(given: Any) -> tuple[Any, Any, Any]:
+    return given.table, given.rows.y[:, 0], given.rows.weights

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from numerai_features._eras import era_label
 from numerai_features._progress import progress
+from numerai_features._scratch import take
 from numerai_features.datasets import EraPanel, NumeraiMetadata, read_numerai
 from numerai_features.datasets._parquet_eras import read_eras
 from numerai_features.datasets._parquet_names import check_files, read_columns
@@ -221,7 +222,7 @@ def _scored(
     chosen, features, metrics = judged_features(
         metadata, panel, eras[~np.isnan(target)]
     )
-    tables.add_features(panel.X[rows[:, None], features], metrics)
+    tables.add_features(take(panel.X, rows, features), metrics)
     of = f"the {len(features)} features of {chosen}" if chosen else f"{len(features)}"
     notes.append(
         f"FNC and largest exposure are of {of}{'' if chosen else ' features'}."

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from numerai_features._scratch import take
 from numerai_features.experiment._benchmark import benchmark_key
 from numerai_features.experiment._inputs import (
     Block,
@@ -15,8 +15,10 @@ from numerai_features.experiment._inputs import (
     as_input,
     as_table,
     categories_of,
+    rows_of,
 )
 from numerai_features.experiment._parts import library_of, make_model
+from numerai_features.trees._fit import fit_lightgbm, fit_xgboost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +48,20 @@ class ModelFit:
         Is added to the seeds of the model.
     train : list of Block
         The columns of the training rows.
+    panel_X : ndarray
+        The panel's rows: what is made of them is in a file if they are.
     """
 
     def __init__(
-        self, tables: dict[str, Any], name: str | None, seed: int, train: list[Block]
+        self,
+        tables: dict[str, Any],
+        name: str | None,
+        seed: int,
+        train: list[Block],
+        panel_X: NDArray[np.int8],
     ) -> None:
         self._tables, self._name, self._seed = tables, name, seed
+        self._panel_X = panel_X
         self._library = library_of(tables, name)
         self._model, self._categories = self._made(), categories_of(train)
         self._train: Any
@@ -100,13 +110,19 @@ class ModelFit:
         options = {name: value[use] for name, value in options.items()}
         X = self._train
         if not use.all():
-            X = X[use] if self._library is None else X.filter(pa.array(use))
-        if self._library is not None:
-            X = as_input(X, self._library)
-        if self._library == "lightgbm" and self._categories:
-            options["categorical_feature"] = self._categories
-        _fit(model, X, y.to_numpy()[use], options)
-        return model
+            X = (
+                take(X, use)
+                if self._library is None
+                else rows_of(X, use, self._panel_X)
+            )
+        y = y.to_numpy()[use]
+        if self._library == "xgboost" and single:
+            return fit_xgboost(model, X, y, **options)
+        if self._library == "lightgbm":
+            if self._categories:
+                options["categorical_feature"] = self._categories
+            return _fit_lightgbm(model, as_input(X, self._library), y, options)
+        return model.fit(X, y, **options)
 
     @property
     def _is_ours(self) -> bool:
@@ -135,9 +151,9 @@ def _has_vector_leaves(model: Any) -> bool:
     )
 
 
-def _fit(model: Any, X: Any, y: NDArray[Any], options: dict[str, Any]) -> None:
+def _fit_lightgbm(model: Any, X: Any, y: Any, options: dict[str, Any]) -> Any:
     try:
-        model.fit(X, y, **options)
+        return fit_lightgbm(model, X, y, **options)
     except Exception as error:  # LightGBM's own error is no ValueError
         if type(error).__name__ != "LightGBMError":
             raise

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from numerai_features._eras import encode_eras
 from numerai_features._names import unlike
 from numerai_features._residual import residual_targets
+from numerai_features._scratch import take
 from numerai_features.augmenters._base import resample_beside
 from numerai_features.compose._era_ranker import rank_rows, weighted_sum
 from numerai_features.compose._neutral import neutral_rows
@@ -102,15 +103,25 @@ class FoldFits:
         self.benchmark = benchmark
         self._latents: dict[str, FoldLatents] = {}
 
+    @property
+    def train_X(self) -> NDArray[np.int8]:
+        """The original features of the training rows, which are not kept."""
+        return take(self.panel.X, self.fold.train)
+
+    @property
+    def test_X(self) -> NDArray[np.int8]:
+        """The original features of the test rows, which are not kept."""
+        return take(self.panel.X, self.fold.test)
+
     @cached_property
     def train_table(self) -> pa.Table:
-        """The original features of the training rows, one byte per cell."""
-        return tree_table(self.panel.X[self.fold.train], self.panel.feature_names)
+        """The original features of the training rows, column by column."""
+        return tree_table(self.train_X, self.panel.feature_names)
 
     @cached_property
     def test_table(self) -> pa.Table:
-        """The original features of the test rows, one byte per cell."""
-        return tree_table(self.panel.X[self.fold.test], self.panel.feature_names)
+        """The original features of the test rows, column by column."""
+        return tree_table(self.test_X, self.panel.feature_names)
 
     def run(self, arm: str, *, width: int, tell: Tell) -> ArmResult:
         """Fit one arm, and predict the test rows.
@@ -163,7 +174,7 @@ class FoldFits:
         name = recipe["model"]
         library = library_of(self.experiment.tables, name)
         train = self._blocks(recipe, rows, latents, as_table=library is not None)
-        fit = ModelFit(self.experiment.tables, name, self.seed, train)
+        fit = ModelFit(self.experiment.tables, name, self.seed, train, self.panel.X)
         targets = rows.targets
         if targets.shape[1] == 1 or fit.takes_several:
             models = [fit(targets, rows)]
@@ -244,7 +255,7 @@ class FoldFits:
             return Training(targets, eras, n_given, benchmark=benchmark)
         rows, benchmark = resample_beside(
             self._augmenter(recipe["augment"]),
-            self.panel.X[train],
+            self.train_X,
             targets if len(names) > 1 else targets[names[0]],
             eras,
             benchmark,
@@ -286,7 +297,7 @@ class FoldFits:
         """Return the columns of the training rows."""
         X, new = rows.originals, slice(rows.n_given, None)
         if X is None:
-            own = self.train_table if as_table else self.panel.X[self.fold.train]
+            own = self.train_table if as_table else self.train_X
             blocks = [self._features(recipe, own)]
             blocks += [self._named(part, part.train) for part in latents]
         else:
@@ -301,7 +312,7 @@ class FoldFits:
         self, recipe: Recipe, latents: list[FoldLatents], *, as_table: bool
     ) -> list[Block]:
         rows = self.fold.test
-        own = self.test_table if as_table else self.panel.X[rows]
+        own = self.test_table if as_table else self.test_X
         blocks = [self._features(recipe, own)]
         blocks += [self._named(part, part.test) for part in latents]
         benchmark = self._benchmark(rows) if recipe["benchmark_feature"] else None
@@ -315,7 +326,7 @@ class FoldFits:
         names = [names[j] for j in places]
         if isinstance(own, pa.Table):
             return Block(names, own.select(names))
-        return Block(names, own[:, places])
+        return Block(names, take(own, slice(None), places))
 
     def _named(self, part: FoldLatents, values: NDArray[Any]) -> Block:
         taken, own = self.panel.feature_names, map(str, range(values.shape[1]))
@@ -351,7 +362,7 @@ class FoldFits:
         if fitted.shrinks_by is not None:
             rows = self.fold.test
             eras = self.panel.eras[rows]
-            shown = fitted.shrinks_by.of_embedder(self.panel.X[rows])
+            shown = fitted.shrinks_by.of_embedder(self.test_X)
             factors = fitted.shrinker.factors(shown, eras=eras)
             prediction = rank_rows(prediction, encode_eras(eras), "gauss") * factors
         return prediction
@@ -366,8 +377,7 @@ class FoldFits:
             columns, chosen = None, neutralize["features"]
             if chosen is not None:
                 columns = places_of(self.experiment, self.panel, chosen)
-            table = self.panel.X[rows]
-            return neutral_rows(prediction, table, index, share, columns=columns)
+            return neutral_rows(prediction, self.test_X, index, share, columns=columns)
         benchmark, out = self._benchmark(rows), prediction.copy()
         for _, own in index.rows_by_era():
             known = ~np.isnan(benchmark[own])
@@ -390,7 +400,8 @@ class FoldFits:
         shrinker: Any = FamiliarityShrinker(
             DummyRegressor(), FrozenEstimator(latents.embedder)
         )
-        X, eras, train = self.panel.X, self.panel.eras, self.fold.train
+        train = self.fold.train
         y = self.panel.y(self.experiment["targets"]["main"])[train]
-        shrinker.fit(latents.of_embedder(X[train]), y, eras=eras[train])
+        X = latents.of_embedder(self.train_X)
+        shrinker.fit(X, y, eras=self.panel.eras[train])
         return shrinker

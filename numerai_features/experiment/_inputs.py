@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from numerai_features._bins import N_BINS
+from numerai_features._scratch import empty_like
 from numerai_features.trees import tree_table
 from numerai_features.trees._tables import takes_arrow
 
@@ -41,6 +42,21 @@ def as_table(blocks: list[Block]) -> pa.Table:
     return pa.Table.from_arrays(columns, [n for b in blocks for n in b.names])
 
 
+def rows_of(table: pa.Table, rows: NDArray[np.bool_], like: NDArray[Any]) -> pa.Table:
+    """Return rows of a table; in a file if that is where the array `like` is."""
+    places: dict[str, list[int]] = {}
+    for j, kind in enumerate(table.schema.types):
+        places.setdefault(str(kind), []).append(j)
+    columns: dict[int, Any] = {}
+    for kind, some in places.items():
+        out = empty_like(like, (len(some), int(rows.sum())), np.dtype(kind))
+        for j, column in zip(some, out, strict=True):
+            np.compress(rows, table.column(j).to_numpy(), out=column)
+            columns[j] = pa.array(column)
+    ordered = [columns[j] for j in range(table.num_columns)]
+    return pa.Table.from_arrays(ordered, table.column_names)
+
+
 def categories_of(blocks: list[Block]) -> list[int]:
     """Return the positions of columns that are no quantities."""
     starts = np.cumsum([0, *(len(block.names) for block in blocks)])
@@ -62,7 +78,9 @@ def as_array(blocks: list[Block], *, floats: bool = False) -> NDArray[Any]:
     dtype: Any = np.float32 if floats or len(kinds) > 1 else kinds.pop()
     if len(arrays) == 1 and arrays[0].dtype == dtype:
         return np.asarray(arrays[0])
-    out = np.empty((len(arrays[0]), sum(a.shape[1] for a in arrays)), dtype)
+    out = empty_like(
+        arrays[0], (len(arrays[0]), sum(a.shape[1] for a in arrays)), dtype
+    )
     start = 0
     for array in arrays:
         part = out[:, start : start + array.shape[1]]

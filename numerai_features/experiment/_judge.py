@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numerai_features._eras import era_label
+from numerai_features._scratch import take
 from numerai_features.datasets import NumeraiMetadata, SyntheticTruth
 from numerai_features.experiment._arms import latents_named
 from numerai_features.experiment._blend import add_blends
@@ -92,7 +93,7 @@ def judge(
     file = experiment["data"]["metadata"]
     metadata = None if file is None else NumeraiMetadata.read(file)
     chosen, columns, metrics = judged_features(metadata, panel, eras[known])
-    tables.add_features(panel.X[rows[:, None], columns], metrics)
+    tables.add_features(take(panel.X, rows, columns), metrics)
     notes: list[str] = []
     for name in references_of(experiment["data"]):
         reference, gaps = match_reference(

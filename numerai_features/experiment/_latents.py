@@ -12,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from numerai_features import compose
 from numerai_features._blocks import row_blocks
+from numerai_features._scratch import take
 from numerai_features._threads import blas_threads
 from numerai_features.experiment._benchmark import benchmark_key
 from numerai_features.experiment._columns import columns_of
@@ -110,7 +111,7 @@ class FoldLatents:
 
     def of_embedder(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return the features that the embedder gets."""
-        return X if self.columns is None else X[:, self.columns]
+        return take(X, slice(None), self.columns)
 
     def _make(self, experiment: Experiment, seed: int) -> Any:
         if self.name == RANDOM:
@@ -129,7 +130,7 @@ class FoldLatents:
         columns = places_of(experiment, self._panel, chosen)
         if select is None:
             return columns
-        X = self._panel.X[fold.train][:, columns]
+        X = take(self._panel.X, fold.train, columns)
         y = self._panel.y(experiment["targets"]["main"])[fold.train]
         return columns[select_features(select, X, y, experiment.tables, seed)]
 
@@ -139,10 +140,10 @@ class FoldLatents:
         if self.name == RANDOM:
             return self.fitted.fit_transform(self._noise(rows))
         if self._part.get("fit_on") == "all":
-            X = self.of_embedder(self._panel.X[:])
+            X = self.of_embedder(self._panel.X)
             self.fitted.fit(X, eras=self._panel.eras)
             return self._transform(rows)
-        X, eras = self.of_embedder(self._panel.X[rows]), self._panel.eras[rows]
+        X, eras = take(self._panel.X, rows, self.columns), self._panel.eras[rows]
         targets = named_targets(
             experiment,
             self._panel,
@@ -158,7 +159,7 @@ class FoldLatents:
     def _transform(self, rows: Any) -> Any:
         if self.name == RANDOM:
             return self.fitted.transform(self._noise(rows))
-        X = self.of_embedder(self._panel.X[rows])
+        X = take(self._panel.X, rows, self.columns)
         return self.fitted.transform(X, eras=self._panel.eras[rows])
 
     def _noise(self, rows: Chosen) -> NDArray[np.float32]:

@@ -15,11 +15,13 @@ from numerai_features._blocks import row_blocks
 from numerai_features._optional import import_optional
 from numerai_features._scratch import folder_of
 from numerai_features._validation import (
+    check_columns_of_numbers,
     check_weights,
     column_names,
-    frame_to_numbers,
+    frame_to_array,
     is_frame,
     take_eras,
+    take_rows,
     validate_target,
 )
 from numerai_features.trees._lightgbm import MAX_BIN
@@ -129,7 +131,9 @@ def quantile_dmatrix(
             f"external_memory=True needs XGBoost 3.0 or later; this is "
             f"{xgboost.__version__}. Install a later one, or leave it False."
         )
-    folder = tempfile.TemporaryDirectory(dir=_place_beside(table), prefix="xgboost-")
+    folder = tempfile.TemporaryDirectory(
+        dir=_place_beside(_block(table, slice(1))), prefix="xgboost-"
+    )
     blocks = _iterator(
         xgboost, table, known, parts, names, cache_prefix=f"{folder.name}/bins"
     )
@@ -145,10 +149,12 @@ def _place_beside(table: NDArray[Any]) -> Path | None:
     return folder.parent if folder and (folder / "panel.json").exists() else folder
 
 
-def _cells(X: Any) -> tuple[NDArray[Any], list[str] | None]:
+def _cells(X: Any) -> tuple[Any, list[str] | None]:
+    """Return rows whose slices `_block` reads, and the names of their columns."""
     X, _ = take_eras(X)
     if is_frame(X):
-        return frame_to_numbers(X), [str(name) for name in column_names(X)]
+        check_columns_of_numbers(X)
+        return X, [str(name) for name in column_names(X)]
     table = np.asarray(X)
     if table.ndim != 2:
         raise ValueError(
@@ -157,16 +163,20 @@ def _cells(X: Any) -> tuple[NDArray[Any], list[str] | None]:
     return table, None
 
 
+def _block(table: Any, rows: slice) -> NDArray[Any]:
+    return frame_to_array(take_rows(table, rows)) if is_frame(table) else table[rows]
+
+
 def _iterator(
     xgboost: Any,
-    table: NDArray[Any],
+    table: Any,
     known: NDArray[np.bool_],
     parts: dict[str, NDArray[Any]],
     names: list[str] | None,
     **options: Any,
 ) -> Any:
     """Return an iterator over blocks of rows that XGBoost can go through again."""
-    step = max(1, _BLOCK_BYTES // table.shape[1])
+    step = max(1, _BLOCK_BYTES // max(1, table.shape[1]))
     blocks = list(row_blocks(len(table), table.shape[1], step))
 
     class Blocks(xgboost.DataIter):
@@ -187,8 +197,12 @@ def _iterator(
                 if not keep.any():
                     continue
                 own = {name: values[rows][keep] for name, values in parts.items()}
-                cells = table[rows] if keep.all() else table[rows][keep]
-                give(data=cells, feature_names=names, **own)
+                cells = _block(table, rows)
+                give(
+                    data=cells if keep.all() else cells[keep],
+                    feature_names=names,
+                    **own,
+                )
                 return True
             return False
 

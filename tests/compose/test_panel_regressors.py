@@ -237,12 +237,17 @@ def test_another_regressor_is_refused(kind, panel, y):
 
 @pytest.mark.parametrize(
     "option",
-    [{"early_stopping_rounds": 3}, {"callbacks": []}, {"missing": 0.0}],
-    ids=lambda option: next(iter(option)),
+    [
+        {"early_stopping_rounds": 3},
+        {"callbacks": []},
+        {"missing": 0.0},
+        {"missing": None},
+    ],
+    ids=str,
 )
 def test_what_its_own_fit_would_do_is_not_ignored(panel, y, option):
     model = trees(PanelXGBRegressor).set_params(**option)
-    with pytest.raises(ValueError, match=f"regressor has {next(iter(option))}="):
+    with pytest.raises(ValueError, match=f"regressor has {next(iter(option))}"):
         PanelXGBRegressor(model).fit(panel.as_X(), y)
 
 

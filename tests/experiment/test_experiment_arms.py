@@ -12,7 +12,7 @@ from numerai_tools.scoring import numerai_corr
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from numerai_features import augmenters, compose, embedders
+from numerai_features import _scratch, augmenters, compose, embedders
 from numerai_features._sealed import SetAsideWarning
 from numerai_features.datasets import EraPanel, make_era_panel
 from numerai_features.experiment import Experiment, ExperimentError
@@ -24,6 +24,7 @@ from numerai_features.trees import make_lightgbm, make_xgboost
 ALPHA, LONG, BRAVO = "target_alpha_20", "target_alpha_60", "target_bravo_20"
 NAMES = [f"feature_{j:04d}" for j in range(20)]
 FIRST_WITH_BENCHMARK = 9
+MOST_BYTES = 2000  # of the panel's rows at once in memory; a fold has 16,000
 
 EXPERIMENT = f"""
 seed = 1
@@ -204,11 +205,34 @@ def files(tmp_path_factory):
     return folder
 
 
+class WatchedRows(np.ndarray):
+    """Rows on disk that note the bytes of each copy that is made of them."""
+
+    copied = []
+
+    def __getitem__(self, key):
+        part = super().__getitem__(key)
+        if isinstance(part, np.ndarray) and not np.may_share_memory(part, self):
+            self.copied.append(part.nbytes)
+        return part
+
+
 @pytest.fixture(scope="module")
 def done(files):
+    """All arms, as for a table that is larger than memory."""
     experiment = Experiment.from_file(files / "arms.toml", files / "out")
-    with pytest.warns(UserWarning, match="latents.apart: fit_on"):
-        return experiment.run(verbose=False)
+    X = EraPanel.X
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_scratch, "LEAST_BYTES", MOST_BYTES)
+        watched = property(lambda panel: X.__get__(panel).view(WatchedRows))
+        patch.setattr(EraPanel, "X", watched)
+        with pytest.warns(UserWarning, match="latents.apart: fit_on"):
+            return experiment.run(verbose=False)
+
+
+def test_no_large_part_of_the_panel_is_copied_into_memory(done):
+    assert WatchedRows.copied
+    assert max(WatchedRows.copied) <= MOST_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,11 @@
 import gc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from numerai_features.datasets import make_era_panel
-from numerai_features.trees import _dmatrix, quantile_dmatrix
+from numerai_features.trees import _dmatrix, quantile_dmatrix, tree_table
 
 xgboost = pytest.importorskip("xgboost")
 PARAMS = {"max_depth": 4, "max_bin": 63, "nthread": 1, "seed": 1}
@@ -34,7 +35,9 @@ def whole(X, y, **options):
 
 
 @pytest.mark.parametrize("external", [False, pytest.param(True, marks=EXTERNAL)])
-@pytest.mark.parametrize("kind", ["int8", "uint8", "floats", "frame", "rows"])
+@pytest.mark.parametrize(
+    "kind", ["int8", "uint8", "floats", "frame", "rows", "arrow", "mixed"]
+)
 def test_the_trees_are_those_of_the_whole_table(panel, kind, external):
     y = panel.y("target_alpha_20")
     X, plain = panel.X, panel.X
@@ -46,7 +49,21 @@ def test_the_trees_are_those_of_the_whole_table(panel, kind, external):
         X = panel.to_frame(targets=[])
     if kind == "rows":
         X = panel.as_X()
-    names = panel.feature_names if kind in ("frame", "rows") else None
+    if kind == "arrow":
+        X = tree_table(panel.X, panel.feature_names)
+    if kind == "mixed":  # null in some blocks, and columns of two types
+        plain = panel.X.astype(np.float32)
+        plain[:, 4:] /= 2
+        plain[300:350, 2] = np.nan
+        X = pa.table(
+            {
+                name: pa.array(
+                    plain[:, j], pa.int8() if j < 4 else None, from_pandas=True
+                )
+                for j, name in enumerate(panel.feature_names)
+            }
+        )
+    names = None if isinstance(X, np.ndarray) else panel.feature_names
     rows = quantile_dmatrix(X, y, external_memory=external)
     assert rows.feature_names == names
     assert trees(rows) == trees(whole(plain, y, feature_names=names))
