@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._bins import MIDDLE_BIN, N_BINS
-from numerai_features._eras import EraIndex, encode_eras
 from numerai_features._progress import progress
-from numerai_features._validation import ERA_COLUMN, fill_missing, require_numbers
 from numerai_features.datasets._arguments import (
     PathLike,
     check_flag,
@@ -22,26 +17,24 @@ from numerai_features.datasets._arguments import (
 )
 from numerai_features.datasets._metadata import NumeraiMetadata
 from numerai_features.datasets._panel import EraPanel
-from numerai_features.datasets._panel_checks import (
-    check_info,
-    repeated_ids,
-    to_int32,
-)
-from numerai_features.datasets._panel_select import check_every, select_eras
+from numerai_features.datasets._panel_checks import check_info
+from numerai_features.datasets._panel_select import check_every
 from numerai_features.datasets._panel_writer import PanelWriter
+from numerai_features.datasets._parquet_batches import (
+    Batch,
+    batches,
+    new_scratch,
+    pieces,
+    take_rows,
+)
 from numerai_features.datasets._parquet_names import (
     check_files,
     choose_features,
     choose_targets,
-    find_id_column,
     find_metadata,
-    open_parquet,
     read_columns,
-    tell_lost_ids,
 )
-
-_MOST_RUNS = 16  # above this, one copy by row index is faster than one copy per run
-_PADDING = 64
+from numerai_features.datasets._parquet_plan import Plan, make_plan, read_keys
 
 
 def read_numerai(
@@ -156,7 +149,7 @@ def read_numerai(
     feature_names = choose_features(features, known, columns)
     target_names = choose_targets(targets, known, columns)
     with progress(hidden=not verbose, unit=" rows", desc="eras and ids") as bar:
-        plan = _plan([_read_keys(file) for file in paths], eras, every)
+        plan = make_plan([read_keys(file) for file in paths], eras, every)
         bar.reset(total=plan.n_rows)
         with PanelWriter(
             path,
@@ -172,41 +165,6 @@ def read_numerai(
     return writer.panel
 
 
-@dataclass(frozen=True)
-class _Keys:
-    """Era and id of each row of a file."""
-
-    file: Path
-    eras: EraIndex
-    ids: Any  # pyarrow array of strings, or None
-    id_column: str | None = None
-
-    @property
-    def n_rows(self) -> int:
-        return self.eras.n_rows
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The row of the panel for each row of the files.
-
-    Attributes
-    ----------
-    keys : list of _Keys
-    numbers : list of ndarray of shape (n_rows_of_file,), int32
-        Era number of each row.
-    places : list of ndarray of shape (n_rows_of_file,), int64
-        Row of the panel for each row of a file; -1 for rows that are left out.
-    n_rows : int
-        Number of rows of the panel.
-    """
-
-    keys: list[_Keys]
-    numbers: list[NDArray[np.int32]]
-    places: list[NDArray[np.int64]]
-    n_rows: int
-
-
 def _check_options(
     missing: Any, every: Any, batch_rows: Any, overwrite: Any, verbose: Any
 ) -> None:
@@ -218,127 +176,21 @@ def _check_options(
     check_flag(verbose, "verbose")
 
 
-def _read_keys(file: Path) -> _Keys:
-    import pyarrow as pa
-
-    with open_parquet(file) as parquet:
-        id_column = find_id_column(parquet.schema_arrow, file)
-        wanted = [ERA_COLUMN] if id_column is None else [ERA_COLUMN, id_column]
-        table = parquet.read(columns=wanted)
-        table.validate(full=True)  # raises if text is not valid UTF-8
-        ids = None
-        if id_column is None:
-            tell_lost_ids(parquet, file)
-        else:
-            ids = table.column(id_column).cast(pa.string()).combine_chunks()
-    eras = encode_eras(table.column(ERA_COLUMN), name=f"the era column of {file}")
-    if ids is not None and ids.null_count:
-        raise ValueError(
-            f"{file} has {ids.null_count} rows without an id. Drop those rows, or "
-            "write the file without ids."
-        )
-    return _Keys(file, eras, ids, id_column)
-
-
-def _plan(keys: list[_Keys], eras: Iterable[Any] | None, every: int) -> _Plan:
-    """Choose the rows to keep, and sort them by era."""
-    _check_ids(keys)
-    # Labels of all files together, so that a label has one number in all of them.
-    labels = np.concatenate([key.eras.labels for key in keys])
-    index = require_numbers(encode_eras(labels), "the era columns")
-    ends = np.cumsum([key.eras.n_eras for key in keys])[:-1]
-    parts = zip(keys, np.split(index.codes, ends), strict=True)
-    codes = np.concatenate([part[key.eras.codes] for key, part in parts])
-    keep = np.zeros(index.n_eras, bool)
-    keep[select_eras(index.numbers, eras, every=every)] = True
-    rows = np.flatnonzero(keep[codes])
-    if np.any(np.diff(codes[rows]) < 0):
-        rows = rows[np.argsort(codes[rows], kind="stable")]
-    _check_duplicates(keys, rows)
-    places = np.full(len(codes), -1, np.int64)
-    places[rows] = np.arange(len(rows))
-    ends = np.cumsum([key.n_rows for key in keys])[:-1]
-    numbers = to_int32(index.numbers)[codes]
-    return _Plan(keys, np.split(numbers, ends), np.split(places, ends), len(rows))
-
-
-def _check_ids(keys: list[_Keys]) -> None:
-    without = [key.file for key in keys if key.ids is None]
-    if without and len(without) < len(keys):
-        raise ValueError(
-            f"{without[0]} has no ids, but other files do. Read files of one kind, or "
-            "write this file again with its index 'id'."
-        )
-
-
-def _check_duplicates(keys: list[_Keys], rows: NDArray[np.intp]) -> None:
-    """Raise if an id occurs twice among the rows that are kept."""
-    if keys[0].ids is None:
-        return
-    import pyarrow as pa
-
-    ids = pa.chunked_array([key.ids for key in keys])
-    if len(rows) < len(ids):
-        ids = ids.take(pa.array(rows))
-    else:
-        rows = np.sort(rows)
-    repeated = repeated_ids(ids)
-    if len(repeated):
-        places = " and ".join(_row_name(keys, int(rows[row])) for row in repeated)
-        own = keys[0].id_column
-        told = "" if own == "id" else f" Ids are read from the column {own!r}."
-        raise ValueError(
-            f"The id {ids[int(repeated[0])].as_py()!r} occurs twice: in {places}."
-            f"{told} Pass each file once, and only files of one release."
-        )
-
-
-def _row_name(keys: list[_Keys], row: int) -> str:
-    for key in keys:
-        if row < key.n_rows:
-            return f"row {row} of {key.file}"
-        row -= key.n_rows
-    raise IndexError(row)
-
-
 def _copy_rows(
-    plan: _Plan, writer: PanelWriter, missing: str, batch_rows: int, bar: Any
+    plan: Plan, writer: PanelWriter, missing: str, batch_rows: int, bar: Any
 ) -> None:
-    # Without padding, columns a power of two apart would compete for few cache lines.
-    n_features = len(writer.feature_names)
-    scratch = np.empty((n_features, batch_rows + _PADDING), np.int8)
+    scratch = new_scratch(len(writer.feature_names), batch_rows)
+    wanted = [*writer.feature_names, *writer.target_names]
     for key, numbers, places in zip(plan.keys, plan.numbers, plan.places, strict=True):
         bar.set_description(key.file.name)
-        for start, batch in _batches(key.file, places, writer, batch_rows):
+        for start, batch in batches(key.file, places >= 0, wanted, batch_rows):
             rows = slice(start, start + batch.num_rows)
-            decoder = _Batch(batch, key.file, start, places[rows] >= 0)
+            decoder = Batch(batch, key.file, start, places[rows] >= 0)
             X, n_missing = decoder.features(writer.feature_names, scratch, missing)
             y = decoder.targets(writer.target_names)
             ids = None if key.ids is None else key.ids[rows]
             writer.info["n_missing"] += n_missing
             bar.update(_write(writer, places[rows], X, numbers[rows], y, ids))
-
-
-def _batches(
-    file: Path, places: NDArray[np.int64], writer: PanelWriter, batch_rows: int
-) -> Iterator[tuple[int, Any]]:
-    """Yield the first row and the data of each batch that has rows to keep."""
-    with open_parquet(file) as parquet:
-        there = set(parquet.schema_arrow.names)
-        wanted = [*writer.feature_names, *writer.target_names]
-        columns = [name for name in wanted if name in there]
-        start = 0
-        for group in range(parquet.num_row_groups):
-            stop = start + parquet.metadata.row_group(group).num_rows
-            if (places[start:stop] < 0).all():
-                start = stop
-                continue
-            for batch in parquet.iter_batches(
-                batch_size=batch_rows, row_groups=[group], columns=columns
-            ):
-                if (places[start : start + batch.num_rows] >= 0).any():
-                    yield start, batch
-                start += batch.num_rows
 
 
 def _write(
@@ -352,105 +204,10 @@ def _write(
     """Write a batch's rows to their places; return how many were kept."""
     import pyarrow as pa
 
-    kept = np.flatnonzero(places >= 0)
-    breaks = (np.diff(kept) != 1) | (np.diff(places[kept]) != 1)
-    runs = np.split(kept, np.flatnonzero(breaks) + 1)
-    if len(runs) > _MOST_RUNS:
-        chosen = None if ids is None else ids.take(pa.array(kept))
-        block = np.take(X.T, kept, axis=1).T
-        writer.write(places[kept], block, numbers[kept], y[kept], chosen)
-        return len(kept)
-    for run in runs:
-        rows = slice(int(run[0]), int(run[-1]) + 1)
-        place = slice(int(places[run[0]]), int(places[run[-1]]) + 1)
-        chosen = None if ids is None else ids[rows]
-        writer.write(place, X[rows], numbers[rows], y[rows], chosen)
-    return len(kept)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Some rows of a file, and which of them are kept."""
-
-    batch: Any
-    file: Path
-    start: int
-    kept: NDArray[np.bool_]
-
-    def features(
-        self, names: list[str], scratch: NDArray[np.int8], missing: str
-    ) -> tuple[NDArray[np.int8], int]:
-        """Return the bins, a transposed view of `scratch`, and the number missing."""
-        columns = dict(zip(self.batch.schema.names, self.batch.columns, strict=True))
-        out = scratch[:, : self.batch.num_rows]
-        n_missing = 0
-        for j, name in enumerate(names):
-            column = columns[name]
-            if str(column.type) == "int8" and not column.null_count:
-                out[j] = column.to_numpy()
-            else:
-                out[j], gaps = self._filled(name, column)
-                if missing == "raise" and gaps.any():
-                    self._raise_missing(name, gaps)
-                n_missing += int(gaps[self.kept].sum())
-        # One pass over all columns: as unsigned bytes, negative values are large.
-        if out.view(np.uint8).max() >= N_BINS:
-            j, row = np.argwhere(out.view(np.uint8) >= N_BINS)[0]
-            self._raise_value(names[j], out[j], int(row))
-        return out.T, n_missing
-
-    def targets(self, names: list[str]) -> NDArray[np.float32]:
-        """Return the targets; NaN for targets that the file lacks."""
-        there = set(self.batch.schema.names)
-        y = np.full((self.batch.num_rows, len(names)), np.nan, np.float32)
-        for j, name in enumerate(names):
-            if name not in there:
-                continue
-            y[:, j] = self._numbers(name, self.batch.column(name))
-            if np.isinf(y[:, j]).any():
-                row = int(np.argmax(np.isinf(y[:, j])))
-                raise ValueError(
-                    f"{self.file} holds infinity in row {self.start + row} of target "
-                    f"{name!r}; unknown targets must be NaN. Download the file again."
-                )
-        return y
-
-    def _filled(
-        self, name: str, column: Any
-    ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-        """Return a column's bins, with the middle bin for gaps, and a mask of gaps."""
-        values = self._numbers(name, column)
-        gaps = np.isnan(values)
-        values = fill_missing(values, MIDDLE_BIN)
-        bad = (values < 0) | (values >= N_BINS) | (values != np.floor(values))
-        if bad.any():
-            self._raise_value(name, values, int(np.argmax(bad)))
-        return values.astype(np.int8), gaps
-
-    def _numbers(self, name: str, column: Any) -> NDArray[Any]:
-        """Return a numeric column as floats, with NaN for null."""
-        import pyarrow as pa
-
-        if pa.types.is_null(column.type):
-            return np.full(len(column), np.nan)
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            raise ValueError(
-                f"{self.file} has column {name!r} of type {column.type}; expected "
-                "numbers. Pass one of Numerai's own files."
-            )
-        values = column.to_numpy(zero_copy_only=False)
-        return np.asarray(values, None if values.dtype.kind == "f" else np.float64)
-
-    def _raise_value(self, name: str, values: NDArray[Any], row: int) -> None:
-        raise ValueError(
-            f"{self.file} holds {values[row]} in row {self.start + row} of feature "
-            f"{name!r}; expected a bin from 0 to {N_BINS - 1}. Pass one of Numerai's "
-            "own int8 files."
-        )
-
-    def _raise_missing(self, name: str, gaps: NDArray[np.bool_]) -> None:
-        raise ValueError(
-            f"{self.file} lacks feature {name!r} in row "
-            f"{self.start + int(np.argmax(gaps))}, and missing='raise'. Pass "
-            f"missing='middle' to fill missing values with bin {MIDDLE_BIN}."
-        )
+    for rows, place in pieces(places):
+        if ids is None:
+            chosen = None
+        else:
+            chosen = ids[rows] if isinstance(rows, slice) else ids.take(pa.array(rows))
+        writer.write(place, take_rows(X, rows), numbers[rows], y[rows], chosen)
+    return int((places >= 0).sum())
