@@ -161,6 +161,28 @@ def locked(path: Path) -> Iterator[bool]:
         _let_go(owner)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether another process, or thread, holds `locked` of a path.
+
+    Parameters
+    ----------
+    path : Path
+    """
+    try:
+        _let_go(_lock(path, shared=True))
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def is_room(name: str, place: str) -> bool:
+    """Whether a name is that of a room for a place of this name."""
+    match = _ROOM.fullmatch(name)
+    return match is not None and match[1] == place
+
+
 def is_changing(place: Path) -> bool:
     """Whether a folder is missing only for a moment, while another replaces it.
 
@@ -390,8 +412,10 @@ def _owning(room: Path) -> Iterator[bool | None]:
         _let_go(owner)
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, *, shared: bool = False) -> int | None:
     """Lock a path until `_let_go`, or until this process ends.
+
+    Several may hold it together if all share it.
 
     Raises
     ------
@@ -403,7 +427,8 @@ def _lock(path: Path) -> int | None:
         return None
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        locks.flock(handle, locks.LOCK_EX | locks.LOCK_NB)
+        kind = locks.LOCK_SH if shared else locks.LOCK_EX
+        locks.flock(handle, kind | locks.LOCK_NB)
     except BaseException as error:
         os.close(handle)
         if isinstance(error, OSError) and error.errno in _NO_LOCKS:

@@ -31,11 +31,7 @@ from numerai_features.datasets._panel_checks import (
     to_id_array,
     to_int32,
 )
-from numerai_features.datasets._panel_files import (
-    BLOCK_BYTES,
-    Source,
-    open_folder,
-)
+from numerai_features.datasets._panel_files import Source, open_folder
 from numerai_features.datasets._panel_select import (
     Features,
     gather,
@@ -43,6 +39,7 @@ from numerai_features.datasets._panel_select import (
     select_columns,
     select_eras,
 )
+from numerai_features.datasets._panel_sums import READ_BYTES
 
 if TYPE_CHECKING:
     from numerai_features.datasets._panel_rows import PanelRows
@@ -430,7 +427,7 @@ class EraPanel:
             info=self.info,
         ) as writer:
             ids = self._id_array()
-            step = max(1, BLOCK_BYTES // self.n_features)
+            step = max(1, READ_BYTES // self.n_features)
             for start in range(0, self.n_rows, step):
                 rows = slice(start, min(start + step, self.n_rows))
                 writer.write(
@@ -463,7 +460,7 @@ class EraPanel:
         check_sorted(self._eras)
         check_targets(self._targets, self.n_rows, self.target_names)
 
-    def _check_written(self, checksums: dict[str, int]) -> None:
+    def _check_written(self, checksums: dict[str, Any]) -> None:
         """Raise if the folder does not hold the panel that was written."""
         if self._source is None or self._source.checksums != checksums:
             raise ValueError(
@@ -489,7 +486,7 @@ class EraPanel:
         # Unpickling opens a panel on disk again: a pickle of its rows would be as large
         # as the panel.
         if self._source is not None:
-            return {"_source": self._source}
+            return {"_source": self._source._replace(ids=None)}
         return self.__dict__.copy()
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,23 +1,24 @@
-"""The folder that holds a panel: its format, and how it is written and read.
+"""The folder that holds a panel: its files, and how they are written and read.
 
 It holds ``features.npy`` (int8, rows x features, C order), ``targets.npy`` (float32,
 rows x targets), ``eras.npy`` (int32 era numbers), ``ids.parquet`` (if the rows have
 ids) and ``panel.json``, a sealed file with the checksums of the other files. The folder
 appears complete or not at all, so that an incomplete one is never read. A reader checks
-that no writer has replaced the folder meanwhile.
+that no writer has replaced the folder, or changed the panel in it, meanwhile.
+
+A panel to which rows were appended has them at the end of ``features.npy``; the others
+are replaced by files with a number, such as ``targets-2.npy``. ``panel.json`` names
+them, and is replaced last. What lies in ``features.npy`` behind the rows that it counts
+is no part of the panel.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import json
-import math
+import io
 import os
-import shutil
-import time
 import tokenize
-import zlib
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -25,45 +26,61 @@ from typing import IO, Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from numerai_features._names import near_names, some_names
-from numerai_features._sealed import (
-    SealError,
-    begins_as_sealed,
-    read_sealed,
-    write_sealed,
-)
-from numerai_features._whole import is_changing, sweep, sync
-from numerai_features.datasets._arguments import check_whole
+from numerai_features._whole import sweep
 from numerai_features.datasets._panel_checks import (
-    check_info,
-    check_names,
     check_sorted,
     to_id_array,
     to_int32,
 )
+from numerai_features.datasets._panel_manifest import (
+    BLOCK_BYTES,
+    DTYPES,
+    MANIFEST,
+    TRIES,
+    Manifest,
+    damaged,
+    file_names,
+    layout_of,
+    read_manifest,
+    role_of,
+    shapes_of,
+)
+from numerai_features.datasets._panel_sums import (
+    READ_BYTES,
+    what_differs,
+    whole_sum,
+)
 
 T = TypeVar("T")
-Shapes = dict[str, tuple[int, ...]]
 
-BLOCK_BYTES = 8 << 20  # read or written at a time
-
-_FORMAT_VERSION = 2
-_MANIFEST = "panel.json"
-_IDS = "ids.parquet"
-_DTYPES: dict[str, Any] = {
-    "features": np.int8,
-    "targets": np.float32,
-    "eras": np.int32,
-}
-_ARRAYS = frozenset(f"{name}.npy" for name in _DTYPES)
-_FILES = _ARRAYS | {_MANIFEST, _IDS}
-_MANAGERS = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*")
-_TRIES = 3
-_MOMENTS = 100  # waits of 10 ms for a panel that is being replaced
 _UNREADABLE = (  # numpy's errors for headers that it cannot read
     OSError, ValueError, TypeError, OverflowError, EOFError, SyntaxError,
     tokenize.TokenError,
 )  # fmt: skip
+
+
+class HeldFile:
+    """A file that is kept open, so that it can be read after it was replaced."""
+
+    def __init__(self, file: Path) -> None:
+        self.name = file.name
+        self._handle = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._handle)
+
+    def read(self) -> bytes:
+        """Return all bytes."""
+        parts = []
+        place = 0
+        while part := self._read_at(place):
+            parts.append(part)
+            place += len(part)
+        return b"".join(parts)
+
+    def _read_at(self, place: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._handle, READ_BYTES, place)
+        os.lseek(self._handle, place, os.SEEK_SET)  # Windows
+        return os.read(self._handle, READ_BYTES)
 
 
 class Source(NamedTuple):
@@ -73,7 +90,9 @@ class Source(NamedTuple):
     start: int
     stop: int
     n_rows: int  # of the folder
-    checksums: dict[str, int]
+    checksums: dict[str, Any]  # equal ones are of the same state of the same panel
+    block_bytes: int = BLOCK_BYTES
+    ids: HeldFile | None = None
 
     def part(self, rows: slice) -> Source:
         """Return some of these rows."""
@@ -82,82 +101,97 @@ class Source(NamedTuple):
 
     def read_ids(self) -> Any:
         """Return the ids of these rows as a pyarrow array, or None."""
-        if _IDS not in self.checksums:
+        if self.ids is None:
             return None
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with self._open(_IDS) as stream:
+        file = self.path / self.ids.name
+        content = self.ids.read()
+        known = {"checksums": self.checksums, "block_bytes": self.block_bytes}
+        with io.BytesIO(content) as stream:
+            check_sums(known, file, stream)
+        with pa.BufferReader(content) as stream:
             try:
                 column = pq.ParquetFile(stream).read(columns=["id"]).column("id")
                 ids = to_id_array(column, self.n_rows)
             except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                raise _damaged(self.path / _IDS, error) from error
+                raise damaged(file, error) from error
         return ids[self.start : self.stop]
 
     def verify(self) -> None:
         """Compare all files with the checksums of the manifest."""
-        self._check_same()
+        manifest = self.check_same()
         for name in self.checksums:
-            self._open(name).close()
-        self._check_same()
+            opened = partial(_open_file, self.path / name)
+            with _with_patience(opened, self.check_same) as stream:
+                try:
+                    check_sums(manifest, self.path / name, stream)
+                except ValueError:
+                    self.check_same()  # perhaps the file is another panel's
+                    raise
+        self.check_same()
 
-    def _check_same(self) -> None:
-        """Raise if another panel has replaced this one in its folder."""
-        if _read_manifest(self.path)["checksums"] != self.checksums:
+    def check_same(self) -> Manifest:
+        """Return the manifest; raise if the folder holds another panel by now."""
+        manifest = read_manifest(self.path)
+        if manifest["checksums"] != self.checksums:
             raise ValueError(
-                f"{self.path} holds another panel now than when this one was opened. "
-                "Open it again with EraPanel.open."
+                f"{self.path} holds another panel now than when this one was opened: "
+                "it was replaced, or rows or targets were added. Open it again with "
+                "EraPanel.open."
             )
-
-    def _open(self, name: str) -> IO[bytes]:
-        """Open a file and check its bytes.
-
-        The open file stays the one that was checked, even if the folder is replaced.
-        """
-        file, expected = self.path / name, self.checksums[name]
-        stream = _with_patience(
-            lambda: _require_file(file).open("rb"), self._check_same
-        )
-        found = _checksum(stream)
-        if found != expected:
-            stream.close()
-            self._check_same()
-            raise ValueError(
-                f"{file} is damaged: its checksum is {found:08x}, but {_MANIFEST} says "
-                f"{expected:08x}. Copy or write the panel again."
-            )
-        stream.seek(0)
-        return stream
+        return manifest
 
 
-def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, Any], Source]:
+def check_sums(manifest: Manifest, file: Path, stream: IO[bytes]) -> None:
+    """Compare an open file of a panel with the checksums of its manifest."""
+    expected = manifest["checksums"][file.name]
+    if isinstance(expected, int):
+        found = whole_sum(stream)
+        if found == expected:
+            return
+        what = f"its checksum is {found:08x}, but {MANIFEST} says {expected:08x}"
+    else:
+        layout = layout_of(manifest, str(role_of(file.name)))
+        try:
+            where = what_differs(stream, layout, manifest["block_bytes"], expected)
+        except _UNREADABLE as error:
+            raise damaged(file, error) from error
+        if not where:
+            return
+        what = f"its checksum {where} differs from {MANIFEST}"
+    raise ValueError(f"{file} is damaged: {what}. Copy or write the panel again.")
+
+
+def open_folder(path: Path) -> tuple[dict[str, Any], Manifest, Source]:
     """Return the memory-mapped arrays of a panel, its manifest and its source."""
     sweep(path)
     while True:
-        wait = partial(_read_manifest, path)
+        wait = partial(read_manifest, path)
         wait()
         try:
-            held = (path / _MANIFEST).open("rb")
+            held = (path / MANIFEST).open("rb")
         except (FileNotFoundError, NotADirectoryError):
             continue
         with held:
-            manifest = _read_manifest(path)
+            manifest = read_manifest(path)
             problem = None
             try:
-                arrays = _with_patience(partial(_open_arrays, path, manifest), wait)
+                arrays, ids = _with_patience(partial(_open_files, path, manifest), wait)
             except (ValueError, FileNotFoundError) as error:
                 problem = error
             # If another panel has replaced this one meanwhile, start again: the arrays,
             # or the problem, may come from a mix of both. Equal contents of the
             # manifest do not prove that nothing was replaced: a third panel, written
             # after the second, may equal the first. The open file proves it.
-            if not _is_at(path / _MANIFEST, held):
+            if not _is_at(path / MANIFEST, held):
                 continue
         if problem is not None:
             raise problem
-        n_rows = manifest["n_rows"]
-        return arrays, manifest, Source(path, 0, n_rows, n_rows, manifest["checksums"])
+        n_rows, checksums = manifest["n_rows"], manifest["checksums"]
+        size = manifest["block_bytes"]
+        return arrays, manifest, Source(path, 0, n_rows, n_rows, checksums, size, ids)
 
 
 def _is_at(file: Path, stream: IO[bytes]) -> bool:
@@ -169,7 +203,7 @@ def _is_at(file: Path, stream: IO[bytes]) -> bool:
 
 def _with_patience(read: Callable[[], T], wait: Callable[[], object]) -> T:
     """Retry a read: a file may be missing for a moment while its folder is replaced."""
-    for _ in range(_TRIES - 1):
+    for _ in range(TRIES - 1):
         try:
             return read()
         except FileNotFoundError:
@@ -177,133 +211,8 @@ def _with_patience(read: Callable[[], T], wait: Callable[[], object]) -> T:
     return read()
 
 
-def array_shapes(
-    n_rows: int, feature_names: Sequence[str], target_names: Sequence[str]
-) -> Shapes:
-    """Return the shape of each array of a panel."""
-    return {
-        "features": (n_rows, len(feature_names)),
-        "targets": (n_rows, len(target_names)),
-        "eras": (n_rows,),
-    }
-
-
-def may_replace(path: Path, *, overwrite: bool) -> Callable[[Path], None] | None:
-    """Return a check for `whole_folder` that allows it to replace panels only."""
-    return partial(_check_panel_alone, path) if overwrite else None
-
-
-def _check_panel_alone(path: Path, found: Path) -> None:
-    """Raise if a folder that is or was at `path` is neither a panel nor empty.
-
-    Files that file managers and file systems leave in any folder are ignored.
-    """
-    try:
-        with os.scandir(found) as entries:
-            inside = {
-                entry.name: entry.is_dir(follow_symlinks=False)
-                for entry in entries
-                if not any(fnmatch.fnmatchcase(entry.name, m) for m in _MANAGERS)
-            }
-    except FileNotFoundError:  # another writer is just replacing it
-        return
-    except NotADirectoryError as error:
-        raise FileExistsError(
-            f"{path} exists and is not a folder, so it is not overwritten. Pass "
-            "another path, or remove it yourself."
-        ) from error
-    others = sorted(name for name in inside if name not in _FILES or inside[name])
-    if others:
-        raise FileExistsError(
-            f"{path} holds files that are not a panel's, so it is not overwritten: "
-            f"{some_names(others)}. Pass another path, or move them elsewhere."
-        )
-    if inside and not _is_ours(found / _MANIFEST) and found.exists():
-        raise FileExistsError(
-            f"{path} holds {some_names(sorted(inside))}, but no {_MANIFEST} that this "
-            "library wrote, so it is not overwritten. Pass another path, or delete the "
-            "folder yourself."
-        )
-
-
-def _is_ours(manifest: Path) -> bool:
-    """Whether this library wrote a manifest; it may be damaged, or of format 1."""
-    return begins_as_sealed(manifest) or _unsealed_version(manifest) is not None
-
-
-def _unsealed_version(manifest: Path) -> Any:
-    """Return the version of an unsealed manifest (format 1), else None."""
-    try:
-        record = json.loads(manifest.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record.get("format_version") if isinstance(record, dict) else None
-
-
-def check_space(folder: Path, path: Path, shapes: Shapes) -> None:
-    """Raise if the disk lacks the space for a panel.
-
-    The panel is written to `folder` and then moved to `path`. Without this check, a
-    write to a memory-mapped file on a full disk would kill the process.
-    """
-    needed = sum(
-        math.prod(shape) * np.dtype(_DTYPES[name]).itemsize
-        for name, shape in shapes.items()
-    )
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(
-            f"The panel needs {needed / 1e9:.1f} GB, but {path.parent} has "
-            f"{free / 1e9:.1f} GB left. Choose another path, fewer features, or "
-            "every=4."
-        )
-
-
-def create_array(
-    folder: Path | None, name: str, shape: tuple[int, ...]
-) -> NDArray[Any]:
-    """Make an array of a panel, in memory or mapped to a file."""
-    if folder is None:
-        return np.empty(shape, _DTYPES[name])
-    file = folder / f"{name}.npy"
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=_DTYPES[name], shape=shape)
-    _reserve(file)
-    return array
-
-
-def complete_folder(folder: Path, contents: dict[str, Any], ids: Any) -> dict[str, int]:
-    """Add ids and manifest, sync all files to disk, and return their checksums."""
-    if ids is not None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.table({"id": ids}), folder / _IDS)
-    checksums = {}
-    for file in sorted(f for f in folder.iterdir() if f.name in _FILES):
-        sync(file)
-        with file.open("rb") as stream:
-            checksums[file.name] = _checksum(stream)
-    record = {"format_version": _FORMAT_VERSION, **contents, "checksums": checksums}
-    write_sealed(folder / _MANIFEST, record, kind="panel")
-    return checksums
-
-
-def _reserve(file: Path) -> None:
-    """Allocate the disk space of a file, if the system can."""
-    if hasattr(os, "posix_fallocate"):
-        with file.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
-
-
-def _checksum(stream: IO[bytes]) -> int:
-    """Return a file's CRC-32, which is four times as fast as BLAKE2 for 24 GB.
-
-    It detects accidental damage. The manifest that holds it is sealed.
-    """
-    value = 0
-    while chunk := stream.read(BLOCK_BYTES):
-        value = zlib.crc32(chunk, value)
-    return value
+def _open_file(file: Path) -> IO[bytes]:
+    return _require_file(file).open("rb")
 
 
 def _require_file(file: Path) -> Path:
@@ -314,107 +223,65 @@ def _require_file(file: Path) -> Path:
     return file
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / _MANIFEST
-    missing = 0
-    for _ in range(_MOMENTS):
-        try:
-            record, _payload = read_sealed(file, kind="panel", same_version=False)
-        except (FileNotFoundError, NotADirectoryError):
-            if is_changing(path):
-                sweep(path)  # clean up if its writer was killed
-                time.sleep(0.01)
-                continue
-            missing += 1
-            if missing == _TRIES:
-                break
-            continue
-        except SealError as error:
-            version = _unsealed_version(file)
-            if version is not None:
-                _check_version(file, {"format_version": version})
-            raise ValueError(f"{error} Copy or write the panel again.") from error
-        _check_version(file, record)
-        return _checked_record(file, record)
-    beside = [other.parent.name for other in path.parent.glob(f"[!.]*/{_MANIFEST}")]
-    raise FileNotFoundError(
-        f"{path} is not a panel: it has no {_MANIFEST}.{near_names(path.name, beside)} "
-        "read_numerai and EraPanel.save write panels."
-    )
+def _open_files(
+    path: Path, manifest: Manifest
+) -> tuple[dict[str, Any], HeldFile | None]:
+    """Map the arrays of a panel, and keep the file of its ids open."""
+    names, shapes = file_names(manifest), shapes_of(manifest)
+    arrays = {
+        role: _map_array(path / names[role], role, shape)
+        for role, shape in shapes.items()
+    }
+    _check_eras(path / names["eras"], arrays["eras"])
+    if "ids" not in names:
+        return arrays, None
+    file = path / names["ids"]
+    _check_id_count(file, manifest["n_rows"])
+    return arrays, HeldFile(file)
 
 
-def _check_version(file: Path, record: Any) -> None:
-    version = record.get("format_version") if isinstance(record, dict) else None
-    if version == _FORMAT_VERSION:
-        return
-    newer = isinstance(version, int) and version > _FORMAT_VERSION
-    advice = (
-        "Upgrade with: pip install -U numerai-features"
-        if newer
-        else "Write the panel again."
-    )
-    raise ValueError(
-        f"{file} has panel format {version!r}; this version reads format "
-        f"{_FORMAT_VERSION}. {advice}"
-    )
-
-
-def _checked_record(file: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return a checked manifest; it cannot name files outside the folder."""
-    try:
-        checksums = dict(record["checksums"])
-        if checksums.keys() - {_IDS} != _ARRAYS:
-            raise ValueError(f"checksums of {some_names(sorted(checksums))}")
-        for name, value in checksums.items():
-            check_whole(value, f"checksum of {name}", least=0)
-        return {
-            "n_rows": check_whole(record["n_rows"], "n_rows"),
-            "feature_names": check_names(
-                record["feature_names"], None, "feature_names"
-            ),
-            "target_names": check_names(record["target_names"], None, "target_names"),
-            "info": check_info(record["info"]),
-            "checksums": checksums,
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(file, error) from error
-
-
-def _open_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    n_rows = manifest["n_rows"]
-    shapes = array_shapes(n_rows, manifest["feature_names"], manifest["target_names"])
-    arrays = {name: _map_array(path, name, shapes[name]) for name in shapes}
-    _check_eras(path / "eras.npy", arrays["eras"])
-    if _IDS in manifest["checksums"]:
-        _check_id_count(path / _IDS, n_rows)
-    return arrays
-
-
-def _map_array(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def _map_array(file: Path, role: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """Map a file copy-on-write, because torch warns about read-only arrays."""
-    file = _require_file(path / f"{name}.npy")
+    _require_file(file)
     try:
-        array = np.load(file, mmap_mode="c", allow_pickle=False)
+        found, fortran, dtype, start = read_header(file)
     except FileNotFoundError:
         raise
     except _UNREADABLE as error:
-        raise _damaged(file, error) from error
-    if array.shape != shape or array.dtype != _DTYPES[name]:
+        raise damaged(file, error) from error
+    # The header of a file that grows may not count all rows yet.
+    counted = role == "features" and 0 < (found or (0,))[0] <= shape[0]
+    if dtype != DTYPES[role] or found != ((found[0], *shape[1:]) if counted else shape):
         raise ValueError(
-            f"{file} holds {array.dtype} of shape {array.shape}, but {_MANIFEST} "
-            f"promises {np.dtype(_DTYPES[name])} of shape {shape}. Copy or write the "
-            "panel again."
+            f"{file} holds {dtype} of shape {found}, but {MANIFEST} promises "
+            f"{np.dtype(DTYPES[role])} of shape {shape}. Copy or write the panel again."
         )
-    if not array.flags.c_contiguous:
-        raise _damaged(file, ValueError("it is not in C order"))
-    return np.asarray(array)
+    if fortran and len(shape) > 1:
+        raise damaged(file, ValueError("it is not in C order"))
+    try:
+        return np.asarray(np.memmap(file, dtype, "c", start, shape))
+    except FileNotFoundError:
+        raise
+    except _UNREADABLE as error:
+        raise damaged(file, error) from error
+
+
+def read_header(file: Path) -> tuple[tuple[int, ...], bool, Any, int]:
+    """Return the shape, order and dtype that a file's header tells, and its length."""
+    with file.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            told = np.lib.format.read_array_header_1_0(stream)
+        else:
+            told = np.lib.format.read_array_header_2_0(stream)
+        return *told, stream.tell()
 
 
 def _check_eras(file: Path, eras: NDArray[np.int32]) -> None:
     try:
         check_sorted(to_int32(eras))
     except ValueError as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
 
 
 def _check_id_count(file: Path, n_rows: int) -> None:
@@ -427,15 +294,9 @@ def _check_id_count(file: Path, n_rows: int) -> None:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
     if found != n_rows:
         raise ValueError(
             f"{file} holds {found} ids, but the panel has {n_rows} rows. Copy or write "
             "the panel again."
         )
-
-
-def _damaged(file: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{file} is truncated or damaged ({error}). Copy or write the panel again."
-    )

@@ -30,13 +30,13 @@ from numerai_features.datasets._panel_checks import (
     to_era_numbers,
     to_id_array,
 )
-from numerai_features.datasets._panel_files import (
-    array_shapes,
+from numerai_features.datasets._panel_folder import (
     check_space,
     complete_folder,
     create_array,
     may_replace,
 )
+from numerai_features.datasets._panel_manifest import array_shapes
 
 _TILE = (1024, 16)  # rows x features: both sides of a transposed tile stay in cache
 
@@ -121,7 +121,7 @@ class PanelWriter:
         self._ids: list[tuple[Any, Any]] = []
         self._written = np.zeros(self.n_rows, bool)
         self._panel: EraPanel | None = None
-        self._checksums: dict[str, int] | None = None
+        self._checksums: dict[str, Any] | None = None
 
     @property
     def panel(self) -> EraPanel:
@@ -213,7 +213,7 @@ class PanelWriter:
         id_array = None if ids is None else to_id_array(ids, len(X))
         self._arrays["eras"][rows] = numbers
         self._arrays["targets"][rows] = y
-        _place(self._arrays["features"], rows, X)
+        place_rows(self._arrays["features"], rows, X)
         if id_array is not None:
             self._ids.append((rows, id_array))
         self._written[rows] = True
@@ -245,7 +245,7 @@ class PanelWriter:
         fits = rows.dtype.kind in "iu" and rows.shape == (n,)
         return rows if fits and rows.min() >= 0 and rows.max() < self.n_rows else None
 
-    def _finish(self) -> dict[str, int] | None:
+    def _finish(self) -> dict[str, Any] | None:
         """Complete the panel; return the checksums of its files, or None."""
         if not self._written.all():
             raise ValueError(
@@ -293,7 +293,7 @@ class PanelWriter:
         self._ids = []
 
 
-def _place(out: NDArray[np.int8], rows: Any, X: NDArray[np.int8]) -> None:
+def place_rows(out: NDArray[np.int8], rows: Any, X: NDArray[np.int8]) -> None:
     """Copy X to some rows; in tiles that fit in the cache if X is transposed."""
     if X.flags.c_contiguous:
         out[rows] = X

@@ -252,7 +252,7 @@ def check_truth_file(path: Path) -> None:
         )
 
 
-def _key_of(checksums: dict[str, int]) -> str:
+def _key_of(checksums: dict[str, Any]) -> str:
     """Return a hash of a panel's checksums, which binds the truth to the panel."""
     text = json.dumps(checksums, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
