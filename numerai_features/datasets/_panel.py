@@ -39,7 +39,6 @@ from numerai_features.datasets._panel_select import (
     select_columns,
     select_eras,
 )
-from numerai_features.datasets._panel_sums import READ_BYTES
 
 if TYPE_CHECKING:
     from numerai_features.datasets._panel_rows import PanelRows
@@ -399,8 +398,23 @@ class EraPanel:
 
         return PanelRows(self)
 
-    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
-        """Write the panel to a folder; the folder appears only when it is complete.
+    def save(
+        self,
+        path: PathLike,
+        *,
+        overwrite: bool = False,
+        eras: Any = None,
+        every: int | None = None,
+        first: Any = None,
+        last: Any = None,
+        features: Features | None = None,
+        targets: Sequence[str] | None = None,
+    ) -> None:
+        """Write the panel, or a part of it, to a folder.
+
+        The folder appears only when it is complete. The rows are copied in blocks, so
+        that a part of a panel on disk need not fit into memory, as that of `select`
+        must.
 
         Parameters
         ----------
@@ -409,34 +423,28 @@ class EraPanel:
         overwrite : bool, default=False
             Whether to replace an existing panel. A folder with files other than a
             panel's is never replaced.
+        eras, every, first, last, features
+            What to write, as in `select`; all by default.
+        targets : sequence of str, default=None
+            Targets to write; all by default.
 
         Raises
         ------
         FileExistsError
             If something exists at `path`, or has appeared there meanwhile, and
-            `overwrite` is False or it is not a panel.
+            `overwrite` is False or it is not a panel, or it is a panel that is just
+            being changed.
+        ValueError
+            If an era, a feature or a target is not in the panel, or nothing is left.
         """
-        from numerai_features.datasets._panel_writer import PanelWriter
+        from numerai_features.datasets._panel_copy import save_rows
 
-        with PanelWriter(
-            path,
-            n_rows=self.n_rows,
-            feature_names=self.feature_names,
-            target_names=self.target_names,
-            overwrite=overwrite,
-            info=self.info,
-        ) as writer:
-            ids = self._id_array()
-            step = max(1, READ_BYTES // self.n_features)
-            for start in range(0, self.n_rows, step):
-                rows = slice(start, min(start + step, self.n_rows))
-                writer.write(
-                    rows,
-                    self._X[rows],
-                    self._eras[rows],
-                    self._targets[rows],
-                    None if ids is None else ids[rows],
-                )
+        kept = select_eras(self.era_numbers, eras, every=every, first=first, last=last)
+        columns = None
+        if features is not None:
+            columns = select_columns(features, self.feature_names)
+        slices = row_slices(self._bounds, kept)
+        save_rows(self, path, slices, columns, targets, overwrite=overwrite)
 
     def verify(self) -> None:
         """Compare all files with their checksums, and check all values.
@@ -459,6 +467,142 @@ class EraPanel:
         check_bins(self._X)
         check_sorted(self._eras)
         check_targets(self._targets, self.n_rows, self.target_names)
+
+    def append(
+        self,
+        files: PathLike | Sequence[PathLike],
+        *,
+        missing: str = "middle",
+        verbose: bool = True,
+    ) -> EraPanel:
+        """Append the rows of later eras to the panel's folder.
+
+        Rows whose era comes after the last one of the panel are added; all others, and
+        live rows, are left out. So ``append("validation.parquet")`` adds the new eras
+        of the week. The features are written behind those that are there; targets, eras
+        and ids are written anew. The panel changes in one step at the end: until then,
+        and after an error, Ctrl-C or a crash, the folder holds the panel as before.
+        Running it again finishes it: an append of more than 64 MB goes on where it was.
+
+        Parameters
+        ----------
+        files : path or sequence of paths
+            Parquet files with all features and targets of the panel, in any order;
+            their other columns are left out.
+        missing : {"middle", "raise"}, default="middle"
+            How to handle missing feature values, as in `read_numerai`.
+        verbose : bool, default=True
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        EraPanel
+            The panel with the new rows, opened; this one if there are none. This panel
+            keeps its rows. ``info["changes"]`` tells what was appended.
+
+        Raises
+        ------
+        BlockingIOError
+            If another process is changing the panel.
+        OSError
+            If the disk has too little free space.
+        ValueError
+            If the panel is in memory, is a selection, was changed since it was opened,
+            or holds live rows; if a file is damaged or lacks a column; if an id is
+            there already.
+
+        See Also
+        --------
+        update : Fill in targets that were not known before.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from numerai_features.datasets import make_era_panel
+        >>> whole = make_era_panel(n_eras=12, rows_per_era=5, random_state=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     whole.to_frame().to_parquet(f"{folder}/validation.parquet")
+        ...     whole.select(last=10).save(f"{folder}/numerai.panel")
+        ...     panel = EraPanel.open(f"{folder}/numerai.panel")
+        ...     panel = panel.append(f"{folder}/validation.parquet", verbose=False)
+        >>> panel.n_rows
+        60
+        >>> panel.info["changes"]
+        [{'append': ['validation.parquet'], 'eras': ['0011', '0012']}]
+        """
+        from numerai_features.datasets._panel_append import append_eras
+
+        return append_eras(self, files, missing=missing, verbose=verbose)
+
+    def update(
+        self,
+        files: PathLike | Sequence[PathLike],
+        *,
+        restated: str = "raise",
+        verbose: bool = True,
+    ) -> EraPanel:
+        """Fill in targets that were resolved since, in the panel's folder.
+
+        Rows are matched by id, within their era; other rows of the files are left out.
+        A target that is NaN in the panel and a number in a file becomes that number. A
+        NaN in a file changes nothing, nor do features, which are not read. The targets
+        are written to a new file, and the panel changes in one step at the end, as in
+        `append`.
+
+        Parameters
+        ----------
+        files : path or sequence of paths
+            Parquet files with ids, the column ``era``, and targets of the panel; it
+            need not be all of them.
+        restated : {"raise", "keep", "replace"}, default="raise"
+            What to do if a target that is known has another value in a file: raise,
+            keep the panel's, or take the file's.
+        verbose : bool, default=True
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        EraPanel
+            The panel with the new targets, opened; this one if nothing has changed.
+            This panel keeps its targets. ``info["changes"]`` tells how many targets
+            were filled in.
+
+        Raises
+        ------
+        BlockingIOError
+            If another process is changing the panel.
+        OSError
+            If the disk has too little free space.
+        ValueError
+            If the panel is in memory, is a selection, was changed since it was opened,
+            or has no ids; if a file is damaged, has none of the panel's targets, or
+            none of the ids of an era; if a known target has another value.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from numerai_features.datasets import make_era_panel
+        >>> frame = make_era_panel(n_eras=12, rows_per_era=5).to_frame()
+        >>> frame["target_alpha_60"] = np.float32(0.5)
+        >>> late = frame.assign(
+        ...     target_alpha_60=frame["target_alpha_60"].where(frame["era"] < "0011")
+        ... )
+        >>> from numerai_features.datasets import read_numerai
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name, rows in (("late", late), ("validation", frame)):
+        ...         rows.to_parquet(f"{folder}/{name}.parquet")
+        ...     panel = read_numerai(
+        ...         f"{folder}/late.parquet", f"{folder}/numerai.panel",
+        ...         features=["feature_0000"], verbose=False,
+        ...     )
+        ...     panel = panel.update(f"{folder}/validation.parquet", verbose=False)
+        >>> panel.info["changes"]
+        [{'update': ['validation.parquet'], 'filled': 10, 'restated': 0}]
+        """
+        from numerai_features.datasets._panel_update import update_targets
+
+        return update_targets(self, files, restated=restated, verbose=verbose)
 
     def _check_written(self, checksums: dict[str, Any]) -> None:
         """Raise if the folder does not hold the panel that was written."""

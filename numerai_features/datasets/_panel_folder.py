@@ -52,7 +52,7 @@ def _check_panel_alone(path: Path, found: Path) -> None:
                 entry.name: entry.is_dir(follow_symlinks=False)
                 for entry in entries
                 if not any(fnmatch.fnmatchcase(entry.name, m) for m in _MANAGERS)
-                and not is_room(entry.name, MANIFEST)
+                and not any(is_room(entry.name, f) for f in (MANIFEST, JOURNAL))
             }
     except FileNotFoundError:  # another writer is just replacing it
         return

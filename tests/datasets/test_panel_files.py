@@ -14,7 +14,7 @@ import pytest
 from panel_parts import FEATURES, N_ROWS, TARGETS, assert_same
 
 from numerai_features._sealed import read_sealed, write_sealed
-from numerai_features.datasets import EraPanel, PanelWriter
+from numerai_features.datasets import EraPanel, PanelWriter, _panel_copy
 
 ONE = {"start": [1], "blocks": [1]}
 
@@ -463,3 +463,41 @@ def test_pickle_whose_panel_was_replaced(disk, memory):
     memory.select(3).save(disk.path, overwrite=True)
     with pytest.raises(ValueError, match="holds another panel now than when"):
         pickle.loads(content)
+
+
+# A part of a panel, copied in blocks
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+@pytest.mark.parametrize(
+    "which",
+    [
+        {"every": 2},
+        {"features": ["feature_4", "feature_1"]},
+        {"eras": [1, 8], "features": lambda name: name > "feature_3"},
+        {"first": 2, "last": 5},
+    ],
+)
+def test_a_part_is_saved_as_it_is_selected(kind, which, request, tmp_path, monkeypatch):
+    monkeypatch.setattr(_panel_copy, "READ_BYTES", 30)
+    panel = request.getfixturevalue(kind)
+    panel.save(tmp_path / "part", **which)
+    part = EraPanel.open(tmp_path / "part")
+    part.verify()
+    assert_same(part, panel.select(**which))
+
+
+def test_some_targets_are_saved(disk, tmp_path):
+    disk.save(tmp_path / "part", targets=["target_x_60"])
+    part = EraPanel.open(tmp_path / "part")
+    assert part.target_names == ["target_x_60"]
+    np.testing.assert_array_equal(part.targets, disk.targets[:, 1:])
+    disk.save(tmp_path / "none", targets=[])
+    assert EraPanel.open(tmp_path / "none").targets.shape == (N_ROWS, 0)
+    with pytest.raises(ValueError, match="'targt' is no target of this panel. Did you"):
+        disk.save(tmp_path / "other", targets=["targt"])
+    with pytest.raises(ValueError, match="targets must be a list of names, as str"):
+        disk.save(tmp_path / "other", targets="target")
+    with pytest.raises(ValueError, match="No era is left"):
+        disk.save(tmp_path / "other", first=6, last=7)
+    assert not (tmp_path / "other").exists()
