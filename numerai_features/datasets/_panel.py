@@ -171,6 +171,11 @@ class EraPanel:
             If ``panel.json`` differs in any bit from the file that was written, if
             another file is truncated or malformed, if eras do not ascend, or if another
             version of this library wrote the panel in another format.
+
+        Notes
+        -----
+        Of the rows, only the eras are read. The panel stays as it is even if its folder
+        is replaced, or changed by `append` or `update`.
         """
         return cls._of(*open_folder(check_path(path, "path").absolute()))
 
@@ -450,7 +455,8 @@ class EraPanel:
         """Compare all files with their checksums, and check all values.
 
         All files of the folder are compared with the checksums in ``panel.json``, even
-        if this panel has only some of its eras. The rows are then checked in blocks,
+        if this panel has only some of its eras; the error tells which blocks of rows of
+        which file differ. The rows are then checked in blocks,
         also for a panel in memory: features must be bins, eras must ascend, and no
         target may be infinite.
 

@@ -193,10 +193,10 @@ def _all_ids(panel: EraPanel, rows: NewRows) -> Any:
     repeated = repeated_ids(ids)
     if len(repeated):
         first = int(repeated[0])
-        where = "the files" if first >= len(old) else "the panel, in an earlier era,"
+        where = "in the files twice" if first >= len(old) else "in the panel already"
         raise ValueError(
-            f"The id {ids[first].as_py()!r} of a later era is in {where} already. Pass "
-            "each file once, and only files of the panel's release."
+            f"The id {ids[first].as_py()!r} of a later era is {where}. Pass each file "
+            "once, and only files of the panel's release."
         )
     return ids
 

@@ -179,6 +179,9 @@ def changing(source: Source) -> Iterator[PanelState]:
         state = PanelState(path, manifest)
         try:
             yield state
+        except ValueError:  # of a wrong file, nothing is worth keeping
+            (path / JOURNAL).unlink(missing_ok=True)
+            raise
         finally:
             if state.is_here():
                 tidy(path)

@@ -494,7 +494,7 @@ def test_some_targets_are_saved(disk, tmp_path):
     np.testing.assert_array_equal(part.targets, disk.targets[:, 1:])
     disk.save(tmp_path / "none", targets=[])
     assert EraPanel.open(tmp_path / "none").targets.shape == (N_ROWS, 0)
-    with pytest.raises(ValueError, match="'targt' is no target of this panel. Did you"):
+    with pytest.raises(ValueError, match=r"'targt' is no target of this panel\. Did"):
         disk.save(tmp_path / "other", targets=["targt"])
     with pytest.raises(ValueError, match="targets must be a list of names, as str"):
         disk.save(tmp_path / "other", targets="target")
