@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 8_192
 
+_BATCH_CELLS = 12_000_000  # at most; each takes some 20 bytes while it is decoded
+
 
 def append_eras(
     panel: EraPanel,
@@ -290,12 +292,13 @@ class Tail:
             reserve(stream.fileno(), self.begin, n_new * self.width)
             stream.truncate(self.begin + n_new * self.width)
         out = np.memmap(self.file, np.int8, "r+", self.begin, (n_new, self.width))
-        scratch = new_scratch(self.width, BATCH_ROWS)
+        batch_rows = min(BATCH_ROWS, max(256, _BATCH_CELLS // self.width))
+        scratch = new_scratch(self.width, batch_rows)
         top = n_written = done
         for file, whole in zip(self.rows.files, self.rows.places, strict=True):
             bar.set_description(file.name)
             places = np.where(whole >= done, whole, -1)
-            for start, batch in batches(file, places >= 0, names, BATCH_ROWS):
+            for start, batch in batches(file, places >= 0, names, batch_rows):
                 inside = places[start : start + batch.num_rows]
                 decoder = Batch(batch, file, start, inside >= 0)
                 X, n_missing = decoder.features(names, scratch, missing)

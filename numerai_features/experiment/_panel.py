@@ -70,6 +70,12 @@ def load_panel(experiment: Experiment, *, verbose: bool) -> EraPanel:
                 f"{folder} is a panel, but no experiment made it, so it is not "
                 "replaced. Set data.panel to another folder, or delete this one."
             )
+        if "changes" in panel.info:
+            raise ExperimentError(
+                f"Rows or targets were added to {folder} after an experiment made it, "
+                "so it is neither used nor replaced. Set data.panel to another folder, "
+                "or delete this one."
+            )
         if panel.info[_MADE_OF] == made_of[_MADE_OF]:
             with _way_out(folder), stage("checking the panel", hidden=not verbose):
                 panel.verify()  # takes little time compared with the fits

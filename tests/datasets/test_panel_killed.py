@@ -187,3 +187,56 @@ def test_stopped_at_any_step(tmp_path, kind, how, step):
     assert states.count("before") > len(states) // 3
     code = -9 if how == "killed" else 9
     assert all(c == code and same == 0 for c, _, same in found[:-1])
+
+
+FULL = (
+    PARTS
+    + """
+start_again()
+_panel_append.BATCH_ROWS = 50_000
+big = pandas.concat([frame] * 100)
+big.index = [f"m{i}" for i in range(len(big))]
+big["era"] = np.repeat([f"{e:04d}" for e in range(8, 108)], 140)
+big.index.name = "id"
+file = place / "big.parquet"
+big.to_parquet(file)
+limit, error = int(sys.argv[3]), None
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+try:
+    change()
+except OSError as raised:
+    error = type(raised).__name__
+print(json.dumps([error, look(), sorted(f.name for f in folder.iterdir())]))
+"""
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits no size of files")
+@pytest.mark.parametrize("limit", [600, 10_000, 72_000])
+def test_no_space_leaves_the_panel_alone(tmp_path, limit):
+    """A limit of the size of files fails where a full disk does.
+
+    The features would have 70,528 bytes, the targets 112,768.
+    """
+    error, state, files = run(FULL, tmp_path, "append", limit)
+    assert (error, state) == ("OSError", "before")
+    names = {"eras.npy", "features.npy", "ids.parquet", "panel.json", "targets.npy"}
+    assert names <= set(files) <= names | {"append.json"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounts a disk"
+)
+def test_a_full_disk(tmp_path):
+    (tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(tmp_path / "disk")]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        (tmp_path / "disk" / "ballast").write_bytes(bytes(5_000_000))
+        error, state, files = run(FULL, tmp_path / "disk", "append", 0)
+        assert (error, state, len(files)) == ("OSError", "before", 5)
+    finally:
+        subprocess.run(["umount", str(tmp_path / "disk")], check=True)

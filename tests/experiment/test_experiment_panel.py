@@ -107,6 +107,17 @@ def test_panel_of_others_is_kept(tmp_path):
     EraPanel.open(tmp_path / "panel").verify()
 
 
+def test_panel_with_more_rows_is_no_longer_the_experiments(panel, tmp_path):
+    more = make_era_panel(6, 10, 5, 2, random_state=1).to_frame()
+    more.index = "m" + more.index
+    more.to_parquet(tmp_path / "more.parquet")
+    added = panel.append(tmp_path / "more.parquet", verbose=False)
+    with pytest.raises(ExperimentError, match=r"Rows or targets .* to .*panel"):
+        load(panel.path)
+    assert added.n_rows == 60
+    EraPanel.open(panel.path).verify()
+
+
 @pytest.mark.parametrize("name", ["features.npy", "targets.npy", "ids.parquet"])
 def test_a_flipped_bit_is_told_with_a_way_out(panel, name):
     """Also one that leaves bins bins, and targets targets."""
