@@ -213,7 +213,9 @@ print(json.dumps([error, look(), sorted(f.name for f in folder.iterdir())]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits no size of files")
-@pytest.mark.parametrize("limit", [600, 10_000, 72_000])
+@pytest.mark.parametrize(
+    "limit", [72_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (600, 10_000))]
+)
 def test_no_space_leaves_the_panel_alone(tmp_path, limit):
     """A limit of the size of files fails where a full disk does.
 
