@@ -75,7 +75,9 @@ def as_frame(X: Any, name: str = "X") -> Any:
     # Ask the class, because a lazy frame warns if its columns are accessed.
     kind = type(X)
     if hasattr(kind, "__numerai_frame__"):
-        return X.__numerai_frame__()
+        frame, labels = X.__numerai_frame__()
+        frame.insert(0, ERA_COLUMN, labels)
+        return frame
     if not any(hasattr(kind, part) for part in OF_TABLES):
         return X
     conversions = [f".{way}()" for way in _CONVERSIONS if hasattr(kind, way)]
@@ -247,7 +249,8 @@ def take_eras(X: Any, eras: Any = None, *, name: str = "X") -> tuple[Any, Any]:
     """
     if hasattr(type(X), "__numerai_frame__"):
         # To drop the column from a frame would copy it, before pandas 3.
-        X, eras = X.__numerai_frame__(era=False), X.era_labels if eras is None else eras
+        X, labels = X.__numerai_frame__()
+        eras = labels if eras is None else eras
     X = as_frame(X, name)
     check_era_is_spelled(X, name)
     if not is_frame(X) or ERA_COLUMN not in column_names(X):

@@ -390,7 +390,8 @@ class EraPanel:
         Returns
         -------
         PanelRows of shape (n_rows, n_features)
-            No cell is copied. See there for what estimators make of it.
+            No cell is copied. See there for what estimators make of it. Those of
+            this package take the panel itself as the same.
 
         Examples
         --------
@@ -402,6 +403,10 @@ class EraPanel:
         from numerai_features.datasets._panel_rows import PanelRows
 
         return PanelRows(self)
+
+    def __numerai_frame__(self) -> Any:
+        """Return what this package's estimators take the panel for: see `as_X`."""
+        return self.as_X().__numerai_frame__()
 
     def save(
         self,

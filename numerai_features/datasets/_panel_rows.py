@@ -131,16 +131,13 @@ class PanelRows:
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __numerai_frame__(self, *, era: bool = True) -> pd.DataFrame:
-        """Return a frame that shares the rows' memory, for this package's estimators.
+    def __numerai_frame__(self) -> tuple[pd.DataFrame, NDArray[np.object_]]:
+        """Return a frame that shares the rows' memory, and each row's era.
 
-        Its columns are ``era``, with labels such as ``"0001"``, unless it is left out,
-        and the features.
+        This package's estimators take it as a frame with the column ``era``.
         """
-        frame = frame_of(np.asarray(self), columns=self.panel.feature_names)
-        if era:
-            frame.insert(0, "era", self.era_labels)
-        return frame
+        names = self.panel.feature_names
+        return frame_of(np.asarray(self), columns=names), self.era_labels
 
     @property
     def era_labels(self) -> NDArray[np.object_]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PARTS = """
-import errno, hashlib, json, os, resource, shutil, signal, sys
+import errno, hashlib, json, os, resource, shutil, signal, sys, time
 from pathlib import Path
 import numpy as np
 import pandas, pyarrow.parquet  # once, and not in each fork
@@ -76,6 +76,28 @@ if not (place / "wanted").exists():
     shutil.copytree(place / "first", place / "wanted")
     change(place / "wanted")
 wanted = bytes_of(place / "wanted")
+
+def start(work, *args):
+    child = os.fork()
+    if child == 0:
+        try:
+            work(*args)
+            os._exit(0)
+        finally:  # after an error that is shown
+            os._exit(1)
+    return child
+
+def in_fork(work, *args, seconds=None):
+    child = start(work, *args)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def again():
+    change()
+    assert look() == "after"
+    assert bytes_of(folder) == wanted, (sorted(bytes_of(folder)), sorted(wanted))
 """
 
 DIE = (
@@ -118,21 +140,6 @@ def change_and_die(at):
         change()
     except (OSError, KeyboardInterrupt) as error:
         os._exit(9 if isinstance(error, KeyboardInterrupt) or error.errno == 28 else 2)
-
-def in_fork(work, *args):
-    child = os.fork()
-    if child == 0:
-        try:
-            work(*args)
-            os._exit(0)
-        finally:  # after an error that is shown
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-def again():
-    change()
-    assert look() == "after"
-    assert bytes_of(folder) == wanted, (sorted(bytes_of(folder)), sorted(wanted))
 
 found = []
 at, step, how = 1, int(sys.argv[3]), sys.argv[4]
@@ -187,6 +194,37 @@ def test_stopped_at_any_step(tmp_path, kind, how, step):
     assert states.count("before") > len(states) // 3
     code = -9 if how == "killed" else 9
     assert all(c == code and same == 0 for c, _, same in found[:-1])
+
+
+KILLED = (
+    PARTS
+    + """
+def seconds_of(work):
+    start_again()
+    begin = time.perf_counter()
+    in_fork(work)
+    return time.perf_counter() - begin
+
+whole = min(seconds_of(change) for _ in range(3))
+rng, found = np.random.default_rng(0), []
+while len(found) < 20:
+    start_again()
+    code = in_fork(change, seconds=whole * rng.random())
+    state, same = look(), in_fork(again)
+    if code != 0:  # else it was ready already
+        found.append([code, state, same])
+print(json.dumps(found))
+"""
+)
+
+
+@needs_fork
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["append", "update"])
+def test_killed_at_twenty_moments(tmp_path, kind):
+    found = run(KILLED, tmp_path, kind)
+    assert [code for code, _, _ in found] == [-9] * 20
+    assert all(state in ("before", "after") and same == 0 for _, state, same in found)
 
 
 FULL = (

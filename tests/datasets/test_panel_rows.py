@@ -135,6 +135,15 @@ def test_eras_and_names_come_with_the_rows(rows):
     assert list(fitted.feature_names_in_) == rows.panel.feature_names
 
 
+def test_the_panel_itself_is_taken_as_its_rows(rows):
+    panel = rows.panel
+    fitted = FactorAnalysisEmbedder(2).fit(panel)
+    assert list(fitted.feature_names_in_) == panel.feature_names
+    assert fitted.fitted_eras_.tolist() == panel.era_numbers.tolist()
+    frame = panel.to_frame(targets=[])
+    np.testing.assert_array_equal(fitted.transform(panel), fitted.transform(frame))
+
+
 def test_other_estimators_get_an_array_without_eras(rows):
     y = rows.panel.y("target_alpha_20")
     scores = cross_val_score(Ridge(), rows, y, cv=3)
