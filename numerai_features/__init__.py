@@ -76,6 +76,7 @@ _PUBLIC = {
     "make_era_scorer": "metrics",
     "make_lightgbm": "trees",
     "make_xgboost": "trees",
+    "lightgbm_dataset": "trees",
     "quantile_dmatrix": "trees",
     "measure_leakage": "model_selection",
     "read_numerai": "datasets",

@@ -473,6 +473,7 @@ CALLS = {
     "make_lightgbm": called(trees.make_lightgbm, device="cpu"),
     "make_xgboost": called(trees.make_xgboost, device="cpu"),
     "tree_table": called(trees.tree_table),
+    "lightgbm_dataset": called(trees.lightgbm_dataset),
     "quantile_dmatrix": called(trees.quantile_dmatrix),
 }
 
@@ -532,6 +533,8 @@ ALLOWED = {
     ): "ignored: scikit-learn's pipelines hand it to every step",
     ("make_lightgbm", "n_jobs", "0"): "as OpenMP has it",
     ("make_xgboost", "n_jobs", "0"): "all cores",
+    ("lightgbm_dataset", "n_jobs", "0"): "as OpenMP has it",
+    ("lightgbm_dataset", "categorical_feature", "[]"): "none",
     ("quantile_dmatrix", "n_jobs", "0"): "all cores",
     (
         "LatentMapDisplay.from_estimator",

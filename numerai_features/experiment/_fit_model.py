@@ -15,10 +15,10 @@ from numerai_features.experiment._inputs import (
     as_input,
     as_table,
     categories_of,
-    rows_of,
 )
 from numerai_features.experiment._parts import library_of, make_model
 from numerai_features.trees._fit import fit_lightgbm, fit_xgboost
+from numerai_features.trees._tables import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -42,21 +42,6 @@ def as_table(blocks: list[Block]) -> pa.Table:
     return pa.Table.from_arrays(columns, [n for b in blocks for n in b.names])
 
 
-def rows_of(table: pa.Table, rows: NDArray[np.bool_], like: NDArray[Any]) -> pa.Table:
-    """Return rows of a table; in a file if that is where the array `like` is."""
-    places: dict[str, list[int]] = {}
-    for j, kind in enumerate(table.schema.types):
-        places.setdefault(str(kind), []).append(j)
-    columns: dict[int, Any] = {}
-    for kind, some in places.items():
-        out = empty_like(like, (len(some), int(rows.sum())), np.dtype(kind))
-        for j, column in zip(some, out, strict=True):
-            np.compress(rows, table.column(j).to_numpy(), out=column)
-            columns[j] = pa.array(column)
-    ordered = [columns[j] for j in range(table.num_columns)]
-    return pa.Table.from_arrays(ordered, table.column_names)
-
-
 def categories_of(blocks: list[Block]) -> list[int]:
     """Return the positions of columns that are no quantities."""
     starts = np.cumsum([0, *(len(block.names) for block in blocks)])

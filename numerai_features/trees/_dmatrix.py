@@ -104,23 +104,8 @@ def quantile_dmatrix(
     (2, 2)
     """
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="quantile_dmatrix")
-    table, names = _cells(X)
-    if feature_names is not None:
-        names = [str(name) for name in feature_names]
-        if len(names) != table.shape[1]:
-            raise ValueError(
-                f"feature_names has {len(names)} names, but X has {table.shape[1]} "
-                "columns."
-            )
-    known = np.ones(len(table), bool)
-    parts: dict[str, NDArray[Any]] = {}
-    if y is not None:
-        parts["label"] = validate_target(y, len(table))
-        known = ~np.isnan(parts["label"])
-    if sample_weight is not None:
-        weights = check_weights(sample_weight, len(table))
-        assert weights is not None
-        parts["weight"] = weights
+    table, names = read_cells(X, feature_names)
+    known, parts = read_beside(y, sample_weight, len(table))
     options = {"max_bin": max_bin, "ref": ref, "nthread": n_jobs}
     if not external_memory:
         blocks = _iterator(xgboost, table, known, parts, names)
@@ -132,7 +117,7 @@ def quantile_dmatrix(
             f"{xgboost.__version__}. Install a later one, or leave it False."
         )
     folder = tempfile.TemporaryDirectory(
-        dir=_place_beside(_block(table, slice(1))), prefix="xgboost-"
+        dir=_place_beside(block_of(table, slice(1))), prefix="xgboost-"
     )
     blocks = _iterator(
         xgboost, table, known, parts, names, cache_prefix=f"{folder.name}/bins"
@@ -149,21 +134,47 @@ def _place_beside(table: NDArray[Any]) -> Path | None:
     return folder.parent if folder and (folder / "panel.json").exists() else folder
 
 
-def _cells(X: Any) -> tuple[Any, list[str] | None]:
-    """Return rows whose slices `_block` reads, and the names of their columns."""
+def read_cells(X: Any, feature_names: Any) -> tuple[Any, list[str] | None]:
+    """Return rows whose slices `block_of` reads, and the names of their columns."""
     X, _ = take_eras(X)
+    names = None
     if is_frame(X):
         check_columns_of_numbers(X)
-        return X, [str(name) for name in column_names(X)]
-    table = np.asarray(X)
-    if table.ndim != 2:
+        names = [str(name) for name in column_names(X)]
+    else:
+        X = np.asarray(X)
+        if X.ndim != 2:
+            raise ValueError(
+                f"X must be two-dimensional, (n_rows, n_features); got shape {X.shape}."
+            )
+    if feature_names is None:
+        return X, names
+    names = [str(name) for name in feature_names]
+    if len(names) != X.shape[1]:
         raise ValueError(
-            f"X must be two-dimensional, (n_rows, n_features); got shape {table.shape}."
+            f"feature_names has {len(names)} names, but X has {X.shape[1]} columns."
         )
-    return table, None
+    return X, names
 
 
-def _block(table: Any, rows: slice) -> NDArray[Any]:
+def read_beside(
+    y: Any, sample_weight: Any, n_rows: int
+) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
+    """Return which rows have a target; targets and weights by the libraries' names."""
+    known = np.ones(n_rows, bool)
+    parts: dict[str, NDArray[Any]] = {}
+    if y is not None:
+        parts["label"] = validate_target(y, n_rows)
+        known = ~np.isnan(parts["label"])
+    if sample_weight is not None:
+        weights = check_weights(sample_weight, n_rows)
+        assert weights is not None
+        parts["weight"] = weights
+    return known, parts
+
+
+def block_of(table: Any, rows: slice) -> NDArray[Any]:
+    """Return some rows as an array."""
     return frame_to_array(take_rows(table, rows)) if is_frame(table) else table[rows]
 
 
@@ -197,7 +208,7 @@ def _iterator(
                 if not keep.any():
                     continue
                 own = {name: values[rows][keep] for name, values in parts.items()}
-                cells = _block(table, rows)
+                cells = block_of(table, rows)
                 give(
                     data=cells if keep.all() else cells[keep],
                     feature_names=names,

@@ -51,7 +51,7 @@ MAX_BIN = 63
 
 # The sample takes 12 bytes per nonzero cell: with LightGBM's default of 200,000 rows it
 # takes 4.5 GB at 2,376 features, over half of the memory of the training table.
-_SUBSAMPLE_FOR_BIN = 20_000
+SUBSAMPLE_FOR_BIN = 20_000
 
 
 # Constraints of parameters by LightGBM's and XGBoost's names; the libraries check those
@@ -183,7 +183,7 @@ def make_lightgbm(
     device_type = lightgbm_device(device)
     if device_type != "cpu":
         parameters["device_type"] = device_type
-    parameters |= {"max_bin": MAX_BIN, "subsample_for_bin": _SUBSAMPLE_FOR_BIN}
+    parameters |= {"max_bin": MAX_BIN, "subsample_for_bin": SUBSAMPLE_FOR_BIN}
     parameters |= {"verbosity": -1, "n_jobs": n_jobs, "random_state": random_state}
     model: LGBMRegressor = lightgbm.LGBMRegressor(**parameters | params)
     return model

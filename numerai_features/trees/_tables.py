@@ -79,6 +79,23 @@ def tree_table(X: Any, feature_names: Any = None) -> pa.Table:
     return pa.Table.from_arrays([_arrow(c) for c in columns], names)
 
 
+def rows_of(table: pa.Table, rows: NDArray[np.bool_], like: NDArray[Any]) -> pa.Table:
+    """Return rows of a table; in a file if that is where the array `like` is."""
+    import pyarrow as pa
+
+    places: dict[str, list[int]] = {}
+    for j, kind in enumerate(table.schema.types):
+        places.setdefault(str(kind), []).append(j)
+    columns: dict[int, Any] = {}
+    for kind, some in places.items():
+        out = empty_like(like, (len(some), int(rows.sum())), np.dtype(kind))
+        for j, column in zip(some, out, strict=True):
+            np.compress(rows, table.column(j).to_numpy(), out=column)
+            columns[j] = pa.array(column)
+    ordered = [columns[j] for j in range(table.num_columns)]
+    return pa.Table.from_arrays(ordered, table.column_names)
+
+
 def takes_arrow() -> bool:
     """Whether the scikit-learn classes of the installed LightGBM take a table."""
     release = importlib.metadata.version("lightgbm").split(".")[:2]
