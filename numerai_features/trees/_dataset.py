@@ -42,8 +42,8 @@ def lightgbm_dataset(
     """Bin rows for ``lightgbm.train`` without a copy of the table in memory.
 
     LightGBM keeps one byte a cell of its own, and while it finds the bins a sample of
-    rows. It reads the columns of `tree_table`, which of rows on disk are on disk. Before
-    version 4.7 it gets an array of them in memory.
+    rows. It reads the columns of `tree_table`, which of rows on disk are on disk.
+    Before version 4.7 it gets an array of them in memory.
 
     Parameters
     ----------
