@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numerai_features._arguments import COUNT, ROWS, TABLE, THREADS, Methods, checked
 from numerai_features._blocks import row_blocks
 from numerai_features._optional import import_optional
-from numerai_features._scratch import folder_of
+from numerai_features._scratch import folder_of, give_back
 from numerai_features._validation import (
     check_columns_of_numbers,
     check_weights,
@@ -202,6 +202,8 @@ def _iterator(
             """Start again; the instance's own is called instead."""
 
         def next(self, give: Any) -> bool:
+            if not self.seen:
+                give_back()  # what the pass before has freed, such as the sketches
             for rows in blocks[len(self.seen) :]:
                 self.seen.append(rows)
                 keep = known[rows]
