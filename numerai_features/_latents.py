@@ -1,4 +1,4 @@
-"""Convert the output of any embedder to one array of numbers."""
+"""The latents of any embedder: as one array of numbers, and what they depend on."""
 
 from __future__ import annotations
 
@@ -66,6 +66,15 @@ def as_latents(returned: Any, name: str) -> NDArray[Any]:
             f"{latents[:1, :1].tolist()}; expected numbers. Encode them afterwards."
         )
     return latents
+
+
+def works_by_era(embedder: Any) -> bool:
+    """Whether the latents of a row depend on the other rows of its era."""
+    embedder = getattr(embedder, "estimator", embedder)  # of a FrozenEstimator
+    parts = [*getattr(embedder, "embedders_", ()), *getattr(embedder, "steps", ())]
+    return bool(getattr(embedder, "_by_era", False)) or any(
+        works_by_era(part) for _, part in parts
+    )
 
 
 def _check_small(returned: Any, name: str) -> None:

@@ -102,6 +102,54 @@ def whole_folder(
         sync(folder.parent)
 
 
+@contextlib.contextmanager
+def kept_folder(
+    folder: Path, *, may_replace: Callable[[Path], object] | None = None
+) -> Iterator[Path]:
+    """Yield a room in which ``new`` is to become `folder` if the block succeeds.
+
+    Unlike that of `whole_folder`, the room stays after an error or a crash, and the
+    next caller gets it with what is in it. It is hidden beside the folder, as
+    ``.NAME.unfinished``. The caller removes what is not worth keeping, makes ``new``,
+    and syncs the files in it to disk.
+
+    Parameters
+    ----------
+    folder : Path
+        The final path. A link is followed.
+    may_replace : callable, default=None
+        As in `whole_folder`.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process is writing this folder.
+    FileExistsError
+        If something that must not be replaced exists, or has appeared meanwhile.
+    """
+    folder = folder.resolve()
+    sweep(folder)
+    _check_free(folder, may_replace)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    kept = folder.with_name(f".{_stem(folder)}.unfinished")
+    kept.mkdir(exist_ok=True)
+    with locked(kept) as is_ours:
+        if not is_ours:
+            raise BlockingIOError(
+                f"Another process is writing {folder}. Wait for it, or use another "
+                "path."
+            )
+        yield kept
+        sync(kept / _NEW)
+        try:
+            with _room(folder) as room:
+                os.rename(kept / _NEW, room / _NEW)
+                _put(room / _NEW, folder, may_replace)
+            sync(folder.parent)
+        finally:
+            _remove(kept)
+
+
 def sweep(place: Path) -> None:
     """Remove rooms that dead owners have left beside a place.
 

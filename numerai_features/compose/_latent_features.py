@@ -40,9 +40,11 @@ from numerai_features._validation import (
     named_rows,
     require_target,
     take_eras,
+    take_rows,
     with_eras,
 )
 from numerai_features._whole_fit import whole_fit
+from numerai_features.compose._independent import independent_blocks
 from numerai_features.compose._reach import extras_of, request_as_wanted, wants
 from numerai_features.compose._whole_cells import WholeCells, tell_odd_cell
 from numerai_features.encoders import Quantize
@@ -209,21 +211,84 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             ``keep_era=True``.
         """
         check_is_fitted(self)
-        frame, given = X, eras
         rows = Rows.read(self, X, None, eras, reset=False)
-        blocks = []
-        X, names = self._restored(rows.X), rows.feature_names
+        restored = self._restored(rows.X)
+        table = self._table(restored, self._in_blocks(rows, restored, X))
+        return self._with_era(table, X, eras)
+
+    def transform_to(self, panel, path, *, overwrite=False):
+        """Write the latents of a panel's rows to a panel of their own.
+
+        Its features are the latents that `transform` returns behind the originals, to
+        the bit, and its rows those of `panel`, with eras and ids. It has no targets:
+        `EraPanel.with_latents` puts the latents beside the originals, with the targets
+        of these, which `EraPanel.update` fills in as they are resolved.
+
+        The latents are written in blocks of rows, and the folder appears when they are
+        complete. A run that was stopped goes on where it was if it is started again,
+        with the same panel, the same fitted state and the same versions of the
+        libraries; otherwise it starts anew. What it has written until then lies beside
+        `path`, as ``.NAME.unfinished``. Embedders of other libraries than this one and
+        scikit-learn get all rows at once, because their latents may depend on them.
+
+        Parameters
+        ----------
+        panel : EraPanel
+            The features of fit.
+        path : str or path-like
+            Folder to create.
+        overwrite : bool, default=False
+            Whether to replace a panel at `path`. A folder with files other than a
+            panel's is never replaced.
+
+        Returns
+        -------
+        EraPanel
+            The panel of latents, opened: int8 or uint8, as `quantize` says.
+            ``info["latents"]`` tells how they were made.
+
+        Raises
+        ------
+        BlockingIOError
+            If another process is writing to `path`.
+        FileExistsError
+            If something exists at `path` that must not be replaced.
+        OSError
+            If the disk has too little free space.
+        ValueError
+            If `quantize` is None, there are no embedders, or the panel has other
+            features than fit.
+        """
+        from numerai_features.compose._transform_to import write_latents
+
+        check_is_fitted(self)
+        return write_latents(self, panel, path, overwrite=overwrite)
+
+    def _in_blocks(self, rows, X, frame):
+        """Yield blocks of checked rows, and their latents, an array per embedder.
+
+        X are the rows with missing cells restored, and `frame` is the caller's table.
+        """
+        names = rows.feature_names
         came = whole = rows.X, named_rows(rows.X, names, frame)
         if X is not rows.X:
             whole = X, named_rows(X, names, frame, changed=True)
-        fitted = zip(self.embedders_, self.quantizers_, strict=True)
-        for (name, embedder), bins in fitted:
-            table = _as_fitted(embedder, *(came if refuses_nan(embedder) else whole))
-            with _telling_whose(name, table):
-                latents = _call(embedder.transform, table, eras=rows.era_labels)
-            latents = self._checked(name, latents, rows.n_rows)
-            blocks.append(_quantize(latents, bins, self._fitted_with.quantize))
-        return self._with_era(self._table(X, blocks), frame, given)
+        labels = rows.era_labels
+        for block in independent_blocks(self.embedders_, rows.n_rows, rows.eras):
+            every = block == slice(0, rows.n_rows)
+            eras = None if labels is None else labels[block]
+            found = []
+            fitted = zip(self.embedders_, self.quantizers_, strict=True)
+            for (name, embedder), bins in fitted:
+                table = _as_fitted(
+                    embedder, *(came if refuses_nan(embedder) else whole)
+                )
+                table = table if every else take_rows(table, block)
+                with _telling_whose(name, table):
+                    latents = _call(embedder.transform, table, eras=eras)
+                latents = self._checked(name, latents, block)
+                found.append(_quantize(latents, bins, self._fitted_with.quantize))
+            yield block, found
 
     @whole_fit(prefer_skip_nested_validation=False)
     def fit_transform(
@@ -280,14 +345,20 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         originals = check_feature_names_in(self, input_features)
         _check_unique(originals)
         known = self._fitted_with
-        names = [ERA_COLUMN] if known.keep_era else []
-        names += list(originals) if known.passthrough else []
-        counts = [0] * len(names)
+        before = [ERA_COLUMN] if known.keep_era else []
+        before += list(originals) if known.passthrough else []
+        names, counts = self._columns_of_latents(originals, before)
+        return [*before, *names], [*[0] * len(before), *counts]
+
+    def _columns_of_latents(self, originals, before):
+        """Return the same of the latents alone; `before` are names that are taken."""
+        names, counts = [], []
         for name, embedder in self.embedders_:
             with _telling_whose(name):
                 own = embedder.get_feature_names_out(originals)
-            always = isinstance(known.embedders, list)
-            names += unlike([ERA_COLUMN, *names], own, name, always=always)
+            always = isinstance(self._fitted_with.embedders, list)
+            taken = [ERA_COLUMN, *before, *names]
+            names += unlike(taken, own, name, always=always)
             found = _categories(embedder)
             counts += [0] * len(own) if found is None else list(found)
         return names, counts
@@ -381,7 +452,7 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 else:
                     parts = (embedder, key)
                     embedder, latents = cache.recall_object("latents", parts, make)
-                latents = self._checked(name, latents, rows.n_rows)
+                latents = self._checked(name, latents, slice(0, rows.n_rows))
                 if self.quantize is not None:
                     bins = _learn_bins(
                         latents, self._n_bins, rows.weights, _categories(embedder)
@@ -393,7 +464,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 _fit(name, embedder, table, y, own)
             self.embedders_.append((name, embedder))
             self.quantizers_.append(bins)
-        return self._with_era(self._table(X, blocks), frame, given) if keep else None
+        if not keep:
+            return None
+        table = self._table(X, [(slice(0, rows.n_rows), blocks)])
+        return self._with_era(table, frame, given)
 
     def _restored(self, X):
         """Return rows in the type of fit, if one missing cell made them floats."""
@@ -433,9 +507,10 @@ class LatentFeatures(TransformerMixin, BaseComposition):
                 )
         return self.embedders
 
-    def _checked(self, name, returned, n_rows):
-        """Check the result of an embedder, and return it as latents."""
+    def _checked(self, name, returned, rows):
+        """Check the result of an embedder for a slice of rows; return it as latents."""
         latents = as_latents(returned, f"embedders: {name!r}")
+        n_rows = rows.stop - rows.start
         if len(latents) != n_rows:
             raise ValueError(
                 f"embedders: {name!r} returned {len(latents)} rows for {n_rows} of X; "
@@ -444,7 +519,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         if latents.dtype.kind == "f" and np.isinf(latents).any():
             raise ValueError(
                 f"embedders: {name!r} returned infinity in row "
-                f"{int(np.isinf(latents).any(axis=1).argmax())} of X. Its rows may not "
+                f"{rows.start + int(np.isinf(latents).any(axis=1).argmax())} of X. "
+                "Its rows may not "
                 "be on the scale of those of fit."
             )
         if self._fitted_with.quantize is not None and np.isnan(latents).any():
@@ -454,20 +530,23 @@ class LatentFeatures(TransformerMixin, BaseComposition):
             )
         return latents
 
-    def _table(self, X, blocks):
-        """Return the originals and the latents in one array."""
+    def _table(self, X, parts):
+        """Return the originals and the latents of blocks of rows in one array."""
         known = self._fitted_with
-        if not blocks and known.quantize is None:
+        if not self.embedders_ and known.quantize is None:
             return X
         n_kept = X.shape[1] if known.passthrough else 0
-        width = n_kept + sum(block.shape[1] for block in blocks)
-        table = empty_like(X, (len(X), width), known.quantize or np.float32)
+        table = None
+        for rows, blocks in parts:
+            if table is None:  # the first block tells how many latents there are
+                width = n_kept + sum(block.shape[1] for block in blocks)
+                table = empty_like(X, (len(X), width), known.quantize or np.float32)
+            start = n_kept
+            for block in blocks:
+                table[rows, start : start + block.shape[1]] = block
+                start += block.shape[1]
         if known.passthrough:
             self._copy_originals(X, table)
-        start = n_kept
-        for block in blocks:
-            table[:, start : start + block.shape[1]] = block
-            start += block.shape[1]
         return table
 
     def _copy_originals(self, X, table):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numerai_features._eras import encode_eras, era_label
 from numerai_features._names import some_names
+from numerai_features._scratch import take
 from numerai_features._validation import (
     check_same_rows,
     frame_of,
@@ -22,7 +23,7 @@ from numerai_features._validation import (
 from numerai_features.datasets._arguments import PathLike, check_path, check_strings
 from numerai_features.datasets._metadata import check_known
 from numerai_features.datasets._panel_checks import (
-    check_bins,
+    check_cells,
     check_info,
     check_names,
     check_sorted,
@@ -56,8 +57,8 @@ class EraPanel:
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features), int8
-        Feature bins, 0 to 4.
+    X : ndarray of shape (n_rows, n_features), int8 or uint8
+        Feature bins, 0 to 4; or any bytes, such as quantised latents, as uint8.
     eras : array-like of shape (n_rows,)
         Era labels or numbers, ascending; ``"X"`` (live) comes last.
     targets : array-like of shape (n_rows, n_targets) or (n_rows,), default=None
@@ -73,7 +74,7 @@ class EraPanel:
 
     Attributes
     ----------
-    X : ndarray of shape (n_rows, n_features), int8
+    X : ndarray of shape (n_rows, n_features), int8 or uint8
         Feature bins, in C order; read-only.
     eras : ndarray of shape (n_rows,), int32
         Era number of each row; read-only. The live era is the largest int32.
@@ -124,7 +125,7 @@ class EraPanel:
 
     def __init__(
         self,
-        X: NDArray[np.int8],
+        X: NDArray[np.int8] | NDArray[np.uint8],
         eras: Any,
         targets: ArrayLike | None = None,
         *,
@@ -134,7 +135,7 @@ class EraPanel:
         info: dict[str, Any] | None = None,
     ) -> None:
         check_same_rows(X=X, eras=eras, targets=targets)
-        X = check_bins(X)
+        X = check_cells(X)
         index = require_numbers(encode_eras(eras, n_rows=len(X)))
         numbers = to_int32(index.row_numbers)
         check_sorted(numbers)
@@ -201,7 +202,7 @@ class EraPanel:
         return panel
 
     @property
-    def X(self) -> NDArray[np.int8]:
+    def X(self) -> NDArray[Any]:
         """Feature bins of shape (n_rows, n_features)."""
         return read_only(self._X)
 
@@ -357,7 +358,8 @@ class EraPanel:
         -------
         pandas.DataFrame of shape (n_rows, 1 + n_features + n_targets)
             Index ``id`` (positions if the panel has no ids), column ``era`` with
-            labels such as ``"0001"`` or ``"X"``, int8 features, float32 targets.
+            labels such as ``"0001"`` or ``"X"``, features of X's type, float32
+            targets.
 
         Raises
         ------
@@ -407,6 +409,55 @@ class EraPanel:
     def __numerai_frame__(self) -> Any:
         """Return what this package's estimators take the panel for: see `as_X`."""
         return self.as_X().__numerai_frame__()
+
+    def with_latents(self, latents: EraPanel | PathLike) -> EraPanel:
+        """Return a panel that has latents of the same rows beside its features.
+
+        The features of `latents` come after those of this panel. Nothing is copied
+        until X is used. Then both are joined, row by row in blocks: for a panel on
+        disk, in a file without a name in the panel's folder, which takes disk and
+        vanishes with the table. Of `as_X`, only the rows that are used are joined. A
+        pickle has the paths of both.
+
+        Parameters
+        ----------
+        latents : EraPanel, str or path-like
+            What `LatentFeatures.transform_to` made of this panel, or its folder.
+
+        Returns
+        -------
+        EraPanel
+            With this panel's targets, ids and metadata. X is uint8 if that of one part
+            is. Call it again for further latents.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not the same, or a name is the same; where X is used, if
+            this panel's int8 features are below 0 and the latents are uint8.
+
+        See Also
+        --------
+        numerai_features.compose.LatentFeatures : Its table has the same columns, so
+            that a model of this panel predicts what its ``transform`` makes of new
+            rows.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from numerai_features import FactorAnalysisEmbedder, LatentFeatures
+        >>> from numerai_features.datasets import make_era_panel
+        >>> panel = make_era_panel(n_eras=8, rows_per_era=100, random_state=0)
+        >>> latents = LatentFeatures(FactorAnalysisEmbedder(3), quantize="uint8")
+        >>> latents = latents.fit(panel.as_X())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     both = panel.with_latents(latents.transform_to(panel, f"{folder}/fa"))
+        >>> both.X.shape, both.X.dtype
+        ((800, 63), dtype('uint8'))
+        """
+        from numerai_features.datasets._panel_parts import join_panels
+
+        return join_panels(self, latents)
 
     def save(
         self,
@@ -475,7 +526,7 @@ class EraPanel:
         """
         if self._source is not None:
             self._source.verify()
-        check_bins(self._X)
+        check_cells(self._X)
         check_sorted(self._eras)
         check_targets(self._targets, self.n_rows, self.target_names)
 
@@ -656,6 +707,10 @@ class EraPanel:
             whole = EraPanel._of(arrays, contents, found)
             state = whole._view(slice(source.start, source.stop)).__dict__
         self.__dict__.update(state)
+
+    def _take(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
+        """Return the features of some rows, as `_scratch.take` does."""
+        return take(self.X, rows)
 
     def _view(self, rows: slice) -> EraPanel:
         arrays = {

@@ -95,7 +95,8 @@ def whole_source(panel: EraPanel, what: str) -> Source:
     if source is None:
         raise ValueError(
             f"{what} changes a panel in its folder, but this one is in memory: it was "
-            "never saved, or is a copy of selected rows. Save it and open the folder."
+            "never saved, or is a copy of selected rows. Save it and open the folder. "
+            "If it has latents beside its features, open the panel without them."
         )
     if (source.start, source.stop) != (0, source.n_rows):
         raise ValueError(
@@ -291,7 +292,7 @@ class Tail:
         with self.file.open("r+b") as stream:
             reserve(stream.fileno(), self.begin, n_new * self.width)
             stream.truncate(self.begin + n_new * self.width)
-        out = np.memmap(self.file, np.int8, "r+", self.begin, (n_new, self.width))
+        out = np.memmap(self.file, np.uint8, "r+", self.begin, (n_new, self.width))
         batch_rows = min(BATCH_ROWS, max(256, _BATCH_CELLS // self.width))
         scratch = new_scratch(self.width, batch_rows)
         top = n_written = done
@@ -315,7 +316,7 @@ class Tail:
         sync(self.file)
         return {"start": self._header_sums(), "blocks": self.sums.blocks}
 
-    def _note(self, rows: NDArray[np.int8]) -> None:
+    def _note(self, rows: NDArray[Any]) -> None:
         """Add rows to the checksums, and to the journal if a block is whole."""
         before = self.sums.n_bytes // self.sums.step
         self.sums.add(rows)

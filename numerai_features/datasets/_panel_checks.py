@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,36 @@ from numerai_features.datasets._arguments import check_strings
 _HASHED_ROWS = 1 << 18
 
 
-def check_bins(X: Any, n_features: int | None = None) -> NDArray[np.int8]:
-    """Return X if it is a two-dimensional int8 array of bins."""
-    if not isinstance(X, np.ndarray) or X.dtype != np.int8 or X.ndim != 2:
+FEATURE_DTYPES = ("int8", "uint8")
+
+
+def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:
+    """Return the type of features if it is int8 or uint8."""
+    if str(dtype) not in FEATURE_DTYPES:
+        raise ValueError(f"{name} must be 'int8' or 'uint8'; got {dtype!r}.")
+    return np.dtype(str(dtype))
+
+
+def check_cells(
+    X: Any, n_features: int | None = None, *, dtypes: Sequence[str] = FEATURE_DTYPES
+) -> NDArray[Any]:
+    """Return X if it is a two-dimensional array of bins, or a uint8 array."""
+    if not isinstance(X, np.ndarray) or str(X.dtype) not in dtypes or X.ndim != 2:
         got = f"{getattr(X, 'dtype', type(X).__name__)} of shape {np.shape(X)}"
+        advice = (
+            f" Whole numbers can be cast by X.astype('int8'); fill NaN with the middle "
+            f"bin {MIDDLE_BIN} first."
+        )
         raise ValueError(
-            f"X must be a two-dimensional int8 numpy array; got {got}. Whole numbers "
-            f"can be cast by X.astype('int8'); fill NaN with the middle bin "
-            f"{MIDDLE_BIN} first."
+            f"X must be a two-dimensional {' or '.join(dtypes)} numpy array; got {got}."
+            f"{advice if 'int8' in dtypes else ''}"
         )
     if 0 in X.shape or (n_features is not None and X.shape[1] != n_features):
         expected = "at least one" if n_features is None else n_features
         raise ValueError(
             f"X must have rows and {expected} features; got shape {X.shape}."
         )
-    for block in row_blocks(len(X), X.shape[1]):
+    for block in row_blocks(len(X) if X.dtype == np.int8 else 0, X.shape[1]):
         rows = X[block].view(np.uint8)
         if rows.max() >= N_BINS:  # one pass: negative bytes are large
             row, column = np.argwhere(rows >= N_BINS)[0]

@@ -41,6 +41,7 @@ def save_rows(
         feature_names=features,
         target_names=names,
         overwrite=overwrite,
+        dtype=panel._X.dtype.name,
         info=panel.info,
     ) as writer:
         ids = panel._id_array()

@@ -1,6 +1,6 @@
 """The folder that holds a panel: its files, and how they are written and read.
 
-It holds ``features.npy`` (int8, rows x features, C order), ``targets.npy`` (float32,
+It holds ``features.npy`` (int8 or uint8, rows x features, C order), ``targets.npy`` (float32,
 rows x targets), ``eras.npy`` (int32 era numbers), ``ids.parquet`` (if the rows have
 ids) and ``panel.json``, a sealed file with the checksums of the other files. The folder
 appears complete or not at all, so that an incomplete one is never read. A reader checks
@@ -34,11 +34,11 @@ from numerai_features.datasets._panel_checks import (
 )
 from numerai_features.datasets._panel_manifest import (
     BLOCK_BYTES,
-    DTYPES,
     MANIFEST,
     TRIES,
     Manifest,
     damaged,
+    dtype_of,
     file_names,
     layout_of,
     read_manifest,
@@ -229,7 +229,7 @@ def _open_files(
     """Map the arrays of a panel, and keep the file of its ids open."""
     names, shapes = file_names(manifest), shapes_of(manifest)
     arrays = {
-        role: _map_array(path / names[role], role, shape)
+        role: _map_array(path / names[role], role, shape, dtype_of(manifest, role))
         for role, shape in shapes.items()
     }
     _check_eras(path / names["eras"], arrays["eras"])
@@ -240,7 +240,9 @@ def _open_files(
     return arrays, HeldFile(file)
 
 
-def _map_array(file: Path, role: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def _map_array(
+    file: Path, role: str, shape: tuple[int, ...], expected: np.dtype[Any]
+) -> NDArray[Any]:
     """Map a file copy-on-write, because torch warns about read-only arrays."""
     _require_file(file)
     try:
@@ -251,10 +253,10 @@ def _map_array(file: Path, role: str, shape: tuple[int, ...]) -> NDArray[Any]:
         raise damaged(file, error) from error
     # The header of a file that grows may not count all rows yet.
     counted = role == "features" and 0 < (found or (0,))[0] <= shape[0]
-    if dtype != DTYPES[role] or found != ((found[0], *shape[1:]) if counted else shape):
+    if dtype != expected or found != ((found[0], *shape[1:]) if counted else shape):
         raise ValueError(
             f"{file} holds {dtype} of shape {found}, but {MANIFEST} promises "
-            f"{np.dtype(DTYPES[role])} of shape {shape}. Copy or write the panel again."
+            f"{expected} of shape {shape}. Copy or write the panel again."
         )
     if fortran and len(shape) > 1:
         raise damaged(file, ValueError("it is not in C order"))

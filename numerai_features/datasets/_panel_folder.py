@@ -19,10 +19,10 @@ from numerai_features._sealed import begins_as_sealed
 from numerai_features._whole import is_locked, is_room, sync
 from numerai_features.datasets._panel_manifest import (
     BLOCK_BYTES,
-    DTYPES,
     MANIFEST,
     Manifest,
     Shapes,
+    dtype_of,
     layout_of,
     role_of,
     unsealed_version,
@@ -90,14 +90,14 @@ def _is_ours(manifest: Path) -> bool:
     return begins_as_sealed(manifest) or unsealed_version(manifest) is not None
 
 
-def check_space(folder: Path, path: Path, shapes: Shapes) -> None:
+def check_space(folder: Path, path: Path, shapes: Shapes, contents: Manifest) -> None:
     """Raise if the disk lacks the space for a panel.
 
     The panel is written to `folder` and then moved to `path`. Without this check, a
     write to a memory-mapped file on a full disk would kill the process.
     """
     needed = sum(
-        math.prod(shape) * np.dtype(DTYPES[name]).itemsize
+        math.prod(shape) * dtype_of(contents, name).itemsize
         for name, shape in shapes.items()
     )
     free = shutil.disk_usage(folder).free
@@ -110,13 +110,13 @@ def check_space(folder: Path, path: Path, shapes: Shapes) -> None:
 
 
 def create_array(
-    folder: Path | None, name: str, shape: tuple[int, ...]
+    folder: Path | None, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     """Make an array of a panel, in memory or mapped to a file."""
     if folder is None:
-        return np.empty(shape, DTYPES[name])
+        return np.empty(shape, dtype)
     file = folder / f"{name}.npy"
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=DTYPES[name], shape=shape)
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
     _reserve(file)
     return array
 

@@ -15,18 +15,18 @@ from numerai_features._names import near_names, some_names
 from numerai_features._sealed import SealError, read_sealed, write_sealed
 from numerai_features._whole import is_changing, sweep
 from numerai_features.datasets._arguments import check_whole
-from numerai_features.datasets._panel_checks import check_info, check_names
+from numerai_features.datasets._panel_checks import (
+    check_dtype,
+    check_info,
+    check_names,
+)
 from numerai_features.datasets._panel_sums import Layout
 
 Shapes = dict[str, tuple[int, ...]]
 Manifest = dict[str, Any]
 
 MANIFEST = "panel.json"
-DTYPES: dict[str, Any] = {
-    "features": np.int8,
-    "targets": np.float32,
-    "eras": np.int32,
-}
+ROLES = ("eras", "features", "targets")  # of the arrays
 TRIES = 3
 BLOCK_BYTES = 64 << 20  # that have a checksum of their own
 
@@ -67,6 +67,13 @@ def array_shapes(
     }
 
 
+def dtype_of(manifest: Manifest, role: str) -> np.dtype[Any]:
+    """Return the type of an array of a panel."""
+    plain = {"features": manifest["feature_dtype"], "targets": "f4", "eras": "i4"}
+    dtype: np.dtype[Any] = np.dtype(plain[role])
+    return dtype
+
+
 def shapes_of(manifest: Manifest) -> Shapes:
     """Return the shape of each array of a panel."""
     names = manifest["feature_names"], manifest["target_names"]
@@ -78,9 +85,8 @@ def layout_of(manifest: Manifest, role: str) -> Layout:
     if role == "ids":
         return Layout(1, None)
     n_rows, *width = shapes_of(manifest)[role]
-    return Layout(
-        int(np.prod(width, dtype=int)) * np.dtype(DTYPES[role]).itemsize, n_rows
-    )
+    size = dtype_of(manifest, role).itemsize
+    return Layout(int(np.prod(width, dtype=int)) * size, n_rows)
 
 
 def write_manifest(folder: Path, contents: Manifest) -> None:
@@ -165,7 +171,7 @@ def _checked_record(file: Path, record: dict[str, Any]) -> Manifest:
     try:
         checksums = dict(record["checksums"])
         roles = sorted(str(role_of(name)) for name in checksums)
-        if [role for role in roles if role != "ids"] != sorted(DTYPES):
+        if [role for role in roles if role != "ids"] != list(ROLES):
             raise ValueError(f"checksums of {some_names(sorted(checksums))}")
         if roles.count("ids") > 1:
             raise ValueError("two files of ids")
@@ -178,6 +184,9 @@ def _checked_record(file: Path, record: dict[str, Any]) -> Manifest:
                 record["feature_names"], None, "feature_names"
             ),
             "target_names": check_names(record["target_names"], None, "target_names"),
+            "feature_dtype": check_dtype(
+                record.get("feature_dtype", "int8"), "feature_dtype"
+            ).name,
             "info": check_info(record["info"]),
             "block_bytes": (
                 BLOCK_BYTES

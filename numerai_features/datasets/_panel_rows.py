@@ -9,7 +9,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from numerai_features._blocks import as_slice
 from numerai_features._eras import era_label
-from numerai_features._scratch import take
 from numerai_features._validation import frame_of
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ class PanelRows:
 
     Cross-validation and searches of scikit-learn select rows of it, and get another
     such table; no cell is copied. Estimators of this package take it as a frame with
-    the panel's feature names and the column ``era``. For other estimators it is an int8
-    array, without eras.
+    the panel's feature names and the column ``era``. For other estimators it is an array
+    of the panel's type, without eras.
 
     Rows that lie next to each other are then a view of the panel. Other rows, such as
     those of most folds, are copied: for a panel on disk, into a file without a name in
@@ -45,7 +44,7 @@ class PanelRows:
     shape : tuple of int
         (n_rows, n_features).
     dtype : dtype
-        int8.
+        int8, or uint8 as the panel's.
     eras : ndarray of shape (n_rows,), int32
         Era number of each row.
     era_labels : ndarray of shape (n_rows,), object
@@ -69,7 +68,6 @@ class PanelRows:
     """
 
     ndim = 2
-    dtype = np.dtype(np.int8)
 
     def __init__(
         self, panel: EraPanel, rows: slice | NDArray[np.intp] | None = None
@@ -77,13 +75,18 @@ class PanelRows:
         self.panel = panel
         # A slice of ascending rows, or their numbers.
         self._rows = slice(0, panel.n_rows) if rows is None else rows
-        self._array: NDArray[np.int8] | None = None
+        self._array: NDArray[Any] | None = None
         self._labels: NDArray[np.object_] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n_rows, n_features)."""
         return len(self), self.panel.n_features
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the cells."""
+        return self.panel._X.dtype
 
     @property
     def eras(self) -> NDArray[np.int32]:
@@ -120,13 +123,14 @@ class PanelRows:
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[Any]:
         if self._array is None:
-            self._array = take(self.panel.X, self._rows)
+            self._array = self.panel._take(self._rows)
         array = self._array.view()
         array.flags.writeable = False
         if dtype is not None and np.dtype(dtype) != array.dtype:
             if copy is False:
                 raise ValueError(
-                    f"the rows are int8: as {np.dtype(dtype)} they must be copied."
+                    f"the rows are {array.dtype}: as {np.dtype(dtype)} they must be "
+                    "copied."
                 )
             return array.astype(dtype)
         return array.copy() if copy else array

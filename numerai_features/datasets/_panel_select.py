@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numerai_features._blocks import row_blocks
 from numerai_features._eras import encode_eras, era_label
 from numerai_features._names import some_names
 from numerai_features._validation import require_numbers
@@ -104,19 +105,24 @@ def row_slices(bounds: NDArray[np.int64], kept: NDArray[np.intp]) -> list[slice]
 
 
 def gather(
-    X: NDArray[Any], slices: list[slice], columns: NDArray[np.intp] | None = None
+    X: Any, slices: list[slice], columns: NDArray[np.intp] | None = None
 ) -> NDArray[Any]:
     """Copy some rows, and some columns or all of them."""
-    if columns is None:
+    if columns is None and isinstance(X, np.ndarray):
         return np.concatenate([X[rows] for rows in slices])
     n_rows = sum(rows.stop - rows.start for rows in slices)
-    out = np.empty((n_rows, len(columns)), X.dtype)
-    start = 0
+    width = X.shape[1] if columns is None else len(columns)
+    out = np.empty((n_rows, width), X.dtype)
+    place = 0
     for rows in slices:
-        stop = start + rows.stop - rows.start
-        # clip, because mode="raise" makes take buffer its output
-        np.take(X[rows], columns, axis=1, out=out[start:stop], mode="clip")
-        start = stop
+        for block in row_blocks(rows.stop - rows.start, X.shape[1]):
+            part = X[rows.start + block.start : rows.start + block.stop]
+            here = out[place : place + len(part)]
+            if columns is None:
+                here[:] = part
+            else:  # clip, because mode="raise" makes take buffer its output
+                np.take(part, columns, axis=1, out=here, mode="clip")
+            place += len(part)
     return out
 
 

@@ -25,10 +25,10 @@ from numerai_features._whole import locked, sweep, sync
 from numerai_features.datasets._panel_files import Source, check_sums, read_header
 from numerai_features.datasets._panel_folder import JOURNAL, sums_of
 from numerai_features.datasets._panel_manifest import (
-    DTYPES,
     MANIFEST,
     Manifest,
     damaged,
+    dtype_of,
     file_names,
     layout_of,
     next_name,
@@ -72,7 +72,8 @@ class PanelState:
 
     def header(self, n_rows: int) -> bytes:
         """Return the header of the features for a number of rows."""
-        return array_header("features", (n_rows, len(self.manifest["feature_names"])))
+        shape = n_rows, len(self.manifest["feature_names"])
+        return array_header(shape, dtype_of(self.manifest, "features"))
 
     def sums(self, role: str) -> Sums:
         """Return the checksums of a file, to be extended."""
@@ -101,8 +102,9 @@ class PanelState:
         old, new = self.file(role), self.new_file(role)
         _, *width = shapes_of(self.manifest)[role]
         shape = (n_rows, *width)
-        start = array_header(role, shape)
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(DTYPES[role]).itemsize
+        dtype = dtype_of(self.manifest, role)
+        start = array_header(shape, dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         with old.open("rb") as stream, new.open("xb") as out:
             reserve(out.fileno(), 0, len(start) + size)
             check_sums(self.manifest, old, stream)
@@ -110,7 +112,7 @@ class PanelState:
             out.write(start)
             shutil.copyfileobj(stream, out, READ_BYTES)
             out.truncate(len(start) + size)
-        return np.memmap(new, DTYPES[role], "r+", len(start), shape)
+        return np.memmap(new, dtype, "r+", len(start), shape)
 
     def commit(self, contents: Manifest, new: dict[str, Any]) -> dict[str, Any]:
         """Make new files the panel's: from now on it is the changed one.
@@ -209,7 +211,7 @@ def tidy(path: Path) -> None:
     if file.stat().st_size > end:
         os.truncate(file, end)
     shape = (manifest["n_rows"], width)
-    header = array_header("features", shape)
+    header = array_header(shape, dtype_of(manifest, "features"))
     if counted != shape and len(header) == start:
         with file.open("r+b") as stream:
             stream.write(header)
@@ -245,10 +247,10 @@ def journal_key(manifest: Manifest) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def array_header(role: str, shape: tuple[int, ...]) -> bytes:
+def array_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     """Return the header of a file of ``numpy.save``."""
     out = io.BytesIO()
-    descr = np.lib.format.dtype_to_descr(np.dtype(DTYPES[role]))
+    descr = np.lib.format.dtype_to_descr(dtype)
     about = {"descr": descr, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(out, about)  # room for more rows is in it
     return out.getvalue()

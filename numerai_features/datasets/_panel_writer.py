@@ -21,7 +21,8 @@ from numerai_features.datasets._arguments import (
 )
 from numerai_features.datasets._panel import EraPanel
 from numerai_features.datasets._panel_checks import (
-    check_bins,
+    check_cells,
+    check_dtype,
     check_info,
     check_names,
     check_sorted,
@@ -36,7 +37,7 @@ from numerai_features.datasets._panel_folder import (
     create_array,
     may_replace,
 )
-from numerai_features.datasets._panel_manifest import array_shapes
+from numerai_features.datasets._panel_manifest import array_shapes, dtype_of
 
 _TILE = (1024, 16)  # rows x features: both sides of a transposed tile stay in cache
 
@@ -61,6 +62,8 @@ class PanelWriter:
     overwrite : bool, default=False
         Whether to replace a panel at `path`. A folder with files other than a panel's,
         or without a ``panel.json`` that this library wrote, is never replaced.
+    dtype : {"int8", "uint8"}, default="int8"
+        Type of the features: bins 0 to 4, or any bytes, such as quantised latents.
     info : dict, default=None
         Metadata kept with the panel. While rows are written, ``writer.info`` can be
         extended.
@@ -105,6 +108,7 @@ class PanelWriter:
         feature_names: Sequence[str],
         target_names: Sequence[str],
         overwrite: bool = False,
+        dtype: str = "int8",
         info: dict[str, Any] | None = None,
     ) -> None:
         self.n_rows = check_whole(n_rows, "n_rows")
@@ -113,6 +117,7 @@ class PanelWriter:
             raise ValueError("feature_names is empty; a panel needs a feature.")
         self.target_names = check_names(target_names, None, "target_names")
         self.overwrite = check_flag(overwrite, "overwrite")
+        self.dtype = check_dtype(dtype, "dtype")
         self.info = check_info(info)
         self.path = None if path is None else check_path(path, "path").absolute()
         self._folder: Path | None = None
@@ -144,12 +149,13 @@ class PanelWriter:
                 self._folder = stack.enter_context(
                     whole_folder(self.path, may_replace=replaceable)
                 )
-                check_space(self._folder, self.path, shapes)
+                check_space(self._folder, self.path, shapes, self._contents())
             # Close the files before the folder is renamed: Windows renames no open
             # file.
             stack.callback(self._let_go)
             for name, shape in shapes.items():
-                self._arrays[name] = create_array(self._folder, name, shape)
+                dtype = dtype_of(self._contents(), name)
+                self._arrays[name] = create_array(self._folder, name, shape, dtype)
             self._stack = stack.pop_all()
         return self
 
@@ -171,7 +177,7 @@ class PanelWriter:
     def write(
         self,
         rows: slice | NDArray[np.integer[Any]],
-        X: NDArray[np.int8],
+        X: NDArray[Any],
         eras: Any,
         targets: ArrayLike | None = None,
         ids: Any = None,
@@ -183,7 +189,7 @@ class PanelWriter:
         rows : slice or ndarray of shape (n,), int
             Positions of the rows in the panel; each must be written exactly once.
         X : ndarray of shape (n, n_features), int8
-            Feature bins, in C or F order; both are fast.
+            Feature bins (or bytes, if `dtype` is uint8), in C or F order; both are fast.
         eras : int or array-like of int of shape (n,)
             Era numbers.
         targets : array-like of shape (n, n_targets), default=None
@@ -199,7 +205,7 @@ class PanelWriter:
         if not self._arrays:
             raise ValueError("write works inside the with block of a PanelWriter only.")
         check_same_rows(X=X, eras=eras, targets=targets)
-        X = check_bins(X, len(self.feature_names))
+        X = check_cells(X, len(self.feature_names), dtypes=[self.dtype.name])
         rows = self._check_rows(rows, len(X))
         y: Any = np.nan
         if targets is not None:
@@ -257,18 +263,22 @@ class PanelWriter:
         ids = self._joined_ids()
         if ids is not None:
             check_unique(ids)
-        contents = {
-            "n_rows": self.n_rows,
-            "feature_names": self.feature_names,
-            "target_names": self.target_names,
-            "info": check_info(self.info),
-        }
+        contents = self._contents()
         if self._folder is None:
             self._panel = EraPanel._of(dict(self._arrays), contents, ids=ids)
             return None
         while self._arrays:
             self._arrays.popitem()[1].flush()
         return complete_folder(self._folder, contents, ids)
+
+    def _contents(self) -> dict[str, Any]:
+        return {
+            "n_rows": self.n_rows,
+            "feature_names": self.feature_names,
+            "target_names": self.target_names,
+            "feature_dtype": self.dtype.name,
+            "info": check_info(self.info),
+        }
 
     def _joined_ids(self) -> Any:
         """Return the ids in the order of the rows, or None."""
@@ -293,7 +303,7 @@ class PanelWriter:
         self._ids = []
 
 
-def place_rows(out: NDArray[np.int8], rows: Any, X: NDArray[np.int8]) -> None:
+def place_rows(out: NDArray[Any], rows: Any, X: NDArray[Any]) -> None:
     """Copy X to some rows; in tiles that fit in the cache if X is transposed."""
     if X.flags.c_contiguous:
         out[rows] = X
@@ -304,7 +314,7 @@ def place_rows(out: NDArray[np.int8], rows: Any, X: NDArray[np.int8]) -> None:
         if isinstance(rows, slice):
             target = out[rows.start + block.start : rows.start + block.stop]
         else:
-            target = np.empty((block.stop - block.start, n_features), np.int8)
+            target = np.empty((block.stop - block.start, n_features), out.dtype)
         for j in range(0, n_features, _TILE[1]):
             columns = slice(j, j + _TILE[1])
             target[:, columns] = X[block, columns]

@@ -20,7 +20,7 @@ from numerai_features._arguments import (
     checked,
 )
 from numerai_features._eras import EraIndex, encode_eras
-from numerai_features._latents import as_latents
+from numerai_features._latents import as_latents, works_by_era
 from numerai_features._optional import import_optional
 from numerai_features._validation import (
     as_floats,
@@ -264,15 +264,6 @@ class LatentMapDisplay:
         ax.spines[["top", "right"]].set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
-
-
-def works_by_era(embedder: Any) -> bool:
-    """Whether the latents of a row depend on the other rows of its era."""
-    embedder = getattr(embedder, "estimator", embedder)  # of a FrozenEstimator
-    parts = [*getattr(embedder, "embedders_", ()), *getattr(embedder, "steps", ())]
-    return bool(getattr(embedder, "_by_era", False)) or any(
-        works_by_era(part) for _, part in parts
-    )
 
 
 def _values(

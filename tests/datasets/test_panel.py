@@ -85,7 +85,8 @@ def test_labels_in_any_spelling(parts):
     [
         ({"X": np.zeros((60, 7))}, "X must be a two-dim.*got float64 of shape.*cast"),
         ({"X": np.zeros(60, np.int8)}, r"two-dimensional int8.*shape \(60,\)"),
-        ({"X": [[1]]}, "two-dimensional int8 numpy array; got list"),
+        ({"X": np.zeros((60, 7), np.int16)}, "int8 or uint8 numpy array; got int16"),
+        ({"X": [[1]]}, "two-dimensional int8 or uint8 numpy array; got list"),
         ({"X": np.zeros((0, 7), np.int8), "eras": []}, "must have rows and"),
         ({"X": np.full((60, 7), 5, np.int8)}, "bins 0 to 4; got 5 in row 0, column 0"),
         ({"X": np.full((60, 7), -1, np.int8)}, "bins 0 to 4; got -1"),
