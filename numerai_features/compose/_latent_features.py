@@ -352,7 +352,8 @@ class LatentFeatures(TransformerMixin, BaseComposition):
 
     def _columns_of_latents(self, originals, before):
         """Return the same of the latents alone; `before` are names that are taken."""
-        names, counts = [], []
+        names: list[str] = []
+        counts: list[int] = []
         for name, embedder in self.embedders_:
             with _telling_whose(name):
                 own = embedder.get_feature_names_out(originals)

@@ -169,7 +169,7 @@ class _Unfinished:
             return False
         if sums.blocks != told["blocks"]:
             return False
-        self._out = np.memmap(file, self._dtype, "r+", start, self._shape)
+        self._out: Any = np.memmap(file, self._dtype, "r+", start, self._shape)
         self._sums, self.n_done = sums, told["n_rows"]
         for other in self.folder.iterdir():
             if other != file:

@@ -1,10 +1,11 @@
 """The folder that holds a panel: its files, and how they are written and read.
 
-It holds ``features.npy`` (int8 or uint8, rows x features, C order), ``targets.npy`` (float32,
-rows x targets), ``eras.npy`` (int32 era numbers), ``ids.parquet`` (if the rows have
-ids) and ``panel.json``, a sealed file with the checksums of the other files. The folder
-appears complete or not at all, so that an incomplete one is never read. A reader checks
-that no writer has replaced the folder, or changed the panel in it, meanwhile.
+It holds ``features.npy`` (int8 or uint8, rows x features, C order), ``targets.npy``
+(float32, rows x targets), ``eras.npy`` (int32 era numbers), ``ids.parquet`` (if the
+rows have ids) and ``panel.json``, a sealed file with the checksums of the other files.
+The folder appears complete or not at all, so that an incomplete one is never read. A
+reader checks that no writer has replaced the folder, or changed the panel in it,
+meanwhile.
 
 A panel to which rows were appended has them at the end of ``features.npy``; the others
 are replaced by files with a number, such as ``targets-2.npy``. ``panel.json`` names

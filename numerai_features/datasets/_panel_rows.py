@@ -22,8 +22,8 @@ class PanelRows:
 
     Cross-validation and searches of scikit-learn select rows of it, and get another
     such table; no cell is copied. Estimators of this package take it as a frame with
-    the panel's feature names and the column ``era``. For other estimators it is an array
-    of the panel's type, without eras.
+    the panel's feature names and the column ``era``. For other estimators it is an
+    array of the panel's type, without eras.
 
     Rows that lie next to each other are then a view of the panel. Other rows, such as
     those of most folds, are copied: for a panel on disk, into a file without a name in

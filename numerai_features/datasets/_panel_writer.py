@@ -189,7 +189,7 @@ class PanelWriter:
         rows : slice or ndarray of shape (n,), int
             Positions of the rows in the panel; each must be written exactly once.
         X : ndarray of shape (n, n_features), int8
-            Feature bins (or bytes, if `dtype` is uint8), in C or F order; both are fast.
+            Feature bins, or bytes if `dtype` is uint8, in C or F order; both are fast.
         eras : int or array-like of int of shape (n,)
             Era numbers.
         targets : array-like of shape (n, n_targets), default=None
