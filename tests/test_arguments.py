@@ -315,6 +315,12 @@ CALLS = {
     "CutoutAugmenter.fit": called(CutoutAugmenter().fit),
     "LatentFeatures.fit": called(LatentFeatures(FITTED).fit),
     "LatentFeatures.transform": called(LatentFeatures(FITTED).fit(X).transform),
+    "LatentFeatures.transform_to": called(
+        LatentFeatures(FITTED, quantize="uint8").fit(X).transform_to,
+        panel=PANEL,
+        path="latents",
+        overwrite=True,
+    ),
     "LatentFeatures.get_feature_names_out": called(
         LatentFeatures().fit(X).get_feature_names_out, input_features=None
     ),
@@ -566,6 +572,7 @@ ALLOWED = {
     ("LatentMapDisplay.from_estimator", "color", "-1 0"): "a column by its place",
     ("deflated_sharpe_ratio", "variance_of_trials", "0 1.5"): "none, and much",
     ("eras_needed", "difference", "1.5"): "large, but a difference",
+    ("LatentFeatures.transform_to", "path", "text"): "a folder",
     ("export_predict", "path", "text"): "a file",
     ("export_predict", "benchmark", "text"): "the name of a column",
     ("export_predict", "name", "text"): "the name of a column",
