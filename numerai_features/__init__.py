@@ -11,6 +11,7 @@ _SUBPACKAGES = (
     "augmenters",
     "compose",
     "datasets",
+    "distributed",
     "embedders",
     "encoders",
     "experiment",

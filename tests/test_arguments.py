@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from dask.dataframe import from_pandas
 from matplotlib import pyplot
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -58,6 +59,7 @@ from numerai_features import (
     UMAPEmbedder,
     augmenters,
     compose,
+    distributed,
     encoders,
     export,
     make_era_panel,
@@ -72,6 +74,7 @@ from numerai_features.encoders import Activation, Affine, Encoder
 ROOMS = (
     "augmenters",
     "compose",
+    "distributed",
     "embedders",
     "encoders",
     "export",
@@ -134,6 +137,7 @@ UMAP = UMAPEmbedder(
 LATENTS = FITTED.transform(X)
 TABLES = dict.fromkeys(("true", "corrupted", "restored"), np.eye(3))
 FRAME = pd.DataFrame(X).add_prefix("f")
+ROWS_OF_DASK = from_pandas(FRAME, npartitions=2)
 FOLDER = Path(tempfile.mkdtemp())
 MOMENTS = moments.Moments.from_rows(X)
 ERA_MOMENTS = moments.EraMoments.from_rows(X, ERAS, n_blocks=12)
@@ -455,6 +459,13 @@ CALLS = {
     "max_drawdown": called(metrics.max_drawdown, scores=SCORES),
     "summarize": called(metrics.summarize, prediction=X[:, 0]),
     "summarize_scores": called(metrics.summarize_scores, scores=SCORES),
+    "gather_moments": called(distributed.gather_moments, parts=ROWS_OF_DASK),
+    "panel_frame": called(distributed.panel_frame, panel=PANEL),
+    "transform_partitions": called(
+        distributed.transform_partitions,
+        latents=LatentFeatures(FITTED).fit(FRAME),
+        frame=ROWS_OF_DASK,
+    ),
     "check_fitted_eras": called(
         model_selection.check_fitted_eras, estimator=FITTED, horizon=4
     ),
