@@ -1904,15 +1904,6 @@ class TestNetworkParameters:
         attributes = {entry.name for entry in told["Attributes"]}
         assert {entry.name for entry in shared["Attributes"]} <= attributes
 
-    def test_dask_tells_two_fits_apart(self, net, toy):
-        tokenize = pytest.importorskip("dask.base").tokenize
-        first, second = clone(net), clone(net)
-        assert tokenize(first) == tokenize(second)
-        assert tokenize(first) != tokenize(clone(net).set_params(max_epochs=3))
-        first.fit(toy.X, toy.y(), eras=toy.eras)
-        second.fit(toy.X[:160], toy.y()[:160], eras=toy.eras[:160])
-        assert len({tokenize(e) for e in (first, second, clone(net))}) == 3
-
 
 @pytest.mark.parametrize(
     "body", ["fitted_: int = 3", "_hidden: int = 3", "def validation(self): ..."]
@@ -1941,6 +1932,32 @@ def leaf_of(net, body="", name="Own"):
     space = {"Base": type(net), "__name__": "elsewhere"}
     exec(f"class {name}(Base):\n    'One line.'\n    {body}", space)
     return space[name]
+
+
+class TestTasksOfDask:
+    """Dask takes tasks for one if their tokens are equal."""
+
+    @pytest.fixture
+    def tokenize(self):
+        tokenize = pytest.importorskip("dask.base").tokenize
+        return partial(tokenize, ensure_deterministic=True)
+
+    @pytest.mark.parametrize("estimator", ALL, ids=repr)
+    def test_parameters_tell_estimators_apart(self, estimator, tokenize):
+        assert tokenize(estimator) == tokenize(clone(estimator))
+        names = [n for n in estimator.get_params(deep=False) if n != "random_state"]
+        for name in names:
+            other = clone(estimator).set_params(**{name: "another"})
+            assert tokenize(estimator) != tokenize(other), name
+
+    @pytest.mark.parametrize("estimator", slow_but_the_first(FITTED))
+    def test_fits_tell_estimators_apart(self, estimator, toy, tokenize):
+        first, other = clone(estimator), clone(estimator)
+        fit_on(first, toy)
+        fit_on(other, toy.select(first=2))
+        assert tokenize(first) == tokenize(copy.copy(first))
+        if estimator not in AUGMENTERS:  # which learn nothing of the rows
+            assert len({tokenize(e) for e in (first, other, estimator)}) == 3
 
 
 @pytest.mark.parametrize("net", NETS, ids=lambda e: type(e).__name__)
