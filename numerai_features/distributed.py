@@ -128,10 +128,17 @@ def gather_moments(parts: Any, *, fill: ArrayLike | None = None) -> Any:
             raise ValueError(
                 f"fill must be one value for each column; got shape {fill.shape}."
             )
-    level = [
-        delayed(_sum_part, pure=True)(part, number, fill)
-        for number, part in enumerate(_list_parts(parts))
-    ]
+    if _is_dask_frame(parts):
+        # One task reads a partition and sums it up, so no worker keeps its rows.
+        sums = parts.map_partitions(
+            _sum_part, None, fill, meta=(None, object), enforce_metadata=False
+        )
+        level = sums.to_delayed()
+    else:
+        level = [
+            delayed(_sum_part, pure=True)(part, number, fill)
+            for number, part in enumerate(_check_parts(parts))
+        ]
     while len(level) > 1:
         pairs = [level[i : i + 2] for i in range(0, len(level), 2)]
         level = [
@@ -198,11 +205,11 @@ def transform_partitions(latents: LatentFeatures, frame: Any) -> Any:
 
 
 class _Sums(NamedTuple):
-    """Moments of parts, the names of their columns, and the number of the first."""
+    """Moments of parts, the names of their columns, and what the first is called."""
 
     moments: Moments | EraMoments | None  # None of no rows
     names: list[Any] | None
-    number: int
+    first: str
 
 
 def _dask(module: str, needed_by: str) -> Any:
@@ -214,10 +221,8 @@ def _is_dask_frame(value: Any) -> bool:
     return kind.__module__.startswith("dask.") and kind.__name__ == "DataFrame"
 
 
-def _list_parts(parts: Any) -> list[Any]:
-    """Return a frame's partitions, or a list of delayed tables, as such a list."""
-    if _is_dask_frame(parts):
-        return list(parts.to_delayed())
+def _check_parts(parts: Any) -> list[Any]:
+    """Return delayed tables as a list; raise if they are none."""
     from dask.delayed import Delayed
 
     listed = parts if isinstance(parts, list | tuple) else ()
@@ -244,13 +249,13 @@ def _read_rows(bounds: tuple[int, int], *, panel: EraPanel) -> Any:
     return frame
 
 
-def _sum_part(part: Any, number: int, fill: ArrayLike | None) -> _Sums:
+def _sum_part(part: Any, number: int | None, fill: ArrayLike | None) -> _Sums:
     """Return the moments of the rows of one part."""
-    name = f"parts[{number}]"
+    name = "parts" if number is None else f"parts[{number}]"
     X, eras = take_eras(part, name=name)
     names = column_names(X) if is_frame(X) else None
     if count_rows(X, name) == 0:
-        return _Sums(None, names, number)
+        return _Sums(None, names, name)
     X = np.asarray(X) if names is None else frame_to_numbers(X, name)
     if X.ndim != 2 or X.dtype.kind not in "biuf":
         raise ValueError(
@@ -258,28 +263,28 @@ def _sum_part(part: Any, number: int, fill: ArrayLike | None) -> _Sums:
             f"n_features); got {X.dtype} of shape {X.shape}."
         )
     if eras is None:
-        return _Sums(Moments.from_rows(X, fill=fill), names, number)
-    return _Sums(EraMoments.from_rows(X, eras, fill=fill), names, number)
+        return _Sums(Moments.from_rows(X, fill=fill), names, name)
+    return _Sums(EraMoments.from_rows(X, eras, fill=fill), names, name)
 
 
 def _sum_pair(one: _Sums, other: _Sums) -> _Sums:
     """Return the moments of the rows of both."""
     if one.names != other.names:
         raise ValueError(
-            f"parts must all have the same columns in the same order; parts"
-            f"[{one.number}] has {_told(one.names)}, and parts[{other.number}] "
+            "parts must all have the same columns in the same order; "
+            f"{one.first} has {_told(one.names)}, and {other.first} "
             f"{_told(other.names)}."
         )
     if one.moments is None or other.moments is None:
-        return other._replace(number=one.number) if one.moments is None else one
+        return other._replace(first=one.first) if one.moments is None else one
     a, b = one.moments, other.moments
     if isinstance(a, Moments) and isinstance(b, Moments):
         return one._replace(moments=a + b)
     if isinstance(a, EraMoments) and isinstance(b, EraMoments):
         return one._replace(moments=_one_block(a + b))
     raise ValueError(
-        f"parts must all have a column {ERA_COLUMN!r}, or none of them; of parts"
-        f"[{one.number}] and parts[{other.number}] only one has it."
+        f"parts must all have a column {ERA_COLUMN!r}, or none of them; of "
+        f"{one.first} and {other.first} only one has it."
     )
 
 

@@ -177,6 +177,11 @@ class Moments:
             self.shift,
         )
 
+    def __sizeof__(self) -> int:
+        # Dask asks before it moves them to another worker.
+        arrays = (self.total, self.scatter, self.shift)
+        return object.__sizeof__(self) + sum(array.nbytes for array in arrays)
+
     def __repr__(self) -> str:
         return f"Moments(weight={self.weight:g}, n_features={self.n_features})"
 
@@ -389,6 +394,11 @@ class EraMoments:
             block_of[mine] = self.block_of
             block_of[theirs] = other.block_of + len(self.blocks)
         return EraMoments(numbers, weights, totals, block_of, blocks)
+
+    def __sizeof__(self) -> int:
+        arrays = (self.numbers, self.weights, self.totals, self.block_of)
+        own = object.__sizeof__(self) + sum(array.nbytes for array in arrays)
+        return own + sum(block.__sizeof__() for block in self.blocks)
 
     def _check_numbered(self) -> None:
         if self.named:

@@ -204,3 +204,13 @@ def test_nothing_of_moments_can_be_written():
     total = moments.total()
     for array in (*of_eras, total.total, total.scatter, total.shift):
         assert not array.flags.writeable
+
+
+def test_size_is_that_of_the_arrays():
+    """Dask moves what it takes to be small."""
+    X = bins(np.random.default_rng(0), 60, 100)
+    few = Moments.from_rows(X)
+    assert few.__sizeof__() > 8 * (100**2 + 2 * 100)
+    by_era = EraMoments.from_rows(X, np.arange(60) // 10, n_blocks=3)
+    assert by_era.__sizeof__() > 3 * few.__sizeof__() + 8 * 6 * 100
+    assert by_era.__sizeof__() < 4 * few.__sizeof__()
