@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from numerai_features._arguments import COUNT, ROWS, checked
+from numerai_features._latents import works_by_era
 from numerai_features._names import some_names
 from numerai_features._optional import import_optional
 from numerai_features._validation import (
     ERA_COLUMN,
     as_floats,
+    as_frame,
     column_names,
     count_rows,
     frame_to_array,
@@ -28,7 +30,6 @@ from numerai_features._validation import (
 )
 from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import EraPanel
-from numerai_features.embedders._latent_map import works_by_era
 from numerai_features.moments import EraMoments, Moments
 
 __all__ = ["gather_moments", "panel_frame", "transform_partitions"]
@@ -242,9 +243,11 @@ def _read_rows(bounds: tuple[int, int], *, panel: EraPanel) -> Any:
     import pandas as pd
 
     start, stop = bounds
-    features = panel.as_X()[start:stop].__numerai_frame__()
+    features = as_frame(panel.as_X()[start:stop])
     y = pd.DataFrame(panel.targets[start:stop].copy(), columns=panel.target_names)
     frame = pd.concat([features, y], axis=1)
+    # The type that Dask converts text to: it would copy all columns meanwhile.
+    frame[ERA_COLUMN] = frame[ERA_COLUMN].astype("string[pyarrow]")
     frame.index = pd.RangeIndex(start, stop)
     return frame
 

@@ -1,5 +1,6 @@
 """Two worker processes of a Dask cluster, beside one process with the same rows."""
 
+import contextlib
 import os
 import pickle
 import signal
@@ -40,18 +41,19 @@ N_FEATURES = 12
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     """A client of two worker processes on this machine."""
-    with (
-        cluster_of.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-            local_directory=str(tmp_path_factory.mktemp("dask")),
-        ) as cluster,
-        cluster_of.Client(cluster) as client,
-    ):
+    cluster = cluster_of.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        memory_limit=0,
+        local_directory=str(tmp_path_factory.mktemp("dask")),
+    )
+    with cluster_of.Client(cluster) as client:
         yield client
+    # On a busy machine the workers' ends may take longer than Dask waits for them.
+    with contextlib.suppress(TimeoutError):
+        cluster.close()
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +336,7 @@ def table(client, panel, rows, latents):
     table = transform_partitions(latents, rows)
     X = table[list(latents.get_feature_names_out())]
     y = panel_frame(panel, n_partitions=5)[panel.target_names[0]]
-    return client.persist([X, y])
+    return dask.persist(X, y)
 
 
 class TestTrees:

@@ -99,6 +99,8 @@ def folder(download, tmp_path, monkeypatch):
         yield tmp_path
 
 
+# LightGBM tells of its own default on the page on clusters.
+@pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
 @with_blocks("python")
 def test_python_blocks_run(page, folder):
     namespace = {"__name__": page.stem}
