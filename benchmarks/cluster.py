@@ -103,7 +103,7 @@ def measure(args, panel):
         table = latents.transform(panel.as_X())
     with (
         LocalCluster(
-            n_workers=args.workers, threads_per_worker=1, dashboard_address=None
+            n_workers=args.workers, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -46,7 +46,7 @@ def client(tmp_path_factory):
         n_workers=2,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",
         memory_limit=0,
         local_directory=str(tmp_path_factory.mktemp("dask")),
     )
