@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from numerai_features._blocks import row_blocks, rows_by_code
+from numerai_features.nn._ahead import Ahead
 from numerai_features.nn._draws import (
     ORDER,
     TRAINING,
@@ -86,19 +88,21 @@ class Table:
         raw = (center, scale) if self.in_bytes else (0 * center, 0 * scale + 1)
         self.center, self.scale = (torch.as_tensor(a, dtype=torch.float32) for a in raw)
         self._resident = self._upload() if self._fits() else None
+        self.ahead = Ahead(X) if self._resident is None else None
 
     @cached_property
     def squares(self) -> NDArray[np.float32]:
         """Sum of squares of each row's standardised cells, (n_rows,)."""
         out = np.empty(self.n_rows, np.float32)
         center, scale = (a.astype(np.float32) for a in (self._center, self._scale))
-        for rows in row_blocks(*self.X.shape):
-            block = self.X[rows]
-            if self.in_bytes:
-                t = (block - center) / scale
-            else:
-                t = self._standardize(block)
-            np.einsum("ij,ij->i", t, t, out=out[rows])
+        with nullcontext() if self.ahead is None else self.ahead.in_order(True):
+            for rows in row_blocks(*self.X.shape):
+                block = self.X[rows]
+                if self.in_bytes:
+                    t = (block - center) / scale
+                else:
+                    t = self._standardize(block)
+                np.einsum("ij,ij->i", t, t, out=out[rows])
         return out
 
     @property
@@ -297,10 +301,9 @@ class RowBatches:
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `first` on."""
         order = numpy_generator(self.seed, ORDER, number).permutation(self.rows)
-        for step in range(first, self.n_steps):
-            start = step * len(order) // self.n_steps
-            stop = (step + 1) * len(order) // self.n_steps
-            rows = order[start:stop]
+        cuts = [step * len(order) // self.n_steps for step in range(self.n_steps + 1)]
+        parts = [order[start:stop] for start, stop in pairwise(cuts)]
+        for step, rows in _read_ahead(self.table, parts, first):
             place = number * self.n_steps + step
             yield _to_train_on(self.table, self.seed, place, rows)
 
@@ -341,9 +344,9 @@ class EraBatches:
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `first` on."""
         order = numpy_generator(self.seed, ORDER, number).permutation(len(self.eras))
-        parts = np.array_split(order, self.n_steps)
-        for step in range(first, self.n_steps):
-            rows = np.concatenate([self.eras[i] for i in parts[step]])
+        groups = np.array_split(order, self.n_steps)
+        parts = [np.concatenate([self.eras[i] for i in group]) for group in groups]
+        for step, rows in _read_ahead(self.table, parts, first):
             place = number * self.n_steps + step
             yield _to_train_on(self.table, self.seed, place, rows, self.codes[rows])
 
@@ -384,6 +387,22 @@ class HeldOutBatches:
             )
             yield Batch(self.table, rows, draws)
             start += len(rows)
+
+
+def _read_ahead(
+    table: Table, parts: list[NDArray[np.intp]], first: int
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield the steps from `first` on and their rows, and ask for those of the next."""
+    ahead = table.ahead
+    some = parts[first :: max(1, len(parts) // 20)]
+    if ahead is None or not some or not ahead.is_needed(np.concatenate(some)):
+        yield from enumerate(parts[first:], first)
+        return
+    with ahead.in_order(False):
+        for step in range(first, len(parts)):
+            for rows in parts[step + (step > first) : step + 2]:
+                ahead.ask_for(rows[share_of(len(rows))])
+            yield step, parts[step]
 
 
 def _to_train_on(
