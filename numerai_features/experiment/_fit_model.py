@@ -17,7 +17,7 @@ from numerai_features.experiment._inputs import (
     categories_of,
 )
 from numerai_features.experiment._parts import library_of, make_model
-from numerai_features.trees._fit import fit_lightgbm, fit_xgboost
+from numerai_features.trees._fit import fit_lightgbm, fit_xgboost, ignored_by_blocks
 from numerai_features.trees._tables import rows_of
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class ModelFit:
                 else rows_of(X, use, self._panel_X)
             )
         y = y.to_numpy()[use]
-        if self._library == "xgboost" and single:
+        if self._library == "xgboost" and single and not ignored_by_blocks(model):
             return fit_xgboost(model, X, y, **options)
         if self._library == "lightgbm":
             if self._categories:

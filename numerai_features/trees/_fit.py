@@ -67,6 +67,17 @@ def ignored_by_blocks(model: Any) -> str | None:
     """Return what of an XGBRegressor's own `fit` `fit_xgboost` would ignore, if any."""
     if callable(model.objective):
         return "a function as its objective. Name one of XGBoost's objectives."
+    if callable(model.eval_metric):
+        return "a function as its eval_metric. Name one of XGBoost's metrics."
+    if model.booster == "gblinear":
+        return "booster='gblinear', which has no bins. Use XGBRegressor itself."
+    if model.tree_method not in (None, "auto", "hist"):
+        return f"tree_method={model.tree_method!r}. XGBoost bins rows for 'hist' only."
+    for name in ("quantile_alpha", "expectile_alpha"):
+        if np.size(model.get_params().get(name)) > 1:
+            return f"several values of {name}. Fit one regressor for each."
+    if getattr(model, "feature_weights", None) is not None:
+        return "feature_weights. Use XGBRegressor itself, or leave them out."
     for name in ("early_stopping_rounds", "callbacks", "feature_types"):
         given = getattr(model, name, None)
         if given is not None:

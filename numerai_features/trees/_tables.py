@@ -83,12 +83,16 @@ def rows_of(table: pa.Table, rows: NDArray[np.bool_], like: NDArray[Any]) -> pa.
     """Return rows of a table; in a file if that is where the array `like` is."""
     import pyarrow as pa
 
-    places: dict[str, list[int]] = {}
-    for j, kind in enumerate(table.schema.types):
-        places.setdefault(str(kind), []).append(j)
+    places: dict[Any, list[int]] = {}
     columns: dict[int, Any] = {}
+    for j, column in enumerate(table.columns):
+        if column.null_count:  # numpy has none
+            columns[j] = column.filter(pa.array(rows))
+        else:
+            places.setdefault(column.type, []).append(j)
     for kind, some in places.items():
-        out = empty_like(like, (len(some), int(rows.sum())), np.dtype(kind))
+        dtype = kind.to_pandas_dtype()
+        out = empty_like(like, (len(some), int(rows.sum())), dtype)
         for j, column in zip(some, out, strict=True):
             np.compress(rows, table.column(j).to_numpy(), out=column)
             columns[j] = pa.array(column)

@@ -242,11 +242,17 @@ def test_another_regressor_is_refused(kind, panel, y):
         {"callbacks": []},
         {"missing": 0.0},
         {"missing": None},
+        {"booster": "gblinear"},
+        {"tree_method": "approx"},
+        {"feature_weights": np.ones(3)},
     ],
     ids=str,
 )
 def test_what_its_own_fit_would_do_is_not_ignored(panel, y, option):
-    model = trees(PanelXGBRegressor).set_params(**option)
+    model = trees(PanelXGBRegressor)
+    if not option.keys() <= model.get_params().keys():
+        pytest.skip("this XGBoost has no such parameter")
+    model.set_params(**option)
     with pytest.raises(ValueError, match=f"regressor has {next(iter(option))}"):
         PanelXGBRegressor(model).fit(panel.as_X(), y)
 
@@ -267,3 +273,12 @@ def test_a_function_as_objective_is_refused(panel, y):
     model = trees(PanelXGBRegressor, objective=lambda y, p: (p - y, np.ones_like(p)))
     with pytest.raises(ValueError, match="a function as its objective"):
         PanelXGBRegressor(model).fit(panel.as_X(), y)
+
+
+def test_a_function_as_metric_and_several_quantiles_are_refused(panel, y):
+    model = trees(PanelXGBRegressor, eval_metric=lambda y, p: 0.0)
+    with pytest.raises(ValueError, match="a function as its eval_metric"):
+        PanelXGBRegressor(model, validation=2).fit(panel.as_X(), y)
+    options = {"objective": "reg:quantileerror", "quantile_alpha": [0.2, 0.8]}
+    with pytest.raises(ValueError, match="several values of quantile_alpha"):
+        PanelXGBRegressor(trees(PanelXGBRegressor, **options)).fit(panel.as_X(), y)

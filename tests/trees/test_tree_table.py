@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from numerai_features.trees import make_lightgbm, make_xgboost, tree_table
+from numerai_features.trees._tables import rows_of
 
 takes_tables = pytest.mark.skipif(
     tuple(map(int, lightgbm.__version__.split(".")[:2])) < (4, 7),
@@ -147,3 +148,23 @@ def test_half_precision_becomes_single(X):
 def test_errors(given, message):
     with pytest.raises(ValueError, match=message):
         tree_table(*given)
+
+
+def test_rows_of_a_table_keep_types_and_nulls():
+    frame = pl.DataFrame(
+        {
+            "bins": [0, None, 4, 1],
+            "floats": [0.5, 1.5, 2.5, 3.5],
+            "halves": [0.5, None, 2.5, 3.5],
+            "flags": [True, False, True, True],
+        },
+        schema={
+            "bins": pl.Int8,
+            "floats": pl.Float32,
+            "halves": pl.Float64,
+            "flags": pl.Boolean,
+        },
+    )
+    mask = np.array([True, True, False, True])
+    table = tree_table(frame)
+    assert rows_of(table, mask, mask).equals(table.filter(pa.array(mask)))
