@@ -17,6 +17,7 @@ from numerai_features._validation import (
     holds_ids,
     index_of,
     is_frame,
+    row_ids,
 )
 
 _BESIDE = ("era", "data_type", "id")  # in Numerai's files, beside predictions
@@ -138,7 +139,7 @@ def check_as_many(reference: Any, name: str, n_rows: int, owner: str) -> None:
 def first_ids(tables: dict[str, Any]) -> tuple[str, Any]:
     """Return the name and the index of the first table that is indexed by id."""
     for name, table in tables.items():
-        rows = index_of(table)
+        rows = row_ids(table)
         if rows is not None and holds_ids(rows):
             return name, rows
     return "", None

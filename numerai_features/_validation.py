@@ -128,6 +128,16 @@ def index_of(X: Any) -> Any:
     return None if known is None else nw.maybe_get_index(known)
 
 
+def row_ids(X: Any) -> Any:
+    """Return the ids of a panel's rows, or the index of a pandas-like table; or None.
+
+    Those of a panel may be read from disk.
+    """
+    if hasattr(type(X), "__numerai_ids__"):
+        return X.__numerai_ids__()
+    return index_of(X)
+
+
 def holds_ids(rows: Any) -> bool:
     """Return whether an index holds ids, rather than counts of rows."""
     import pandas as pd
@@ -139,7 +149,8 @@ def check_same_rows(**tables: Any) -> None:
     """Raise if the pandas indexes of two tables have the same rows in another order.
 
     Rows are matched by position. So ids must be equal, and numbers that count rows must
-    not be a permutation of another table's. Ids are not compared with numbers.
+    not be a permutation of another table's. Ids are not compared with numbers. A
+    panel's ids are read only if another table has ids.
 
     Parameters
     ----------
@@ -148,8 +159,11 @@ def check_same_rows(**tables: Any) -> None:
     """
     named: dict[str, Any] = {}
     counted: dict[str, Any] = {}
+    panels = {n: t for n, t in tables.items() if hasattr(type(t), "__numerai_ids__")}
     for name, table in tables.items():
-        rows = None if table is None else index_of(as_frame(table, name))
+        if table is None or name in panels:
+            continue
+        rows = index_of(as_frame(table, name))
         if rows is None:
             continue
         alike = named if holds_ids(rows) else counted
@@ -157,6 +171,11 @@ def check_same_rows(**tables: Any) -> None:
             _check_order(name, rows, other, known)
         if not alike:
             alike[name] = rows
+    for other, known in named.items():
+        for name, table in panels.items():
+            ids = row_ids(table)
+            if ids is not None:
+                _check_order(other, known, name, ids)
 
 
 def _check_order(name: str, rows: Any, other: str, known: Any) -> None:

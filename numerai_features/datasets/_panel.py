@@ -410,6 +410,10 @@ class EraPanel:
         """Return what this package's estimators take the panel for: see `as_X`."""
         return self.as_X().__numerai_frame__()
 
+    def __numerai_ids__(self) -> Any:
+        """Return the ids as an index of pandas, or None."""
+        return self.as_X().__numerai_ids__()
+
     def with_latents(self, latents: EraPanel | PathLike) -> EraPanel:
         """Return a panel that has latents of the same rows beside its features.
 

@@ -143,6 +143,22 @@ class PanelRows:
         names = self.panel.feature_names
         return frame_of(np.asarray(self), columns=names), self.era_labels
 
+    def __numerai_ids__(self) -> Any:
+        """Return the ids of the rows as an index of pandas; None if there are none.
+
+        This package compares them with those of a target, and finds the rows of a
+        benchmark by them.
+        """
+        import pandas as pd
+        import pyarrow as pa
+
+        ids = self.panel._id_array()
+        if ids is None:
+            return None
+        rows = self._rows
+        ids = ids[rows] if isinstance(rows, slice) else ids.take(pa.array(rows))
+        return pd.Index(ids.to_numpy(zero_copy_only=False), name="id")
+
     @property
     def era_labels(self) -> NDArray[np.object_]:
         """Each row's era as Numerai writes it, such as ``"0001"`` or ``"X"``."""

@@ -22,6 +22,7 @@ from numerai_features._validation import (
     is_frame,
     kind_of,
     known_numbers,
+    row_ids,
     take_columns,
     take_eras,
 )
@@ -256,11 +257,11 @@ def _without_index(column: Any, name: str) -> Any:
 
 def _take_rows(table: Any, X: Any, name: str) -> Any:
     """Return the rows of a Series or DataFrame that belong to X, by X's index."""
-    ids, table = index_of(X), as_frame(table, name)
+    ids, table = row_ids(X), as_frame(table, name)
     if ids is None:
         raise ValueError(
-            f"{name} is matched to the rows of X by id, but X is not a pandas frame; "
-            f"got {kind_of(X)}. Pass X as a DataFrame indexed by id."
+            f"{name} is matched to the rows of X by id, but X has none; got "
+            f"{kind_of(X)}. Pass X as a DataFrame indexed by id, or rows of a panel."
         )
     return _without_index(take_ids(table, ids, name, "X"), name)
 

@@ -103,7 +103,7 @@ def lightgbm_dataset(
         "lightgbm", extra="lightgbm", needed_by="lightgbm_dataset"
     )
     table, names = read_cells(X, feature_names)
-    known, parts = read_beside(y, sample_weight, len(table))
+    known, parts = read_beside(X, y, sample_weight, len(table))
     columns = tree_table(table, names)
     if not known.all():
         columns = rows_of(columns, known, block_of(table, slice(1)))

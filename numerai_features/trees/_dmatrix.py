@@ -16,6 +16,7 @@ from numerai_features._optional import import_optional
 from numerai_features._scratch import folder_of, give_back
 from numerai_features._validation import (
     check_columns_of_numbers,
+    check_same_rows,
     check_weights,
     column_names,
     frame_to_array,
@@ -105,7 +106,7 @@ def quantile_dmatrix(
     """
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="quantile_dmatrix")
     table, names = read_cells(X, feature_names)
-    known, parts = read_beside(y, sample_weight, len(table))
+    known, parts = read_beside(X, y, sample_weight, len(table))
     options = {"max_bin": max_bin, "ref": ref, "nthread": n_jobs}
     if not external_memory:
         blocks = _iterator(xgboost, table, known, parts, names)
@@ -158,9 +159,10 @@ def read_cells(X: Any, feature_names: Any) -> tuple[Any, list[str] | None]:
 
 
 def read_beside(
-    y: Any, sample_weight: Any, n_rows: int
+    X: Any, y: Any, sample_weight: Any, n_rows: int
 ) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
     """Return which rows have a target; targets and weights by the libraries' names."""
+    check_same_rows(X=X, y=y, sample_weight=sample_weight)
     known = np.ones(n_rows, bool)
     parts: dict[str, NDArray[Any]] = {}
     if y is not None:

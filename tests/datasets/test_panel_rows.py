@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -11,10 +12,15 @@ from sklearn.utils import _safe_indexing
 
 from numerai_features import _scratch
 from numerai_features._scratch import folder_of
-from numerai_features.compose import LatentFeatures
+from numerai_features.compose import (
+    LatentFeatures,
+    PanelLGBMRegressor,
+    ResidualTargetRegressor,
+)
 from numerai_features.datasets import EraPanel, PanelRows, make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder
 from numerai_features.model_selection import EraKFold
+from numerai_features.trees import make_lightgbm
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +165,38 @@ def test_a_table_of_latents_is_where_its_rows_are(rows):
     np.testing.assert_array_equal(table, latents.fit_transform(frame))
     np.testing.assert_array_equal(latents.transform(X), latents.transform(frame))
     assert (folder_of(table) is not None) == (panel.path is not None)
+
+
+def test_ids_are_those_of_the_rows(rows):
+    ids = rows.panel.ids
+    for key in (slice(3, 90), np.arange(960)[::-7]):
+        assert rows[key].__numerai_ids__().tolist() == ids[key].tolist()
+    assert rows.panel.__numerai_ids__().tolist() == ids.tolist()
+    panel = rows.panel
+    bare = EraPanel(panel.X, panel.eras, feature_names=panel.feature_names)
+    assert bare.__numerai_ids__() is None
+
+
+@pytest.mark.parametrize("other", ["y", "sample_weight", "eras"])
+def test_a_series_in_another_order_is_refused_as_beside_a_frame(rows, other):
+    panel = rows.panel
+    given = {"y": panel.y(), "sample_weight": panel.y() + 1, "eras": panel.eras}
+    own = pd.Series(given[other], index=panel.ids)
+    model = PanelLGBMRegressor(make_lightgbm(device="cpu", n_estimators=2))
+    expected = model.fit(rows, **given).predict(rows)
+    for X in (rows, panel):
+        model.fit(X, **{**given, other: own})
+        np.testing.assert_array_equal(model.predict(X), expected)
+        with pytest.raises(ValueError, match=f"{other} and X have different"):
+            model.fit(X, **{**given, other: own[::-1]})
+
+
+def test_a_benchmark_is_found_by_id(rows):
+    panel = rows.panel
+    benchmark = pd.Series(np.arange(960.0) % 7, index=panel.ids, name="benchmark")
+    model = ResidualTargetRegressor(Ridge())
+    expected = model.fit(rows, panel.y(), benchmark=benchmark.to_numpy()).predict(rows)
+    more = pd.concat([benchmark[::-1], pd.Series([3.0], index=["another"])])
+    for X in (rows, panel):
+        model.fit(X, panel.y(), benchmark=more)
+        np.testing.assert_array_equal(model.predict(X), expected)
