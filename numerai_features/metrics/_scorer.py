@@ -260,8 +260,9 @@ def _take_rows(table: Any, X: Any, name: str) -> Any:
     ids, table = row_ids(X), as_frame(table, name)
     if ids is None:
         raise ValueError(
-            f"{name} is matched to the rows of X by id, but X has none; got "
-            f"{kind_of(X)}. Pass X as a DataFrame indexed by id, or rows of a panel."
+            f"{name} is matched to the rows of X by id, but X is not a pandas frame; "
+            f"got {kind_of(X)}. Pass X as a DataFrame indexed by id, or rows of a "
+            "panel."
         )
     return _without_index(take_ids(table, ids, name, "X"), name)
 
