@@ -144,7 +144,7 @@ class EraScorer(BaseEstimator):
             prediction,
             _without_index(labels, "eras"),
             metric="corr" if self.metric == "sharpe" else self.metric,
-            **self._beside(rows),
+            **self._beside(rows, X),
         )
         if scores.isna().all():
             return float("nan")
@@ -160,13 +160,16 @@ class EraScorer(BaseEstimator):
             if table is not None:
                 _check_table(table, name)
 
-    def _beside(self, X: Any) -> dict[str, Any]:
-        """Return the further argument that the metric needs, for the rows of X."""
+    def _beside(self, table: Any, X: Any) -> dict[str, Any]:
+        """Return the further argument that the metric needs, for the rows of X.
+
+        `table` is X without eras; of a panel it has no ids.
+        """
         needed = NEEDS.get(self.metric)
         if needed is None:
             return {}
         if needed == "features":
-            return {needed: _take_features(self.features, X)}
+            return {needed: _take_features(self.features, table, X)}
         reference = one_reference(getattr(self, needed), needed)
         return {needed: _take_rows(reference, X, needed)}
 
@@ -286,24 +289,24 @@ def _check_table(table: Any, name: str) -> None:
         )
 
 
-def _take_features(features: Any, X: Any) -> Any:
+def _take_features(features: Any, table: Any, X: Any) -> Any:
     """Return the features to neutralise against, for the rows of X."""
     if features is None:
-        return X
+        return table
     if is_frame(features):
         features, _ = take_eras(features, name="features")
         return _take_rows(features, X, "features")
     names = list(features)
-    if not is_frame(X):
+    if not is_frame(table):
         raise ValueError(
             f"features names {len(names)} columns, but X is not a frame. Pass X as a "
             "frame, or features=None for all columns."
         )
-    present = set(column_names(X))
+    present = set(column_names(table))
     unknown = [name for name in names if name not in present]
     if unknown:
         raise ValueError(
             f"features names {len(unknown)} columns that X lacks, the first is "
             f"{unknown[0]!r}."
         )
-    return take_columns(X, names)
+    return take_columns(table, names)

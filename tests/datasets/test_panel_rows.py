@@ -19,6 +19,7 @@ from numerai_features.compose import (
 )
 from numerai_features.datasets import EraPanel, PanelRows, make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder
+from numerai_features.metrics import make_era_scorer
 from numerai_features.model_selection import EraKFold
 from numerai_features.trees import make_lightgbm
 
@@ -200,3 +201,17 @@ def test_a_benchmark_is_found_by_id(rows):
     for X in (rows, panel):
         model.fit(X, panel.y(), benchmark=more)
         np.testing.assert_array_equal(model.predict(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("metric", "beside"), [("bmc", "benchmark"), ("fnc", "features")]
+)
+def test_a_scorer_finds_rows_by_id(rows, metric, beside):
+    panel = rows.panel
+    numbers = np.random.default_rng(0).normal(size=960)
+    table = pd.Series(numbers, index=panel.ids, name="other")
+    table = table[::-1].to_frame() if beside == "features" else table[::-1]
+    scorer = make_era_scorer(metric, **{beside: table})
+    y, frame = panel.y(), panel.to_frame(targets=[])
+    model = PanelLGBMRegressor(make_lightgbm(device="cpu", n_estimators=3)).fit(rows, y)
+    assert scorer(model, rows, y) == scorer(model, frame, y)
