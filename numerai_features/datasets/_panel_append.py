@@ -19,7 +19,7 @@ from numerai_features._validation import ERA_COLUMN, require_numbers
 from numerai_features._whole import sync
 from numerai_features.datasets._arguments import PathLike, check_flag
 from numerai_features.datasets._metadata import check_known
-from numerai_features.datasets._panel_checks import repeated_ids, to_int32
+from numerai_features.datasets._panel_checks import check_info, repeated_ids, to_int32
 from numerai_features.datasets._panel_files import Source, read_header
 from numerai_features.datasets._panel_folder import write_ids
 from numerai_features.datasets._panel_state import (
@@ -71,6 +71,7 @@ def append_eras(
             "nothing can be appended. Save panel.select(eras=...) without 'X' to "
             "another folder, and append to that."
         )
+    check_info(panel.info)
     paths = check_files(files)
     for file in paths:
         there = read_columns(file)
@@ -238,13 +239,15 @@ def _append(
     first, last = era_label(int(rows.eras[0])), era_label(int(rows.eras[-1]))
     about = {"append": _names(rows.files), "eras": [first, last]}
     info = with_change(panel.info, about)
-    if "n_missing" in info or tail.n_missing:
-        info["n_missing"] = info.get("n_missing", 0) + tail.n_missing
+    n_missing = info.get("n_missing", 0)
+    if isinstance(n_missing, int) and (tail.n_missing or "n_missing" in info):
+        info["n_missing"] = n_missing + tail.n_missing
     return state.commit({"n_rows": n_rows, "info": info}, new)
 
 
 def with_change(info: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata of a changed panel; its ``changes`` tell of all changes."""
+    info = check_info(info)
     before = info.get("changes", [])
     return {**info, "changes": [*(before if isinstance(before, list) else []), about]}
 

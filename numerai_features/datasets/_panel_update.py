@@ -20,7 +20,7 @@ from numerai_features.datasets._panel_append import (
     whole_source,
     with_change,
 )
-from numerai_features.datasets._panel_checks import to_int32
+from numerai_features.datasets._panel_checks import check_info, to_int32
 from numerai_features.datasets._panel_state import PanelState, changing
 from numerai_features.datasets._parquet_batches import Batch, batches
 from numerai_features.datasets._parquet_names import (
@@ -50,6 +50,7 @@ def update_targets(
         raise ValueError(
             f"restated must be 'raise', 'keep' or 'replace'; got {restated!r}."
         )
+    check_info(panel.info)
     paths = check_files(files)
     if panel._id_array() is None:
         raise ValueError(
@@ -114,16 +115,16 @@ class _Update:
         bar.set_description(file.name)
         bar.reset(total=int(kept.sum()))
         wanted = [id_column, *names]
-        n_matched = 0
+        seen = np.zeros(self.panel.n_rows, bool)
         for start, batch in batches(file, kept, wanted, BATCH_ROWS):
             rows = slice(start, start + batch.num_rows)
             column = batch.column(batch.schema.names.index(id_column))
             inside, places = self._match(file, column, numbers[rows], kept[rows])
-            n_matched += len(inside)
+            self._check_once(file, places, seen)
             y = Batch(batch, file, start, kept[rows]).targets(names)
             self._take(file, y[inside], places)
             bar.update(int(kept[rows].sum()))
-        if kept.any() and not n_matched:
+        if kept.any() and not seen.any():
             first = era_label(int(numbers[np.argmax(kept)]))
             raise ValueError(
                 f"{file} has eras of the panel, such as {first!r}, but none of its "
@@ -155,11 +156,18 @@ class _Update:
             there = found.is_valid().to_numpy(zero_copy_only=False)
             inside.append(rows[run][there])
             places.append(start + found.drop_null().to_numpy())
-        where = np.concatenate(places)
-        if len(np.unique(where)) < len(where):
-            twice = own[int(np.flatnonzero(np.bincount(where) > 1)[0])].as_py()
+        return np.concatenate(inside), np.concatenate(places)
+
+    def _check_once(
+        self, file: Path, places: NDArray[np.intp], seen: NDArray[np.bool_]
+    ) -> None:
+        """Raise if a file has a row of the panel twice; note which rows it had."""
+        ordered = np.sort(places)
+        again = [*ordered[1:][np.diff(ordered) == 0], *places[seen[places]]]
+        if again:
+            twice = self.panel._id_array()[int(again[0])].as_py()
             raise ValueError(f"The id {twice!r} is in {file} twice. Keep one row.")
-        return np.concatenate(inside), where
+        seen[places] = True
 
     def _take(
         self, file: Path, y: NDArray[np.float32], places: NDArray[np.intp]

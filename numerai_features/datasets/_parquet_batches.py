@@ -103,9 +103,10 @@ class Batch:
                 out[j] = column.to_numpy()
             else:
                 out[j], gaps = self._filled(name, column)
+                gaps &= self.kept
                 if missing == "raise" and gaps.any():
                     self._raise_missing(name, gaps)
-                n_missing += int(gaps[self.kept].sum())
+                n_missing += int(gaps.sum())
         # One pass over all columns: as unsigned bytes, negative values are large.
         if out.view(np.uint8).max() >= N_BINS:
             j, row = np.argwhere(out.view(np.uint8) >= N_BINS)[0]

@@ -15,6 +15,7 @@ from numerai_features.datasets import (
     _panel_append,
     _panel_manifest,
     _panel_sums,
+    _panel_update,
     read_numerai,
 )
 
@@ -394,3 +395,36 @@ def test_any_changed_byte_of_the_features_is_found(folder):
         (path / "features.npy").write_bytes(bad)
         with pytest.raises(ValueError, match=r"features\.npy (is|holds)"):
             EraPanel.open(path).verify()
+
+
+@pytest.mark.parametrize("change", ["append", "update"])
+def test_metadata_that_json_cannot_hold_leaves_the_panel(folder, frame, change):
+    frame.assign(target_x_20=np.float32(9)).to_parquet(folder / "new.parquet")
+    options = {"restated": "replace"} if change == "update" else {}
+    panel = EraPanel.open(folder / "old")
+    panel.info["score"] = float("nan")
+    with pytest.raises(ValueError, match="info must hold values that JSON can hold"):
+        getattr(panel, change)(folder / "new.parquet", verbose=False, **options)
+    EraPanel.open(folder / "old").verify()
+    panel.info["score"] = np.int64(3)
+    panel = getattr(panel, change)(folder / "new.parquet", verbose=False, **options)
+    assert EraPanel.open(folder / "old").info["score"] == 3
+
+
+def test_gaps_in_rows_that_are_left_out_are_no_gaps(folder, frame):
+    frame["feature_b"] = frame["feature_b"].astype("float32")
+    frame.iloc[79, frame.columns.get_loc("feature_b")] = np.nan  # of the last old era
+    frame.to_parquet(folder / "gaps.parquet")
+    panel = append(folder, "gaps.parquet", missing="raise")
+    assert_equal_rows(panel, EraPanel.open(folder / "whole"))
+
+
+@pytest.mark.parametrize("restated", ["raise", "keep", "replace"])
+def test_rows_far_apart_with_the_same_id_are_told(folder, frame, restated, monkeypatch):
+    monkeypatch.setattr(_panel_update, "BATCH_ROWS", 7)
+    twice = frame.iloc[[3]].assign(target_x_20=np.float32(9))
+    pd.concat([frame, twice]).to_parquet(folder / "twice.parquet")
+    panel = EraPanel.open(folder / "old")
+    with pytest.raises(ValueError, match=r"id 'n000003' is in .* twice"):
+        panel.update(folder / "twice.parquet", restated=restated, verbose=False)
+    assert np.nanmax(EraPanel.open(folder / "old").y()) <= 1
