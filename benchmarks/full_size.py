@@ -77,8 +77,10 @@ def fit(arm, path, epochs):
     small = make_era_panel(n_eras=10, rows_per_era=100, n_features=50, random_state=0)
     pipeline.fit(small.X, small.y())  # imports and thread pools
     panel = EraPanel.open(path)
-    X = panel.as_X() if len(words) > 1 else np.array(panel.X)
-    y = panel.y()
+    y, eras = panel.y(), {}
+    X = panel.as_X()
+    if len(words) == 1:
+        X, eras = np.array(panel.X), {"latentfeatures__eras": panel.eras}
     if words[-1] == "fold":
         middle = (panel.eras % 10) // 2 != 2
         X, y = X[middle], y[middle]
@@ -86,7 +88,7 @@ def fit(arm, path, epochs):
         depths = {f"{pipeline.steps[1][0]}__regressor__max_depth": [3, 5]}
         pipeline = GridSearchCV(pipeline, depths, cv=EraKFold(3, purge=4))
     print("ready", flush=True)
-    pipeline.fit(X, y)
+    pipeline.fit(X, y, **eras)
     told = float(pipeline.predict(X[:5000]).std())
     print("done" + json.dumps({"told": told}), flush=True)
 
