@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,9 +110,8 @@ def quantile_dmatrix(
     known, parts = read_beside(X, y, sample_weight, len(table))
     options = {"max_bin": max_bin, "ref": ref, "nthread": n_jobs}
     if not external_memory:
-        blocks = _iterator(xgboost, table, known, parts, names)
-        rows: QuantileDMatrix = xgboost.QuantileDMatrix(blocks, **options)
-        return rows
+        blocks, stopped = _iterator(xgboost, table, known, parts, names)
+        return _built(xgboost.QuantileDMatrix, blocks, stopped, options)
     if not hasattr(xgboost, "ExtMemQuantileDMatrix"):
         raise ImportError(
             f"external_memory=True needs XGBoost 3.0 or later; this is "
@@ -120,10 +120,9 @@ def quantile_dmatrix(
     folder = tempfile.TemporaryDirectory(
         dir=_place_beside(block_of(table, slice(1))), prefix="xgboost-"
     )
-    blocks = _iterator(
-        xgboost, table, known, parts, names, cache_prefix=f"{folder.name}/bins"
-    )
-    matrix: QuantileDMatrix = xgboost.ExtMemQuantileDMatrix(blocks, **options)
+    cache = f"{folder.name}/bins"
+    blocks, stopped = _iterator(xgboost, table, known, parts, names, cache_prefix=cache)
+    matrix = _built(xgboost.ExtMemQuantileDMatrix, blocks, stopped, options)
     weakref.finalize(matrix, folder.cleanup)
     return matrix
 
@@ -187,38 +186,81 @@ def _iterator(
     parts: dict[str, NDArray[Any]],
     names: list[str] | None,
     **options: Any,
-) -> Any:
-    """Return an iterator over blocks of rows that XGBoost can go through again."""
-    step = max(1, _BLOCK_BYTES // max(1, table.shape[1]))
-    blocks = list(row_blocks(len(table), table.shape[1], step))
+) -> tuple[Any, list[BaseException]]:
+    """Return an iterator over blocks of rows that XGBoost can go through again.
+
+    The list gets what is raised meanwhile: XGBoost loses an interrupt.
+    """
+    seen: list[slice] = []
+    stopped: list[BaseException] = []
+    steps = _steps(table, known, parts, names, seen, stopped)
+    next(steps)
 
     class Blocks(xgboost.DataIter):
-        def __init__(self) -> None:
-            super().__init__(**options)
-            self.seen: list[slice] = []
-            # XGBoost loses what is raised while it resets, such as Ctrl-C. No line
-            # of Python runs in this.
-            self.reset: Any = self.seen.clear
-
-        def reset(self) -> None:  # type: ignore[no-redef]
+        def reset(self) -> None:
             """Start again; the instance's own is called instead."""
 
         def next(self, give: Any) -> bool:
-            if not self.seen:
+            """Give the next block; the instance's own is called instead."""
+            return False
+
+    iterator: Any = Blocks(**options)
+    # No line of Python runs in these two that could be interrupted without telling.
+    iterator.reset, iterator.next = seen.clear, steps.send
+    return iterator, stopped
+
+
+def _steps(
+    table: Any,
+    known: NDArray[np.bool_],
+    parts: dict[str, NDArray[Any]],
+    names: list[str] | None,
+    seen: list[slice],
+    stopped: list[BaseException],
+) -> Generator[bool, Any, None]:
+    """Give a block at each step; yield whether there was one.
+
+    Until `seen` is cleared, which starts again, it holds the blocks that were given.
+    """
+    step = max(1, _BLOCK_BYTES // max(1, table.shape[1]))
+    blocks = list(row_blocks(len(table), table.shape[1], step))
+    is_given = False
+    while True:
+        try:
+            give = yield is_given
+            is_given = False
+            if stopped:
+                continue
+            if not seen:
                 give_back()  # what the pass before has freed, such as the sketches
-            for rows in blocks[len(self.seen) :]:
-                self.seen.append(rows)
+            for rows in blocks[len(seen) :]:
+                seen.append(rows)
                 keep = known[rows]
                 if not keep.any():
                     continue
                 own = {name: values[rows][keep] for name, values in parts.items()}
                 cells = block_of(table, rows)
-                give(
-                    data=cells if keep.all() else cells[keep],
-                    feature_names=names,
-                    **own,
-                )
-                return True
-            return False
+                cells = cells if keep.all() else cells[keep]
+                give(data=cells, feature_names=names, **own)
+                is_given = True
+                break
+        except GeneratorExit:
+            return
+        except BaseException as error:
+            stopped.append(error)
+            is_given = False
 
-    return Blocks()
+
+def _built(
+    kind: Any, blocks: Any, stopped: list[BaseException], options: dict[str, Any]
+) -> QuantileDMatrix:
+    """Return a matrix of all blocks, or raise what stopped them."""
+    try:
+        matrix: QuantileDMatrix = kind(blocks, **options)
+    except Exception:
+        if stopped:
+            raise stopped[0] from None
+        raise
+    if stopped:
+        raise stopped[0]
+    return matrix
