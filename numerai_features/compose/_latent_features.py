@@ -224,6 +224,9 @@ class LatentFeatures(TransformerMixin, BaseComposition):
         `EraPanel.with_latents` puts the latents beside the originals, with the targets
         of these, which `EraPanel.update` fills in as they are resolved.
 
+        Of rows that a cross-fitted embedder was fitted on, these are not the latents to
+        train on: `fit_transform` returns those.
+
         The latents are written in blocks of rows, and the folder appears when they are
         complete. A run that was stopped goes on where it was if it is started again,
         with the same panel, the same fitted state and the same versions of the

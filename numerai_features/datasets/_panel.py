@@ -410,6 +410,13 @@ class EraPanel:
         """Return what this package's estimators take the panel for: see `as_X`."""
         return self.as_X().__numerai_frame__()
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Refuse to be an array: scikit-learn would take a panel for a single cell."""
+        raise TypeError(
+            "an EraPanel is no array. Pass panel.as_X() to scikit-learn as X, or "
+            "panel.X for the features alone."
+        )
+
     def __numerai_ids__(self) -> Any:
         """Return the ids as an index of pandas, or None."""
         return self.as_X().__numerai_ids__()

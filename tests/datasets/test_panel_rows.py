@@ -151,6 +151,12 @@ def test_the_panel_itself_is_taken_as_its_rows(rows):
     np.testing.assert_array_equal(fitted.transform(panel), fitted.transform(frame))
 
 
+def test_scikit_learn_is_told_to_take_the_rows(rows):
+    panel = rows.panel
+    with pytest.raises(TypeError, match=r"Pass panel\.as_X\(\) to scikit-learn"):
+        cross_val_score(Ridge(), panel, panel.y("target_alpha_20"), cv=3)
+
+
 def test_other_estimators_get_an_array_without_eras(rows):
     y = rows.panel.y("target_alpha_20")
     scores = cross_val_score(Ridge(), rows, y, cv=3)
