@@ -28,7 +28,7 @@ test-oldest: .venv-oldest/ready
 
 # unit and test-oldest in two halves that take about as long. The other half prints
 # only how it ended, or all if it failed.
-OTHERS := tests/cli tests/experiment tests/export tests/nn tests/tournament
+OTHERS := tests/cli tests/datasets tests/experiment tests/export tests/nn tests/tournament
 LOG := .venv-oldest/log
 .PHONY: half other-half others
 half: .venv/ready
