@@ -239,6 +239,15 @@ def test_empty_paths_are_told(capsys, arguments):
     assert 'must be a path; got ""' in capsys.readouterr().err
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """Python's own handler, also where the tests run in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_presses_of_ctrl_c_count_from_the_one_that_was_heard(monkeypatch):
     """Whoever goes on pressing is heard again."""
     now, presses = [0.0], [0, 1, 1.9, 2.5, 3.5, 4.4, 4.6]
@@ -253,6 +262,7 @@ def test_presses_of_ctrl_c_count_from_the_one_that_was_heard(monkeypatch):
     assert heard == [0, 2.5, 4.6]
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_signals_are_as_they_were(monkeypatch):
     seen = []
 
