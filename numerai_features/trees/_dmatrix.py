@@ -147,6 +147,10 @@ def read_cells(X: Any, feature_names: Any) -> tuple[Any, list[str] | None]:
             raise ValueError(
                 f"X must be two-dimensional, (n_rows, n_features); got shape {X.shape}."
             )
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"X must hold real numbers; got an array of {X.dtype}.")
+    if not (X.shape[0] and X.shape[1]):
+        raise ValueError(f"X must have rows and columns; got shape {X.shape}.")
     if feature_names is None:
         return X, names
     names = [str(name) for name in feature_names]

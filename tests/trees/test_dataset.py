@@ -101,6 +101,8 @@ BAD = {
     "y": (dict(y=np.ones(3)), r"y must have one value per row.*got \(3,\)"),
     "weights": (dict(sample_weight=np.ones(3)), r"sample_weight must have .*\(3,\)"),
     "names": (dict(feature_names=["a"]), "feature_names has 1 names, but X has 9"),
+    "text": (dict(X=np.full((1200, 2), "4")), "X must hold real numbers; got .*U1"),
+    "empty": (dict(X=np.ones((0, 9)), y=None), r"rows and columns; got .*\(0, 9\)"),
     "flat": (dict(X=np.ones(1200)), r"X must be two-dimensional.*\(1200,\)"),
 }
 
