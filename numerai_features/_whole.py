@@ -89,10 +89,7 @@ def whole_folder(
     FileExistsError
         If something that must not be replaced exists, or has appeared meanwhile.
     """
-    folder = folder.resolve()
-    sweep(folder)
-    _check_free(folder, may_replace)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = _free_place(folder, may_replace)
     with _room(folder) as room:
         new = room / _NEW
         new.mkdir()
@@ -127,10 +124,7 @@ def kept_folder(
     FileExistsError
         If something that must not be replaced exists, or has appeared meanwhile.
     """
-    folder = folder.resolve()
-    sweep(folder)
-    _check_free(folder, may_replace)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = _free_place(folder, may_replace)
     kept = folder.with_name(f".{_stem(folder)}.unfinished")
     kept.mkdir(exist_ok=True)
     with locked(kept) as is_ours:
@@ -148,6 +142,15 @@ def kept_folder(
             sync(folder.parent)
         finally:
             _remove(kept)
+
+
+def _free_place(folder: Path, may_replace: Callable[[Path], object] | None) -> Path:
+    """Return the real path of a folder to be written; its parents are made."""
+    folder = folder.resolve()
+    sweep(folder)
+    _check_free(folder, may_replace)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def sweep(place: Path) -> None:
