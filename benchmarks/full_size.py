@@ -11,6 +11,8 @@ A pipeline of 30 factors beside the features, in one byte a cell (`LatentFeature
 - lightgbm, xgboost: the libraries' own regressors on the table in memory;
 - lightgbm panel, xgboost panel: `PanelLGBMRegressor` and `PanelXGBRegressor` on the
   panel's rows (`EraPanel.as_X`); xgboost files: with ``external_memory=True``;
+- xgboost parts: as files, but `LatentFeatures.transform_to` writes the latents, and the
+  trees are fitted to `EraPanel.with_latents`, with the seconds of each;
 - the word fold: on four fifths of the eras, as in a search, which lie apart;
 - the word search: `GridSearchCV` over two depths, with three folds of eras;
 - experiment: an experiment that makes such a panel, and compares originals, factors
@@ -27,6 +29,7 @@ import itertools
 import json
 import sys
 import tempfile
+import time
 
 import numpy as np
 from _memory import measure
@@ -34,9 +37,11 @@ from _memory import measure
 ARMS = (
     "lightgbm", "lightgbm panel", "lightgbm panel fold", "lightgbm panel search",
     "xgboost", "xgboost panel", "xgboost panel fold", "xgboost files",
-    "xgboost panel search", "experiment",
+    "xgboost parts", "xgboost panel search", "experiment",
 )  # fmt: skip
-USUAL = [arm for arm in ARMS if "search" not in arm and arm != "experiment"]
+USUAL = [
+    arm for arm in ARMS if not {"search", "parts", "experiment"} & set(arm.split())
+]
 ROWS_PER_ERA = 5_000
 N_FACTORS = 30
 N_TREES = 10
@@ -66,7 +71,7 @@ def fit(arm, path, epochs):
     make = make_lightgbm if words[0] == "lightgbm" else make_xgboost
     model = make(device="cpu", n_estimators=N_TREES, random_state=0)
     if len(words) > 1:
-        external = {"external_memory": True} if words[1] == "files" else {}
+        external = {"external_memory": True} if words[1] in ("files", "parts") else {}
         kind = PanelLGBMRegressor if words[0] == "lightgbm" else PanelXGBRegressor
         model = kind(model, **external)
     embedders = [("fa", FactorAnalysisEmbedder(N_FACTORS))]
@@ -88,9 +93,28 @@ def fit(arm, path, epochs):
         depths = {f"{pipeline.steps[1][0]}__regressor__max_depth": [3, 5]}
         pipeline = GridSearchCV(pipeline, depths, cv=EraKFold(3, purge=4))
     print("ready", flush=True)
+    if words[-1] == "parts":
+        told = fit_parts(*pipeline, panel)
+        print("done" + json.dumps(told), flush=True)
+        return
     pipeline.fit(X, y, **eras)
     told = float(pipeline.predict(X[:5000]).std())
     print("done" + json.dumps({"told": told}), flush=True)
+
+
+def fit_parts(features, model, panel):
+    """Fit latents, write them beside the panel, and fit a model to both parts."""
+    marks = [time.perf_counter()]
+    features.fit(panel)
+    marks.append(time.perf_counter())
+    latents = features.transform_to(panel, panel.path.parent / "latents")
+    marks.append(time.perf_counter())
+    joined = panel.with_latents(latents)
+    model.fit(joined, joined.y())
+    marks.append(time.perf_counter())
+    told = float(model.predict(joined.as_X()[:5000]).std())
+    stages = dict(zip(("fit", "transform_to", "trees"), np.diff(marks), strict=True))
+    return {"told": told, "stages": stages}
 
 
 def run_experiment(path, epochs):
@@ -151,6 +175,7 @@ def table(path, n_rows, n_features, arms, epochs):
         print(
             f"{arm:22}{anonymous:8.2f} GB{resident:8.2f} GB{anonymous / size:9.2f}"
             f"{r['seconds']:9.1f}   {r['told']:.6f}",
+            *(f"{name} {s:.0f} s" for name, s in r.get("stages", {}).items()),
             flush=True,
         )
     return found

@@ -628,8 +628,8 @@ class EraPanel:
             Parquet files with ids, the column ``era``, and targets of the panel; it
             need not be all of them.
         restated : {"raise", "keep", "replace"}, default="raise"
-            What to do if a target that is known has another value in a file: raise,
-            keep the panel's, or take the file's.
+            What to do if a target that is known, in the panel or from a file before,
+            has another value in a file: raise, keep what is there, or take the file's.
         verbose : bool, default=True
             Whether to show a progress bar.
 
@@ -649,7 +649,8 @@ class EraPanel:
         ValueError
             If the panel is in memory, is a selection, was changed since it was opened,
             or has no ids; if a file is damaged, has none of the panel's targets, or
-            none of the ids of an era; if a known target has another value.
+            eras of the panel but none of its ids; if no file has an era of the panel;
+            if a known target has another value.
 
         Examples
         --------

@@ -64,8 +64,12 @@ def update_targets(
         changing(source) as state,
     ):
         update = _Update(state, panel, restated)
-        for file in paths:
-            update.read(file, bar)
+        if not any([update.read(file, bar) for file in paths]):
+            own = [era_label(int(number)) for number in panel.era_numbers[[0, -1]]]
+            raise ValueError(
+                f"No file of {[file.name for file in paths]} has an era of the panel, "
+                f"which has {own[0]!r} to {own[1]!r}. Pass a file with some of these."
+            )
         if update.new is None:
             bar.set_description("no new targets")
             return panel
@@ -107,8 +111,8 @@ class _Update:
         self.new: np.memmap[Any, Any] | None = None
         self.n_filled = self.n_restated = 0
 
-    def read(self, file: Path, bar: Any) -> None:
-        """Take the targets of a file."""
+    def read(self, file: Path, bar: Any) -> bool:
+        """Take the targets of a file; return whether it has eras of the panel."""
         names = self.panel.target_names
         numbers, id_column = _eras_of(file)
         kept = np.isin(numbers, self.panel.era_numbers)
@@ -130,6 +134,7 @@ class _Update:
                 f"{file} has eras of the panel, such as {first!r}, but none of its "
                 "ids. Pass a file of the panel's release."
             )
+        return bool(kept.any())
 
     def _match(
         self,
@@ -204,14 +209,17 @@ class _Update:
         names = np.array(self.panel.target_names, object)
         which = some_names(names[np.asarray(other.any(axis=0))].tolist())
         both = int((~np.isnan(before) & ~np.isnan(y)).sum())
-        own = self.panel._id_array()[int(places[row])].as_py()
+        place = int(places[row])
+        own = self.panel._id_array()[place].as_py()
+        late = np.isnan(self.panel._targets[place, column])
         raise ValueError(
             f"{file} restates targets: {int(other.sum())} of {both} known ones that "
             f"were compared have other values, in {which}; {names[column]!r} of the id "
-            f"{own!r} is {before[row, column]} in the panel and {y[row, column]} in "
-            "the file. Pass restated='replace' to take the file's, or 'keep' to keep "
-            "the panel's. If there are many, the file is of another release, in which "
-            "the same name means another target."
+            f"{own!r} is {before[row, column]} in "
+            f"{'a file before it' if late else 'the panel'} and {y[row, column]} in "
+            "this one. Pass restated='replace' to take what comes later, or 'keep' to "
+            "keep what is there. If there are many, the file is of another release, in "
+            "which the same name means another target."
         )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numerai_features._bins import MIDDLE_BIN, N_BINS
-from numerai_features._validation import fill_missing
 from numerai_features.datasets._parquet_names import open_parquet
 
 _MOST_RUNS = 16  # above this, one copy by row index is faster than one copy per run
@@ -109,8 +108,10 @@ class Batch:
                 n_missing += int(gaps.sum())
         # One pass over all columns: as unsigned bytes, negative values are large.
         if out.view(np.uint8).max() >= N_BINS:
-            j, row = np.argwhere(out.view(np.uint8) >= N_BINS)[0]
-            self._raise_value(names[j], out[j], int(row))
+            bad = (out.view(np.uint8) >= N_BINS) & self.kept
+            if bad.any():
+                j, row = np.argwhere(bad)[0]
+                self._raise_value(names[j], out[j], int(row))
         return out.T, n_missing
 
     def targets(self, names: list[str]) -> NDArray[np.float32]:
@@ -121,8 +122,9 @@ class Batch:
             if name not in there:
                 continue
             y[:, j] = self._numbers(name, self.batch.column(name))
-            if np.isinf(y[:, j]).any():
-                row = int(np.argmax(np.isinf(y[:, j])))
+            infinite = np.isinf(y[:, j]) & self.kept
+            if infinite.any():
+                row = int(np.argmax(infinite))
                 raise ValueError(
                     f"{self.file} holds infinity in row {self.start + row} of target "
                     f"{name!r}; unknown targets must be NaN. Download the file again."
@@ -135,7 +137,7 @@ class Batch:
         """Return a column's bins, with the middle bin for gaps, and a mask of gaps."""
         values = self._numbers(name, column)
         gaps = np.isnan(values)
-        values = fill_missing(values, MIDDLE_BIN)
+        values = np.where(gaps | ~self.kept, MIDDLE_BIN, values)
         bad = (values < 0) | (values >= N_BINS) | (values != np.floor(values))
         if bad.any():
             self._raise_value(name, values, int(np.argmax(bad)))

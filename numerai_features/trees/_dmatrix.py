@@ -90,8 +90,11 @@ def quantile_dmatrix(
     ------
     ImportError
         If XGBoost is not installed, or is older than 3.0 for `external_memory`.
+    OSError
+        If there can be no folder for the bins of `external_memory`.
     ValueError
-        If X is not numeric, or y or the weights have other rows.
+        If X is not numeric or contains infinity, y or the weights have other rows, or
+        `ref` has other columns.
 
     See Also
     --------
@@ -107,6 +110,11 @@ def quantile_dmatrix(
     """
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="quantile_dmatrix")
     table, names = read_cells(X, feature_names)
+    if ref is not None and ref.num_col() != table.shape[1]:
+        raise ValueError(
+            f"ref has {ref.num_col()} columns, but X has {table.shape[1]}. Pass the "
+            "training rows of the same columns."
+        )
     known, parts = read_beside(X, y, sample_weight, len(table))
     options = {"max_bin": max_bin, "ref": ref, "nthread": n_jobs}
     if not external_memory:
@@ -117,12 +125,14 @@ def quantile_dmatrix(
             f"external_memory=True needs XGBoost 3.0 or later; this is "
             f"{xgboost.__version__}. Install a later one, or leave it False."
         )
-    folder = tempfile.TemporaryDirectory(
-        dir=_place_beside(block_of(table, slice(1))), prefix="xgboost-"
-    )
+    folder = _new_folder(_place_beside(block_of(table, slice(1))))
     cache = f"{folder.name}/bins"
     blocks, stopped = _iterator(xgboost, table, known, parts, names, cache_prefix=cache)
-    matrix = _built(xgboost.ExtMemQuantileDMatrix, blocks, stopped, options)
+    try:
+        matrix = _built(xgboost.ExtMemQuantileDMatrix, blocks, stopped, options)
+    except BaseException:
+        folder.cleanup()
+        raise
     weakref.finalize(matrix, folder.cleanup)
     return matrix
 
@@ -132,6 +142,19 @@ def _place_beside(table: NDArray[Any]) -> Path | None:
     folder = folder_of(table)
     # A panel's own folder holds nothing but the panel.
     return folder.parent if folder and (folder / "panel.json").exists() else folder
+
+
+def _new_folder(place: Path | None) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(dir=place, prefix="xgboost-")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            "external_memory=True keeps bins in a folder beside the rows, which could "
+            f"not be made ({error.strerror}). Make it possible to write there, or save "
+            "the panel to another disk",
+            str(place or tempfile.gettempdir()),
+        ) from error
 
 
 def read_cells(X: Any, feature_names: Any) -> tuple[Any, list[str] | None]:
@@ -245,6 +268,13 @@ def _steps(
                 own = {name: values[rows][keep] for name, values in parts.items()}
                 cells = block_of(table, rows)
                 cells = cells if keep.all() else cells[keep]
+                if cells.dtype.kind == "f" and np.isinf(cells).any():
+                    row, column = np.argwhere(np.isinf(cells))[0]
+                    row = rows.start + np.flatnonzero(keep)[row]
+                    raise ValueError(
+                        f"X contains infinity in row {row}, column {column}. Set such "
+                        "cells to NaN, which is missing, or clip them."
+                    )
                 give(data=cells, feature_names=names, **own)
                 is_given = True
                 break
@@ -261,10 +291,10 @@ def _built(
     """Return a matrix of all blocks, or raise what stopped them."""
     try:
         matrix: QuantileDMatrix = kind(blocks, **options)
+        if not stopped:
+            return matrix
+        del matrix  # the error would keep it, and XGBoost misses its files at the end
     except Exception:
-        if stopped:
-            raise stopped[0] from None
-        raise
-    if stopped:
-        raise stopped[0]
-    return matrix
+        if not stopped:
+            raise
+    raise stopped[0]

@@ -428,3 +428,45 @@ def test_rows_far_apart_with_the_same_id_are_told(folder, frame, restated, monke
     with pytest.raises(ValueError, match=r"id 'n000003' is in .* twice"):
         panel.update(folder / "twice.parquet", restated=restated, verbose=False)
     assert np.nanmax(EraPanel.open(folder / "old").y()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"), [("int8", 9), ("int8", -3), ("float32", 1e9), ("float32", 0.5)]
+)
+def test_wrong_cells_count_in_new_rows_alone(folder, frame, kind, cell):
+    """Whether an old row shares a batch with new ones is chance."""
+    bad = frame.astype({"feature_b": kind})
+    column, target = (bad.columns.get_loc(n) for n in ("feature_b", "target_x_20"))
+    bad.iloc[80, column] = cell  # the first new row
+    bad.to_parquet(folder / "bad.parquet")
+    with pytest.raises(ValueError, match=r"holds .* in row 80 of feature"):
+        append(folder, "bad.parquet")
+    bad.iloc[80, column] = frame["feature_b"].iloc[80]
+    bad.iloc[79, column] = cell
+    bad.iloc[79, target] = np.inf
+    bad.to_parquet(folder / "bad.parquet")
+    assert_equal_rows(append(folder, "bad.parquet"), EraPanel.open(folder / "whole"))
+
+
+def test_files_that_restate_one_another_are_told_as_that(folder, frame):
+    panel = EraPanel.open(folder / "old")
+    row = int(np.flatnonzero(np.isnan(panel.y()))[0])
+    frame = frame[["era", "target_x_20"]]
+    for name, value in (("first", 0.25), ("second", 0.75)):
+        own = frame.iloc[[row]].assign(target_x_20=np.float32(value))
+        own.to_parquet(folder / f"{name}.parquet")
+    files = [folder / "first.parquet", folder / "second.parquet"]
+    told = r"second\.parquet restates .* is 0\.25 in a file before it and 0\.75 in this"
+    with pytest.raises(ValueError, match=told):
+        panel.update(files, verbose=False)
+    assert np.isnan(EraPanel.open(folder / "old").y()[row])
+    assert panel.update(files, restated="keep", verbose=False).y()[row] == 0.25
+
+
+def test_an_update_without_an_era_of_the_panel_is_told(folder, frame):
+    frame.assign(era="0900").to_parquet(folder / "later.parquet")
+    panel = EraPanel.open(folder / "old")
+    with pytest.raises(ValueError, match=r"No file of .*later.* has an era of the pan"):
+        panel.update(folder / "later.parquet", verbose=False)
+    files = [folder / "later.parquet", folder / "all.parquet"]
+    assert panel.update(files, verbose=False).n_rows == panel.n_rows

@@ -102,6 +102,31 @@ def test_its_files_are_beside_the_panel_and_vanish(panel, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["panel"]
 
 
+@EXTERNAL
+def test_a_place_for_its_files_that_is_none_is_told(panel, tmp_path, monkeypatch):
+    nowhere = tmp_path / "nowhere"
+    monkeypatch.setattr(_dmatrix, "_place_beside", lambda table: nowhere)
+    told = r"external_memory=True .*No such file.* save the panel .*nowhere"
+    with pytest.raises(FileNotFoundError, match=told):
+        quantile_dmatrix(panel.X, panel.y(), external_memory=True)
+
+
+def test_rows_of_other_columns_than_refs_are_told(panel):
+    ref = quantile_dmatrix(panel.X[:, :7])
+    with pytest.raises(ValueError, match="ref has 7 columns, but X has 9"):
+        quantile_dmatrix(panel.X, ref=ref)
+
+
+@pytest.mark.parametrize("external", [False, pytest.param(True, marks=EXTERNAL)])
+def test_infinity_is_told_by_its_cell(panel, external):
+    X, y = panel.X.astype(np.float32), panel.y().copy()
+    X[[900, 901], 4], y[[17, 900]] = -np.inf, np.nan
+    with pytest.raises(ValueError, match="X contains infinity in row 901, column 4"):
+        quantile_dmatrix(X, y, external_memory=external)
+    y[901] = np.nan
+    assert quantile_dmatrix(X, y, external_memory=external).num_row() == 1197
+
+
 def test_without_a_target_it_holds_rows_to_predict(panel):
     y = panel.y("target_alpha_20")
     booster = xgboost.train(PARAMS, quantile_dmatrix(panel.X, y), 5)
