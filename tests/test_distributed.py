@@ -22,7 +22,9 @@ from numerai_features.embedders import (
     EraStatistics,
     FactorAnalysisEmbedder,
 )
-from numerai_features.model_selection import EraKFold
+from numerai_features.experiment import Experiment
+from numerai_features.experiment._fits import FoldFits
+from numerai_features.model_selection import EraKFold, cross_val_predict_eras
 from numerai_features.moments import EraMoments, Moments
 
 dask = pytest.importorskip("dask")
@@ -380,6 +382,47 @@ class TestSearch:
             np.testing.assert_array_equal(
                 search.cv_results_[name], alone.cv_results_[name]
             )
+
+
+def experiment(folder):
+    data = {"n_eras": 30, "rows_per_era": 40, "n_features": 12, "n_factors": 3}
+    fa = {"embedder": "FactorAnalysisEmbedder", "n_components": 3}
+    tables = {
+        "data": {"synthetic": data | {"horizon": 2}},
+        "cv": {"n_splits": 2, "purge": 3},
+        "latents": {"fa": fa},
+        "model": {"n_jobs": 1, "device": "cpu", "params": {"n_estimators": 5}},
+    }
+    return Experiment.from_dict(tables, base=folder, output=folder / "out")
+
+
+def not_here(*args, **kwargs):
+    raise AssertionError("This runs on a worker, not here.")
+
+
+def test_folds_of_an_experiment_run_on_the_workers(client, tmp_path, monkeypatch):
+    pytest.importorskip("lightgbm")
+    alone = experiment(tmp_path / "alone").run(verbose=False)
+    with joblib.parallel_config("dask"):
+        with monkeypatch.context() as patch:
+            patch.setattr(FoldFits, "run", not_here)
+            far = experiment(tmp_path / "far").run(verbose=False)
+            with pytest.raises(AssertionError, match="on a worker, not here"):
+                experiment(tmp_path / "near").run(n_jobs=1, verbose=False)
+        near = experiment(tmp_path / "near").run(n_jobs=1, verbose=False)
+    pd.testing.assert_frame_equal(far.predictions, alone.predictions)
+    pd.testing.assert_frame_equal(near.predictions, alone.predictions)
+
+
+def test_folds_of_cross_val_predict_eras_run_on_the_workers(client, panel, monkeypatch):
+    model = make_pipeline(LatentFeatures(FactorAnalysisEmbedder(3)), Ridge())
+    X, y = panel.as_X(), panel.y("target_alpha_20")
+    options = {"cv": EraKFold(3, purge=1), "verbose": False}
+    alone = cross_val_predict_eras(model, X, y, **options)
+    monkeypatch.setattr(Ridge, "fit", not_here)
+    with joblib.parallel_config("dask"):
+        far = cross_val_predict_eras(model, X, y, **options)
+    pd.testing.assert_frame_equal(far, alone)
 
 
 def slow_row_group(path, number, seen):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numerai_features._arguments import N_JOBS, checked
 from numerai_features.experiment._arms import labels_of, recipes_of
 from numerai_features.experiment._file import (
     ExperimentError,
@@ -208,15 +209,24 @@ class Experiment:
         """Return the text of a file that resolves to the same experiment."""
         return write_toml(self.tables)
 
-    def run(self, *, verbose: bool = True) -> ExperimentResult:
+    @checked(n_jobs=N_JOBS, verbose=["boolean"])
+    def run(
+        self, *, n_jobs: int | None = None, verbose: bool = True
+    ) -> ExperimentResult:
         """Run or resume the experiment, and write its results to its folder.
 
-        Each arm of each fold is stored as soon as it is done. After Ctrl-C or an error
-        the same call resumes from there, with the same results. If everything is done,
-        the call only reads and scores the predictions.
+        Finished fits are stored. After Ctrl-C or an error the same call resumes from
+        there, with the same results. If everything is done, the call only reads and
+        scores the predictions.
 
         Parameters
         ----------
+        n_jobs : int, default=None
+            Number of folds that run at once, as in joblib: None means one, or what
+            ``joblib.parallel_config`` says, whose backend may be a Dask cluster. Each
+            takes the memory of a fold, and its models the threads of ``model.n_jobs``.
+            With one, each arm is stored as soon as it is done; otherwise all arms of a
+            fold are stored together, and Ctrl-C loses the folds in progress.
         verbose : bool, default=True
             Whether to print the plan and show progress.
 
@@ -240,8 +250,7 @@ class Experiment:
         """
         from numerai_features.experiment._run import run_experiment
 
-        check_boolean(verbose, "verbose")
-        return run_experiment(self, verbose=verbose)
+        return run_experiment(self, n_jobs=n_jobs, verbose=verbose)
 
     def fit(
         self,

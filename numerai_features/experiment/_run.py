@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from joblib import effective_n_jobs
 from tqdm import tqdm
 
 from numerai_features._progress import stage
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from numerai_features.model_selection._folds import Fold
 
 
-def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult:
+def run_experiment(
+    experiment: Experiment, *, n_jobs: int | None, verbose: bool
+) -> ExperimentResult:
     """Run or resume an experiment, and write its results.
 
     See `Experiment.run`.
@@ -69,17 +72,18 @@ def run_experiment(experiment: Experiment, *, verbose: bool) -> ExperimentResult
     write_resolved(folder, text, key_of(identity["settings"]))
     panel = load_panel(experiment, verbose=verbose)
     folds = make_folds(tables, panel)
-    total = len(_fitted(experiment)) * len(folds) * n_seeds
+    arms = _fitted(experiment)
+    total = len(arms) * len(folds) * n_seeds
     if verbose:
         _tell_work(experiment, panel, folds, len(store), total)
-    run_folds(
-        _tasks(experiment, panel, folds, store),
-        store,
-        total=total,
-        n_jobs=1,  # some arms need the fold's other arms; models use all cores
-        unit="fit",
-        verbose=verbose,
-    )
+    fits = _fits(experiment, panel, folds)
+    if effective_n_jobs(n_jobs) == 1:
+        tasks = _tasks(fits, arms, len(folds), store)
+        run_folds(tasks, store, total=total, n_jobs=1, unit="fit", verbose=verbose)
+    else:
+        whole = _WholeFolds(store, arms, [f.number for f in folds], n_seeds)
+        tasks, total = whole.tasks(fits), len(folds) * n_seeds
+        run_folds(tasks, whole, total=total, n_jobs=n_jobs, verbose=verbose)
     with stage("judging", hidden=not verbose) as bar:
         result = judge(experiment, panel, folds, store, bar.set_description_str)
         bar.set_description_str("writing")
@@ -110,38 +114,121 @@ def _tell_work(
         tqdm.write(f"{n_done} of {total} fits are done already and are kept.")
 
 
-def _tasks(
-    experiment: Experiment, panel: EraPanel, folds: list[Fold], store: FoldStore
-) -> Iterator[Task]:
-    """Yield the fits of every fold, seed and arm; a fold's arms share its features."""
-    recipes, labels = experiment.recipes, experiment.arms
-    benchmark = None
+def _fits(
+    experiment: Experiment, panel: EraPanel, folds: list[Fold]
+) -> Iterator[FoldFits]:
+    """Yield the fits of every fold and seed; their arms share features."""
+    recipes, benchmark = experiment.recipes, None
     if any(reads_benchmark(experiment.tables, *arm) for arm in recipes.items()):
         benchmark = read_for_rows(experiment["data"], "benchmark", panel.ids)
-    n_seeds = experiment["seeds"]
     for fold in folds:
-        for seed in range(n_seeds):
-            fits = FoldFits(experiment, panel, fold, seed, benchmark)
-            told = f", seed {seed}" if n_seeds > 1 else ""
-            for arm in _fitted(experiment):
-                yield Task(
-                    key=(arm, fold.number, seed),
-                    do=partial(_fit, fits, arm, store),
-                    label=f"fold {fold.number} of {len(folds)}{told}, {labels[arm]}",
-                )
+        for seed in range(experiment["seeds"]):
+            yield FoldFits(experiment, panel, fold, seed, benchmark)
 
 
-def _fit(fits: FoldFits, arm: str, store: FoldStore, tell: Tell) -> ArmResult:
+def _tasks(
+    every: Iterable[FoldFits], arms: list[str], n_folds: int, store: FoldStore
+) -> Iterator[Task]:
+    """Yield each arm of each fold and seed."""
+    for fits in every:
+        labels, place = fits.experiment.arms, (fits.fold.number, fits.seed)
+        told = f", seed {fits.seed}" if fits.experiment["seeds"] > 1 else ""
+        for arm in arms:
+            yield Task(
+                key=(arm, *place),
+                do=partial(_fit, fits, arm, _Widths(store, place)),
+                label=f"fold {place[0]} of {n_folds}{told}, {labels[arm]}",
+            )
+
+
+class _Widths:
+    """The numbers of latents of a fold's arms that are stored."""
+
+    def __init__(self, store: FoldStore, place: tuple[int, int]) -> None:
+        self.store = store
+        self.place = place
+
+    def __getitem__(self, arm: str) -> int:
+        return self.store[arm, *self.place].n_latents
+
+
+def _fit(
+    fits: FoldFits, arm: str, widths: _Widths | dict[str, int], tell: Tell
+) -> ArmResult:
     """Fit an arm; some columns are as many as the most latents of the fold's arms."""
     recipes, width = fits.experiment.recipes, 0
     if made_of(recipes[arm]):
         others = [n for n, r in recipes.items() if r["latents"] and not made_of(r)]
-        place = fits.fold.number, fits.seed
-        width = max(store[name, *place].n_latents for name in others)
+        width = max(widths[name] for name in others)
     try:
         return fits.run(arm, width=width, tell=tell)
     except ValueError as error:
         raise ValueError(f"{arm}, fold {fits.fold.number}: {error}") from error
+
+
+class _FoldDone(NamedTuple):
+    """The results of a fold's arms, and the error that ended them, if one did."""
+
+    results: dict[str, ArmResult]
+    error: Exception | None
+
+
+class _WholeFolds:
+    """The store of folds that run at once: each task is all arms of a fold and seed.
+
+    Parameters
+    ----------
+    store : FoldStore
+    arms : list of str
+        The arms that are fitted, in their order.
+    numbers : list of int
+        The folds' numbers.
+    n_seeds : int
+    """
+
+    def __init__(
+        self, store: FoldStore, arms: list[str], numbers: list[int], n_seeds: int
+    ) -> None:
+        self.store = store
+        self.arms = arms
+        self.places = [(n, seed) for n in numbers for seed in range(n_seeds)]
+
+    def __len__(self) -> int:
+        return sum(place in self for place in self.places)
+
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        return not self._missing(place)
+
+    def __setitem__(self, place: tuple[int, int], done: _FoldDone) -> None:
+        for arm, result in done.results.items():
+            self.store[arm, *place] = result
+        if done.error is not None:
+            raise done.error
+
+    def tasks(self, every: Iterable[FoldFits]) -> Iterator[Task]:
+        """Yield the arms of each fold that are not stored."""
+        for fits in every:
+            place = fits.fold.number, fits.seed
+            missing = self._missing(place)
+            there = [arm for arm in self.arms if missing and arm not in missing]
+            widths = {arm: self.store[arm, *place].n_latents for arm in there}
+            yield Task(place, partial(_fit_arms, fits, missing, widths))
+
+    def _missing(self, place: tuple[int, int]) -> list[str]:
+        return [arm for arm in self.arms if (arm, *place) not in self.store]
+
+
+def _fit_arms(
+    fits: FoldFits, arms: list[str], widths: dict[str, int], tell: Tell
+) -> _FoldDone:
+    results: dict[str, ArmResult] = {}
+    try:
+        for arm in arms:
+            results[arm] = _fit(fits, arm, widths, tell)
+            widths = widths | {arm: results[arm].n_latents}
+    except Exception as error:
+        return _FoldDone(results, error)
+    return _FoldDone(results, None)
 
 
 def _with_figures(result: ExperimentResult) -> ExperimentResult:

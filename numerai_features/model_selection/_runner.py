@@ -78,26 +78,27 @@ def run_folds(
     from sklearn.utils.parallel import Parallel, delayed
 
     in_order = effective_n_jobs(n_jobs) == 1
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     done = len(store)
     hidden = not verbose or done == total
     with progress(total=total, initial=done, unit=unit, hidden=hidden) as bar:
+        missing = (task for task in tasks if task.key not in store)
 
-        def jobs() -> Iterator[Any]:
-            for task in tasks:
-                if task.key in store:
-                    continue
-                if in_order:  # several tasks at once have no single label
-                    bar.set_description(task.label)
-                yield delayed(_do)(task, bar.set_postfix_str if in_order else _silent)
+        def in_turn() -> Iterator[tuple[Hashable, Any]]:
+            for task in missing:
+                bar.set_description(task.label)
+                yield task.key, task.do(bar.set_postfix_str)
 
-        for key, result in parallel(jobs()):
+        def at_once() -> Iterator[tuple[Hashable, Any]]:
+            parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+            yield from parallel(delayed(_do)(task) for task in missing)
+
+        for key, result in in_turn() if in_order else at_once():
             store[key] = result
             bar.update()
 
 
-def _do(task: Task, tell: Tell) -> tuple[Hashable, Any]:
-    return task.key, task.do(tell)
+def _do(task: Task) -> tuple[Hashable, Any]:
+    return task.key, task.do(_silent)
 
 
 def _silent(word: str) -> None:

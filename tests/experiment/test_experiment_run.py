@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from joblib import parallel_config
 from numerai_tools.scoring import numerai_corr
 
 from numerai_features import embedders
@@ -351,15 +352,16 @@ class Stopping(FactorAnalysisEmbedder):
         return fitted.transform(X, eras=eras)
 
 
-class TestGoingOn:
-    @pytest.fixture
-    def stopping(self, monkeypatch):
-        names = [*embedders.__all__, "Stopping"]
-        monkeypatch.setattr(embedders, "Stopping", Stopping, raising=False)
-        monkeypatch.setattr(embedders, "__all__", names)
-        old = 'turned]\nembedder = "FactorAnalysisEmbedder"'
-        return EXPERIMENT.replace(old, 'turned]\nembedder = "Stopping"')
+@pytest.fixture
+def stopping(monkeypatch):
+    names = [*embedders.__all__, "Stopping"]
+    monkeypatch.setattr(embedders, "Stopping", Stopping, raising=False)
+    monkeypatch.setattr(embedders, "__all__", names)
+    old = 'turned]\nembedder = "FactorAnalysisEmbedder"'
+    return EXPERIMENT.replace(old, 'turned]\nembedder = "Stopping"')
 
+
+class TestGoingOn:
     @pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
     @pytest.mark.parametrize("last", [0, 1])
     def test_what_is_finished_is_kept(
@@ -573,6 +575,63 @@ class TestGoingOn:
         panel = f"[data]\npanel = '{tmp_path / 'panel'}'\n[data.synthetic]"
         run(tmp_path, EXPERIMENT.replace("[data.synthetic]", panel))
         assert finished(tmp_path) == before
+
+
+class TestFoldsAtOnce:
+    @pytest.mark.parametrize("seeds", [1, 2])
+    def test_have_the_results_of_one_after_the_other(self, tmp_path, seeds):
+        text = EXPERIMENT.replace("pca = false", "pca = true")
+        text = f"seeds = {seeds}\n{text}"
+        alone = run(tmp_path / "alone", text)
+        at_once = run(tmp_path / "at once", text, n_jobs=2)
+        pd.testing.assert_frame_equal(at_once.predictions, alone.predictions)
+        kept = finished(tmp_path / "at once")
+        assert set(kept) == set(finished(tmp_path / "alone"))
+        for n_jobs in (2, None):
+            run(tmp_path / "at once", text, n_jobs=n_jobs)
+            assert finished(tmp_path / "at once") == kept
+
+    def test_only_what_is_missing_is_fitted(self, done, tmp_path, capsys):
+        run(tmp_path)
+        before = finished(tmp_path)
+        for name in ("fa", "random"):
+            (tmp_path / "out" / "folds" / f"002.{name}.fold").unlink()
+        result = run(tmp_path, n_jobs=2, verbose=True)
+        changed = finished(tmp_path).items() - before.items()
+        assert {name for name, _ in changed} == {"002.fa", "002.random"}
+        told = capsys.readouterr()
+        assert "6 of 8 fits are done already and are kept" in told.out
+        assert "2/2" in told.err
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_an_arm_that_failed_leaves_those_before_it(
+        self, done, tmp_path, stopping, monkeypatch
+    ):
+        monkeypatch.setattr(Stopping, "n_done", 0)
+        with monkeypatch.context() as patch, parallel_config("threading"):
+            patch.setattr(Stopping, "last", 0)
+            patch.setattr(Stopping, "stop", ValueError("too many"))
+            with pytest.raises(ValueError, match=r"turned, fold \d: too many"):
+                run(tmp_path, stopping, n_jobs=2)
+        kept = finished(tmp_path)
+        assert kept.keys() >= {"001.originals", "001.fa"} or kept.keys() >= {
+            "002.originals",
+            "002.fa",
+        }
+        assert not any("turned" in name or "random" in name for name in kept)
+        result = run(tmp_path, stopping)
+        assert kept.items() <= finished(tmp_path).items()
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_a_backend_of_joblib_may_set_their_number(self, done, tmp_path):
+        with parallel_config("loky", n_jobs=2):
+            result = run(tmp_path)
+        pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    @pytest.mark.parametrize("n_jobs", [0, 1.5, True, "all"])
+    def test_another_number_is_refused(self, tmp_path, n_jobs):
+        with pytest.raises(ValueError, match="n_jobs"):
+            run(tmp_path, n_jobs=n_jobs)
 
 
 class TestData:
