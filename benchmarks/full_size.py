@@ -42,6 +42,8 @@ ARMS = (
 USUAL = [
     arm for arm in ARMS if not {"search", "parts", "experiment"} & set(arm.split())
 ]
+SCALED = ("lightgbm panel", "xgboost panel")
+SIZES = list(itertools.product((250_000, 500_000, 1_000_000), (500, 1_000, 2_376)))
 ROWS_PER_ERA = 5_000
 N_FACTORS = 30
 N_TREES = 10
@@ -182,25 +184,29 @@ def table(path, n_rows, n_features, arms, epochs):
 
 
 def scaling(picture, epochs):
-    """Draw seconds and memory by the size of the panel."""
+    """Measure seconds and memory by the size of the panel, and draw them."""
+    found = {}
+    for n_rows, n_features in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            make_panel(f"{folder}/panel", n_rows, n_features)
+            own = table(f"{folder}/panel", n_rows, n_features, SCALED, epochs)
+        for arm in SCALED:
+            found[arm, n_rows, n_features] = own[arm]
+    draw(picture, found)
+
+
+def draw(picture, found):
+    """Draw what was found for each arm and size."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-    arms = ("lightgbm panel", "xgboost panel")
-    sizes = list(itertools.product((250_000, 500_000, 1_000_000), (500, 1_000, 2_376)))
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharex=True, sharey="row")
-    found = {}
-    for n_rows, n_features in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            make_panel(f"{folder}/panel", n_rows, n_features)
-            own = table(f"{folder}/panel", n_rows, n_features, arms, epochs)
-        for arm in arms:
-            found[arm, n_rows, n_features] = own[arm]
-    for j, arm in enumerate(arms):
-        for n_features in (500, 1_000, 2_376):
-            rows = [n for n, f in sizes if f == n_features]
+    for j, arm in enumerate(SCALED):
+        for n_features in sorted({f for _, f in SIZES}):
+            rows = [n for n, f in SIZES if f == n_features]
             values = [found[arm, n, n_features] for n in rows]
             label = f"{n_features:,} features"
             seconds = [v["seconds"] for v in values]
@@ -211,8 +217,14 @@ def scaling(picture, epochs):
         axes[1, j].set_xlabel("rows")
     for axis, name in zip(axes[:, 0], ("seconds", "anonymous memory, GB"), strict=True):
         axis.set_ylabel(name)
+    rows = sorted({n for n, _ in SIZES})
     for axis in axes.flat:
         axis.set(xscale="log", yscale="log")
+        axis.set_xticks(rows, [f"{n:,}" for n in rows])
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+        for own in (axis.xaxis, axis.yaxis):
+            own.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3)
     axes[0, 0].legend()
     figure.tight_layout()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 def usable_threads(n_jobs: int | None, most: int) -> int:
@@ -34,6 +36,9 @@ def usable_threads(n_jobs: int | None, most: int) -> int:
 def blas_threads(n_jobs: int | None) -> Iterator[None]:
     """Limit the threads of BLAS in a block; afterwards the old limit is restored.
 
+    BLAS has one number for all threads of Python. While several of them are in such
+    blocks, the lowest of their limits holds; the last one to leave restores the number.
+
     Parameters
     ----------
     n_jobs : int or None
@@ -41,7 +46,30 @@ def blas_threads(n_jobs: int | None) -> Iterator[None]:
     """
     from threadpoolctl import ThreadpoolController
 
-    blas = ThreadpoolController().select(user_api="blas")
-    before = max((library.num_threads for library in blas.lib_controllers), default=1)
-    with blas.limit(limits=usable_threads(n_jobs, before)):
+    blas = ThreadpoolController().select(user_api="blas").lib_controllers
+    with _lock:
+        for library in blas:
+            _libraries.setdefault(library.filepath, (library, library.num_threads))
+        had = [_libraries[library.filepath][1] for library in blas]
+        limit = usable_threads(n_jobs, max(had, default=1))
+        _limits.append(limit)
+        _set_lowest()
+    try:
         yield
+    finally:
+        with _lock:
+            _limits.remove(limit)
+            _set_lowest()
+            if not _limits:
+                _libraries.clear()
+
+
+_lock = threading.Lock()
+_limits: list[int] = []  # of the blocks that are being run
+_libraries: dict[str, tuple[Any, int]] = {}  # and their numbers before these blocks
+
+
+def _set_lowest() -> None:
+    """Set the lowest of the limits, or without any, what each library had before."""
+    for library, had in _libraries.values():
+        library.set_num_threads(min(had, *_limits) if _limits else had)

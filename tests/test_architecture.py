@@ -228,6 +228,44 @@ def test_torch_is_imported_where_it_is_used():
     assert {room_of(name) for name in tops} == {"nn"}
 
 
+DRAWS = {
+    "rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial",
+    "poisson", "normal_", "uniform_", "bernoulli_", "random_", "exponential_",
+    "log_normal_", "cauchy_", "geometric_", "rand_like", "randn_like", "randint_like",
+}  # fmt: skip
+SEEDS = {"manual_seed", "manual_seed_all", "seed", "fork_rng", "set_rng_state"}
+
+
+def global_draws(source):
+    """Return the calls that draw from torch's global generator, or seed it."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        owner, _, name = ast.unparse(call.func).rpartition(".")
+        named = {word.arg for word in call.keywords}
+        draws = name in DRAWS and (owner == "torch" or name.endswith("_"))
+        if draws and "generator" not in named and "out" not in named:
+            found.append(ast.unparse(call))
+        elif owner.split(".")[0] == "torch" and "(" not in owner and name in SEEDS:
+            found.append(ast.unparse(call))
+        elif owner in ("F", "nn.init") and name not in ("zeros_", "ones_"):
+            if "drop" in name or owner == "nn.init":
+                found.append(ast.unparse(call))
+    return found
+
+
+def test_torch_draws_from_generators_of_our_own():
+    """The global one is the user's, and that of all threads: fits at once share it."""
+    found = {name: global_draws(file.read_text()) for name, file in MODULES.items()}
+    assert {name: calls for name, calls in found.items() if calls} == {}
+    for call in (
+        "torch.randn(3)", "x.normal_(0, 1)", "torch.manual_seed(0)",
+        "torch.random.fork_rng(devices=[])", "F.dropout(x)", "nn.init.uniform_(x)",
+    ):  # fmt: skip
+        assert global_draws(call) == [call]
+    assert not global_draws("torch.Generator(device).manual_seed(3)")
+
+
 @pytest.mark.parametrize("room", ["embedders", "experiment", "nn"])
 def test_no_file_is_too_long_to_be_read_at_once(room):
     lengths = {

@@ -71,6 +71,18 @@ class TestBlasThreads:
             raise ValueError("here")
         assert threads_of_blas() == {4}
 
+    @pytest.mark.parametrize("leaves_first", [0, 1])
+    def test_of_two_threads_at_once_the_last_restores(self, leaves_first):
+        """As if each was another thread's, the first to come is the first to go."""
+        blocks = [blas_threads(3), blas_threads(1)]
+        for block, has in zip(blocks, (3, 1), strict=True):
+            block.__enter__()
+            assert threads_of_blas() == {has}
+        blocks.pop(leaves_first).__exit__(None, None, None)
+        assert threads_of_blas() == {(1, 3)[leaves_first]}
+        blocks[0].__exit__(None, None, None)
+        assert threads_of_blas() == {4}
+
     def test_factor_analysis_asks(self, monkeypatch):
         seen = set()
         from numerai_features.moments import Moments

@@ -125,7 +125,9 @@ class _Update:
             column = batch.column(batch.schema.names.index(id_column))
             inside, places = self._match(file, column, numbers[rows], kept[rows])
             self._check_once(file, places, seen)
-            y = Batch(batch, file, start, kept[rows]).targets(names)
+            taken = np.zeros(batch.num_rows, bool)
+            taken[inside] = True
+            y = Batch(batch, file, start, taken).targets(names)
             self._take(file, y[inside], places)
             bar.update(int(kept[rows].sum()))
         if kept.any() and not seen.any():

@@ -115,14 +115,16 @@ class Batch:
         return out.T, n_missing
 
     def targets(self, names: list[str]) -> NDArray[np.float32]:
-        """Return the targets; NaN for targets that the file lacks."""
+        """Return the targets; NaN in rows left out, and for what the file lacks."""
         there = set(self.batch.schema.names)
         y = np.full((self.batch.num_rows, len(names)), np.nan, np.float32)
         for j, name in enumerate(names):
             if name not in there:
                 continue
-            y[:, j] = self._numbers(name, self.batch.column(name))
-            infinite = np.isinf(y[:, j]) & self.kept
+            numbers = self._numbers(name, self.batch.column(name))
+            with np.errstate(over="ignore"):
+                y[:, j] = np.where(self.kept, numbers, np.nan)
+            infinite = np.isinf(y[:, j])
             if infinite.any():
                 row = int(np.argmax(infinite))
                 raise ValueError(

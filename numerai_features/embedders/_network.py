@@ -329,10 +329,7 @@ class NetworkEmbedder(
             key = self._run_key(*course.key, n_fits, states)
         trainers = []
         for model, own in enumerate(model_seeds(seed, self.n_models, n_fits)):
-            # torch's own layers draw from the global generator.
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(own >> 1)
-                task = self._make_task(course)
+            task = self._make_task(course)
             initialize(task, own)
             if states is None:
                 self._begin(task, model, course)

@@ -209,7 +209,7 @@ class Experiment:
         """Return the text of a file that resolves to the same experiment."""
         return write_toml(self.tables)
 
-    @checked(n_jobs=N_JOBS, verbose=["boolean"])
+    @checked(n_jobs=N_JOBS)
     def run(
         self, *, n_jobs: int | None = None, verbose: bool = True
     ) -> ExperimentResult:
@@ -224,9 +224,11 @@ class Experiment:
         n_jobs : int, default=None
             Number of folds that run at once, as in joblib: None means one, or what
             ``joblib.parallel_config`` says, whose backend may be a Dask cluster. Each
-            takes the memory of a fold, and its models the threads of ``model.n_jobs``.
-            With one, each arm is stored as soon as it is done; otherwise all arms of a
-            fold are stored together, and Ctrl-C loses the folds in progress.
+            takes the memory of a fold, and its models as many threads as
+            ``model.n_jobs`` says: with -1 all cores, so set that, too. With one fold at
+            a time, each arm is stored as soon as it is done. With several, the arms of
+            a fold are stored together: Ctrl-C loses the folds in progress, whereas an
+            error waits for the other folds, and loses nothing.
         verbose : bool, default=True
             Whether to print the plan and show progress.
 
@@ -250,6 +252,7 @@ class Experiment:
         """
         from numerai_features.experiment._run import run_experiment
 
+        check_boolean(verbose, "verbose")
         return run_experiment(self, n_jobs=n_jobs, verbose=verbose)
 
     def fit(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -81,9 +83,12 @@ def run_experiment(
         tasks = _tasks(fits, arms, len(folds), store)
         run_folds(tasks, store, total=total, n_jobs=1, unit="fit", verbose=verbose)
     else:
-        whole = _WholeFolds(store, arms, [f.number for f in folds], n_seeds)
-        tasks, total = whole.tasks(fits), len(folds) * n_seeds
+        places = [(fold.number, seed) for fold in folds for seed in range(n_seeds)]
+        whole = _WholeFolds(store, arms, places)
+        tasks, total = whole.tasks(fits), len(places)
         run_folds(tasks, whole, total=total, n_jobs=n_jobs, verbose=verbose)
+        if whole.error is not None:
+            raise whole.error
     with stage("judging", hidden=not verbose) as bar:
         result = judge(experiment, panel, folds, store, bar.set_description_str)
         bar.set_description_str("writing")
@@ -174,61 +179,83 @@ class _FoldDone(NamedTuple):
 
 
 class _WholeFolds:
-    """The store of folds that run at once: each task is all arms of a fold and seed.
+    """Folds that run at once: each task is all missing arms of a fold and seed.
+
+    After an error no fold is begun any more, but those in progress are ended and
+    stored.
 
     Parameters
     ----------
     store : FoldStore
+        The fits, as whose store this one is used.
     arms : list of str
         The arms that are fitted, in their order.
-    numbers : list of int
-        The folds' numbers.
-    n_seeds : int
+    places : list of (int, int)
+        The folds' numbers and their seeds.
+
+    Attributes
+    ----------
+    error : Exception or None
+        The first error of an arm.
     """
 
     def __init__(
-        self, store: FoldStore, arms: list[str], numbers: list[int], n_seeds: int
+        self, store: FoldStore, arms: list[str], places: list[tuple[int, int]]
     ) -> None:
         self.store = store
         self.arms = arms
-        self.places = [(n, seed) for n in numbers for seed in range(n_seeds)]
+        self.places = places
+        self.error: Exception | None = None
 
     def __len__(self) -> int:
         return sum(place in self for place in self.places)
 
     def __contains__(self, place: tuple[int, int]) -> bool:
-        return not self._missing(place)
+        return all((arm, *place) in self.store for arm in self.arms)
 
     def __setitem__(self, place: tuple[int, int], done: _FoldDone) -> None:
         for arm, result in done.results.items():
             self.store[arm, *place] = result
-        if done.error is not None:
-            raise done.error
+        self.error = self.error or done.error
 
     def tasks(self, every: Iterable[FoldFits]) -> Iterator[Task]:
-        """Yield the arms of each fold that are not stored."""
+        """Yield the arms of each fold that are not stored, until there is an error."""
         for fits in every:
+            if self.error is not None:
+                return
             place = fits.fold.number, fits.seed
-            missing = self._missing(place)
-            there = [arm for arm in self.arms if missing and arm not in missing]
+            if place in self:
+                continue
+            there = [arm for arm in self.arms if (arm, *place) in self.store]
             widths = {arm: self.store[arm, *place].n_latents for arm in there}
+            missing = [arm for arm in self.arms if arm not in widths]
             yield Task(place, partial(_fit_arms, fits, missing, widths))
-
-    def _missing(self, place: tuple[int, int]) -> list[str]:
-        return [arm for arm in self.arms if (arm, *place) not in self.store]
 
 
 def _fit_arms(
     fits: FoldFits, arms: list[str], widths: dict[str, int], tell: Tell
 ) -> _FoldDone:
+    """Fit arms one after the other; those before an error count."""
     results: dict[str, ArmResult] = {}
-    try:
-        for arm in arms:
+    for arm in arms:
+        try:
             results[arm] = _fit(fits, arm, widths, tell)
-            widths = widths | {arm: results[arm].n_latents}
-    except Exception as error:
-        return _FoldDone(results, error)
+        except Exception as error:
+            told = "".join(traceback.format_exception(error))
+            where = f"the arm {arm}, fold {fits.fold.number}, seed {fits.seed}"
+            return _FoldDone(results, _sendable(error, f"In {where}:\n\n{told}"))
+        widths = widths | {arm: results[arm].n_latents}
     return _FoldDone(results, None)
+
+
+def _sendable(error: Exception, note: str) -> Exception:
+    """Return an error that another process can read, which loses its traceback."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(note)
+    return error
 
 
 def _with_figures(result: ExperimentResult) -> ExperimentResult:

@@ -89,7 +89,10 @@ def run_folds(
                 yield task.key, task.do(bar.set_postfix_str)
 
         def at_once() -> Iterator[tuple[Hashable, Any]]:
-            parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+            # Without tasks that wait in a queue, no more are begun than are wanted.
+            parallel = Parallel(
+                n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs"
+            )
             yield from parallel(delayed(_do)(task) for task in missing)
 
         for key, result in in_turn() if in_order else at_once():

@@ -11,7 +11,7 @@ from torch import Tensor
 from numerai_features.encoders import Activation, Affine, Argmax, Concatenate, Encoder
 from numerai_features.nn._autoencoder import Autoencoder, Corruption, Denoising
 from numerai_features.nn._batches import Batch, Table
-from numerai_features.nn._draws import Draws
+from numerai_features.nn._draws import INITIAL, Draws, torch_generator
 from numerai_features.nn._layers import (
     Block,
     Linear,
@@ -66,16 +66,23 @@ class ExtremeAutoencoder(Autoencoder):
         super().__init__(
             table, hidden, n_components, activation, code_activation="sigmoid"
         )
+        self.random_scale = random_scale
         self.feature_dropout, self.has_position = feature_dropout, has_position
         # A constant column tells nothing, whether its cell is dropped or not.
         self.middle = torch.where(table.varies > 0, middle, table.center)
         widths = (table.n_features, *random_units)
-        # The caller has set torch's seed. They need no place in a state.
+        # The seed draws them, so they need no place in a state.
         for name, shape in (("near", widths[:2]), ("far", widths[1:])):
-            weights = random_scale * torch.randn(shape)
-            self.register_buffer(name, weights, persistent=False)
+            self.register_buffer(name, torch.zeros(shape), persistent=False)
         n_in = table.n_features + random_units[1] + has_position
         self.first.linear = Linear(n_in, self.first.linear.out_features, bias=False)
+
+    def draw_constants(self, seed: int) -> None:
+        """Draw the weights of the random network."""
+        for name in ("near", "far"):
+            weights = getattr(self, name)
+            own = torch_generator(weights.device, seed, INITIAL, *name.encode())
+            weights.normal_(0, self.random_scale, generator=own)
 
     def below_output(
         self,

@@ -57,7 +57,8 @@ def initialize(module: nn.Module, seed: int) -> None:
     Matrices are uniform between plus and minus one over the root of the number of
     inputs, as in torch's linear layers. Biases are zero; other parameters are not
     changed. So the weights depend neither on the order in which layers are made nor on
-    the state of torch's global generator.
+    the state of torch's global generator, which is that of all threads. A module with
+    weights that are not trained draws them in ``draw_constants(seed)``.
 
     Parameters
     ----------
@@ -73,6 +74,10 @@ def initialize(module: nn.Module, seed: int) -> None:
             parameter.uniform_(-bound, bound, generator=generator)
         elif name.rpartition(".")[2].startswith("bias"):
             parameter.zero_()
+    for part in module.modules():
+        draw = getattr(part, "draw_constants", None)
+        if draw is not None:
+            draw(seed)
 
 
 class Linear(nn.Linear):

@@ -40,7 +40,7 @@ _BLOCK_BYTES = 64 << 20  # of rows, at one byte a cell
     sample_weight=[ROWS, None],
     feature_names=[ROWS, None],
     max_bin=[COUNT],
-    ref=[Methods(["num_row", "get_label"]), None],
+    ref=[Methods(["num_row", "num_col", "get_label"]), None],
     external_memory=["boolean"],
     n_jobs=THREADS,
 )
@@ -93,8 +93,8 @@ def quantile_dmatrix(
     OSError
         If there can be no folder for the bins of `external_memory`.
     ValueError
-        If X is not numeric or contains infinity, y or the weights have other rows, or
-        `ref` has other columns.
+        If X is not numeric or not finite as float32, y or the weights have other rows,
+        or `ref` has other columns, or another order of them.
 
     See Also
     --------
@@ -110,11 +110,8 @@ def quantile_dmatrix(
     """
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="quantile_dmatrix")
     table, names = read_cells(X, feature_names)
-    if ref is not None and ref.num_col() != table.shape[1]:
-        raise ValueError(
-            f"ref has {ref.num_col()} columns, but X has {table.shape[1]}. Pass the "
-            "training rows of the same columns."
-        )
+    if ref is not None:
+        _check_ref(ref, table.shape[1], names)
     known, parts = read_beside(X, y, sample_weight, len(table))
     options = {"max_bin": max_bin, "ref": ref, "nthread": n_jobs}
     if not external_memory:
@@ -144,16 +141,33 @@ def _place_beside(table: NDArray[Any]) -> Path | None:
     return folder.parent if folder and (folder / "panel.json").exists() else folder
 
 
+def _check_ref(ref: Any, n_columns: int, names: list[str] | None) -> None:
+    """Raise if the rows whose bins are used have other columns."""
+    if ref.num_col() != n_columns:
+        raise ValueError(
+            f"ref has {ref.num_col()} columns, but X has {n_columns}. Pass the "
+            "training rows of the same columns."
+        )
+    others = ref.feature_names
+    if names and others and names != list(others):
+        j = next(j for j in range(n_columns) if names[j] != others[j])
+        raise ValueError(
+            f"Column {j} of X is {names[j]!r}, but {others[j]!r} in ref. Pass the "
+            "columns in the order of the training rows."
+        )
+
+
 def _new_folder(place: Path | None) -> tempfile.TemporaryDirectory[str]:
     try:
         return tempfile.TemporaryDirectory(dir=place, prefix="xgboost-")
     except OSError as error:
         raise OSError(
             error.errno,
-            "external_memory=True keeps bins in a folder beside the rows, which could "
-            f"not be made ({error.strerror}). Make it possible to write there, or save "
-            "the panel to another disk",
-            str(place or tempfile.gettempdir()),
+            "external_memory=True keeps bins in a folder beside the file of the rows, "
+            "or for rows in memory, in that of temporary files, which could not be "
+            f"made ({error.strerror}). Make it possible to write there, save the panel "
+            "to another disk, or set TMPDIR",
+            *([] if place is None else [str(place)]),
         ) from error
 
 
@@ -268,13 +282,8 @@ def _steps(
                 own = {name: values[rows][keep] for name, values in parts.items()}
                 cells = block_of(table, rows)
                 cells = cells if keep.all() else cells[keep]
-                if cells.dtype.kind == "f" and np.isinf(cells).any():
-                    row, column = np.argwhere(np.isinf(cells))[0]
-                    row = rows.start + np.flatnonzero(keep)[row]
-                    raise ValueError(
-                        f"X contains infinity in row {row}, column {column}. Set such "
-                        "cells to NaN, which is missing, or clip them."
-                    )
+                if cells.dtype.kind == "f":
+                    _check_finite(cells, rows.start + np.flatnonzero(keep))
                 give(data=cells, feature_names=names, **own)
                 is_given = True
                 break
@@ -283,6 +292,18 @@ def _steps(
         except BaseException as error:
             stopped.append(error)
             is_given = False
+
+
+def _check_finite(cells: NDArray[Any], rows: NDArray[np.intp]) -> None:
+    """Raise if cells are not finite as float32, which XGBoost reads; NaN may be."""
+    large = np.abs(cells) > np.finfo(np.float32).max
+    if large.any():
+        row, column = np.argwhere(large)[0]
+        raise ValueError(
+            f"X contains {cells[row, column]} in row {rows[row]}, column {column}, "
+            "which is infinity in float32. Set such cells to NaN, which is missing, or "
+            "clip them."
+        )
 
 
 def _built(

@@ -443,9 +443,22 @@ def test_wrong_cells_count_in_new_rows_alone(folder, frame, kind, cell):
         append(folder, "bad.parquet")
     bad.iloc[80, column] = frame["feature_b"].iloc[80]
     bad.iloc[79, column] = cell
-    bad.iloc[79, target] = np.inf
+    bad[TARGETS] = bad[TARGETS].astype(np.float64)
+    bad.iloc[[78, 79], target] = np.inf, 1e300
     bad.to_parquet(folder / "bad.parquet")
     assert_equal_rows(append(folder, "bad.parquet"), EraPanel.open(folder / "whole"))
+
+
+def test_wrong_targets_count_in_rows_of_the_panel_alone(folder, frame):
+    panel = EraPanel.open(folder / "old")
+    other = frame.iloc[[5]].assign(target_x_20=np.inf).rename(index=lambda _: "another")
+    pd.concat([frame, other]).to_parquet(folder / "more.parquet")
+    assert panel.update(folder / "more.parquet", verbose=False).n_rows == panel.n_rows
+    pd.concat(
+        [frame.drop(frame.index[5]), frame.iloc[[5]].assign(target_x_20=np.inf)]
+    ).to_parquet(folder / "wrong.parquet")
+    with pytest.raises(ValueError, match=r"holds infinity in row 139 of target"):
+        panel.update(folder / "wrong.parquet", verbose=False)
 
 
 def test_files_that_restate_one_another_are_told_as_that(folder, frame):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import pickle
+import re
 import shutil
 
 import lightgbm
@@ -21,6 +23,7 @@ from numerai_features.experiment import Experiment, ExperimentError
 from numerai_features.experiment._eras import make_folds
 from numerai_features.experiment._figure import draw_cumulative
 from numerai_features.experiment._fits import FoldFits
+from numerai_features.experiment._run import _sendable
 from numerai_features.metrics import paired_differences
 from numerai_features.model_selection import EraWalkForward
 
@@ -577,6 +580,13 @@ class TestGoingOn:
         assert finished(tmp_path) == before
 
 
+class OfTwo(Exception):
+    """An error that pickle cannot make again."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one} and {other}")
+
+
 class TestFoldsAtOnce:
     @pytest.mark.parametrize("seeds", [1, 2])
     def test_have_the_results_of_one_after_the_other(self, tmp_path, seeds):
@@ -604,24 +614,48 @@ class TestFoldsAtOnce:
         assert "2/2" in told.err
         pd.testing.assert_frame_equal(result.predictions, done.predictions)
 
-    def test_an_arm_that_failed_leaves_those_before_it(
+    def test_after_an_error_all_that_is_in_progress_is_kept(
         self, done, tmp_path, stopping, monkeypatch
     ):
+        """One of both folds fails in its third arm, the other is ended."""
         monkeypatch.setattr(Stopping, "n_done", 0)
         with monkeypatch.context() as patch, parallel_config("threading"):
-            patch.setattr(Stopping, "last", 0)
-            patch.setattr(Stopping, "stop", ValueError("too many"))
-            with pytest.raises(ValueError, match=r"turned, fold \d: too many"):
+            patch.setattr(Stopping, "last", 1)
+            patch.setattr(Stopping, "stop", MemoryError("too many"))
+            with pytest.raises(MemoryError, match="too many") as told:
                 run(tmp_path, stopping, n_jobs=2)
+        *_, note = told.value.__notes__
+        assert re.match(r"In the arm turned, fold [12], seed 0:\n\nTraceback", note)
+        assert "raise Stopping.stop" in note
         kept = finished(tmp_path)
-        assert kept.keys() >= {"001.originals", "001.fa"} or kept.keys() >= {
-            "002.originals",
-            "002.fa",
-        }
-        assert not any("turned" in name or "random" in name for name in kept)
+        by_fold = sorted(
+            sorted(name[4:] for name in kept if name.startswith(fold))
+            for fold in ("001", "002")
+        )
+        assert by_fold == [["fa", "originals"], ["fa", "originals", "random", "turned"]]
         result = run(tmp_path, stopping)
         assert kept.items() <= finished(tmp_path).items()
         pd.testing.assert_frame_equal(result.predictions, done.predictions)
+
+    def test_after_an_error_no_fold_is_begun(self, tmp_path, stopping, monkeypatch):
+        monkeypatch.setattr(Stopping, "n_done", 0)
+        monkeypatch.setattr(Stopping, "last", 0)
+        monkeypatch.setattr(Stopping, "stop", MemoryError("too many"))
+        text = stopping.replace("n_splits = 2", "n_splits = 8")
+        text = text.replace("n_eras = 30", "n_eras = 45")
+        with (
+            parallel_config("threading"),
+            pytest.raises(MemoryError, match="too many"),
+        ):
+            run(tmp_path, text, n_jobs=2)
+        assert 1 <= len({name[:3] for name in finished(tmp_path)}) <= 4
+
+    @pytest.mark.parametrize("error", [ValueError("a and b"), OfTwo("a", "b")])
+    def test_any_error_comes_from_another_process(self, error):
+        """Also one that pickle cannot make again, unless another library helps it."""
+        sent = pickle.loads(pickle.dumps(_sendable(error, "where")))
+        assert str(sent) in ("a and b", "OfTwo: a and b")
+        assert sent.__notes__ == ["where"]
 
     def test_a_backend_of_joblib_may_set_their_number(self, done, tmp_path):
         with parallel_config("loky", n_jobs=2):

@@ -14,12 +14,10 @@ N_ROWS, F = 80, 12
 
 def restoring(table, *, hidden=(9, 7), k=3, random_units=(5, 8), position=True, **more):
     options = {"feature_dropout": 0.0, "random_scale": 0.05, **more}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
-        network = ExtremeAutoencoder(
-            table, hidden, k, "relu", random_units, options["random_scale"],
-            options["feature_dropout"], torch.full((table.n_features,), 2.0), position,
-        )  # fmt: skip
+    network = ExtremeAutoencoder(
+        table, hidden, k, "relu", random_units, options["random_scale"],
+        options["feature_dropout"], torch.full((table.n_features,), 2.0), position,
+    )  # fmt: skip
     task = Restoring(network, network.middle, table.n_varying, has_missing=False)
     initialize(task, 1)
     return task

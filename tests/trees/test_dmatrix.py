@@ -106,7 +106,7 @@ def test_its_files_are_beside_the_panel_and_vanish(panel, tmp_path):
 def test_a_place_for_its_files_that_is_none_is_told(panel, tmp_path, monkeypatch):
     nowhere = tmp_path / "nowhere"
     monkeypatch.setattr(_dmatrix, "_place_beside", lambda table: nowhere)
-    told = r"external_memory=True .*No such file.* save the panel .*nowhere"
+    told = r"external_memory=True .*No such file.* set TMPDIR: .*nowhere"
     with pytest.raises(FileNotFoundError, match=told):
         quantile_dmatrix(panel.X, panel.y(), external_memory=True)
 
@@ -115,13 +115,19 @@ def test_rows_of_other_columns_than_refs_are_told(panel):
     ref = quantile_dmatrix(panel.X[:, :7])
     with pytest.raises(ValueError, match="ref has 7 columns, but X has 9"):
         quantile_dmatrix(panel.X, ref=ref)
+    frame = panel.to_frame(targets=[])
+    swapped = frame[["era", *panel.feature_names[::-1]]]
+    with pytest.raises(ValueError, match=r"Column 0 of X is '\w+8', but '\w+0' in ref"):
+        quantile_dmatrix(swapped, ref=quantile_dmatrix(frame))
+    assert quantile_dmatrix(panel.X, ref=quantile_dmatrix(frame)).num_row() == 1200
 
 
 @pytest.mark.parametrize("external", [False, pytest.param(True, marks=EXTERNAL)])
-def test_infinity_is_told_by_its_cell(panel, external):
-    X, y = panel.X.astype(np.float32), panel.y().copy()
-    X[[900, 901], 4], y[[17, 900]] = -np.inf, np.nan
-    with pytest.raises(ValueError, match="X contains infinity in row 901, column 4"):
+@pytest.mark.parametrize("cell", [-np.inf, 1e39])
+def test_infinity_is_told_by_its_cell(panel, external, cell):
+    X, y = panel.X.astype(np.float64), panel.y().copy()
+    X[[900, 901], 4], y[[17, 900]], X[3, 3] = cell, np.nan, np.nan
+    with pytest.raises(ValueError, match=r"X contains .* in row 901, column 4"):
         quantile_dmatrix(X, y, external_memory=external)
     y[901] = np.nan
     assert quantile_dmatrix(X, y, external_memory=external).num_row() == 1197
