@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+from types import SimpleNamespace
 
 import lightgbm
 import numpy as np
@@ -23,7 +24,7 @@ from numerai_features.experiment import Experiment, ExperimentError
 from numerai_features.experiment._eras import make_folds
 from numerai_features.experiment._figure import draw_cumulative
 from numerai_features.experiment._fits import FoldFits
-from numerai_features.experiment._run import _sendable
+from numerai_features.experiment._run import _FoldDone, _sendable, _WholeFolds
 from numerai_features.metrics import paired_differences
 from numerai_features.model_selection import EraWalkForward
 
@@ -637,18 +638,23 @@ class TestFoldsAtOnce:
         assert kept.items() <= finished(tmp_path).items()
         pd.testing.assert_frame_equal(result.predictions, done.predictions)
 
-    def test_after_an_error_no_fold_is_begun(self, tmp_path, stopping, monkeypatch):
-        monkeypatch.setattr(Stopping, "n_done", 0)
-        monkeypatch.setattr(Stopping, "last", 0)
-        monkeypatch.setattr(Stopping, "stop", MemoryError("too many"))
-        text = stopping.replace("n_splits = 2", "n_splits = 8")
-        text = text.replace("n_eras = 30", "n_eras = 45")
-        with (
-            parallel_config("threading"),
-            pytest.raises(MemoryError, match="too many"),
-        ):
-            run(tmp_path, text, n_jobs=2)
-        assert 1 <= len({name[:3] for name in finished(tmp_path)}) <= 4
+    def test_after_an_error_no_fold_is_begun(self):
+        places = [(number, 0) for number in range(1, 6)]
+        every = [
+            SimpleNamespace(fold=SimpleNamespace(number=n), seed=0) for n, _ in places
+        ]
+        store = {("fa", 2, 0): "done"}
+        whole = _WholeFolds(store, ["fa"], places)
+        tasks = whole.tasks(every)
+        assert [next(tasks).key, next(tasks).key] == [(1, 0), (3, 0)]
+        whole[1, 0] = _FoldDone({"fa": "done"}, None)
+        assert next(tasks).key == (4, 0)
+        errors = [ValueError("first"), ValueError("second")]
+        for place, error in zip(((3, 0), (4, 0)), errors, strict=True):
+            whole[place] = _FoldDone({}, error)
+        assert list(tasks) == []
+        assert whole.error is errors[0]
+        assert store == {("fa", 2, 0): "done", ("fa", 1, 0): "done"}
 
     @pytest.mark.parametrize("error", [ValueError("a and b"), OfTwo("a", "b")])
     def test_any_error_comes_from_another_process(self, error):
