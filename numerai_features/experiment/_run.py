@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from joblib import effective_n_jobs
 from tqdm import tqdm
 
+from numerai_features._cache import versions
 from numerai_features._progress import stage
 from numerai_features._warn import warn
 from numerai_features.experiment import _figure, _figure_differences
@@ -229,13 +230,27 @@ class _WholeFolds:
             there = [arm for arm in self.arms if (arm, *place) in self.store]
             widths = {arm: self.store[arm, *place].n_latents for arm in there}
             missing = [arm for arm in self.arms if arm not in widths]
-            yield Task(place, partial(_fit_arms, fits, missing, widths))
+            yield Task(place, partial(_fit_arms, fits, missing, widths, versions()))
 
 
 def _fit_arms(
-    fits: FoldFits, arms: list[str], widths: dict[str, int], tell: Tell
+    fits: FoldFits,
+    arms: list[str],
+    widths: dict[str, int],
+    expected: dict[str, str],
+    tell: Tell,
 ) -> _FoldDone:
-    """Fit arms one after the other; those before an error count."""
+    """Fit arms one after the other; those before an error count.
+
+    `expected` are the versions of the libraries that results are stored under.
+    """
+    here = versions()
+    differ = {k: here.get(k) for k in here | expected if here.get(k) != expected.get(k)}
+    if differ:
+        wanted = {name: expected.get(name) for name in differ}
+        told = f"A worker has the versions {differ}, but {wanted} are wanted. Install "
+        told += "the same on all machines."
+        return _FoldDone({}, RuntimeError(told))
     results: dict[str, ArmResult] = {}
     for arm in arms:
         try:

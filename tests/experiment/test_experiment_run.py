@@ -16,11 +16,12 @@ from joblib import parallel_config
 from numerai_tools.scoring import numerai_corr
 
 from numerai_features import embedders
+from numerai_features._cache import versions
 from numerai_features._sealed import SetAsideWarning
 from numerai_features.compose import LatentFeatures
 from numerai_features.datasets import EraPanel, make_era_panel
 from numerai_features.embedders import FactorAnalysisEmbedder, SupervisedAEMLP
-from numerai_features.experiment import Experiment, ExperimentError
+from numerai_features.experiment import Experiment, ExperimentError, _run
 from numerai_features.experiment._eras import make_folds
 from numerai_features.experiment._figure import draw_cumulative
 from numerai_features.experiment._fits import FoldFits
@@ -640,9 +641,8 @@ class TestFoldsAtOnce:
 
     def test_after_an_error_no_fold_is_begun(self):
         places = [(number, 0) for number in range(1, 6)]
-        every = [
-            SimpleNamespace(fold=SimpleNamespace(number=n), seed=0) for n, _ in places
-        ]
+        folds = [SimpleNamespace(number=number) for number, _ in places]
+        every = [SimpleNamespace(fold=fold, seed=0) for fold in folds]
         store = {("fa", 2, 0): "done"}
         whole = _WholeFolds(store, ["fa"], places)
         tasks = whole.tasks(every)
@@ -655,6 +655,19 @@ class TestFoldsAtOnce:
         assert list(tasks) == []
         assert whole.error is errors[0]
         assert store == {("fa", 2, 0): "done", ("fa", 1, 0): "done"}
+
+    @pytest.mark.parametrize("change", [{"lightgbm": "1.2.3"}, {"another": "1"}])
+    def test_a_worker_with_other_versions_is_refused(self, monkeypatch, change):
+        """Its results would be stored as those of the versions here."""
+        here = versions()
+        there = here | change
+        for worker, wanted in ((there, here), (here, there)):
+            monkeypatch.setattr(_run, "versions", lambda worker=worker: worker)
+            done = _run._fit_arms(None, ["fa"], {}, wanted, None)
+            assert done.results == {}
+            [name] = change
+            told = f"versions {{'{name}': {worker.get(name)!r}}}, but"
+            assert told in str(done.error)
 
     @pytest.mark.parametrize("error", [ValueError("a and b"), OfTwo("a", "b")])
     def test_any_error_comes_from_another_process(self, error):
