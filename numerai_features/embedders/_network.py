@@ -8,6 +8,7 @@ form of each network. A subclass defines its parameters, `_make_task` and `_enco
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from numerai_features.nn._task import Task
     from numerai_features.nn._training import Trainer
 
+_global_generator = threading.Lock()  # while torch's is seeded and restored
 _HELD_OUT_BATCH = 4096
 _STEPS_AN_EPOCH = 50  # with few rows, larger batches would leave too few steps
 _SMALLEST_BATCH, _LARGEST_BATCH = 256, 4096
@@ -329,7 +331,10 @@ class NetworkEmbedder(
             key = self._run_key(*course.key, n_fits, states)
         trainers = []
         for model, own in enumerate(model_seeds(seed, self.n_models, n_fits)):
-            task = self._make_task(course)
+            # torch's own layers, which subclasses may have, draw from the global one.
+            with _global_generator, torch.random.fork_rng(devices=[]):
+                torch.manual_seed(own >> 1)
+                task = self._make_task(course)
             initialize(task, own)
             if states is None:
                 self._begin(task, model, course)
@@ -338,9 +343,8 @@ class NetworkEmbedder(
                 task.load_state_dict(state)
             batches, held_out = self._make_batches(course, own, task)
             work = operations(task, batches.rows_per_step)
-            trainer = self._make_trainer(
-                task.to(course.table.device), batches, held_out, work
-            )
+            task = task.to(course.table.device)
+            trainer = self._make_trainer(task, batches, held_out, work)
             if key is not None:
                 trainer.checkpoint = self._make_checkpoint(model, key)
             if final and self.log_dir is not None:
