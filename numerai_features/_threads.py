@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,29 +48,38 @@ def blas_threads(n_jobs: int | None) -> Iterator[None]:
     from threadpoolctl import ThreadpoolController
 
     blas = ThreadpoolController().select(user_api="blas").lib_controllers
-    with _lock:
-        for library in blas:
-            _libraries.setdefault(library.filepath, (library, library.num_threads))
-        had = [_libraries[library.filepath][1] for library in blas]
-        limit = usable_threads(n_jobs, max(had, default=1))
-        _limits.append(limit)
-        _set_lowest()
+    block = _Block()
     try:
+        with _lock:
+            for library in blas:
+                _libraries.setdefault(library.filepath, (library, library.num_threads))
+            had = [_libraries[library.filepath][1] for library in blas]
+            block.limit = usable_threads(n_jobs, max(had, default=1))
+            _blocks.add(block)
+            _set_lowest()
         yield
     finally:
         with _lock:
-            _limits.remove(limit)
+            _blocks.discard(block)
             _set_lowest()
-            if not _limits:
+            if not _blocks:
                 _libraries.clear()
 
 
+class _Block:
+    """A block that is being run."""
+
+    limit = 1
+
+
 _lock = threading.Lock()
-_limits: list[int] = []  # of the blocks that are being run
+# Weak, so that a block whose end is interrupted ends as well.
+_blocks: weakref.WeakSet[_Block] = weakref.WeakSet()
 _libraries: dict[str, tuple[Any, int]] = {}  # and their numbers before these blocks
 
 
 def _set_lowest() -> None:
     """Set the lowest of the limits, or without any, what each library had before."""
+    limits = [block.limit for block in _blocks]
     for library, had in _libraries.values():
-        library.set_num_threads(min(had, *_limits) if _limits else had)
+        library.set_num_threads(min(had, *limits) if limits else had)

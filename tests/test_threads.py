@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from numerai_features import moments
+from numerai_features import _threads, moments
 from numerai_features._threads import blas_threads, usable_threads
 from numerai_features.augmenters import RidgeMixtureTargets
 from numerai_features.compose import fit_blend_weights
@@ -81,6 +81,19 @@ class TestBlasThreads:
         blocks.pop(leaves_first).__exit__(None, None, None)
         assert threads_of_blas() == {(1, 3)[leaves_first]}
         blocks[0].__exit__(None, None, None)
+        assert threads_of_blas() == {4}
+
+    def test_a_block_whose_end_is_interrupted_has_ended(self, monkeypatch):
+        class Stopped(set):
+            def discard(self, block):
+                raise KeyboardInterrupt("at the end")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_threads, "_blocks", Stopped())
+            with pytest.raises(KeyboardInterrupt, match="at the end"), blas_threads(1):
+                pass
+        with blas_threads(3):
+            assert threads_of_blas() == {3}
         assert threads_of_blas() == {4}
 
     def test_factor_analysis_asks(self, monkeypatch):

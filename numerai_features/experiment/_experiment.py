@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numerai_features._arguments import N_JOBS, checked
 from numerai_features.experiment._arms import labels_of, recipes_of
 from numerai_features.experiment._file import (
     ExperimentError,
@@ -209,7 +208,6 @@ class Experiment:
         """Return the text of a file that resolves to the same experiment."""
         return write_toml(self.tables)
 
-    @checked(n_jobs=N_JOBS)
     def run(
         self, *, n_jobs: int | None = None, verbose: bool = True
     ) -> ExperimentResult:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from joblib import effective_n_jobs
 from tqdm import tqdm
 
+from numerai_features._arguments import N_JOBS
 from numerai_features._cache import versions
+from numerai_features._compat import validate_parameter_constraints
 from numerai_features._progress import stage
 from numerai_features._warn import warn
 from numerai_features.experiment import _figure, _figure_differences
@@ -55,6 +57,9 @@ def run_experiment(
 
     See `Experiment.run`.
     """
+    validate_parameter_constraints(
+        {"n_jobs": N_JOBS}, {"n_jobs": n_jobs}, caller_name="Experiment.run"
+    )
     tables = experiment.tables
     for note in fitted_on_all(tables, latents_named(tables)):
         warn(note)
