@@ -83,7 +83,7 @@ class Cache:
         -------
         object
         """
-        key = fingerprint(kind, *parts, __version__, sorted(versions().items()))
+        key = fingerprint(kind, *parts, sorted(versions().items()))
         file = self.folder / f"{key}.{kind}"
         try:
             return read_sealed(file, kind=kind, key=key, read=read)[1]
@@ -200,9 +200,13 @@ def open_cache(memory: Any) -> Cache | None:
     return Cache(folder)
 
 
-@functools.cache
 def versions() -> dict[str, str]:
-    """Return the versions of the installed libraries that results depend on."""
+    """Return the versions of this package and the libraries that results depend on."""
+    return {"numerai-features": __version__, **_versions_of_libraries()}
+
+
+@functools.cache
+def _versions_of_libraries() -> dict[str, str]:
     found = {}
     for library, packages in _LIBRARIES.items():
         for package in packages:

@@ -64,11 +64,13 @@ def update_targets(
         changing(source) as state,
     ):
         update = _Update(state, panel, restated)
-        if not any([update.read(file, bar) for file in paths]):
+        names = [file.name for file in paths]
+        have_eras = [update.read(file, bar) for file in paths]
+        if not any(have_eras):
             own = [era_label(int(number)) for number in panel.era_numbers[[0, -1]]]
             raise ValueError(
-                f"No file of {[file.name for file in paths]} has an era of the panel, "
-                f"which has {own[0]!r} to {own[1]!r}. Pass a file with some of these."
+                f"No file of {names} has an era of the panel, which has {own[0]!r} to "
+                f"{own[1]!r}. Pass a file with some of these."
             )
         if update.new is None:
             bar.set_description("no new targets")
@@ -76,7 +78,7 @@ def update_targets(
         bar.set_description("panel")
         update.new.flush()
         about = {
-            "update": [file.name for file in paths],
+            "update": names,
             "filled": update.n_filled,
             "restated": update.n_restated,
         }

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from numerai_features import __version__
 from numerai_features._cache import versions
 from numerai_features.experiment._arms import made_of, recipes_of
 from numerai_features.experiment._benchmark import reads_benchmark
@@ -57,7 +56,7 @@ def identity_of(
     used = {k: v for k, v in versions().items() if k not in others}
     identity: dict[str, Any] = {
         "settings": tables | {"signature": signature, _REFERENCES: references or {}},
-        "versions": {"numerai-features": __version__, **used},
+        "versions": used,
     }
     return json.loads(json.dumps(identity))  # type: ignore[no-any-return]
 

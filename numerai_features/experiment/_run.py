@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -147,30 +147,23 @@ def _tasks(
         for arm in arms:
             yield Task(
                 key=(arm, *place),
-                do=partial(_fit, fits, arm, _Widths(store, place)),
+                do=partial(_fit, fits, arm, partial(_stored_width, store, place)),
                 label=f"fold {place[0]} of {n_folds}{told}, {labels[arm]}",
             )
 
 
-class _Widths:
-    """The numbers of latents of a fold's arms that are stored."""
-
-    def __init__(self, store: FoldStore, place: tuple[int, int]) -> None:
-        self.store = store
-        self.place = place
-
-    def __getitem__(self, arm: str) -> int:
-        return self.store[arm, *self.place].n_latents
+def _stored_width(store: FoldStore, place: tuple[int, int], arm: str) -> int:
+    return store[arm, *place].n_latents
 
 
 def _fit(
-    fits: FoldFits, arm: str, widths: _Widths | dict[str, int], tell: Tell
+    fits: FoldFits, arm: str, width_of: Callable[[str], int], tell: Tell
 ) -> ArmResult:
     """Fit an arm; some columns are as many as the most latents of the fold's arms."""
     recipes, width = fits.experiment.recipes, 0
     if made_of(recipes[arm]):
         others = [n for n, r in recipes.items() if r["latents"] and not made_of(r)]
-        width = max(widths[name] for name in others)
+        width = max(map(width_of, others))
     try:
         return fits.run(arm, width=width, tell=tell)
     except ValueError as error:
@@ -226,6 +219,7 @@ class _WholeFolds:
 
     def tasks(self, every: Iterable[FoldFits]) -> Iterator[Task]:
         """Yield the arms of each fold that are not stored, until there is an error."""
+        expected = versions()
         for fits in every:
             if self.error is not None:
                 return
@@ -233,9 +227,9 @@ class _WholeFolds:
             if place in self:
                 continue
             there = [arm for arm in self.arms if (arm, *place) in self.store]
-            widths = {arm: self.store[arm, *place].n_latents for arm in there}
+            widths = {arm: _stored_width(self.store, place, arm) for arm in there}
             missing = [arm for arm in self.arms if arm not in widths]
-            yield Task(place, partial(_fit_arms, fits, missing, widths, versions()))
+            yield Task(place, partial(_fit_arms, fits, missing, widths, expected))
 
 
 def _fit_arms(
@@ -253,13 +247,15 @@ def _fit_arms(
     differ = {k: here.get(k) for k in here | expected if here.get(k) != expected.get(k)}
     if differ:
         wanted = {name: expected.get(name) for name in differ}
-        told = f"A worker has the versions {differ}, but {wanted} are wanted. Install "
-        told += "the same on all machines."
-        return _FoldDone({}, RuntimeError(told))
+        problem = RuntimeError(
+            f"A worker has the versions {differ}, but {wanted} are wanted. Install the "
+            "same on all machines."
+        )
+        return _FoldDone({}, problem)
     results: dict[str, ArmResult] = {}
     for arm in arms:
         try:
-            results[arm] = _fit(fits, arm, widths, tell)
+            results[arm] = _fit(fits, arm, widths.__getitem__, tell)
         except Exception as error:
             told = "".join(traceback.format_exception(error))
             where = f"the arm {arm}, fold {fits.fold.number}, seed {fits.seed}"

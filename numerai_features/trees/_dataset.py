@@ -8,7 +8,12 @@ from numerai_features._arguments import COUNT, ROWS, TABLE, THREADS, Methods, ch
 from numerai_features._optional import import_optional
 from numerai_features._scratch import give_back
 from numerai_features._validation import frame_to_array
-from numerai_features.trees._dmatrix import block_of, read_beside, read_cells
+from numerai_features.trees._dmatrix import (
+    block_of,
+    check_ref,
+    read_beside,
+    read_cells,
+)
 from numerai_features.trees._lightgbm import MAX_BIN, SUBSAMPLE_FOR_BIN
 from numerai_features.trees._tables import rows_of, takes_arrow, tree_table
 
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     categorical_feature=[ROWS, None],
     max_bin=[COUNT],
     subsample_for_bin=[COUNT],
-    ref=[Methods(["num_data", "get_label"]), None],
+    ref=[Methods(["construct", "num_data", "get_label"]), None],
     n_jobs=THREADS,
 )
 def lightgbm_dataset(
@@ -79,7 +84,8 @@ def lightgbm_dataset(
     ImportError
         If LightGBM is not installed.
     ValueError
-        If X is not numeric, or y or the weights have other rows.
+        If X is not numeric, y or the weights have other rows, or `ref` has other
+        columns, or another order of them.
 
     See Also
     --------
@@ -103,6 +109,8 @@ def lightgbm_dataset(
         "lightgbm", extra="lightgbm", needed_by="lightgbm_dataset"
     )
     table, names = read_cells(X, feature_names)
+    if ref is not None:
+        _check_same_columns(ref, table.shape[1], names)
     known, parts = read_beside(X, y, sample_weight, len(table))
     columns = tree_table(table, names)
     if not known.all():
@@ -128,3 +136,14 @@ def lightgbm_dataset(
     del columns, table
     give_back()
     return rows
+
+
+def _check_same_columns(ref: Dataset, n_columns: int, names: list[str] | None) -> None:
+    """Raise if the rows whose bins are used have other columns."""
+    ref.construct()  # as it would be below; before, it does not know its columns
+    others = ref.get_feature_name()
+    if names is None or others == [f"Column_{j}" for j in range(len(others))]:
+        others = []
+    else:
+        names = [name.replace(" ", "_") for name in names]  # as LightGBM renames them
+    check_ref(ref.num_feature(), others, n_columns, names)

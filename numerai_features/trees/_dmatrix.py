@@ -111,7 +111,7 @@ def quantile_dmatrix(
     xgboost = import_optional("xgboost", extra="xgboost", needed_by="quantile_dmatrix")
     table, names = read_cells(X, feature_names)
     if ref is not None:
-        _check_ref(ref, table.shape[1], names)
+        check_ref(ref.num_col(), ref.feature_names, table.shape[1], names)
     known, parts = read_beside(X, y, sample_weight, len(table))
     options = {"max_bin": max_bin, "ref": ref, "nthread": n_jobs}
     if not external_memory:
@@ -141,14 +141,15 @@ def _place_beside(table: NDArray[Any]) -> Path | None:
     return folder.parent if folder and (folder / "panel.json").exists() else folder
 
 
-def _check_ref(ref: Any, n_columns: int, names: list[str] | None) -> None:
-    """Raise if the rows whose bins are used have other columns."""
-    if ref.num_col() != n_columns:
+def check_ref(
+    n_others: int, others: list[str] | None, n_columns: int, names: list[str] | None
+) -> None:
+    """Raise if the rows whose bins are used have `others` than the columns of X."""
+    if n_others != n_columns:
         raise ValueError(
-            f"ref has {ref.num_col()} columns, but X has {n_columns}. Pass the "
-            "training rows of the same columns."
+            f"ref has {n_others} columns, but X has {n_columns}. Pass the training "
+            "rows of the same columns."
         )
-    others = ref.feature_names
     if names and others and names != list(others):
         j = next(j for j in range(n_columns) if names[j] != others[j])
         raise ValueError(
@@ -283,7 +284,7 @@ def _steps(
                 cells = block_of(table, rows)
                 cells = cells if keep.all() else cells[keep]
                 if cells.dtype.kind == "f":
-                    _check_finite(cells, rows.start + np.flatnonzero(keep))
+                    _check_finite(cells, rows.start, keep)
                 give(data=cells, feature_names=names, **own)
                 is_given = True
                 break
@@ -294,15 +295,19 @@ def _steps(
             is_given = False
 
 
-def _check_finite(cells: NDArray[Any], rows: NDArray[np.intp]) -> None:
-    """Raise if cells are not finite as float32, which XGBoost reads; NaN may be."""
+def _check_finite(cells: NDArray[Any], start: int, keep: NDArray[np.bool_]) -> None:
+    """Raise if cells are not finite as float32, which XGBoost reads; NaN may be.
+
+    They are the rows to `keep` of a block that begins at `start`.
+    """
     large = np.abs(cells) > np.finfo(np.float32).max
     if large.any():
-        row, column = np.argwhere(large)[0]
+        i, column = np.argwhere(large)[0]
+        row = start + np.flatnonzero(keep)[i]
         raise ValueError(
-            f"X contains {cells[row, column]} in row {rows[row]}, column {column}, "
-            "which is infinity in float32. Set such cells to NaN, which is missing, or "
-            "clip them."
+            f"X contains {cells[i, column]} in row {row}, column {column}, which is "
+            "infinity in float32. Set such cells to NaN, which is missing, or clip "
+            "them."
         )
 
 

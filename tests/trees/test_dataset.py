@@ -97,6 +97,20 @@ def test_rows_to_validate_on_have_the_bins_of_the_others(panel, y):
     assert told["valid_0"]["l2"][-1] == pytest.approx(last, rel=1e-6)
 
 
+def test_rows_of_other_columns_than_refs_are_told(panel, y):
+    frame = panel.to_frame(targets=[])
+    swapped = frame[["era", *panel.feature_names[::-1]]]
+    ref = lightgbm_dataset(frame, y)
+    with pytest.raises(ValueError, match=r"Column 0 of X is '\w+8', but '\w+0' in ref"):
+        lightgbm_dataset(swapped, y, ref=ref)
+    with pytest.raises(ValueError, match="ref has 9 columns, but X has 7"):
+        lightgbm_dataset(frame.iloc[:, :8], y, ref=ref)
+    assert lightgbm_dataset(panel.X, y, ref=ref).num_data() == 1200
+    spaced = frame.rename(columns=lambda name: name.replace("_", " "))
+    ref = lightgbm_dataset(spaced, y)
+    assert lightgbm_dataset(spaced, y, ref=ref).num_data() == 1200
+
+
 BAD = {
     "y": (dict(y=np.ones(3)), r"y must have one value per row.*got \(3,\)"),
     "weights": (dict(sample_weight=np.ones(3)), r"sample_weight must have .*\(3,\)"),
